@@ -1,0 +1,61 @@
+"""BaSIC runtime: encode and decode pictures with an exported model bundle. Needs no PyTorch.
+
+>>> from basic_runtime import Codec, read_picture, write_picture
+>>> codec = Codec()                                        # the bundle that ships with the package
+>>> data = codec.encode(read_picture("photo.jpg"), quality=50, level=7)
+
+Names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from basic_runtime.bundle import Bundle
+    from basic_runtime.codec import Codec
+    from basic_runtime.container import Container, Header
+    from basic_runtime.errors import BasicError
+    from basic_runtime.imageio import Picture, read_picture, write_picture
+    from basic_runtime.limits import Limits
+
+_HOME_OF = {
+    "BasicError": "errors",
+    "Bundle": "bundle",
+    "Codec": "codec",
+    "Container": "container",
+    "Header": "container",
+    "Limits": "limits",
+    "Picture": "imageio",
+    "read_picture": "imageio",
+    "write_picture": "imageio",
+}
+
+__all__ = [
+    "BasicError",
+    "Bundle",
+    "Codec",
+    "Container",
+    "Header",
+    "Limits",
+    "Picture",
+    "__version__",
+    "read_picture",
+    "write_picture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""The errors that this package raises on purpose.
+
+Every message is one line that names the file (where one is known), the cause and the way out. The command
+line prints it after ``basic-run: error:`` and exits with status 1; nothing else of an error reaches a user.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Self
+
+DISTRIBUTION = "basic-codec"
+
+
+class BasicError(Exception):
+    """Base of all errors below; ``str(error)`` is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+    def in_file(self, name: str | os.PathLike[str]) -> Self:
+        """The same error with the file's name in front, for code that only saw the file's bytes."""
+        error = type(self).__new__(type(self))
+        Exception.__init__(error, f"{os.fspath(name)}: {self}")
+        error.__dict__.update(self.__dict__)
+        return error
+
+
+class ImageError(BasicError):
+    """A picture that cannot be read or written: missing, damaged, or of a kind not supported."""
+
+
+class BundleError(BasicError):
+    """A model bundle that is missing, incomplete or damaged."""
+
+
+class FormatError(BasicError):
+    """A compressed file that is damaged, or is no BaSIC file at all."""
+
+
+class TruncatedError(FormatError):
+    """A compressed file that ends too early."""
+
+
+class LimitError(BasicError):
+    """A file or picture that asks for more than `basic_runtime.limits.Limits` allows."""
+
+
+class WrongBundleError(BasicError):
+    """A compressed file made with another model than the bundle at hand."""
+
+
+class EngineError(BasicError):
+    """An inference engine that is not there, or that fails the bundle's golden vectors."""
+
+
+class DesyncError(BasicError):
+    """The decoded latents do not match the checksum that the encoder stored."""
+
+
+class MissingExtraError(BasicError):
+    """An optional dependency is not installed.
+
+    ``MissingExtraError("exporting a model", "export")`` says which ``pip install`` brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed: pip install '{DISTRIBUTION}[{extra}]'")
+        self.extra = extra

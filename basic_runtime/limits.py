@@ -1,0 +1,56 @@
+"""Upper bounds on what a file may ask for, in one place.
+
+They are checked against the sizes that a file *claims*, before anything of that size is allocated. Each can
+be raised by whoever trusts the input: ``Limits(max_pixels=10**9)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from basic_runtime.errors import LimitError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds for pictures and compressed files; all are inclusive."""
+
+    max_pixels: int = 400_000_000
+    """Width times height of a picture."""
+    max_side: int = 65_535
+    """Width, and height, of a picture."""
+    max_file_bytes: int = 2048 * MIB
+    """Size of any file that is read, compressed or not."""
+    max_chunk_bytes: int = 1024 * MIB
+    """Payload of one chunk of a compressed file."""
+    max_chunks: int = 64
+    """Chunks in one compressed file."""
+    max_metadata_bytes: int = 16 * MIB
+    """ICC profile, EXIF and XMP, each, after decompression."""
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raises `LimitError` for a picture of `width` x `height` pixels that is too large."""
+        if width > self.max_side or height > self.max_side:
+            raise LimitError(
+                f"the picture is {width}x{height} pixels, and a side may have {self.max_side}: "
+                "raise the limit max_side if you trust the file"
+            )
+        if width * height > self.max_pixels:
+            raise LimitError(
+                f"the picture is {width}x{height} = {width * height} pixels, and {self.max_pixels} are allowed: "
+                "raise the limit max_pixels if you trust the file"
+            )
+
+    def check_bytes(self, what: str, size: int, limit_name: str) -> None:
+        """Raises `LimitError` if `size` bytes exceed the field `limit_name`; `what` names the thing."""
+        bound = getattr(self, limit_name)
+        if size > bound:
+            raise LimitError(
+                f"{what} has {size} bytes, and {bound} are allowed: "
+                f"raise the limit {limit_name} if you trust the file"
+            )
+
+
+DEFAULT_LIMITS = Limits()
