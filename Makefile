@@ -1,0 +1,63 @@
+# Each target makes its own virtual environment; a C++ compiler and Python 3.11 are all it needs.
+PYTHON ?= python3
+# Tests need no GPU, and the plain "torch" of PyPI brings gigabytes of CUDA; any torch>=2.6 will do.
+TORCH ?= torch==2.13.0
+# make demo PHOTO=path/to/photo.jpg adds a photo of your own
+PHOTO ?=
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+
+.PHONY: help demo test lint bench sanitize fuzz clean
+
+help:
+	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
+	@echo "make test               the whole test suite (PYTEST_ARGS=... go to pytest)"
+	@echo "make lint               ruff and mypy"
+	@echo "make bench              speed of the entropy coder beside others"
+	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
+	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang++)"
+
+SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
+          $(shell find cpp basic_runtime basic_train basic_export -type f -not -name '*.pyc' -not -name '*.so')
+
+.venv-demo/.installed: $(SOURCES)
+	test -x .venv-demo/bin/python || $(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install --quiet '.[demo]'
+	touch $@
+
+.venv-test/.installed: $(SOURCES)
+	test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
+	.venv-test/bin/python -c "import torch" 2>/dev/null || .venv-test/bin/pip install --quiet '$(TORCH)'
+	.venv-test/bin/pip install --quiet '.[dev]'
+	touch $@
+
+demo: .venv-demo/.installed
+	.venv-demo/bin/python -P -m basic_runtime.demo $(PHOTO)
+
+test: .venv-test/.installed
+	.venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
+
+lint: .venv-test/.installed
+	.venv-test/bin/ruff check .
+	.venv-test/bin/mypy
+
+bench: .venv-test/.installed
+	.venv-test/bin/pip install --quiet compressai constriction
+	.venv-test/bin/python -P benchmarks/coder.py
+
+sanitize: .venv-test/.installed
+	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
+	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_SANITIZE=ON
+	.venv-test/bin/cmake --build build-sanitize --parallel 2
+	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
+
+fuzz: .venv-test/.installed
+	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
+	    -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_FUZZ=ON
+	.venv-test/bin/cmake --build build-fuzz --parallel 2
+	mkdir -p build-fuzz/corpus
+	build-fuzz/fuzz_decoder -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
+
+clean:
+	rm -rf build build-* dist *.egg-info .venv-demo .venv-test
