@@ -65,5 +65,5 @@ class MissingExtraError(BasicError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed: pip install '{DISTRIBUTION}[{extra}]'")
+        super().__init__(f"{what} needs packages that are missing: pip install '{DISTRIBUTION}[{extra}]'")
         self.extra = extra

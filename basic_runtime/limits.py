@@ -39,7 +39,7 @@ class Limits:
             )
         if width * height > self.max_pixels:
             raise LimitError(
-                f"the picture is {width}x{height} = {width * height} pixels, and {self.max_pixels} are allowed: "
+                f"the picture is {width}x{height} pixels, and {self.max_pixels} in all are allowed: "
                 "raise the limit max_pixels if you trust the file"
             )
 
