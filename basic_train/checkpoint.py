@@ -1,0 +1,68 @@
+"""Checkpoints: weights as safetensors with the model's configuration in its header, no pickled code."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from basic_runtime.errors import BasicError
+from basic_train.model.presets import ModelConfig
+from basic_train.model.supernet import Supernet
+
+FORMAT = "basic-checkpoint-1"
+
+
+class CheckpointError(BasicError):
+    """A checkpoint is missing, damaged or of another kind."""
+
+
+def save(path: Path, weights: dict[str, Tensor], config: ModelConfig, history: dict[str, Any]) -> None:
+    """Write weights, configuration and training history (patches seen, minutes, recipe) in one safetensors file."""
+    metadata = {"format": FORMAT, "config": json.dumps(config.to_json()), "history": json.dumps(history)}
+    beside = path.with_name(path.name + ".part")
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, beside, metadata)
+    os.replace(beside, path)
+
+
+def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """Configuration and training history of a checkpoint. Raises CheckpointError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error}); pass a model.safetensors") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a BaSIC checkpoint; pass the model.safetensors of basic-train run")
+    return ModelConfig.from_json(json.loads(metadata["config"])), json.loads(metadata["history"])
+
+
+def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
+    """The supernet in eval mode with its weights, and its history. Missing or extra weights are an error."""
+    config, history = read_header(path)
+    with safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    net = Supernet(config)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: weights do not fit the configuration in the file: {error}") from error
+    return net.eval(), history
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write the trainer's state (optimiser, step counters) for exact resume."""
+    beside = path.with_name(path.name + ".part")
+    torch.save(state, beside)
+    os.replace(beside, path)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read the trainer's state; only tensors and plain values are unpickled."""
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,1 @@
+"""The supernet: four slimmable transforms, a factorised prior and the grouped context model."""

@@ -1,0 +1,81 @@
+"""The `lite` transforms: made for CPUs and for fast training.
+
+A 4x4 patch convolution first, residual bottlenecks with ReLU, convolution + pixel shuffle instead of transposed
+convolution: operators that stay in the blocked layout of CPU inference engines, have integer and bf16 kernels
+everywhere, and train seven times faster than 5x5 convolutions with GDN at the paper's widths.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from basic_train.model.slimmable import Channels, SlimConv2d, SlimResidual, SlimSequential
+
+
+def _bottleneck(channels: Channels) -> SlimResidual:
+    """1x1, 3x3, 1x1 with half the channels inside: 3.25 C^2 MAC per position."""
+    inner = [c // 2 for c in channels]
+    return SlimResidual(
+        SlimSequential(
+            SlimConv2d(channels, inner, 1),
+            nn.ReLU(),
+            SlimConv2d(inner, inner, 3),
+            nn.ReLU(),
+            SlimConv2d(inner, channels, 1),
+        )
+    )
+
+
+def _up(ins: Channels, outs: Channels, factor: int, kernel: int = 1, precise: bool = False) -> list[nn.Module]:
+    return [SlimConv2d(ins, [c * factor**2 for c in outs], kernel, precise=precise), nn.PixelShuffle(factor)]
+
+
+def analysis(widths: Channels, y_channels: int, quarter_blocks: int, eighth_blocks: int) -> SlimSequential:
+    """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 channels at 1/4, width at 1/8."""
+    same = [3] * len(widths)
+    half = [w // 2 for w in widths]
+    latent = [y_channels] * len(widths)
+    return SlimSequential(
+        SlimConv2d(same, half, 4, stride=4),
+        *(_bottleneck(half) for _ in range(quarter_blocks)),
+        SlimConv2d(half, widths, 2, stride=2),
+        *(_bottleneck(widths) for _ in range(eighth_blocks)),
+        SlimConv2d(widths, latent, 2, stride=2, precise=True),
+    )
+
+
+def synthesis(widths: Channels, y_channels: int, quarter_blocks: int, eighth_blocks: int) -> SlimSequential:
+    """g_s: latent (B, y_channels, h, w) to picture (B, 3, 16h, 16w), the mirror of `analysis`."""
+    half = [w // 2 for w in widths]
+    latent = [y_channels] * len(widths)
+    return SlimSequential(
+        *_up(latent, widths, 2, precise=True),
+        *(_bottleneck(widths) for _ in range(eighth_blocks)),
+        *_up(widths, half, 2),
+        *(_bottleneck(half) for _ in range(quarter_blocks)),
+        *_up(half, [3] * len(widths), 4, precise=True),
+    )
+
+
+def hyper_analysis(widths: Channels, y_channels: int, z_channels: int) -> SlimSequential:
+    """h_a: y (B, y_channels, h, w) to z (B, z_channels, h/4, w/4)."""
+    return SlimSequential(
+        SlimConv2d([y_channels] * len(widths), widths, 3),
+        nn.ReLU(),
+        SlimConv2d(widths, widths, 2, stride=2),
+        nn.ReLU(),
+        SlimConv2d(widths, widths, 3),
+        nn.ReLU(),
+        SlimConv2d(widths, [z_channels] * len(widths), 2, stride=2),
+    )
+
+
+def hyper_synthesis(widths: Channels, z_channels: int, priors: Channels) -> SlimSequential:
+    """h_s: z (B, z_channels, h/4, w/4) to the prior of y (B, priors[width], h, w)."""
+    return SlimSequential(
+        *_up([z_channels] * len(widths), widths, 2, kernel=3),
+        nn.ReLU(),
+        *_up(widths, widths, 2, kernel=3),
+        nn.ReLU(),
+        SlimConv2d(widths, priors, 3),
+    )

@@ -1,0 +1,180 @@
+"""Slimmable layers: one weight tensor, used at five widths by slicing a prefix of its channels.
+
+A layer knows how many channels go in and out at each width index (0 = narrowest), so that the same object trains at
+any width, tells its cost, and gives a plain module with the sliced weights for export. The width is an argument of
+every call, never hidden state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Channels = Sequence[int]
+
+
+class Slim(nn.Module):
+    """Base of modules whose width is chosen per call: ``module(x, width_index)``."""
+
+    def plain(self, index: int) -> nn.Module:
+        """The module at one width, with its own copy of the sliced weights and no width argument."""
+        raise NotImplementedError(f"{type(self).__name__} defines plain()")
+
+    def macs(self, index: int) -> float:
+        """Multiply-accumulates per *input* position of this module at a width; times `scale` per output position."""
+        raise NotImplementedError(f"{type(self).__name__} defines macs()")
+
+    @property
+    def scale(self) -> float:
+        """Output positions per input position along one side (1/2 for a stride of 2, 2 for up-sampling)."""
+        return 1.0
+
+
+class SlimConv2d(Slim):
+    """Convolution with prefix-sliced weights.
+
+    ins, outs: channels per width index. Weight (max outs, max ins, k, k) and bias (max outs), PyTorch's default
+    initialisation, as in the original method. precise: run in float32 under autocast, for the few cheap layers
+    whose input or output spans many quantisation steps (bf16 resolves 1 part in 256).
+    """
+
+    def __init__(
+        self,
+        ins: Channels,
+        outs: Channels,
+        kernel: int,
+        stride: int = 1,
+        padding: int | None = None,
+        precise: bool = False,
+    ) -> None:
+        super().__init__()
+        self.ins, self.outs = tuple(ins), tuple(outs)
+        self.stride, self.precise = stride, precise
+        self.padding = (kernel // 2 if stride == 1 else 0) if padding is None else padding
+        reference = nn.Conv2d(max(self.ins), max(self.outs), kernel)
+        self.weight, self.bias = reference.weight, reference.bias
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        out = self.outs[index]
+        weight, bias = self.weight[:out, : x.shape[1]], self.bias[:out]
+        if not self.precise:
+            return F.conv2d(x, weight, bias, self.stride, self.padding)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x.float(), weight, bias, self.stride, self.padding)
+
+    def plain(self, index: int) -> nn.Conv2d:
+        ins, outs, kernel = self.ins[index], self.outs[index], self.weight.shape[-1]
+        conv = nn.Conv2d(ins, outs, kernel, self.stride, self.padding)
+        with torch.no_grad():
+            conv.weight.copy_(self.weight[:outs, :ins])
+            conv.bias.copy_(self.bias[:outs])
+        return conv
+
+    def macs(self, index: int) -> float:
+        return self.ins[index] * self.outs[index] * self.weight.shape[-1] ** 2 * self.scale**2
+
+    @property
+    def scale(self) -> float:
+        return 1.0 / self.stride
+
+
+class SlimConvTranspose2d(Slim):
+    """5x5 transposed convolution that doubles each side exactly (padding 2, output padding 1), prefix-sliced.
+
+    Weight (max ins, max outs, k, k) as in PyTorch.
+    """
+
+    def __init__(self, ins: Channels, outs: Channels, kernel: int = 5, stride: int = 2) -> None:
+        super().__init__()
+        self.ins, self.outs, self.stride = tuple(ins), tuple(outs), stride
+        self.padding, self.output_padding = kernel // 2, stride - 1
+        reference = nn.ConvTranspose2d(max(self.ins), max(self.outs), kernel)
+        self.weight, self.bias = reference.weight, reference.bias
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        out = self.outs[index]
+        weight, bias = self.weight[: x.shape[1], :out], self.bias[:out]
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, self.output_padding)
+
+    def plain(self, index: int) -> nn.ConvTranspose2d:
+        ins, outs, kernel = self.ins[index], self.outs[index], self.weight.shape[-1]
+        deconv = nn.ConvTranspose2d(ins, outs, kernel, self.stride, self.padding, self.output_padding)
+        with torch.no_grad():
+            deconv.weight.copy_(self.weight[:ins, :outs])
+            deconv.bias.copy_(self.bias[:outs])
+        return deconv
+
+    def macs(self, index: int) -> float:
+        return float(self.ins[index] * self.outs[index] * self.weight.shape[-1] ** 2)
+
+    @property
+    def scale(self) -> float:
+        return float(self.stride)
+
+
+class SlimSequential(Slim):
+    """Slimmable and ordinary layers in a row."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, index) if isinstance(layer, Slim) else layer(x)
+        return x
+
+    def plain(self, index: int) -> nn.Sequential:
+        return nn.Sequential(*(layer.plain(index) if isinstance(layer, Slim) else layer for layer in self.layers))
+
+    def macs(self, index: int) -> float:
+        total, side = 0.0, 1.0
+        for layer in self.layers:
+            if isinstance(layer, Slim):
+                total += layer.macs(index) * side**2
+            side *= _side(layer)
+        return total
+
+    @property
+    def scale(self) -> float:
+        side = 1.0
+        for layer in self.layers:
+            side *= _side(layer)
+        return side
+
+
+class Residual(nn.Module):
+    """x + body(x) with plain layers: what `SlimResidual` exports."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class SlimResidual(Slim):
+    """x + body(x, width)."""
+
+    def __init__(self, body: SlimSequential) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        return x + self.body(x, index)
+
+    def plain(self, index: int) -> Residual:
+        return Residual(self.body.plain(index))
+
+    def macs(self, index: int) -> float:
+        return self.body.macs(index)
+
+
+def _side(layer: nn.Module) -> float:
+    if isinstance(layer, Slim):
+        return layer.scale
+    return float(layer.upscale_factor) if isinstance(layer, nn.PixelShuffle) else 1.0
