@@ -26,8 +26,12 @@ class BasicError(Exception):
         return error
 
 
+class FileError(BasicError):
+    """A path that cannot be read or written, or that exists and must not be replaced."""
+
+
 class ImageError(BasicError):
-    """A picture that cannot be read or written: missing, damaged, or of a kind not supported."""
+    """A picture that is damaged or of a kind not supported."""
 
 
 class BundleError(BasicError):

@@ -1,0 +1,373 @@
+"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, as 8-bit RGB or gray with metadata.
+
+Pixels are kept as they are stored, and EXIF with its orientation goes with them: a viewer turns the picture
+as it would have turned the original. Only formats that cannot carry EXIF get pixels that are turned already.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, PngImagePlugin
+
+from basic_runtime import exif as exif_tools
+from basic_runtime.errors import ImageError, LimitError
+from basic_runtime.files import STREAM, StrPath, check_target, display_name, read_bytes, write_bytes
+from basic_runtime.limits import DEFAULT_LIMITS, Limits
+
+Pixels = npt.NDArray[np.uint8]
+
+EXTENSIONS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pnm": "PPM",
+}
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
+_FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
+
+_JPEG_SEGMENT = 65_502
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_PILLOW_ERRORS = (Exception, Image.DecompressionBombWarning)
+
+
+@dataclass(slots=True, eq=False)
+class Picture:
+    """A picture in memory.
+
+    `pixels` is uint8, (H, W, 3) for RGB or (H, W) for gray; `alpha` is uint8 (H, W) or None; `exif` starts
+    with its TIFF header; `notices` says, a line each, what reading changed.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise ValueError(f"pixels must be uint8 (H, W, 3) or (H, W), not {self.pixels.dtype} {shape}")
+        if 0 in shape:
+            raise ValueError("a picture has at least one pixel")
+        if self.alpha is not None and (self.alpha.dtype != np.uint8 or self.alpha.shape != shape[:2]):
+            raise ValueError(f"alpha must be uint8 {shape[:2]}, not {self.alpha.dtype} {self.alpha.shape}")
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def gray(self) -> bool:
+        return self.pixels.ndim == 2
+
+
+def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    """Reads a picture from a path, from bytes, or from standard input for ``-``.
+
+    Raises `FileError` (path), `ImageError` (content) or `LimitError`; size limits are checked before any
+    pixel is decoded. 16-bit, CMYK and animated pictures are converted, and `Picture.notices` says so.
+    """
+    if isinstance(source, bytes):
+        name, data = "the picture", source
+    else:
+        name, data = display_name(source), read_bytes(source, limits)
+    try:
+        with _pillow_limit(limits):
+            return _decode(data, limits)
+    except (ImageError, LimitError) as error:
+        raise error.in_file(name) from error.__cause__
+
+
+def write_picture(
+    target: StrPath, picture: Picture, format: str | None = None, overwrite: bool = False
+) -> list[str]:
+    """Writes `picture` to a path, or to standard output for ``-`` (as PNG unless `format` says otherwise).
+
+    The format is that of `format` or of the file's extension. JPEG is written at quality 95 without colour
+    subsampling, the others losslessly. Returns notices on what the format could not carry. Raises `FileError`
+    or `ImageError`; the file appears whole or not at all, and replaces another only if `overwrite`.
+    """
+    name = display_name(target, output=True)
+    kind = output_format(target, format)
+    check_target(target, overwrite)
+    try:
+        data, notices = encode_picture(picture, kind)
+    except ImageError as error:
+        raise error.in_file(name) from error.__cause__
+    write_bytes(target, data, overwrite)
+    return notices
+
+
+def output_format(target: StrPath, format: str | None = None) -> str:
+    """The name in `FORMATS` that `format` (a name or an extension) or else the extension of `target` means."""
+    name = display_name(target, output=True)
+    if format is not None:
+        kind = (
+            format.upper() if format.upper() in FORMATS else EXTENSIONS.get(f".{format.lower().lstrip('.')}")
+        )
+        if kind is None:
+            raise ImageError(f"{name}: there is no output format {format!r}: choose one of {_FORMATS_TEXT}")
+        return kind
+    if os.fspath(target) == STREAM:
+        return "PNG"
+    suffix = Path(target).suffix.lower()
+    if suffix not in EXTENSIONS:
+        raise ImageError(
+            f"{name}: the extension {suffix or '(none)'} names no picture format: "
+            f"use one of {' '.join(EXTENSIONS)}, or name the format"
+        )
+    return EXTENSIONS[suffix]
+
+
+def encode_picture(picture: Picture, kind: str) -> tuple[bytes, list[str]]:
+    """`picture` as a file of format `kind`, one of `FORMATS`, and notices on what was left out."""
+    notices: list[str] = []
+    image, options = _WRITERS[kind](picture, notices)
+    file = io.BytesIO()
+    try:
+        image.save(file, kind, **options)
+    except Exception as error:
+        raise ImageError(f"cannot be written as {kind} ({error}): try PNG") from error
+    return file.getvalue(), notices
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def _decode(data: bytes, limits: Limits) -> Picture:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise ImageError(
+            f"not a picture that can be read here: convert it to one of {_FORMATS_TEXT}"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise LimitError("the picture is far larger than max_pixels allows: raise that limit") from error
+    except Exception as error:
+        raise ImageError(f"the picture is damaged ({error}): get the file again") from error
+    limits.check_size(*image.size)
+    notices: list[str] = []
+    raw_mode = _raw_mode(image)
+    try:
+        frames = getattr(image, "n_frames", 1)
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise LimitError("the picture's tiles are far larger than max_pixels allows") from error
+    except Exception as error:
+        raise ImageError(f"the picture is damaged ({error}): get the file again") from error
+    if frames > 1:
+        notices.append(f"holds {frames} pictures: only the first is used")
+    limits.check_size(*image.size)
+    pixels, alpha = _convert(image, raw_mode, notices)
+    icc, exif, xmp = _metadata(image, limits, notices)
+    return Picture(pixels, alpha, icc, exif, xmp, notices)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How samples lie in the file, as Pillow names it, such as "RGB;16B"; "" if it does not say."""
+    for tile in getattr(image, "tile", []):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if isinstance(arguments[0], str):
+            deep = isinstance(arguments[-1], int) and tile[0].startswith("ppm") and arguments[-1] > 255
+            return f"{arguments[0]};16" if deep and ";16" not in arguments[0] else arguments[0]
+    return ""
+
+
+def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pixels, Pixels | None]:
+    """8-bit pixels, (H, W) or (H, W, 3), and alpha of a loaded picture of any mode."""
+    mode = image.mode
+    if mode in _SIXTEEN_BITS:
+        return _reduce_depth(image, raw_mode, notices), None
+    if ";16" in raw_mode:
+        notices.append("16 bits per sample were reduced to 8")
+    if mode == "CMYK":
+        notices.append("CMYK was converted to RGB without its colour profile: colours are approximate")
+        image = image.convert("RGB")
+    elif mode in ("F", "LAB", "HSV"):
+        raise ImageError(f"pixels of kind {mode} are not supported: convert it to 8-bit RGB first")
+    elif image.has_transparency_data or mode in ("RGBa", "La"):
+        image = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+    else:
+        image = image.convert("L" if mode in ("1", "L") else "RGB")
+    samples: Pixels = np.asarray(image)
+    if image.mode not in ("LA", "RGBA"):
+        return np.ascontiguousarray(samples), None
+    gray = image.mode == "LA" or raw_mode.startswith("LA")
+    colour = samples[:, :, 0] if gray else samples[:, :, :3]
+    return np.ascontiguousarray(colour), np.ascontiguousarray(samples[:, :, -1])
+
+
+def _reduce_depth(image: Image.Image, raw_mode: str, notices: list[str]) -> Pixels:
+    full = 4095 if ";12" in raw_mode else 65_535
+    samples = np.asarray(image)
+    if ";32" in raw_mode or raw_mode.endswith("S") or samples.min() < 0 or samples.max() > full:
+        raise ImageError("signed or 32-bit samples are not supported: convert it to 8 or 16 bits first")
+    if image.has_transparency_data:
+        notices.append("the transparent colour of a 16-bit picture was ignored")
+    notices.append(f"{full.bit_length()} bits per sample were reduced to 8")
+    wide = samples.astype(np.uint32)
+    return ((wide * 255 + full // 2) // full).astype(np.uint8)
+
+
+def _metadata(
+    image: Image.Image, limits: Limits, notices: list[str]
+) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """ICC, EXIF and XMP of a loaded picture."""
+    icc = image.info.get("icc_profile")
+    xmp = image.info.get("xmp")
+    exif = image.info.get("exif")
+    try:
+        if image.format == "TIFF":
+            exif = exif_tools.photo_tags(image.getexif()).tobytes()
+        elif not exif and "Raw profile type exif" in image.info:
+            exif = image.getexif().tobytes()
+    except Exception as error:  # Pillow raises anything on damaged EXIF
+        notices.append(f"damaged EXIF was left out ({error})")
+        exif = None
+    if image.mode == "CMYK":
+        icc = None
+    found = {"ICC": _as_bytes(icc), "EXIF": exif_tools.strip_prefix(_as_bytes(exif)), "XMP": _as_bytes(xmp)}
+    for kind, content in found.items():
+        if len(content) > limits.max_metadata_bytes:
+            notices.append(f"{kind} of {len(content)} bytes was left out: it exceeds max_metadata_bytes")
+            found[kind] = b""
+    return found["ICC"] or None, found["EXIF"] or None, found["XMP"] or None
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value or b"")
+
+
+_active_limits: list[int] = []
+_pillow_default: list[int | None] = []
+_pillow_lock = threading.Lock()
+
+
+@contextmanager
+def _pillow_limit(limits: Limits) -> Iterator[None]:
+    """Makes Pillow's own bomb check agree with `limits` while a picture is read.
+
+    Pillow has one bound for the whole process, so the loosest of the threads at work holds; `_decode` checks
+    the exact one for each.
+    """
+    with _pillow_lock:
+        if not _active_limits:
+            _pillow_default[:] = [Image.MAX_IMAGE_PIXELS]
+        _active_limits.append(limits.max_pixels)
+        Image.MAX_IMAGE_PIXELS = max(_active_limits)
+    try:
+        yield
+    finally:
+        with _pillow_lock:
+            _active_limits.remove(limits.max_pixels)
+            Image.MAX_IMAGE_PIXELS = max(_active_limits) if _active_limits else _pillow_default[0]
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def _to_image(picture: Picture) -> Image.Image:
+    if picture.alpha is None:
+        return Image.fromarray(picture.pixels)
+    return Image.fromarray(np.dstack([picture.pixels, picture.alpha]))
+
+
+def _opaque(picture: Picture, kind: str, notices: list[str]) -> Pixels:
+    """Pixels for a format without alpha: over white, as a page would show them."""
+    if picture.alpha is None:
+        return picture.pixels
+    notices.append(f"{kind} has no transparency: the picture was put on white")
+    alpha = picture.alpha.astype(np.uint16)
+    if not picture.gray:
+        alpha = alpha[:, :, np.newaxis]
+    return ((picture.pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _for_png(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
+    options = _common_options(picture)
+    if picture.xmp:
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
+        options["pnginfo"] = texts
+    return _to_image(picture), options
+
+
+def _for_jpeg(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
+    options = _common_options(picture) | {"quality": 95, "subsampling": "4:4:4"}
+    if picture.xmp:
+        options["xmp"] = picture.xmp
+    for kind in ("exif", "xmp"):
+        if len(options.get(kind, b"")) > _JPEG_SEGMENT:
+            notices.append(f"JPEG holds at most 64 KB of {kind.upper()}: it was left out")
+            del options[kind]
+    return Image.fromarray(_opaque(picture, "JPEG", notices)), options
+
+
+def _for_webp(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
+    options = _common_options(picture) | {"lossless": True, "exact": True}
+    if picture.xmp:
+        options["xmp"] = picture.xmp
+    if picture.gray and picture.icc:
+        notices.append("WebP stores gray as RGB: the gray colour profile was left out")
+        del options["icc_profile"]
+    return _to_image(picture), options
+
+
+def _for_tiff(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
+    options = _common_options(picture) | {"compression": "tiff_adobe_deflate"}
+    try:
+        options["exif"] = exif_tools.parse_for_tiff(picture.exif or b"", picture.xmp)
+    except Exception:  # Pillow raises anything on damaged EXIF
+        notices.append("damaged EXIF was left out")
+        options["exif"] = exif_tools.parse_for_tiff(b"", picture.xmp)
+    return _to_image(picture), options
+
+
+def _for_ppm(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
+    turn = exif_tools.orientation(picture.exif)
+    pixels = exif_tools.upright(_opaque(picture, "PPM", notices), turn)
+    left_out = [kind for kind in ("ICC", "EXIF", "XMP") if getattr(picture, kind.lower())]
+    if left_out:
+        notices.append(f"PPM holds no metadata: {', '.join(left_out)} was left out")
+    if turn != exif_tools.UPRIGHT:
+        notices.append("the picture was turned upright, as its EXIF asks")
+    return Image.fromarray(pixels), {}
+
+
+def _common_options(picture: Picture) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if picture.icc:
+        options["icc_profile"] = picture.icc
+    if picture.exif:
+        options["exif"] = exif_tools.PREFIX + picture.exif
+    return options
+
+
+_WRITERS: dict[str, Callable[[Picture, list[str]], tuple[Image.Image, dict[str, Any]]]] = {
+    "PNG": _for_png,
+    "JPEG": _for_jpeg,
+    "WEBP": _for_webp,
+    "TIFF": _for_tiff,
+    "PPM": _for_ppm,
+}
