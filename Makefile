@@ -57,7 +57,7 @@ fuzz: .venv-test/.installed
 	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_FUZZ=ON
 	.venv-test/bin/cmake --build build-fuzz --parallel 2
 	mkdir -p build-fuzz/corpus
-	build-fuzz/fuzz_decoder -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
+	build-fuzz/coder_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
 
 clean:
 	rm -rf build build-* dist *.egg-info .venv-demo .venv-test

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
@@ -40,9 +40,9 @@ EXTENSIONS = {
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
 _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
 
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 _JPEG_SEGMENT = 65_502
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_PILLOW_ERRORS = (Exception, Image.DecompressionBombWarning)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,11 +71,11 @@ class Picture:
 
     @property
     def width(self) -> int:
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[0]
+        return int(self.pixels.shape[0])
 
     @property
     def gray(self) -> bool:
@@ -93,7 +93,7 @@ def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Pi
     else:
         name, data = display_name(source), read_bytes(source, limits)
     try:
-        with _pillow_limit(limits):
+        with _without_pillow_limit():
             return _decode(data, limits)
     except (ImageError, LimitError) as error:
         raise error.in_file(name) from error.__cause__
@@ -120,15 +120,15 @@ def write_picture(
 
 
 def output_format(target: StrPath, format: str | None = None) -> str:
-    """The name in `FORMATS` that `format` (a name or an extension) or else the extension of `target` means."""
+    """The one of `FORMATS` that `format` (a name or an extension) means, or else the extension of `target`."""
     name = display_name(target, output=True)
     if format is not None:
-        kind = (
-            format.upper() if format.upper() in FORMATS else EXTENSIONS.get(f".{format.lower().lstrip('.')}")
-        )
-        if kind is None:
+        if format.upper() in FORMATS:
+            return format.upper()
+        suffix = "." + format.lower().removeprefix(".")
+        if suffix not in EXTENSIONS:
             raise ImageError(f"{name}: there is no output format {format!r}: choose one of {_FORMATS_TEXT}")
-        return kind
+        return EXTENSIONS[suffix]
     if os.fspath(target) == STREAM:
         return "PNG"
     suffix = Path(target).suffix.lower()
@@ -158,30 +158,31 @@ def encode_picture(picture: Picture, kind: str) -> tuple[bytes, list[str]]:
 def _decode(data: bytes, limits: Limits) -> Picture:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
-        raise ImageError(
-            f"not a picture that can be read here: convert it to one of {_FORMATS_TEXT}"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise LimitError("the picture is far larger than max_pixels allows: raise that limit") from error
+    except UnidentifiedImageError:
+        raise ImageError(f"not a picture of a known format: convert it to {_FORMATS_TEXT}") from None
     except Exception as error:
         raise ImageError(f"the picture is damaged ({error}): get the file again") from error
-    limits.check_size(*image.size)
+    _check_sizes(image, limits)
     notices: list[str] = []
     raw_mode = _raw_mode(image)
     try:
         frames = getattr(image, "n_frames", 1)
         image.load()
-    except Image.DecompressionBombError as error:
-        raise LimitError("the picture's tiles are far larger than max_pixels allows") from error
     except Exception as error:
         raise ImageError(f"the picture is damaged ({error}): get the file again") from error
     if frames > 1:
         notices.append(f"holds {frames} pictures: only the first is used")
-    limits.check_size(*image.size)
     pixels, alpha = _convert(image, raw_mode, notices)
     icc, exif, xmp = _metadata(image, limits, notices)
     return Picture(pixels, alpha, icc, exif, xmp, notices)
+
+
+def _check_sizes(image: Image.Image, limits: Limits) -> None:
+    """Checks all that Pillow will allocate for: the picture, and the tiles of a TIFF, which may be larger."""
+    limits.check_size(*image.size)
+    tags = getattr(image, "tag_v2", {})
+    if _TILE_WIDTH in tags and _TILE_LENGTH in tags:
+        limits.check_size(int(tags[_TILE_WIDTH]), int(tags[_TILE_LENGTH]))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -259,29 +260,29 @@ def _as_bytes(value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value or b"")
 
 
-_active_limits: list[int] = []
-_pillow_default: list[int | None] = []
 _pillow_lock = threading.Lock()
+_pillow_default: int | None = None
+_readers = 0
 
 
 @contextmanager
-def _pillow_limit(limits: Limits) -> Iterator[None]:
-    """Makes Pillow's own bomb check agree with `limits` while a picture is read.
+def _without_pillow_limit() -> Iterator[None]:
+    """Switches Pillow's own bomb check off while a picture is read: `_check_sizes` does it, adjustably.
 
-    Pillow has one bound for the whole process, so the loosest of the threads at work holds; `_decode` checks
-    the exact one for each.
+    Pillow has one bound for the whole process, so it comes back when the last of several threads is done.
     """
+    global _pillow_default, _readers
     with _pillow_lock:
-        if not _active_limits:
-            _pillow_default[:] = [Image.MAX_IMAGE_PIXELS]
-        _active_limits.append(limits.max_pixels)
-        Image.MAX_IMAGE_PIXELS = max(_active_limits)
+        if not _readers:
+            _pillow_default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _readers += 1
     try:
         yield
     finally:
         with _pillow_lock:
-            _active_limits.remove(limits.max_pixels)
-            Image.MAX_IMAGE_PIXELS = max(_active_limits) if _active_limits else _pillow_default[0]
+            _readers -= 1
+            if not _readers:
+                Image.MAX_IMAGE_PIXELS = _pillow_default
 
 
 # --- writing ---------------------------------------------------------------------------------------------
