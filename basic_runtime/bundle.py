@@ -1,0 +1,210 @@
+"""A model bundle: the directory that `basic-export` writes and the codec runs from.
+
+    manifest.json        what is in the bundle, and how its parts make up 8 levels
+    tables.safetensors   coder tables, index table, gain vectors
+    weights.bin          weights of all graphs (ONNX external data)
+    graphs/<id>.onnx     the graphs; id = first 16 hex digits of the file's sha256
+    golden.safetensors   inputs whose results every engine must reproduce
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime.errors import BundleError
+from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from basic_runtime.coder import Tables
+
+DEFAULT_MODEL = "lite-1"
+"""Name of the bundle inside this package that is used when none is named."""
+BUNDLE_VARIABLE = "BASIC_BUNDLE"
+"""Environment variable that names another default bundle."""
+
+MODELS_FOLDER = Path(__file__).parent / "models"
+
+
+def default_bundle_path() -> Path:
+    """The folder named by $BASIC_BUNDLE, or the bundle that ships with the package.
+
+    Raises BundleError if neither is there.
+    """
+    named = os.environ.get(BUNDLE_VARIABLE)
+    if named:
+        return Path(named)
+    path = MODELS_FOLDER / DEFAULT_MODEL
+    if not (path / "manifest.json").is_file():
+        raise BundleError(
+            f"{path}: the default model is not installed; "
+            f"name a bundle with --bundle (Codec(bundle=...)) or ${BUNDLE_VARIABLE}"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """What a tensor of a safetensors file must be; None in `shape` stands for any length."""
+
+    name: str
+    dtype: type
+    shape: tuple[int | None, ...]
+
+
+class Bundle:
+    """A bundle on disk, checked: its manifest is complete and its files have the hashes written there."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, verify_hashes: bool = True) -> None:
+        """Open the bundle in folder `path` (default: `default_bundle_path()`).
+
+        Raises BundleError, naming the file and the field, for a bundle that is missing or damaged.
+        """
+        self.path = Path(path) if path is not None else default_bundle_path()
+        self.manifest: Manifest = parse_manifest(self.path / "manifest.json", self._read_json())
+        if verify_hashes:
+            self._verify_hashes()
+
+    @property
+    def name(self) -> str:
+        return self.manifest.model_name
+
+    @property
+    def model_id(self) -> str:
+        """The 8 hex digits that tie a compressed file to this bundle."""
+        return self.manifest.model_id
+
+    def level(self, index: int) -> LevelSpec:
+        """The level `index`, 0 = cheapest. Raises ValueError if there is none."""
+        if not 0 <= index < len(self.manifest.levels):
+            raise ValueError(f"level must be 0 to {len(self.manifest.levels) - 1}, not {index}")
+        return self.manifest.levels[index]
+
+    def entropy(self, index: int) -> EntropySpec:
+        """The entropy variant `index` (h_s and its stages). Raises ValueError if there is none."""
+        if not 0 <= index < len(self.manifest.entropy):
+            raise ValueError(f"entropy variant must be 0 to {len(self.manifest.entropy) - 1}, not {index}")
+        return self.manifest.entropy[index]
+
+    def graph(self, graph_id: str) -> GraphSpec:
+        return self.manifest.graphs[graph_id]
+
+    def graph_path(self, graph_id: str) -> Path:
+        return self.path / "graphs" / f"{graph_id}.onnx"
+
+    @property
+    def weights_folder(self) -> Path:
+        """The folder against which the graphs' references to external data are resolved."""
+        return self.path
+
+    @cached_property
+    def coder_tables(self) -> Tables:
+        """The coder's tables: rows 0..63 Gaussian scales, 64 + c the z channel c."""
+        from basic_runtime.coder import Tables
+
+        stored = self._tables
+        try:
+            return Tables(
+                stored["coder.freqs"], stored["coder.sizes"], stored["coder.offsets"], stored["coder.shifts"]
+            )
+        except ValueError as error:
+            raise BundleError(f"{self.path / 'tables.safetensors'}: coder tables: {error}") from error
+
+    @property
+    def index_lut(self) -> NDArray[np.uint8]:
+        """(L,) row of the coder's tables for each integer scale."""
+        return self._tables["index_lut"]
+
+    def encode_gain(self, quality_step: int) -> NDArray[np.float32]:
+        """(1, M, 1, 1) factors that g_a applies to y at this quality step."""
+        return self._gain("gain.encode", quality_step)
+
+    def decode_gain(self, quality_step: int) -> NDArray[np.float32]:
+        """(1, M, 1, 1) factors that g_s applies to y at this quality step."""
+        return self._gain("gain.decode", quality_step)
+
+    def golden(self) -> dict[str, NDArray[Any]]:
+        """The tensors of golden.safetensors. Raises BundleError if it cannot be read."""
+        return self._read_tensors("golden.safetensors")
+
+    def _gain(self, name: str, quality_step: int) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self._tables[name][quality_step]
+        return row.reshape(1, -1, 1, 1)
+
+    @cached_property
+    def _tables(self) -> dict[str, NDArray[Any]]:
+        stored = self._read_tensors("tables.safetensors")
+        gain_shape = (self.manifest.quality_steps, self.manifest.y_channels)
+        rows = 64 + self.manifest.z_channels
+        for wanted in (
+            _Tensor("coder.freqs", np.uint16, (None,)),
+            _Tensor("coder.sizes", np.uint16, (rows,)),
+            _Tensor("coder.offsets", np.int32, (rows,)),
+            _Tensor("coder.shifts", np.uint8, (rows,)),
+            _Tensor("index_lut", np.uint8, (None,)),
+            _Tensor("gain.encode", np.float32, gain_shape),
+            _Tensor("gain.decode", np.float32, gain_shape),
+        ):
+            self._require(stored, wanted)
+        if stored["index_lut"].size == 0 or int(stored["index_lut"].max()) >= 64:
+            raise BundleError(f"{self.path / 'tables.safetensors'}: index_lut must hold rows 0 to 63")
+        return stored
+
+    def _require(self, stored: dict[str, NDArray[Any]], wanted: _Tensor) -> None:
+        where = f"{self.path / 'tables.safetensors'}: tensor {wanted.name!r}"
+        if wanted.name not in stored:
+            raise BundleError(f"{where} is missing")
+        found = stored[wanted.name]
+        fits = len(found.shape) == len(wanted.shape) and all(
+            length is None or length == actual
+            for length, actual in zip(wanted.shape, found.shape, strict=True)
+        )
+        if found.dtype != wanted.dtype or not fits:
+            raise BundleError(
+                f"{where} is {found.dtype}{list(found.shape)}, "
+                f"not {np.dtype(wanted.dtype)}{[n if n is not None else 'any' for n in wanted.shape]}"
+            )
+
+    def _read_tensors(self, name: str) -> dict[str, NDArray[Any]]:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return dict(load_file(self.path / name))
+        except (OSError, SafetensorError) as error:
+            raise BundleError(f"{self.path / name}: {error}") from error
+
+    def _read_json(self) -> Any:
+        file = self.path / "manifest.json"
+        if not self.path.is_dir():
+            raise BundleError(f"{self.path}: no such bundle folder")
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise BundleError(f"{self.path}: not a bundle, manifest.json is missing") from error
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{file}: {error}") from error
+
+    def _verify_hashes(self) -> None:
+        for name, wanted in self.manifest.files.items():
+            if self._sha256(self.path / name) != wanted:
+                raise BundleError(f"{self.path / name}: damaged, its sha256 is not the manifest's")
+        for graph_id in self.manifest.graphs:
+            path = self.graph_path(graph_id)
+            if not self._sha256(path).startswith(graph_id):
+                raise BundleError(f"{path}: damaged, its sha256 does not start with its name")
+
+    def _sha256(self, path: Path) -> str:
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror or error}") from error

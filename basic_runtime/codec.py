@@ -1,0 +1,234 @@
+"""The codec: pictures to bytes and back, with a bundle's graphs on an engine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime import container
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines import Backend, Engine, create_backend
+from basic_runtime.entropy import FloatArray, GroupedEntropy, Trace, no_trace
+from basic_runtime.errors import BasicError, BundleError, DesyncError, FormatError, WrongBundleError
+from basic_runtime.golden import check_golden, ensure_golden
+from basic_runtime.imageio import Picture
+from basic_runtime.info import FileInfo, file_info
+from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.quality import quality_step
+
+Pixels = NDArray[np.uint8]
+
+DEFAULT_QUALITY = 50
+DEFAULT_LEVEL = 7
+
+_INPUTS = {"g_a": {"x", "gain"}, "h_a": {"y"}, "h_s": {"z"}, "g_s": {"y", "gain"}}
+
+
+@dataclass(frozen=True)
+class VariantCheck:
+    """Result of one golden vector: `error` is None if the engine reproduced it."""
+
+    variant: int
+    error: BasicError | None
+
+
+class Codec:
+    """Encodes and decodes pictures with one bundle on one engine.
+
+    Graphs are loaded when a level first needs them, and kept. One codec may be used from several threads.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | str | os.PathLike[str] | None = None,
+        backend: Backend | str = "onnxruntime",
+        threads: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        trace: Trace = no_trace,
+    ) -> None:
+        """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
+        `engines.BACKENDS`, `threads` how many one call may use; `trace` is told which part of the work runs.
+
+        Raises BundleError, EngineError or MissingExtraError.
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
+        self.limits = limits
+        self._trace = trace
+        self._engines: dict[str, Engine] = {}
+        self._entropy: dict[int, GroupedEntropy] = {}
+        self._lock = threading.RLock()
+
+    def encode(
+        self,
+        image: Picture | Pixels,
+        quality: int = DEFAULT_QUALITY,
+        level: int = DEFAULT_LEVEL,
+        *,
+        alpha: Pixels | None = None,
+        icc: bytes | None = None,
+        exif: bytes | None = None,
+        xmp: bytes | None = None,
+    ) -> bytes:
+        """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1; or a Picture, with all it carries.
+
+        `quality` 1..100, `level` 0 (cheapest) to 7; `alpha` is uint8 (H, W), kept losslessly.
+        Raises ValueError for wrong arguments, LimitError for a picture that is too large.
+        """
+        picture = image if isinstance(image, Picture) else Picture(image, alpha=alpha, icc=icc, exif=exif, xmp=xmp)
+        pixels = picture.pixels
+        step = quality_step(quality)
+        spec = self.bundle.level(level)
+        height, width = pixels.shape[:2]
+        self.limits.check_size(width, height)
+
+        g_a, h_a, entropy = self._engine(spec.g_a), self._engine(spec.h_a), self._grouped_entropy(spec.entropy)
+        with self._trace("from pixels"):
+            x = _to_planes(pixels, self.bundle.manifest.z_stride)
+        with self._trace("g_a"):
+            y = g_a.run({"x": x, "gain": self.bundle.encode_gain(step)})[g_a.outputs[0]]
+        with self._trace("h_a"):
+            z = h_a.run({"y": y})[h_a.outputs[0]]
+        amax = self.bundle.manifest.z_amax
+        z = np.clip(np.floor(z + np.float32(0.5)), -amax, amax)
+        stream, checksum = entropy.encode(y, z, self._trace)
+
+        header = container.Header(
+            model_name=self.bundle.name,
+            model_id=self.bundle.model_id,
+            width=width,
+            height=height,
+            level=level,
+            entropy=spec.entropy,
+            quality_step=step,
+            synthesis_level=level,
+            yhat_crc=checksum,
+            gray=pixels.ndim == 2,
+        )
+        with self._trace("container"):
+            return container.write(
+                container.Container(header, stream, picture.alpha, picture.icc, picture.exif, picture.xmp), self.limits
+            )
+
+    def decode(self, data: bytes, level: int | None = None) -> Pixels:
+        """Decompress to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
+
+        `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any file.
+        Raises FormatError for damaged bytes, WrongBundleError for a file of another model, DesyncError if this
+        machine decodes other latents than the encoder had, LimitError for a picture that is too large.
+        """
+        return self.decode_picture(data, level).pixels
+
+    def decode_picture(self, data: bytes, level: int | None = None) -> Picture:
+        """Like `decode`, with alpha, ICC profile, EXIF and XMP."""
+        with self._trace("container"):
+            content = container.read(data, self.limits)
+        header = content.header
+        self._check_model(header)
+        spec = self.bundle.level(header.synthesis_level if level is None else level)
+        entropy = self._grouped_entropy(header.entropy)
+        g_s = self._engine(spec.g_s)
+        yhat, checksum = entropy.decode(content.data, *self._latent_size(header), self._trace)
+        if checksum != header.yhat_crc:
+            raise DesyncError(
+                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the file is "
+                "damaged, or this engine differs from the encoder's; check it with basic-run verify"
+            )
+        with self._trace("g_s"):
+            gain = self.bundle.decode_gain(header.quality_step)
+            planes = g_s.run({"y": yhat, "gain": gain})[g_s.outputs[0]]
+        with self._trace("to pixels"):
+            pixels = _to_pixels(planes[0, :, : header.height, : header.width], header.gray)
+        return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
+
+    def info(self, data: bytes) -> FileInfo:
+        """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
+        return file_info(data, self.limits)
+
+    def verify(self) -> list[VariantCheck]:
+        """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
+        results = []
+        for variant in range(len(self.bundle.manifest.entropy)):
+            try:
+                entropy = GroupedEntropy(self.bundle, variant, self._engine)
+                check_golden(self.bundle, variant, self.backend, entropy)
+            except BasicError as error:
+                results.append(VariantCheck(variant, error))
+            else:
+                results.append(VariantCheck(variant, None))
+        return results
+
+    def load(self, level: int) -> None:
+        """Load all graphs of a level now, so that the first call is as fast as the next."""
+        spec = self.bundle.level(level)
+        for graph_id in (spec.g_a, spec.h_a, spec.g_s):
+            self._engine(graph_id)
+        self._grouped_entropy(spec.entropy)
+
+    def _engine(self, graph_id: str) -> Engine:
+        with self._lock:
+            if graph_id not in self._engines:
+                self._engines[graph_id] = self._load_engine(graph_id)
+            return self._engines[graph_id]
+
+    def _load_engine(self, graph_id: str) -> Engine:
+        spec = self.bundle.graph(graph_id)
+        path = self.bundle.graph_path(graph_id)
+        engine = self.backend.load(
+            path, external_data=self.bundle.weights_folder, strict=spec.path == "entropy"
+        )
+        wanted = _INPUTS.get(spec.transform)
+        if wanted is not None and not set(engine.inputs) <= wanted:
+            raise BundleError(f"{path}: a graph of {spec.transform} must have inputs {', '.join(sorted(wanted))}")
+        return engine
+
+    def _grouped_entropy(self, variant: int) -> GroupedEntropy:
+        with self._lock:
+            if variant not in self._entropy:
+                entropy = GroupedEntropy(self.bundle, variant, self._engine)
+                ensure_golden(self.bundle, variant, self.backend, entropy)
+                self._entropy[variant] = entropy
+            return self._entropy[variant]
+
+    def _check_model(self, header: container.Header) -> None:
+        bundle = self.bundle
+        if header.model_id != bundle.model_id:
+            raise WrongBundleError(
+                f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
+                f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
+            )
+        if header.entropy >= len(bundle.manifest.entropy) or header.quality_step >= bundle.manifest.quality_steps:
+            raise FormatError("the header names an entropy variant or quality step that its model does not have")
+
+    def _latent_size(self, header: container.Header) -> tuple[int, int]:
+        manifest = self.bundle.manifest
+        ratio = manifest.z_stride // manifest.y_stride
+        return -(-header.height // manifest.z_stride) * ratio, -(-header.width // manifest.z_stride) * ratio
+
+
+def _to_planes(pixels: Pixels, multiple: int) -> FloatArray:
+    """uint8 (H, W[, 3]) to float32 (1, 3, H', W') in [0, 1]; H', W' are multiples, edges repeated."""
+    height, width = pixels.shape[:2]
+    planes = np.empty((1, 3, -(-height // multiple) * multiple, -(-width // multiple) * multiple), np.float32)
+    source = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
+    np.multiply(source, np.float32(1 / 255), out=planes[0, :, :height, :width])
+    planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
+    planes[:, :, height:] = planes[:, :, height - 1 : height]
+    return planes
+
+
+def _to_pixels(planes: FloatArray, gray: bool) -> Pixels:
+    """float32 (3, H, W) to uint8 (H, W, 3), or to the mean of the channels (H, W)."""
+    if gray:
+        planes = planes.mean(axis=0, keepdims=True)
+    scaled = planes * np.float32(255)
+    scaled += np.float32(0.5)
+    np.floor(scaled, out=scaled)
+    np.clip(scaled, 0, 255, out=scaled)
+    pixels = scaled.astype(np.uint8)
+    return pixels[0] if gray else np.ascontiguousarray(pixels.transpose(1, 2, 0))

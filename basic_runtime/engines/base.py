@@ -1,0 +1,59 @@
+"""The interface between the codec and whatever runs its graphs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+class Engine(ABC):
+    """One graph made runnable. All tensors are float32, C-contiguous, of shape (1, channels, height, width)."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run the graph and return its outputs by name; `inputs` must hold every name of `self.inputs`."""
+
+
+class Backend(ABC):
+    """A library that loads ONNX graphs as engines.
+
+    `threads` is the number of threads one run may use, None for the library's own choice.
+    """
+
+    name: ClassVar[str]
+    precision: ClassVar[str] = "float32"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the library, part of the key under which golden checks are remembered."""
+
+    @classmethod
+    @abstractmethod
+    def available(cls) -> bool:
+        """Whether the library is installed and can run here. Never raises."""
+
+    @abstractmethod
+    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
+        """Load the ONNX file `model`, whose external tensors lie in the folder `external_data`.
+
+        `strict` asks for true float32 sums: the integers of the entropy path are exact in nothing less.
+        Raises EngineError if the library refuses the graph.
+        """
+
+    def settings(self) -> Any:
+        """What else of the configuration can change results; part of the key of a golden check."""
+        return None

@@ -1,0 +1,99 @@
+"""OpenVINO on the CPU, always in explicit float32: its own default on many CPUs is bfloat16."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from basic_runtime.errors import EngineError, MissingExtraError
+from basic_runtime.engines.base import Backend, Engine, FloatArray
+
+
+class OpenVinoEngine(Engine):
+    """A compiled model with one inference request per calling thread."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._local = threading.local()
+        self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
+        self.outputs = tuple(port.get_any_name() for port in compiled.outputs)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        try:
+            request.infer({name: np.ascontiguousarray(inputs[name]) for name in self.inputs}, share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO could not run a graph: {_reason(error)}") from error
+        # The request owns its output tensors and writes them again in the next run.
+        return {
+            name: np.array(request.get_output_tensor(index).data) for index, name in enumerate(self.outputs)
+        }
+
+
+class OpenVinoBackend(Backend):
+    """OpenVINO's CPU plug-in with dynamic shapes."""
+
+    name: ClassVar[str] = "openvino"
+
+    def __init__(self, threads: int | None = None) -> None:
+        super().__init__(threads)
+        if not self.available():
+            raise MissingExtraError("engine 'openvino'", "openvino")
+        import openvino
+
+        self._core = openvino.Core()
+
+    @property
+    def version(self) -> str:
+        import openvino
+
+        return str(openvino.__version__)
+
+    @classmethod
+    def available(cls) -> bool:
+        return find_spec("openvino") is not None
+
+    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "EXECUTION_MODE_HINT": "ACCURACY",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if self.threads is not None:
+            config["INFERENCE_NUM_THREADS"] = self.threads
+        try:
+            compiled = self._core.compile_model(self._read(model, external_data), "CPU", config)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refuses {model}: {_reason(error)}") from error
+        return OpenVinoEngine(compiled)
+
+    def _read(self, model: Path, external_data: Path) -> Any:
+        """Read a graph; OpenVINO takes external tensors from the folder of the graph only, so join the two."""
+        if model.parent == external_data:
+            return self._core.read_model(model)
+        with tempfile.TemporaryDirectory(prefix="basic-openvino-") as folder:
+            shutil.copy(model, folder)
+            for path in external_data.glob("*.bin"):
+                _link_or_copy(path.resolve(), Path(folder) / path.name)
+            return self._core.read_model(Path(folder) / model.name)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy(source, target)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

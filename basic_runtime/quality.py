@@ -1,0 +1,19 @@
+"""Quality as people name it (1..100) and as a bundle counts it (steps 0..63, 0 = smallest files)."""
+
+from __future__ import annotations
+
+from basic_runtime.container import QUALITY_STEPS
+
+MIN_QUALITY, MAX_QUALITY = 1, 100
+
+
+def quality_step(quality: int) -> int:
+    """The step of a quality 1..100, monotonic. Raises ValueError outside."""
+    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+        raise ValueError(f"quality must be {MIN_QUALITY} to {MAX_QUALITY}, not {quality}")
+    return round((quality - MIN_QUALITY) * (QUALITY_STEPS - 1) / (MAX_QUALITY - MIN_QUALITY))
+
+
+def quality_of_step(step: int) -> int:
+    """A quality whose step is `step`."""
+    return round(MIN_QUALITY + step * (MAX_QUALITY - MIN_QUALITY) / (QUALITY_STEPS - 1))
