@@ -1,0 +1,107 @@
+"""Types of the C++ extension. Arrays are never converted: another dtype is a TypeError, another order a ValueError."""
+
+from typing import Any, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+_Shaped: TypeAlias = NDArray[Any]
+_Out = TypeVar("_Out", NDArray[np.int16], NDArray[np.int32])
+
+class StreamError(ValueError):
+    """The bytes are damaged, cut short, hostile, or were made with other tables or indexes."""
+
+class Tables:
+    """Immutable probability tables, shared by any number of coders and threads."""
+
+    def __init__(
+        self,
+        freqs: NDArray[np.uint16],
+        sizes: NDArray[np.uint16],
+        offsets: NDArray[np.int32],
+        shifts: NDArray[np.uint8],
+    ) -> None:
+        """Takes R rows (1 to 256) laid end to end.
+
+        freqs: (sum of sizes,) frequencies >= 1, each row sums to 4096; a row's last code is the escape.
+        sizes: (R,) codes per row, 2 to 256. shifts: (R,) raw low bits of a symbol, at most 15.
+        offsets: (R,) value of ``symbol >> shift`` of the row's first code.
+        Raises ValueError for anything else, also when a code's symbols do not fit int32.
+        """
+
+    @property
+    def rows(self) -> int: ...
+
+class Encoder:
+    """Queues stages of symbols and writes them as one stream."""
+
+    def __init__(self, tables: Tables) -> None: ...
+    def put(self, symbols: NDArray[np.int16] | NDArray[np.int32], indexes: NDArray[np.uint8]) -> None:
+        """Appends one stage; ``symbols`` (any shape) in C order, ``indexes`` of the same size name their rows.
+
+        Raises ValueError for an index beyond the rows; the encoder is then unchanged.
+        """
+
+    def finish(self, lanes: int = 0) -> bytes:
+        """The stream of all stages; the encoder is then empty again.
+
+        lanes: 0 chooses by payload, else a power of two up to 64 (lowered for streams too short for it).
+        """
+
+    def reset(self) -> None:
+        """Forgets all queued stages."""
+
+class Decoder:
+    """Reads a stream stage by stage."""
+
+    def __init__(self, tables: Tables, data: Buffer) -> None:
+        """Copies ``data`` (contiguous bytes-like). Raises StreamError for a damaged header."""
+
+    @overload
+    def get(self, indexes: NDArray[np.uint8], out: None = None) -> NDArray[np.int32]: ...
+    @overload
+    def get(self, indexes: NDArray[np.uint8], out: _Out) -> _Out:
+        """The next stage's symbols, in the shape of ``indexes``, or in ``out`` (same size), which is returned.
+
+        Raises ValueError for an index beyond the rows (nothing is consumed), StreamError for damaged bytes or a
+        symbol outside an int16 ``out``; every later call then raises StreamError too.
+        """
+
+    def finish(self) -> None:
+        """Raises StreamError unless all bytes are used and the final states are right."""
+
+    @property
+    def lanes(self) -> int: ...
+
+def quantise(
+    y: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    index_lut: NDArray[np.uint8],
+    mean_bits: int,
+    *,
+    symbols: NDArray[np.int32],
+    indexes: NDArray[np.uint8],
+    yhat: NDArray[np.float32],
+) -> None:
+    """Latents of a stage to symbols, table rows and the decoder's latents; all arrays of one size.
+
+    ``mean`` and ``yhat`` are integers in units of 2^-mean_bits (0 to 16), ``scale`` integers:
+    symbols = floor(y - mean * 2^-mean_bits + 1/2), clamped to +-min(2^20, 2^23 >> mean_bits);
+    indexes = index_lut[clip(scale, 0, len(index_lut) - 1)]; yhat = symbols * 2^mean_bits + mean, exact.
+    Raises ValueError for NaN anywhere, infinite y, a mean or scale that is not an integer, or |mean| >= 2^23.
+    """
+
+def indexes_from_scale(
+    scale: NDArray[np.float32], index_lut: NDArray[np.uint8], out: NDArray[np.uint8]
+) -> None:
+    """The ``indexes`` of :func:`quantise`, for the decoder. Raises ValueError for a scale that is no integer."""
+
+def dequantise(
+    symbols: NDArray[np.int32], mean: NDArray[np.float32], mean_bits: int, out: NDArray[np.float32]
+) -> None:
+    """The ``yhat`` of :func:`quantise`, for the decoder.
+
+    Raises StreamError for a symbol beyond the clamp of :func:`quantise`, ValueError for a bad mean.
+    """

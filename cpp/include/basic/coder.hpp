@@ -1,0 +1,198 @@
+// Entropy coder of BaSIC: interleaved rANS over whole stages of symbols.
+//
+// The stream is specified in docs/coder-stream.md. Typical use:
+//
+//     auto tables = std::make_shared<const basic::Tables>(freqs, sizes, offsets, shifts);
+//     basic::Encoder encoder(tables);
+//     encoder.put(symbols_of_stage_0, indexes_of_stage_0);      // any number of stages
+//     std::vector<uint8_t> bytes = encoder.finish();
+//
+//     basic::Decoder decoder(tables, bytes);
+//     decoder.get(indexes_of_stage_0, symbols_of_stage_0);      // same stages, same order
+//     decoder.finish();
+//
+// Wrong arguments throw std::invalid_argument and change nothing. Damaged or hostile bytes throw StreamError.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+namespace basic {
+
+inline constexpr int kProbBits = 12;                   // frequencies of a row sum to 2^kProbBits
+inline constexpr uint32_t kProbTotal = 1u << kProbBits;
+inline constexpr uint32_t kStateLow = 1u << 16;        // states live in [kStateLow, 2^32)
+inline constexpr int kMaxLanes = 64;
+inline constexpr size_t kMaxRows = 256;                // a row index fits a byte
+inline constexpr uint32_t kMaxCodes = 256;             // a code fits a byte
+inline constexpr int kMaxShift = 15;                   // raw low bits of a symbol
+
+// The bytes do not come from this encoder with these tables and indexes: damaged, truncated, hostile.
+class StreamError : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+// One code of one row, as the encoder needs it.
+struct EncodeEntry {
+    uint64_t reciprocal;  // ceil(2^44 / freq): (x * reciprocal) >> 44 == x / freq for every x < freq << 20
+    uint32_t freq;
+    uint32_t start;       // sum of the frequencies of the row's earlier codes
+};
+
+// One row's map between symbols and codes: code = (symbol >> shift) - offset while that is < escape.
+struct RowMap {
+    int32_t offset;
+    uint32_t escape;  // the row's last code; stands for every symbol outside the row
+    uint32_t base;    // index of the row's first EncodeEntry
+    uint32_t shift;
+};
+
+// Immutable probability tables, built once and shared by any number of encoders, decoders and threads.
+class Tables {
+  public:
+    // Row r holds sizes[r] codes (2..256) with frequencies >= 1 that sum to 4096, laid end to end in freqs.
+    // Throws std::invalid_argument for anything else, or if a code's symbol does not fit int32.
+    Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes, std::span<const int32_t> offsets,
+           std::span<const uint8_t> shifts);
+
+    size_t rows() const { return maps_.size(); }
+    const RowMap* maps() const { return maps_.data(); }
+    const EncodeEntry* entries() const { return entries_.data(); }
+    bool fits_int16(size_t row) const { return fits_int16_[row]; }
+
+    // Per row 4096 slots of (freq << 20 | slot - start << 8 | code), row after row; the escape's code is
+    // kDecodedEscape. A row may be read only after require_row(row).
+    const uint32_t* slots() const { return slots_.get(); }
+    void require_row(size_t row) const {
+        if (!built_[row].load(std::memory_order_acquire)) build_row(row);
+    }
+
+    static constexpr uint8_t kDecodedEscape = 255;
+
+  private:
+    void build_row(size_t row) const;
+
+    std::vector<RowMap> maps_;
+    std::vector<EncodeEntry> entries_;
+    std::vector<bool> fits_int16_;
+    // Rows are filled on first use, so memory never touched is never committed by the system.
+    std::unique_ptr<uint32_t[]> slots_;
+    mutable std::mutex build_mutex_;
+    mutable std::array<std::atomic<bool>, kMaxRows> built_{};
+};
+
+// Append-only array whose growth leaves new elements uninitialised and whose clear() keeps the memory.
+template <typename T>
+class Queue {
+  public:
+    T* grow(size_t count) {  // room for count more elements; commit() makes them part of the queue
+        if (size_ + count > capacity_) {
+            const size_t capacity = std::max(size_ + count, capacity_ * 2);
+            auto larger = std::make_unique_for_overwrite<T[]>(capacity);
+            std::copy_n(data_.get(), size_, larger.get());
+            data_ = std::move(larger);
+            capacity_ = capacity;
+        }
+        return data_.get() + size_;
+    }
+    void commit(size_t count) { size_ += count; }
+    void clear() { size_ = 0; }
+    size_t size() const { return size_; }
+    const T* data() const { return data_.get(); }
+
+  private:
+    std::unique_ptr<T[]> data_;
+    size_t size_ = 0, capacity_ = 0;
+};
+
+class BitWriter;
+
+// Queues stages of symbols, then writes them as one stream. Not safe for use by two threads at once.
+class Encoder {
+  public:
+    explicit Encoder(std::shared_ptr<const Tables> tables);
+    ~Encoder();
+
+    // Appends one stage: symbols[i] is coded with row indexes[i].
+    void put(std::span<const int16_t> symbols, std::span<const uint8_t> indexes);
+    void put(std::span<const int32_t> symbols, std::span<const uint8_t> indexes);
+
+    // The stream of all stages since construction or reset(); the encoder is then empty again.
+    // lanes: 0 chooses by payload; else a power of two up to 64, lowered if there are too few symbols for it.
+    std::vector<uint8_t> finish(int lanes = 0);
+
+    // Forgets all queued stages, keeps the memory.
+    void reset();
+
+  private:
+    template <typename T>
+    void put_stage(std::span<const T> symbols, std::span<const uint8_t> indexes);
+    double payload_estimate() const;
+
+    std::shared_ptr<const Tables> tables_;
+    Queue<uint16_t> entries_;           // index into Tables::entries() of every symbol, in stream order
+    Queue<uint16_t> words_;             // scratch of finish()
+    std::vector<size_t> stage_sizes_;
+    std::unique_ptr<BitWriter> side_;
+};
+
+// Reads a stream stage by stage. Not safe for use by two threads at once.
+class Decoder {
+  public:
+    // Copies the bytes. Throws StreamError if the header is damaged.
+    Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes);
+
+    // Decodes the next stage. After a StreamError every later call throws one too; out is then undefined.
+    // For int16 output a symbol outside int16 is a StreamError.
+    void get(std::span<const uint8_t> indexes, std::span<int32_t> out);
+    void get(std::span<const uint8_t> indexes, std::span<int16_t> out);
+
+    // Throws StreamError unless every byte was used and the final states are the encoder's initial ones.
+    void finish();
+
+    int lanes() const { return lanes_; }
+
+  private:
+    struct StageRows {
+        bool any_shift = false;
+        bool fits_int16 = true;
+    };
+    [[noreturn]] void fail(const char* what);
+    StageRows prepare_rows(std::span<const uint8_t> indexes) const;
+    template <typename T>
+    void get_stage(std::span<const uint8_t> indexes, std::span<T> out);
+    void decode_codes(const uint8_t* indexes, uint8_t* codes, size_t count);
+    void decode_body(const uint8_t* indexes, uint8_t* codes, size_t count);
+    void decode_tail(const uint8_t* indexes, uint8_t* codes, size_t count);
+    template <typename T>
+    void read_raw_bits(const uint8_t* indexes, T* out, size_t count);
+    template <typename T>
+    void read_escapes(const uint8_t* indexes, T* out);
+    void enter_tail();
+    uint64_t read_bits(int count);
+
+    std::shared_ptr<const Tables> tables_;
+    std::vector<uint8_t> bytes_;
+    const uint8_t* word_ = nullptr;       // next word of the body
+    const uint8_t* words_end_ = nullptr;
+    std::vector<uint8_t> side_;           // padded copy of the side bits
+    size_t side_bit_ = 0, side_bits_ = 0;
+    int lanes_ = 1;
+    bool in_tail_ = false;
+    bool failed_ = false;
+    uint64_t body_left_ = 0;              // symbols until the tail
+    int tail_lane_ = 1;                   // next lane whose initial state is the tail's next word
+    std::array<uint32_t, kMaxLanes> states_{};
+    std::vector<size_t> escapes_;         // scratch: positions of the stage's escapes
+};
+
+}  // namespace basic

@@ -1,0 +1,209 @@
+// Python binding: checks arrays, releases the GIL, turns C++ errors into Python ones. No copies of arrays.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "basic/coder.hpp"
+#include "basic/passes.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+template <typename T>
+std::string dtype_name() {
+    return py::cast<std::string>(py::str(py::dtype::of<T>()));
+}
+
+template <typename T>
+bool has_dtype(const py::array& array) {
+    return py::isinstance<py::array_t<T>>(array);
+}
+
+// Never converts: a silent copy would cost time on input and lose the result on output.
+template <typename T>
+void require(const py::array& array, const char* name) {
+    if (!has_dtype<T>(array)) throw py::type_error(std::string(name) + " must have dtype " + dtype_name<T>());
+    if (!(array.flags() & py::array::c_style)) throw py::value_error(std::string(name) + " must be C-contiguous");
+}
+
+template <typename T>
+std::span<const T> input(const py::array& array, const char* name) {
+    require<T>(array, name);
+    return {static_cast<const T*>(array.data()), static_cast<size_t>(array.size())};
+}
+
+template <typename T>
+std::span<T> output(py::array& array, const char* name) {
+    require<T>(array, name);
+    if (!array.writeable()) throw py::value_error(std::string(name) + " is read-only");
+    return {static_cast<T*>(array.mutable_data()), static_cast<size_t>(array.size())};
+}
+
+template <typename T>
+std::span<const T> vector_input(const py::array& array, const char* name) {
+    if (array.ndim() != 1) throw py::value_error(std::string(name) + " must have one dimension");
+    return input<T>(array, name);
+}
+
+std::vector<py::ssize_t> shape_of(const py::array& array) {
+    return {array.shape(), array.shape() + array.ndim()};
+}
+
+std::shared_ptr<basic::Tables> make_tables(const py::array& freqs, const py::array& sizes,
+                                           const py::array& offsets, const py::array& shifts) {
+    return std::make_shared<basic::Tables>(vector_input<uint16_t>(freqs, "freqs"),
+                                           vector_input<uint16_t>(sizes, "sizes"),
+                                           vector_input<int32_t>(offsets, "offsets"),
+                                           vector_input<uint8_t>(shifts, "shifts"));
+}
+
+// The mutex keeps two Python threads that share an object from corrupting it while the GIL is released.
+class PyEncoder {
+  public:
+    explicit PyEncoder(std::shared_ptr<basic::Tables> tables) : encoder_(std::move(tables)) {}
+
+    void put(const py::array& symbols, const py::array& indexes) {
+        const auto rows = input<uint8_t>(indexes, "indexes");
+        if (has_dtype<int16_t>(symbols))
+            put_stage(input<int16_t>(symbols, "symbols"), rows);
+        else if (has_dtype<int32_t>(symbols))
+            put_stage(input<int32_t>(symbols, "symbols"), rows);
+        else
+            throw py::type_error("symbols must have dtype int16 or int32");
+    }
+
+    py::bytes finish(int lanes) {
+        std::vector<uint8_t> bytes;
+        {
+            const py::gil_scoped_release released;
+            const std::lock_guard lock(mutex_);
+            bytes = encoder_.finish(lanes);
+        }
+        return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+    }
+
+    void reset() {
+        const py::gil_scoped_release released;
+        const std::lock_guard lock(mutex_);
+        encoder_.reset();
+    }
+
+  private:
+    template <typename T>
+    void put_stage(std::span<const T> symbols, std::span<const uint8_t> rows) {
+        const py::gil_scoped_release released;
+        const std::lock_guard lock(mutex_);
+        encoder_.put(symbols, rows);
+    }
+
+    std::mutex mutex_;
+    basic::Encoder encoder_;
+};
+
+class PyDecoder {
+  public:
+    PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer& data)
+        : decoder_(std::move(tables), contiguous_bytes(data)) {}
+
+    py::array get(const py::array& indexes, std::optional<py::array> out) {
+        const auto rows = input<uint8_t>(indexes, "indexes");
+        py::array result = out ? *out : py::array(py::dtype::of<int32_t>(), shape_of(indexes));
+        if (has_dtype<int16_t>(result))
+            get_stage(rows, output<int16_t>(result, "out"));
+        else if (has_dtype<int32_t>(result))
+            get_stage(rows, output<int32_t>(result, "out"));
+        else
+            throw py::type_error("out must have dtype int16 or int32");
+        return result;
+    }
+
+    void finish() {
+        const py::gil_scoped_release released;
+        const std::lock_guard lock(mutex_);
+        decoder_.finish();
+    }
+
+    int lanes() const { return decoder_.lanes(); }
+
+  private:
+    static std::span<const uint8_t> contiguous_bytes(const py::buffer& data) {
+        const py::buffer_info info = data.request();
+        py::ssize_t stride = info.itemsize;
+        for (py::ssize_t axis = info.ndim; axis-- > 0; stride *= info.shape[axis])
+            if (info.shape[axis] > 1 && info.strides[axis] != stride)
+                throw py::value_error("data must be contiguous");
+        return {static_cast<const uint8_t*>(info.ptr), static_cast<size_t>(info.size * info.itemsize)};
+    }
+
+    template <typename T>
+    void get_stage(std::span<const uint8_t> rows, std::span<T> out) {
+        const py::gil_scoped_release released;
+        const std::lock_guard lock(mutex_);
+        decoder_.get(rows, out);
+    }
+
+    std::mutex mutex_;
+    basic::Decoder decoder_;
+};
+
+void quantise(const py::array& y, const py::array& mean, const py::array& scale, const py::array& index_lut,
+              int mean_bits, py::array symbols, py::array indexes, py::array yhat) {
+    const auto y_span = input<float>(y, "y"), mean_span = input<float>(mean, "mean"),
+               scale_span = input<float>(scale, "scale");
+    const auto lut = input<uint8_t>(index_lut, "index_lut");
+    const auto symbols_span = output<int32_t>(symbols, "symbols");
+    const auto indexes_span = output<uint8_t>(indexes, "indexes");
+    const auto yhat_span = output<float>(yhat, "yhat");
+    const py::gil_scoped_release released;
+    basic::quantise(y_span, mean_span, scale_span, lut, mean_bits, symbols_span, indexes_span, yhat_span);
+}
+
+void indexes_from_scale(const py::array& scale, const py::array& index_lut, py::array out) {
+    const auto scale_span = input<float>(scale, "scale");
+    const auto lut = input<uint8_t>(index_lut, "index_lut");
+    const auto out_span = output<uint8_t>(out, "out");
+    const py::gil_scoped_release released;
+    basic::indexes_from_scale(scale_span, lut, out_span);
+}
+
+void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, py::array out) {
+    const auto symbols_span = input<int32_t>(symbols, "symbols");
+    const auto mean_span = input<float>(mean, "mean");
+    const auto out_span = output<float>(out, "out");
+    const py::gil_scoped_release released;
+    basic::dequantise(symbols_span, mean_span, mean_bits, out_span);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_coder, module) {
+    using namespace py::literals;
+    module.doc() = "Entropy coder and element-wise passes of the entropy path (C++).";
+    py::register_exception<basic::StreamError>(module, "StreamError", PyExc_ValueError);
+
+    py::class_<basic::Tables, std::shared_ptr<basic::Tables>>(module, "Tables")
+        .def(py::init(&make_tables), "freqs"_a, "sizes"_a, "offsets"_a, "shifts"_a)
+        .def_property_readonly("rows", &basic::Tables::rows);
+
+    py::class_<PyEncoder>(module, "Encoder")
+        .def(py::init<std::shared_ptr<basic::Tables>>(), "tables"_a)
+        .def("put", &PyEncoder::put, "symbols"_a, "indexes"_a)
+        .def("finish", &PyEncoder::finish, "lanes"_a = 0)
+        .def("reset", &PyEncoder::reset);
+
+    py::class_<PyDecoder>(module, "Decoder")
+        .def(py::init<std::shared_ptr<basic::Tables>, const py::buffer&>(), "tables"_a, "data"_a)
+        .def("get", &PyDecoder::get, "indexes"_a, "out"_a = py::none())
+        .def("finish", &PyDecoder::finish)
+        .def_property_readonly("lanes", &PyDecoder::lanes);
+
+    module.def("quantise", &quantise, "y"_a, "mean"_a, "scale"_a, "index_lut"_a, "mean_bits"_a, py::kw_only(),
+               "symbols"_a, "indexes"_a, "yhat"_a);
+    module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a);
+    module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a);
+}

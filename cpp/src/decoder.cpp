@@ -1,0 +1,246 @@
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "basic/coder.hpp"
+#include "stream_header.hpp"
+
+namespace basic {
+namespace {
+
+constexpr size_t kChunk = 1024;  // symbols whose codes wait on the stack; a multiple of every lane count
+static_assert(kChunk % kMaxLanes == 0);
+// Raw bits are read without a check per symbol: a chunk may run this far past the end before it is caught.
+constexpr size_t kSidePadding = kChunk * kMaxShift / 8 + 16;
+
+// The decoder's arithmetic without renormalisation: returns the code and moves the state.
+inline uint8_t decode_one(uint32_t& state, const uint32_t* slots, uint8_t index) {
+    const uint32_t slot = slots[(uint32_t{index} << kProbBits) + (state & (kProbTotal - 1))];
+    state = (slot >> 20) * (state >> kProbBits) + ((slot >> 8) & (kProbTotal - 1));
+    return static_cast<uint8_t>(slot);
+}
+
+inline void renormalise(uint32_t& state, const uint8_t*& word) {
+    const uint32_t low = state < kStateLow;  // arithmetic, not a branch: it is unpredictable
+    const uint32_t refilled = state << 16 | load_word(word);
+    state ^= (state ^ refilled) & (0u - low);
+    word += 2 * low;
+}
+
+// Decodes whole rounds of kLanes symbols while words for a full round remain; returns the symbols decoded.
+template <int kLanes>
+size_t decode_rounds(const uint32_t* slots, const uint8_t* indexes, uint8_t* codes, size_t count,
+                     uint32_t* states, const uint8_t*& word, const uint8_t* words_end) {
+    uint32_t local[kLanes];
+    std::copy_n(states, kLanes, local);
+    const uint8_t* next = word;
+    size_t i = 0;
+    for (; i + kLanes <= count && words_end - next >= 2 * kLanes; i += kLanes) {
+#pragma GCC unroll 8
+        for (int lane = 0; lane < kLanes; ++lane) {
+            codes[i + lane] = decode_one(local[lane], slots, indexes[i + lane]);
+            renormalise(local[lane], next);
+        }
+    }
+    word = next;
+    std::copy_n(local, kLanes, states);
+    return i;
+}
+
+using DecodeRounds = decltype(&decode_rounds<1>);
+constexpr DecodeRounds kDecodeRounds[] = {decode_rounds<1>,  decode_rounds<2>,  decode_rounds<4>,
+                                          decode_rounds<8>,  decode_rounds<16>, decode_rounds<32>,
+                                          decode_rounds<64>};
+
+uint64_t load_bits(const uint8_t* p) {
+    uint64_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    if constexpr (std::endian::native == std::endian::big) bits = __builtin_bswap64(bits);
+    return bits;
+}
+
+}  // namespace
+
+Decoder::Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes)
+    : tables_(std::move(tables)), bytes_(bytes.begin(), bytes.end()) {
+    std::span<const uint8_t> rest(bytes_);
+    const StreamHeader header = read_header(rest);
+    lanes_ = header.lanes;
+    // With one lane there is no tail: the body never ends.
+    body_left_ = lanes_ > 1 ? header.body_symbols : std::numeric_limits<uint64_t>::max();
+    const size_t states_bytes = size_t{4} * static_cast<size_t>(lanes_);
+    if (rest.size() < states_bytes || rest.size() - states_bytes < header.side_bytes)
+        throw StreamError("coder stream: truncated");
+    const size_t words_bytes = rest.size() - states_bytes - static_cast<size_t>(header.side_bytes);
+    if (words_bytes % 2 != 0) throw StreamError("coder stream: odd number of bytes in words");
+    for (int lane = 0; lane < lanes_; ++lane) {
+        const uint8_t* p = rest.data() + 4 * lane;
+        states_[lane] = load_word(p) | load_word(p + 2) << 16;
+        if (states_[lane] < kStateLow) throw StreamError("coder stream: bad state");
+    }
+    word_ = rest.data() + states_bytes;
+    words_end_ = word_ + words_bytes;
+    side_bits_ = 8 * static_cast<size_t>(header.side_bytes);
+    if (side_bits_ > 0) {
+        side_.assign(words_end_, words_end_ + header.side_bytes);
+        side_.resize(side_.size() + kSidePadding);
+    }
+}
+
+void Decoder::fail(const char* what) {
+    failed_ = true;
+    throw StreamError(std::string("coder stream: ") + what);
+}
+
+Decoder::StageRows Decoder::prepare_rows(std::span<const uint8_t> indexes) const {
+    uint8_t used[kMaxRows] = {};
+    for (const uint8_t index : indexes) used[index] = 1;
+    if (std::find(used + tables_->rows(), used + kMaxRows, 1) != used + kMaxRows)
+        throw std::invalid_argument("index beyond the rows of the tables");
+    StageRows stage;
+    for (size_t row = 0; row < tables_->rows(); ++row) {
+        if (!used[row]) continue;
+        tables_->require_row(row);
+        stage.any_shift |= tables_->maps()[row].shift > 0;
+        stage.fits_int16 &= tables_->fits_int16(row);
+    }
+    return stage;
+}
+
+void Decoder::decode_body(const uint8_t* indexes, uint8_t* codes, size_t count) {
+    const uint32_t* slots = tables_->slots();
+    const auto decode = kDecodeRounds[std::countr_zero(static_cast<unsigned>(lanes_))];
+    size_t i = decode(slots, indexes, codes, count, states_.data(), word_, words_end_);
+    for (; i < count; ++i) {
+        uint32_t& state = states_[i & static_cast<size_t>(lanes_ - 1)];
+        codes[i] = decode_one(state, slots, indexes[i]);
+        if (state >= kStateLow) continue;
+        if (word_ == words_end_) fail("out of words");
+        renormalise(state, word_);
+    }
+}
+
+void Decoder::enter_tail() {
+    if (word_ != words_end_) fail("words left over");
+    for (int lane = 1; lane < lanes_; ++lane)
+        if (states_[lane] >> 16 != 1) fail("lane does not end in its initial state");
+    in_tail_ = true;
+}
+
+void Decoder::decode_tail(const uint8_t* indexes, uint8_t* codes, size_t count) {
+    if (!in_tail_) enter_tail();
+    uint32_t& state = states_[0];
+    for (size_t i = 0; i < count; ++i) {
+        codes[i] = decode_one(state, tables_->slots(), indexes[i]);
+        if (state >= kStateLow) continue;
+        if (tail_lane_ == lanes_) fail("out of words");
+        state = state << 16 | (states_[tail_lane_++] & 0xffff);
+    }
+}
+
+void Decoder::decode_codes(const uint8_t* indexes, uint8_t* codes, size_t count) {
+    const auto in_body = static_cast<size_t>(std::min<uint64_t>(count, body_left_));
+    if (in_body > 0) decode_body(indexes, codes, in_body);
+    if (lanes_ > 1) body_left_ -= in_body;
+    if (in_body < count) decode_tail(indexes + in_body, codes + in_body, count - in_body);
+}
+
+template <typename T>
+void Decoder::read_raw_bits(const uint8_t* indexes, T* out, size_t count) {
+    if (side_bits_ == 0) {
+        // No side bits at all, yet a row of this stage may have a shift.
+        for (size_t i = 0; i < count; ++i)
+            if (tables_->maps()[indexes[i]].shift > 0) fail("out of side bits");
+        return;
+    }
+    size_t bit = side_bit_;
+    for (size_t i = 0; i < count; ++i) {
+        const uint32_t shift = tables_->maps()[indexes[i]].shift;
+        const auto low = static_cast<uint32_t>(load_bits(side_.data() + bit / 8) >> bit % 8) & ((1u << shift) - 1);
+        out[i] = static_cast<T>(static_cast<uint32_t>(out[i]) << shift | low);
+        bit += shift;
+    }
+    if (bit > side_bits_) fail("out of side bits");
+    side_bit_ = bit;
+}
+
+uint64_t Decoder::read_bits(int count) {
+    if (side_bits_ - side_bit_ < static_cast<size_t>(count)) fail("out of side bits");
+    const uint64_t bits = load_bits(side_.data() + side_bit_ / 8) >> side_bit_ % 8;
+    side_bit_ += static_cast<size_t>(count);
+    return bits & ((uint64_t{1} << count) - 1);
+}
+
+template <typename T>
+void Decoder::read_escapes(const uint8_t* indexes, T* out) {
+    for (const size_t i : escapes_) {
+        const RowMap& map = tables_->maps()[indexes[i]];
+        const bool below = read_bits(1) != 0;
+        int bits = 0;
+        while (read_bits(1) == 0)
+            if (++bits > 32) fail("bad escape");
+        const auto distance = static_cast<int64_t>(uint64_t{1} << bits | read_bits(bits));
+        const int64_t high = below ? map.offset - distance : int64_t{map.offset} + map.escape - 1 + distance;
+        // out[i] holds the raw low bits already.
+        const int64_t low = static_cast<uint32_t>(out[i]) & ((1u << map.shift) - 1);
+        const int64_t symbol = high * (int64_t{1} << map.shift) + low;
+        if (symbol < std::numeric_limits<T>::min() || symbol > std::numeric_limits<T>::max())
+            fail("symbol out of range");
+        out[i] = static_cast<T>(symbol);
+    }
+}
+
+template <typename T>
+void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
+    if (indexes.size() != out.size()) throw std::invalid_argument("indexes and out differ in size");
+    if (failed_) fail("already failed");
+    const StageRows stage = prepare_rows(indexes);
+    if (sizeof(T) == 2 && !stage.fits_int16) {
+        // Codes of these rows may lie outside int16, which only the wider type can tell.
+        std::vector<int32_t> wide(out.size());
+        get(indexes, std::span<int32_t>(wide));
+        for (size_t i = 0; i < out.size(); ++i) {
+            out[i] = static_cast<T>(wide[i]);
+            if (out[i] != wide[i]) fail("symbol out of range");
+        }
+        return;
+    }
+    const RowMap* maps = tables_->maps();
+    escapes_.clear();
+    uint8_t codes[kChunk];
+    for (size_t begin = 0; begin < indexes.size(); begin += kChunk) {
+        const size_t count = std::min(kChunk, indexes.size() - begin);
+        const uint8_t* rows = indexes.data() + begin;
+        T* symbols = out.data() + begin;
+        decode_codes(rows, codes, count);
+        bool any_escape = false;
+        for (size_t i = 0; i < count; ++i) {
+            any_escape |= codes[i] == Tables::kDecodedEscape;
+            // Unsigned: an escape's code may carry the sum past int32 (read_escapes replaces it).
+            symbols[i] = static_cast<T>(static_cast<uint32_t>(maps[rows[i]].offset) + codes[i]);
+        }
+        if (stage.any_shift) read_raw_bits(rows, symbols, count);
+        for (size_t i = 0; any_escape && i < count; ++i)
+            if (codes[i] == Tables::kDecodedEscape) escapes_.push_back(begin + i);
+    }
+    read_escapes(indexes.data(), out.data());
+}
+
+void Decoder::get(std::span<const uint8_t> indexes, std::span<int32_t> out) { get_stage(indexes, out); }
+
+void Decoder::get(std::span<const uint8_t> indexes, std::span<int16_t> out) { get_stage(indexes, out); }
+
+void Decoder::finish() {
+    if (failed_) fail("already failed");
+    if (lanes_ > 1 && body_left_ > 0) fail("symbols left over");
+    if (lanes_ > 1 && !in_tail_) enter_tail();
+    if (word_ != words_end_ || (lanes_ > 1 && tail_lane_ != lanes_)) fail("words left over");
+    if (states_[0] != kStateLow) fail("lane does not end in its initial state");
+    const size_t left = side_bits_ - side_bit_;
+    if (left >= 8) fail("side bits left over");
+    if (left > 0 && read_bits(static_cast<int>(left)) != 0) fail("padding is not zero");
+}
+
+}  // namespace basic
