@@ -120,7 +120,7 @@ def write_picture(
 
 
 def output_format(target: StrPath, format: str | None = None) -> str:
-    """The one of `FORMATS` that `format` (a name or an extension) means, or else the extension of `target`."""
+    """The one of `FORMATS` that `format` (name or extension) means, or else the extension of `target`."""
     name = display_name(target, output=True)
     if format is not None:
         if format.upper() in FORMATS:
