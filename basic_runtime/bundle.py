@@ -1,10 +1,10 @@
 """A model bundle: the directory that `basic-export` writes and the codec runs from.
 
-    manifest.json        what is in the bundle, and how its parts make up 8 levels
-    tables.safetensors   coder tables, index table, gain vectors
-    weights.bin          weights of all graphs (ONNX external data)
-    graphs/<id>.onnx     the graphs; id = first 16 hex digits of the file's sha256
-    golden.safetensors   inputs whose results every engine must reproduce
+manifest.json        what is in the bundle, and how its parts make up 8 levels
+tables.safetensors   coder tables, index table, gain vectors
+weights.bin          weights of all graphs (ONNX external data)
+graphs/<id>.onnx     the graphs; id = first 16 hex digits of the file's sha256
+golden.safetensors   inputs whose results every engine must reproduce
 """
 
 from __future__ import annotations

@@ -75,19 +75,20 @@ class Codec:
         exif: bytes | None = None,
         xmp: bytes | None = None,
     ) -> bytes:
-        """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1; or a Picture, with all it carries.
+        """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1, or a Picture with all it carries.
 
         `quality` 1..100, `level` 0 (cheapest) to 7; `alpha` is uint8 (H, W), kept losslessly.
         Raises ValueError for wrong arguments, LimitError for a picture that is too large.
         """
-        picture = image if isinstance(image, Picture) else Picture(image, alpha=alpha, icc=icc, exif=exif, xmp=xmp)
+        picture = image if isinstance(image, Picture) else Picture(image, alpha, icc, exif, xmp)
         pixels = picture.pixels
         step = quality_step(quality)
         spec = self.bundle.level(level)
         height, width = pixels.shape[:2]
         self.limits.check_size(width, height)
 
-        g_a, h_a, entropy = self._engine(spec.g_a), self._engine(spec.h_a), self._grouped_entropy(spec.entropy)
+        g_a, h_a = self._engine(spec.g_a), self._engine(spec.h_a)
+        entropy = self._grouped_entropy(spec.entropy)
         with self._trace("from pixels"):
             x = _to_planes(pixels, self.bundle.manifest.z_stride)
         with self._trace("g_a"):
@@ -110,17 +111,16 @@ class Codec:
             yhat_crc=checksum,
             gray=pixels.ndim == 2,
         )
+        content = container.Container(header, stream, picture.alpha, picture.icc, picture.exif, picture.xmp)
         with self._trace("container"):
-            return container.write(
-                container.Container(header, stream, picture.alpha, picture.icc, picture.exif, picture.xmp), self.limits
-            )
+            return container.write(content, self.limits)
 
     def decode(self, data: bytes, level: int | None = None) -> Pixels:
         """Decompress to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
 
-        `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any file.
-        Raises FormatError for damaged bytes, WrongBundleError for a file of another model, DesyncError if this
-        machine decodes other latents than the encoder had, LimitError for a picture that is too large.
+        `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any
+        file. Raises FormatError for damaged bytes, WrongBundleError for a file of another model, DesyncError if
+        this machine decodes other latents than the encoder had, LimitError for a picture that is too large.
         """
         return self.decode_picture(data, level).pixels
 
@@ -136,8 +136,8 @@ class Codec:
         yhat, checksum = entropy.decode(content.data, *self._latent_size(header), self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
-                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the file is "
-                "damaged, or this engine differs from the encoder's; check it with basic-run verify"
+                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the file "
+                "is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
         with self._trace("g_s"):
             gain = self.bundle.decode_gain(header.quality_step)
@@ -184,7 +184,8 @@ class Codec:
         )
         wanted = _INPUTS.get(spec.transform)
         if wanted is not None and not set(engine.inputs) <= wanted:
-            raise BundleError(f"{path}: a graph of {spec.transform} must have inputs {', '.join(sorted(wanted))}")
+            names = ", ".join(sorted(wanted))
+            raise BundleError(f"{path}: a graph of {spec.transform} must have the inputs {names}")
         return engine
 
     def _grouped_entropy(self, variant: int) -> GroupedEntropy:
@@ -202,8 +203,10 @@ class Codec:
                 f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
                 f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
             )
-        if header.entropy >= len(bundle.manifest.entropy) or header.quality_step >= bundle.manifest.quality_steps:
-            raise FormatError("the header names an entropy variant or quality step that its model does not have")
+        if header.entropy >= len(bundle.manifest.entropy):
+            raise FormatError(
+                f"the header names entropy variant {header.entropy}, which its model does not have"
+            )
 
     def _latent_size(self, header: container.Header) -> tuple[int, int]:
         manifest = self.bundle.manifest

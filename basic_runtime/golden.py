@@ -39,8 +39,9 @@ def check_golden(bundle: Bundle, variant: int, backend: Backend, entropy: Groupe
         ) from error
     if computed != bundle.entropy(variant).golden_sha256:
         raise EngineError(
-            f"engine {backend.name!r} {backend.version} does not reproduce the golden vector of {bundle.name} "
-            f"(entropy variant {variant}) on this machine, so its files would be unreadable: choose another with --engine"
+            f"engine {backend.name!r} {backend.version} does not reproduce the golden vector of model "
+            f"{bundle.name} (entropy variant {variant}) on this machine, and its files would be unreadable: "
+            "choose another with --engine"
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basic_runtime.container import QUALITY_STEPS
 from basic_runtime.errors import BundleError
 
 FORMAT = "basic-bundle"
@@ -29,7 +30,7 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: a graph and the slots (channel group, row phase, column phase) of y that it predicts, in order."""
+    """One stage: a graph and the slots of y that it predicts, each (channel group, row phase, column phase)."""
 
     graph: str
     inputs: tuple[str, ...]
@@ -172,7 +173,7 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
         z_stride=_parse_z_stride(latent),
         mean_bits=top.integer("mean_bits", 0, 16),
         z_amax=top.integer("z_amax", 1, 32767),
-        quality_steps=top.integer("quality_steps", 1, 256),
+        quality_steps=top.integer("quality_steps", QUALITY_STEPS, QUALITY_STEPS),
         files=_parse_files(top.child("files")),
         graphs=graphs,
         entropy=entropy,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from basic_runtime.errors import EngineError
 from basic_runtime.engines.base import Backend, Engine
+from basic_runtime.errors import EngineError
 
 __all__ = ["BACKENDS", "Backend", "Engine", "available_backends", "create_backend"]
 

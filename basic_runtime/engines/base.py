@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float32]
 
 
 class Engine(ABC):
-    """One graph made runnable. All tensors are float32, C-contiguous, of shape (1, channels, height, width)."""
+    """One graph made runnable. Tensors are float32, C-contiguous, of shape (1, channels, height, width)."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]

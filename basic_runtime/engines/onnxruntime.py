@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.engines.base import Backend, Engine, FloatArray
+from basic_runtime.errors import EngineError, MissingExtraError
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -46,7 +46,9 @@ class OnnxRuntimeEngine(Engine):
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         try:
             values = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
-        except Exception as error:  # the library raises several unrelated classes, all of them bare Exceptions
+        except (
+            Exception
+        ) as error:  # the library raises several unrelated classes, all of them bare Exceptions
             raise EngineError(f"ONNX Runtime could not run a graph: {_first_line(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
 

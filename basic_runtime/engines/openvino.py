@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.engines.base import Backend, Engine, FloatArray
+from basic_runtime.errors import EngineError, MissingExtraError
 
 
 class OpenVinoEngine(Engine):
@@ -30,7 +30,9 @@ class OpenVinoEngine(Engine):
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
         try:
-            request.infer({name: np.ascontiguousarray(inputs[name]) for name in self.inputs}, share_inputs=True)
+            request.infer(
+                {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}, share_inputs=True
+            )
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not run a graph: {_reason(error)}") from error
         # The request owns its output tensors and writes them again in the next run.

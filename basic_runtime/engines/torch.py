@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.engines.base import Backend, Engine, FloatArray
+from basic_runtime.errors import EngineError, MissingExtraError
 
 
 class TorchEngine(Engine):

@@ -101,7 +101,12 @@ def _clip(attrs: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor 
 
 
 def _slice(
-    attrs: Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+    attrs: Attributes,
+    x: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
 ) -> Tensor:
     first, last = _ints(starts), _ints(ends)
     axis_list = _ints(axes) if axes is not None else list(range(len(first)))

@@ -1,7 +1,7 @@
 """Writes a tiny but complete bundle, in the layout of a real one, without torch.
 
-g_a and g_s are a block transform with 8 cosine-like basis pictures, so pictures come back recognisable; the entropy
-path has random integer weights and the full structure: two variants, one of 8 stages and one of a single stage.
+g_a and g_s are a block transform with 8 cosine-like basis pictures, so pictures come back recognisable; the
+entropy path has random integer weights and the full structure: two variants, of 8 stages and of a single stage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnx.external_data_helper import load_external_data_for_model
 from onnx.reference import ReferenceEvaluator
 from safetensors.numpy import save_file
 
-from basic_runtime.tables import SCALES, gaussian_rows, rows_from_pmf
+from basic_runtime.tables import SCALES, concatenate, gaussian_rows, rows_from_pmf
 
 M, CZ, PRIOR, HIDDEN = 8, 4, 6, 8
 MEAN_BITS, Z_AMAX, QUALITY_STEPS = 6, 31, 64
@@ -89,7 +89,8 @@ class Graph:
     def model(self, name: str, outputs: list[str]) -> onnx.ModelProto:
         def values(names: list[str]) -> list[onnx.ValueInfoProto]:
             return [
-                helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, None, f"{n}_h", f"{n}_w"]) for n in names
+                helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, None, f"{n}_h", f"{n}_w"])
+                for n in names
             ]
 
         graph = helper.make_graph(self.nodes, name, values(self.inputs), values(outputs), self.initializers)
@@ -97,7 +98,7 @@ class Graph:
 
 
 def basis() -> np.ndarray:
-    """(8, 3, 16, 16) orthogonal pictures as int16, unit norm = 1024: five of luma, one of each chroma, one diagonal."""
+    """(8, 3, 16, 16) orthogonal pictures as int16, unit norm = 1024: waves of luma and of two colours."""
     ramp = np.cos(np.pi * (np.arange(16) + 0.5) / 16)
     flat = np.ones(16)
     planes = [np.outer(flat, flat), np.outer(ramp, flat), np.outer(flat, ramp), np.outer(ramp, ramp)]
@@ -152,13 +153,16 @@ def hyper_synthesis(weights: Weights, rng: np.random.Generator, tile: int) -> on
 
 
 def stage(
-    weights: Weights, rng: np.random.Generator, slots: list[list[int]], known: list[str], group: int, hidden: str | None
+    weights: Weights,
+    rng: np.random.Generator,
+    slots: list[list[int]],
+    known: list[str],
+    group: int,
+    hidden: str | None,
 ) -> tuple[onnx.ModelProto, list[str], list[str]]:
     """A 3x3 convolution over all that is known, a hidden layer, and 1x1 convolutions to mean and scale."""
     g = Graph(weights)
-    parts = [
-        g.requantise(g.input(n), 4 if n.startswith("y.") else 0, -255, 255) for n in known
-    ]
+    parts = [g.requantise(g.input(n), 4 if n.startswith("y.") else 0, -255, 255) for n in known]
     channels = sum(PRIOR if n.startswith("prior") else HIDDEN if n.startswith("h") else group for n in known)
     joined = g.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     kernel = rng.integers(-60, 61, (HIDDEN, channels, 3, 3)).astype(np.int8)
@@ -194,7 +198,9 @@ class Writer:
 
     def variant(self, rng: np.random.Generator, name: str) -> dict[str, Any]:
         labels, tile, groups = ORDERS[name]
-        slot_of = {labels[g][i][j]: [g, i, j] for g in range(groups) for i in range(tile) for j in range(tile)}
+        slot_of = {
+            labels[g][i][j]: [g, i, j] for g in range(groups) for i in range(tile) for j in range(tile)
+        }
         stages, done, cached = [], [], []
         for number in range(len(slot_of)):
             g, i, j = slot_of[number]
@@ -219,7 +225,9 @@ class Writer:
         return ReferenceEvaluator(model)
 
 
-def golden_of(writer: Writer, number: int, spec: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def golden_of(
+    writer: Writer, number: int, spec: dict[str, Any], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """Random golden inputs of a variant; their hash by the onnx package's own evaluator goes into `spec`."""
     tile, groups = spec["grouping"]["tile"], spec["grouping"]["channel_groups"]
     z = rng.integers(-Z_AMAX, Z_AMAX + 1, (1, CZ, 2, 3)).astype(np.int16)
@@ -246,12 +254,13 @@ def golden_of(writer: Writer, number: int, spec: dict[str, Any], rng: np.random.
 def tables() -> dict[str, np.ndarray]:
     z = np.arange(-Z_AMAX, Z_AMAX + 1)
     pmf = np.exp(-np.abs(z) / np.linspace(2, 8, CZ)[:, None])
-    gaussian, hyper = gaussian_rows(SCALES), rows_from_pmf(pmf, -Z_AMAX)
-    joined = [np.concatenate(pair) for pair in zip(gaussian, hyper, strict=True)]
+    rows = concatenate(gaussian_rows(SCALES), rows_from_pmf([(-Z_AMAX, p / p.sum()) for p in pmf]))
     gain = np.geomspace(1.0, 40.0, QUALITY_STEPS).astype(np.float32)[:, None] * np.ones((1, M), np.float32)
-    names = ("coder.freqs", "coder.sizes", "coder.offsets", "coder.shifts")
     return {
-        **dict(zip(names, joined, strict=True)),
+        "coder.freqs": rows.freqs,
+        "coder.sizes": rows.sizes,
+        "coder.offsets": rows.offsets,
+        "coder.shifts": rows.shifts,
         "index_lut": (np.arange(256) // 4).astype(np.uint8),
         "gain.encode": gain,
         "gain.decode": 1 / gain,

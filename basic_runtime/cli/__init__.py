@@ -1,0 +1,64 @@
+"""The command `basic-run`. Only click is imported before a command runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from basic_runtime.cli.decode import decode
+from basic_runtime.cli.encode import encode
+from basic_runtime.cli.info import info
+from basic_runtime.cli.profile import profile
+from basic_runtime.cli.verify import verify
+from basic_runtime.errors import BasicError
+
+PROGRAM = "basic-run"
+
+
+class _Group(click.Group):
+    """Turns the errors that the package raises on purpose into one line and exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BasicError as error:
+            click.echo(f"{PROGRAM}: error: {error}", err=True)
+        except MemoryError:
+            click.echo(f"{PROGRAM}: error: not enough memory for this picture: try a smaller one", err=True)
+        except BrokenPipeError:
+            # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        context.exit(1)
+
+
+def _print_versions(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from basic_runtime.cli.versions import version_lines
+
+        click.echo("\n".join(version_lines()))
+        context.exit()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Print the versions of library, model and engines.",
+)
+def main() -> None:
+    """Compress pictures with a learned codec, and decode them again.
+
+    \b
+    basic-run encode photo.jpg                 writes photo.basic
+    basic-run decode photo.basic -o back.png
+    """
+
+
+for _command in (encode, decode, info, verify, profile):
+    main.add_command(_command)

@@ -1,0 +1,148 @@
+"""Runs a command over many files: names of outputs, progress, a summary, errors that do not stop the rest."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from basic_runtime.errors import BasicError, FileError
+from basic_runtime.files import STREAM, display_name
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and where its output goes; `-` is a standard stream."""
+
+    source: str
+    target: str
+
+
+def plan_jobs(sources: Sequence[str], output: str | None, out_dir: str | None, extension: str) -> list[Job]:
+    """Pair inputs with outputs.
+
+    Raises click.UsageError for options that contradict each other, FileError if two inputs would get one
+    output or an output would replace its input.
+    """
+    if output is not None and out_dir is not None:
+        raise click.UsageError("-o and --out-dir exclude each other")
+    if output is not None and len(sources) > 1:
+        raise click.UsageError("-o names one output and there are several inputs: use --out-dir")
+    if sources.count(STREAM) > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    if out_dir is not None:
+        _make_folder(Path(out_dir))
+    jobs = [Job(source, output or _default_target(source, out_dir, extension)) for source in sources]
+    _check_distinct(jobs)
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[Job], Result],
+    *,
+    describe: Callable[[Result], str],
+    summarise: Callable[[list[Result]], str],
+    as_json: bool,
+) -> None:
+    """Call `work` on each job; it returns what --json prints, and raises BasicError for a bad file.
+
+    What it lists under "notices" is printed. Results go to standard output, all else to standard error.
+    Exits with status 1 if any job failed.
+    """
+    if as_json and any(job.target == STREAM for job in jobs):
+        raise click.UsageError("--json and an output to standard output exclude each other")
+    results: list[Result] = []
+    with _progress(len(jobs)) as advance:
+        for job in jobs:
+            result = _attempt(job, work)
+            results.append(result)
+            _report(job, result, describe, quiet=as_json)
+            advance()
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+    done = [result for result in results if "error" not in result]
+    failed = len(results) - len(done)
+    if len(jobs) > 1:
+        click.echo(summarise(done) + (f"; {failed} failed" if failed else ""), err=True)
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _attempt(job: Job, work: Callable[[Job], Result]) -> Result:
+    start = time.perf_counter()
+    named: Result = {"input": display_name(job.source), "output": display_name(job.target, output=True)}
+    try:
+        return named | work(job) | {"seconds": round(time.perf_counter() - start, 4)}
+    except BasicError as error:
+        message = str(error)
+        name = display_name(job.source)
+        known = name in message or display_name(job.target, output=True) in message
+        return named | {"error": message if known else f"{name}: {message}"}
+    except MemoryError:
+        return named | {"error": f"{display_name(job.source)}: not enough memory for this picture"}
+
+
+def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:
+    if "error" in result:
+        click.echo(f"basic-run: error: {result['error']}", err=True)
+        return
+    for notice in result.get("notices", []):
+        click.echo(f"basic-run: note: {display_name(job.source)}: {notice}", err=True)
+    if not quiet:
+        click.echo(describe(result), err=job.target == STREAM)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error, if that is a terminal and there is more than one thing to do."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _default_target(source: str, out_dir: str | None, extension: str) -> str:
+    if source == STREAM:
+        if out_dir is not None:
+            raise click.UsageError("standard input has no name to use in --out-dir: use -o")
+        return STREAM
+    named = Path(source).with_suffix(extension) if Path(source).name else Path(source)
+    return str(named if out_dir is None else Path(out_dir) / named.name)
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    seen: dict[str, str] = {}
+    for job in jobs:
+        if job.target == STREAM:
+            continue
+        if job.target in seen:
+            raise FileError(
+                f"{job.target}: {seen[job.target]} and {job.source} would both be written there: "
+                "rename one, or run them one by one with -o"
+            )
+        if Path(job.target).resolve() == Path(job.source).resolve():
+            raise FileError(f"{job.target}: is the input itself: name another output with -o")
+        seen[job.target] = job.source
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made a folder ({error.strerror}): choose another") from error

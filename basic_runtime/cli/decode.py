@@ -1,0 +1,67 @@
+"""`basic-run decode`."""
+
+from __future__ import annotations
+
+import click
+
+from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs
+from basic_runtime.cli.options import codec_options, limit_options, output_options
+
+
+@click.command(short_help="Decompress .basic files.")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@output_options
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["png", "jpeg", "webp", "tiff", "ppm"]),
+    help="Format of outputs that are not named (default: png; -o goes by its extension).",
+)
+@click.option(
+    "--level", type=click.IntRange(0, 7), help="0 fast preview, 7 best (default: what the file suggests)."
+)
+@limit_options
+@codec_options
+def decode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    out_dir: str | None,
+    overwrite: bool,
+    as_json: bool,
+    kind: str | None,
+    level: int | None,
+    max_pixels: int | None,
+    bundle: str | None,
+    engine: str,
+    threads: int | None,
+) -> None:
+    """Decompress .basic files to PNG, JPEG, WebP, TIFF or PPM.
+
+    IN may be - for standard input. Any level decodes any file.
+    """
+    from basic_runtime.cli.setup import make_codec
+    from basic_runtime.files import check_target, read_bytes
+    from basic_runtime.imageio import output_format, write_picture
+
+    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
+    codec = make_codec(bundle, engine, threads, max_pixels)
+
+    def work(job: Job) -> Result:
+        check_target(job.target, overwrite)
+        output_format(job.target, kind)
+        picture = codec.decode_picture(read_bytes(job.source, codec.limits), level)
+        notices = write_picture(job.target, picture, kind, overwrite)
+        return {"width": picture.width, "height": picture.height, "notices": notices}
+
+    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json)
+
+
+def _describe(result: Result) -> str:
+    return (
+        f"{result['input']} -> {result['output']}  {result['width']}x{result['height']}  "
+        f"{result['seconds'] * 1000:.0f} ms"
+    )
+
+
+def _summarise(results: list[Result]) -> str:
+    return f"{len(results)} decoded, {sum(result['seconds'] for result in results):.1f} s"

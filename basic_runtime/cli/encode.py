@@ -1,0 +1,98 @@
+"""`basic-run encode`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs
+from basic_runtime.cli.options import codec_options, limit_options, output_options
+
+if TYPE_CHECKING:
+    from basic_runtime.imageio import Picture
+
+EXTENSION = ".basic"
+
+
+@click.command(short_help="Compress pictures.")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@output_options
+@click.option(
+    "-q", "--quality", type=click.IntRange(1, 100), default=50, show_default=True, help="1 small, 100 good."
+)
+@click.option(
+    "--level", type=click.IntRange(0, 7), default=7, show_default=True, help="0 fast, 7 compresses best."
+)
+@click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
+@limit_options
+@codec_options
+def encode(
+    inputs: tuple[str, ...],
+    output: str | None,
+    out_dir: str | None,
+    overwrite: bool,
+    as_json: bool,
+    quality: int,
+    level: int,
+    strip: bool,
+    max_pixels: int | None,
+    bundle: str | None,
+    engine: str,
+    threads: int | None,
+) -> None:
+    """Compress PNG, JPEG, WebP, TIFF or PPM pictures to .basic files.
+
+    IN may be - for standard input. Metadata, colour profile and transparency are kept.
+    """
+    from basic_runtime.cli.setup import make_codec
+    from basic_runtime.files import check_target, write_bytes
+    from basic_runtime.imageio import read_picture
+    from basic_runtime.metrics import bpp
+
+    jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
+    codec = make_codec(bundle, engine, threads, max_pixels)
+
+    def work(job: Job) -> Result:
+        check_target(job.target, overwrite)
+        picture = read_picture(job.source, codec.limits)
+        if strip:
+            picture = _without_metadata(picture)
+        data = codec.encode(picture, quality, level)
+        write_bytes(job.target, data, overwrite)
+        return {
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(data),
+            "bpp": round(bpp(len(data), picture.width, picture.height), 5),
+            "quality": quality,
+            "level": level,
+            "notices": picture.notices,
+        }
+
+    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json)
+
+
+def _without_metadata(picture: Picture) -> Picture:
+    """The picture without EXIF and XMP. The colour profile stays: without it the colours would be others."""
+    from basic_runtime.exif import orientation, upright
+    from basic_runtime.imageio import Picture
+
+    turn = orientation(picture.exif)
+    alpha = None if picture.alpha is None else upright(picture.alpha, turn)
+    return Picture(upright(picture.pixels, turn), alpha, icc=picture.icc, notices=picture.notices)
+
+
+def _describe(result: Result) -> str:
+    return (
+        f"{result['input']} -> {result['output']}  {result['width']}x{result['height']}  "
+        f"{result['bytes']:,} bytes  {result['bpp']:.3f} bpp  {result['seconds'] * 1000:.0f} ms"
+    )
+
+
+def _summarise(results: list[Result]) -> str:
+    size = sum(result["bytes"] for result in results)
+    pixels = sum(result["width"] * result["height"] for result in results)
+    seconds = sum(result["seconds"] for result in results)
+    rate = f", {8 * size / pixels:.3f} bpp" if pixels else ""
+    return f"{len(results)} encoded: {size:,} bytes{rate}, {seconds:.1f} s"

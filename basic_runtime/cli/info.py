@@ -1,0 +1,59 @@
+"""`basic-run info`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from basic_runtime.info import FileInfo
+
+
+@click.command(short_help="Tell what .basic files hold.")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(inputs: tuple[str, ...], as_json: bool) -> None:
+    """Tell size, quality, model and chunks of .basic files; no model is needed."""
+    from basic_runtime.errors import BasicError
+    from basic_runtime.files import display_name, read_bytes
+    from basic_runtime.info import file_info
+
+    results: list[dict[str, Any]] = []
+    failed = False
+    for source in inputs:
+        name = display_name(source)
+        try:
+            found = file_info(read_bytes(source))
+        except BasicError as error:
+            failed = True
+            message = str(error) if name in str(error) else f"{name}: {error}"
+            click.echo(f"basic-run: error: {message}", err=True)
+            results.append({"input": name, "error": message})
+            continue
+        results.append({"input": name, **asdict(found), "alpha": found.has_alpha, "metadata": found.metadata})
+        if not as_json:
+            click.echo(_describe(name, found))
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+    if failed:
+        click.get_current_context().exit(1)
+
+
+def _describe(name: str, found: FileInfo) -> str:
+    chunks = ", ".join(f"{kind} {size:,}" for kind, size in found.chunks)
+    extras = [*(["alpha"] if found.has_alpha else []), *found.metadata]
+    return "\n".join(
+        (
+            name,
+            f"  picture   {found.width}x{found.height} {'gray' if found.gray else 'RGB'}"
+            + (f" with {', '.join(extras)}" if extras else ""),
+            f"  size      {found.file_bytes:,} bytes, {found.bits_per_pixel:.3f} bpp",
+            f"  quality   {found.quality} (step {found.quality_step})",
+            f"  level     {found.level}, decoded at {found.decode_level}",
+            f"  model     {found.model_name} ({found.model_id}), entropy variant {found.entropy_variant}",
+            f"  chunks    {chunks} bytes",
+        )
+    )

@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def _combine(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+codec_options = _combine(
+    click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed)."),
+    click.option(
+        "--engine",
+        metavar="NAME",
+        default="onnxruntime",
+        show_default=True,
+        help="Runs the graphs: onnxruntime, openvino, torch, cuda or tensorrt.",
+    ),
+    click.option(
+        "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
+    ),
+)
+
+limit_options = _combine(
+    click.option(
+        "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse pictures of more pixels than this."
+    ),
+)
+
+output_options = _combine(
+    click.option("-o", "--output", metavar="FILE", help="Output for a single input; - is standard output."),
+    click.option("--out-dir", metavar="DIR", help="Folder for the outputs (default: beside each input)."),
+    click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
+    click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on standard output."),
+)

@@ -1,0 +1,53 @@
+"""`basic-run verify`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command(short_help="Check that this machine's engines decode bit by bit.")
+@click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
+@click.option(
+    "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all available)."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Run the bundle's golden vectors on engines of this machine.
+
+    Exits with status 1 unless every engine reproduces every one of them.
+    """
+    from basic_runtime.bundle import Bundle
+    from basic_runtime.codec import Codec
+    from basic_runtime.engines import available_backends
+
+    opened = Bundle(bundle)
+    results = []
+    for name in engines or available_backends():
+        codec = Codec(opened, name, threads)
+        for check in codec.verify():
+            results.append(
+                {
+                    "engine": name,
+                    "version": codec.backend.version,
+                    "variant": check.variant,
+                    "exact": check.error is None,
+                    "error": None if check.error is None else str(check.error),
+                }
+            )
+    if as_json:
+        model = {"name": opened.name, "id": opened.model_id}
+        click.echo(json.dumps({"model": model, "checks": results}, indent=2))
+    for result in results:
+        if result["error"]:
+            click.echo(f"basic-run: error: {result['error']}", err=True)
+        elif not as_json:
+            click.echo(
+                f"{result['engine']} {result['version']}: entropy variant {result['variant']} is exact"
+            )
+    if any(result["error"] for result in results):
+        click.get_current_context().exit(1)

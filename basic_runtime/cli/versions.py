@@ -1,0 +1,23 @@
+"""The text of `basic-run --version`."""
+
+from __future__ import annotations
+
+from basic_runtime import __version__
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines import BACKENDS, available_backends, create_backend
+from basic_runtime.errors import BasicError
+
+
+def version_lines() -> list[str]:
+    """Library, default model and each engine, a line each."""
+    lines = [f"basic-codec {__version__}"]
+    try:
+        bundle = Bundle(verify_hashes=False)
+        lines.append(f"model {bundle.name} ({bundle.model_id})")
+    except BasicError as error:
+        lines.append(f"model none ({error})")
+    available = available_backends()
+    for name in BACKENDS:
+        version = create_backend(name).version if name in available else "not available"
+        lines.append(f"engine {name} {version}")
+    return lines

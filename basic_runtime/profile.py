@@ -1,0 +1,225 @@
+"""Where the time goes: percentiles of each part of encoding and decoding at each level, with its MACs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime.bundle import Bundle
+from basic_runtime.codec import DEFAULT_QUALITY, Codec
+from basic_runtime.engines import create_backend
+from basic_runtime.errors import FileError, MissingExtraError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TOTAL = "total"
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Time of one part of one direction ("encode" or "decode") at one level, in milliseconds.
+
+    `gmacs` counts 10^9 multiply-accumulates of the graph for the whole picture; None if it has no graph.
+    """
+
+    level: int
+    direction: str
+    part: str
+    p50: float
+    p90: float
+    p99: float
+    gmacs: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All timings of one run and what they were taken with."""
+
+    model: str
+    engine: str
+    threads: int | None
+    width: int
+    height: int
+    repetitions: int
+    timings: tuple[Timing, ...]
+
+
+class _Stopwatch:
+    """A trace that adds up the seconds of each part, however often the part runs."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def profile(
+    bundle: Bundle,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    *,
+    width: int = 768,
+    height: int = 512,
+    levels: Sequence[int] = tuple(range(8)),
+    repetitions: int = 10,
+) -> Profile:
+    """Time encode and decode of a synthetic picture, after one warm-up call each."""
+    watch = _Stopwatch()
+    codec = Codec(bundle, create_backend(engine, threads), trace=watch)
+    picture = synthetic_picture(width, height)
+    timings: list[Timing] = []
+    for level in levels:
+        codec.load(level)
+        data = codec.encode(picture, DEFAULT_QUALITY, level)
+        works: tuple[tuple[str, Callable[[], Any]], ...] = (
+            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level)),
+            ("decode", partial(codec.decode, data, level)),
+        )
+        for direction, work in works:
+            runs = _repeat(work, watch, repetitions)
+            macs = _macs_of_parts(bundle, level, direction, width * height)
+            timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
+    label = f"{codec.backend.name} {codec.backend.version}"
+    return Profile(bundle.name, label, threads, width, height, repetitions, tuple(timings))
+
+
+def synthetic_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+    """(H, W, 3) of photo-like content: soft blobs at several scales with a little grain."""
+    rng = np.random.default_rng(seed)
+    picture = rng.normal(0, 4, (height, width, 3)).astype(np.float32) + 128
+    for cell in (8, 32, 128):
+        rows, columns = np.arange(height) / cell, np.arange(width) / cell
+        coarse = rng.normal(0, 20, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
+        across = _between(coarse, columns, axis=1)
+        picture += _between(across, rows, axis=0)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def table(result: Profile) -> Table:
+    """The timings as a table for a terminal."""
+    from rich.table import Table
+
+    threads = f", {result.threads} threads" if result.threads else ""
+    shown = Table(
+        title=f"{result.model} on {result.engine}{threads}, {result.width}x{result.height}, "
+        f"{result.repetitions} runs"
+    )
+    for heading in ("level", "direction", "part"):
+        shown.add_column(heading)
+    for heading in ("p50 ms", "p90 ms", "p99 ms", "GMAC", "GMAC/s"):
+        shown.add_column(heading, justify="right")
+    for timing in result.timings:
+        numbers = [f"{value:.2f}" for value in (timing.p50, timing.p90, timing.p99)]
+        rate = f"{1000 * timing.gmacs / timing.p50:.0f}" if timing.gmacs else ""
+        macs = f"{timing.gmacs:.3f}" if timing.gmacs is not None else ""
+        first = [str(timing.level), timing.direction, timing.part]
+        shown.add_row(*first, *numbers, macs, rate, end_section=timing.part == TOTAL)
+    return shown
+
+
+def write_plot(result: Profile, path: str | Path) -> None:
+    """Stacked bars of the median milliseconds of each part, by level, as a PNG.
+
+    Raises MissingExtraError without matplotlib, FileError if the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("a plot", "plot") from error
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, direction in zip(figure.subplots(1, 2, sharey=True), ("encode", "decode"), strict=True):
+        _plot_direction(axes, [timing for timing in result.timings if timing.direction == direction])
+        axes.set_title(direction)
+    figure.suptitle(f"{result.model} on {result.engine}, {result.width}x{result.height}")
+    try:
+        figure.savefig(path, format="png", dpi=110)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror}): choose another name") from error
+
+
+def _repeat(work: Callable[[], Any], watch: _Stopwatch, repetitions: int) -> dict[str, list[float]]:
+    """Seconds of each part in each repetition, the whole call under TOTAL, last."""
+    work()
+    runs: list[dict[str, float]] = []
+    for _ in range(repetitions):
+        watch.seconds = {}
+        start = time.perf_counter()
+        work()
+        runs.append(watch.seconds | {TOTAL: time.perf_counter() - start})
+    return {part: [run[part] for run in runs] for part in runs[0]}
+
+
+def _timing(level: int, direction: str, part: str, seconds: list[float], macs: dict[str, float]) -> Timing:
+    p50, p90, p99 = (float(value) * 1000 for value in np.percentile(seconds, PERCENTILES))
+    return Timing(level, direction, part, p50, p90, p99, macs.get(part))
+
+
+def _macs_of_parts(bundle: Bundle, level: int, direction: str, pixels: int) -> dict[str, float]:
+    spec = bundle.level(level)
+    entropy = bundle.entropy(spec.entropy)
+    graphs = {"h_s": entropy.h_s, **{f"stage {k}": stage.graph for k, stage in enumerate(entropy.stages)}}
+    graphs |= {"g_a": spec.g_a, "h_a": spec.h_a} if direction == "encode" else {"g_s": spec.g_s}
+    macs = {part: bundle.graph(graph).macs_per_pixel * pixels / 1e9 for part, graph in graphs.items()}
+    return macs | {TOTAL: sum(macs.values())}
+
+
+def _between(values: NDArray[np.float32], where: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    """Linear interpolation of `values` along `axis` at the fractional positions `where`."""
+    low = where.astype(np.int64)
+    shape = [1, 1, 1]
+    shape[axis] = len(where)
+    part = (where - low).astype(np.float32).reshape(shape)
+    result: NDArray[np.float32] = values.take(low, axis) * (1 - part) + values.take(low + 1, axis) * part
+    return result
+
+
+def _plot_direction(axes: Any, timings: list[Timing]) -> None:
+    levels = sorted({timing.level for timing in timings})
+    positions = list(range(len(levels)))
+    bottoms = np.zeros(len(levels))
+    for group, label in _plot_groups(timings).items():
+        heights = np.array(
+            [sum(t.p50 for t in timings if t.level == level and t.part in label) for level in levels]
+        )
+        axes.bar(positions, heights, bottom=bottoms, label=group)
+        bottoms += heights
+    for position, level in zip(positions, levels, strict=True):
+        gmacs = next(t.gmacs for t in timings if t.level == level and t.part == TOTAL)
+        where = (position, bottoms[position])
+        axes.annotate(f"{gmacs:.2f} GMAC", where, ha="center", va="bottom", fontsize=7)
+    axes.set_xticks(positions, [str(level) for level in levels])
+    axes.set_xlabel("level")
+    axes.set_ylabel("median ms")
+    axes.legend(fontsize=8)
+
+
+def _plot_groups(timings: list[Timing]) -> dict[str, set[str]]:
+    """Bars of the plot and the parts each sums up: all stages in one, what moves data in one."""
+    groups: dict[str, set[str]] = {}
+    for timing in timings:
+        if timing.part == TOTAL:
+            continue
+        name = timing.part
+        if name.startswith("stage "):
+            name = "stages"
+        elif name in ("from pixels", "to pixels", "split", "checksum", "container"):
+            name = "moving data"
+        groups.setdefault(name, set()).add(timing.part)
+    return groups
