@@ -20,14 +20,17 @@ help:
 SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
           $(shell find cpp basic_runtime basic_train basic_export -type f -not -name '*.pyc' -not -name '*.so')
 
+# build/lib* goes first: setuptools would pack modules there that the sources no longer have.
 .venv-demo/.installed: $(SOURCES)
 	test -x .venv-demo/bin/python || $(PYTHON) -m venv .venv-demo
+	rm -rf build/lib*
 	.venv-demo/bin/pip install --quiet '.[demo]'
 	touch $@
 
 .venv-test/.installed: $(SOURCES)
 	test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
 	.venv-test/bin/python -c "import torch" 2>/dev/null || .venv-test/bin/pip install --quiet '$(TORCH)'
+	rm -rf build/lib*
 	.venv-test/bin/pip install --quiet '.[dev]'
 	touch $@
 

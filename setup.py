@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import ninja
@@ -30,13 +31,10 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        build_dir = Path(self.build_temp).resolve() / ext.name
-        build_dir.mkdir(parents=True, exist_ok=True)
         build_type = os.environ.get("BASIC_BUILD_TYPE", "Release")
         options = [
             f"-DCMAKE_BUILD_TYPE={build_type}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
-            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY_{build_type.upper()}={target.parent}",
             f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR) / 'ninja'}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
@@ -44,9 +42,11 @@ class CMakeBuild(build_ext):
             "-DBASIC_TESTS=OFF",
         ]
         options += os.environ.get("CMAKE_ARGS", "").split()
-        self._cmake("-S", str(ROOT), "-B", str(build_dir), "-G", "Ninja", *options)
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
-        self._cmake("--build", str(build_dir), "--target", ext.name.rpartition(".")[2], "--parallel", jobs)
+        # A fresh folder: pip brings another cmake each time, which would trip over a cache of the last one.
+        with tempfile.TemporaryDirectory(prefix="basic-build-") as folder:
+            self._cmake("-S", str(ROOT), "-B", folder, "-G", "Ninja", *options)
+            self._cmake("--build", folder, "--target", ext.name.rpartition(".")[2], "--parallel", jobs)
 
     def _cmake(self, *arguments: str) -> None:
         # The cmake of the build requirements is a Python package, so the module finds it in any environment.
