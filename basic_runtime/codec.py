@@ -119,8 +119,8 @@ class Codec:
         """Decompress to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
 
         `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any
-        file. Raises FormatError for damaged bytes, WrongBundleError for a file of another model, DesyncError if
-        this machine decodes other latents than the encoder had, LimitError for a picture that is too large.
+        file. Raises FormatError for damaged bytes, WrongBundleError for a file of another model, DesyncError
+        if this machine decodes other latents than the encoder had, LimitError for a picture too large.
         """
         return self.decode_picture(data, level).pixels
 
@@ -136,8 +136,8 @@ class Codec:
         yhat, checksum = entropy.decode(content.data, *self._latent_size(header), self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
-                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the file "
-                "is damaged, or this engine differs from the encoder's; check it with basic-run verify"
+                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: "
+                "the file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
         with self._trace("g_s"):
             gain = self.bundle.decode_gain(header.quality_step)

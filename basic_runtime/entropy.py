@@ -1,7 +1,7 @@
 """The grouped entropy loop: latents to a stream and back, stage by stage.
 
-A stage's graph reads the prior and what earlier stages decoded, and returns fixed-point means and integer scales for its
-slots of y. Both ends run the same graphs on the same integers, so both see the same probabilities.
+A stage's graph reads the prior and what earlier stages decoded, and returns fixed-point means and integer
+scales for its slots of y. Both ends run the same graphs on the same integers, and see the same probabilities.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def no_trace(part: str) -> AbstractContextManager[None]:
 class GroupedEntropy:
     """One entropy variant of a bundle on loaded engines: encodes and decodes (z, y) as one ANS stream.
 
-    Arrays: z (1, Cz, a, b) and y (1, M, r*a, r*b) with r = z_stride / y_stride. `yhat` is in units of y; inside, it
-    is kept as integers in units of 2^-mean_bits, carried in float32.
+    Arrays: z (1, Cz, a, b) and y (1, M, r*a, r*b) with r = z_stride / y_stride. Results are in units of y;
+    inside, yhat is kept as integers in units of 2^-mean_bits, carried in float32.
     """
 
     def __init__(self, bundle: Bundle, variant: int, load: Callable[[str], Engine]) -> None:
-        """`load` makes an engine from a graph id. Raises BundleError if stages ask for tensors that nothing gives."""
+        """`load` makes an engine from a graph id. Raises BundleError if a stage reads what nothing gives."""
         manifest = bundle.manifest
         self.spec: EntropySpec = bundle.entropy(variant)
         self._tables = bundle.coder_tables

@@ -30,7 +30,7 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: a graph and the slots of y that it predicts, each (channel group, row phase, column phase)."""
+    """One stage: a graph and the slots of y that it predicts, each (channel group, row, column phase)."""
 
     graph: str
     inputs: tuple[str, ...]

@@ -56,7 +56,7 @@ class OnnxRuntimeEngine(Engine):
 class OnnxRuntimeBackend(Backend):
     """ONNX Runtime on the CPU, in float32.
 
-    `optimisation` is the library's graph optimisation level; results of the entropy path are equal at all of them.
+    `optimisation` is the library's graph optimisation level; the entropy path is exact at all of them.
     """
 
     name: ClassVar[str] = "onnxruntime"

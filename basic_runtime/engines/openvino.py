@@ -79,7 +79,7 @@ class OpenVinoBackend(Backend):
         return OpenVinoEngine(compiled)
 
     def _read(self, model: Path, external_data: Path) -> Any:
-        """Read a graph; OpenVINO takes external tensors from the folder of the graph only, so join the two."""
+        """Read a graph. OpenVINO takes external tensors from the graph's folder only, so join the two."""
         if model.parent == external_data:
             return self._core.read_model(model)
         with tempfile.TemporaryDirectory(prefix="basic-openvino-") as folder:

@@ -1,7 +1,7 @@
 """Writes a tiny but complete bundle, in the layout of a real one, without torch.
 
 g_a and g_s are a block transform with 8 cosine-like basis pictures, so pictures come back recognisable; the
-entropy path has random integer weights and the full structure: two variants, of 8 stages and of a single stage.
+entropy path has random integer weights and the full structure: two variants, of 8 stages and of one.
 """
 
 from __future__ import annotations
