@@ -65,10 +65,16 @@ def photo_tags(exif: Image.Exif) -> Image.Exif:
 
 def parse_for_tiff(exif: bytes, xmp: bytes | None) -> Image.Exif:
     """Tags to hand to Pillow's TIFF writer. May raise anything if `exif` is damaged."""
-    tags = photo_tags(_parse(exif)) if exif else Image.Exif()
+    # Only tags that come from bytes have the sub-directories that the writer asks for.
+    tags = _parse(photo_tags(_parse(exif)).tobytes()) if exif else Image.Exif()
     if xmp:
         tags[0x02BC] = xmp
     return tags
+
+
+def has_directories(exif: Image.Exif) -> bool:
+    """Whether `exif` has the sub-directories of camera settings or of GPS."""
+    return any(tag in exif for tag in (_EXIF_IFD, _GPS_IFD))
 
 
 def _parse(exif: bytes) -> Image.Exif:

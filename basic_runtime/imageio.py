@@ -336,12 +336,14 @@ def _for_webp(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[s
 
 
 def _for_tiff(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
-    options = _common_options(picture) | {"compression": "tiff_adobe_deflate"}
+    options = _common_options(picture)
     try:
         options["exif"] = exif_tools.parse_for_tiff(picture.exif or b"", picture.xmp)
     except Exception:  # Pillow raises anything on damaged EXIF
         notices.append("damaged EXIF was left out")
         options["exif"] = exif_tools.parse_for_tiff(b"", picture.xmp)
+    if not exif_tools.has_directories(options["exif"]):  # which Pillow writes in uncompressed files only
+        options["compression"] = "tiff_adobe_deflate"
     return _to_image(picture), options
 
 

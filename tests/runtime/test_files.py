@@ -1,0 +1,102 @@
+"""Whole files in and out."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from basic_runtime.errors import FileError, LimitError
+from basic_runtime.files import read_bytes, write_bytes
+from basic_runtime.limits import Limits
+
+
+def test_write_and_read(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"abc")
+    assert read_bytes(tmp_path / "a") == b"abc"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_new_files_get_the_usual_permissions_and_replaced_ones_keep_theirs(tmp_path: Path) -> None:
+    plain, written = tmp_path / "plain", tmp_path / "written"
+    plain.write_bytes(b"")
+    write_bytes(written, b"abc")
+    assert stat.S_IMODE(written.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+    written.chmod(0o640)
+    write_bytes(written, b"abcd", overwrite=True)
+    assert stat.S_IMODE(written.stat().st_mode) == 0o640
+
+
+def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(FileError, match=r"cannot be written \(no space left on device\)"):
+        write_bytes(target, b"new", overwrite=True)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a"
+    link = os.link
+
+    def race(source: Path, destination: Path) -> None:
+        target.write_bytes(b"another's")
+        link(source, destination)
+
+    monkeypatch.setattr(os, "link", race)
+    with pytest.raises(FileError, match="exists"):
+        write_bytes(target, b"mine")
+    assert target.read_bytes() == b"another's"
+
+
+def test_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_bytes(tmp_path / "a", b"abc")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_symbolic_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    write_bytes(tmp_path / "link", b"new", overwrite=True)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    write_bytes("/dev/null", b"abc")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(read_bytes(pipe)))
+    reader.start()
+    write_bytes(pipe, b"abc")
+    reader.join()
+    assert received == [b"abc"]
+
+
+def test_output_in_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"no folder .*/no\): make the folder first"):
+        write_bytes(tmp_path / "no" / "a", b"abc")
+
+
+def test_output_that_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="is a folder: name a file in it"):
+        write_bytes(tmp_path, b"abc", overwrite=True)
+
+
+def test_endless_input_stops_at_the_limit() -> None:
+    with pytest.raises(LimitError, match="/dev/zero: the file has 1001 bytes, and 1000 are allowed"):
+        read_bytes("/dev/zero", Limits(max_file_bytes=1000))
