@@ -2,6 +2,7 @@
 
 Pixels are kept as they are stored, and EXIF with its orientation goes with them: a viewer turns the picture
 as it would have turned the original. Only formats that cannot carry EXIF get pixels that are turned already.
+(TIFF is turned when it is read: Pillow leaves no choice.)
 """
 
 from __future__ import annotations
