@@ -1,0 +1,186 @@
+"""The evaluation forward: exactly what the real encoder and decoder do, in PyTorch.
+
+Latents are coded stage by stage by the coder's own rules (symbol = floor(y - mean + 1/2), y_hat = symbol + mean) and
+rates are the coder's code lengths, so that bits and picture equal those of a file. The entropy path is given as an
+object: the float one of the supernet, or the integer one that export ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from basic_runtime.tables import SCALES, TableArrays, code_lengths, concatenate, gaussian_rows, rows_from_pmf
+from basic_train.grouping import Grouping
+from basic_train.model.integer import MEAN_BITS, Z_MAX, IntegerEntropy
+from basic_train.model.priors import LOG_SCALE_STEP, SCALE_MIN
+from basic_train.model.supernet import Z_STRIDE, Supernet, Widths
+
+#: Steps of the quality scale in a bundle; step s is quality s / (QUALITY_STEPS - 1).
+QUALITY_STEPS = 64
+
+#: Symbols are clamped to what keeps y_hat exact in float32.
+SYMBOL_MAX = 2 ** (23 - MEAN_BITS) - 1
+
+
+class EntropyPath(Protocol):
+    """What decides probabilities: h_s, the context model and the choice of tables, at one width."""
+
+    @property
+    def grouping(self) -> Grouping: ...
+
+    def h_s(self, z: Tensor) -> Tensor:
+        """Prior of y from integer z (1, N, h/4, w/4)."""
+        ...
+
+    def parameters(self, y_hat: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """Means (integers, units 2^-MEAN_BITS) and scale values (1, M, h, w), from y_hat in the same units."""
+        ...
+
+    def indexes(self, scale: Tensor) -> Tensor:
+        """Table index of each scale value, uint8."""
+        ...
+
+
+class FloatEntropy:
+    """The supernet's own entropy path in float32: the yardstick of the integer path, not reproducible elsewhere."""
+
+    def __init__(self, net: Supernet, index: int) -> None:
+        self.net, self.index = net, index
+
+    @property
+    def grouping(self) -> Grouping:
+        return self.net.context.grouping
+
+    @torch.no_grad()
+    def h_s(self, z: Tensor) -> Tensor:
+        return self.net.h_s(z, self.index)
+
+    @torch.no_grad()
+    def parameters(self, y_hat: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.net.context(y_hat * 2.0**-MEAN_BITS, prior, self.index)
+        return torch.floor(out[:, 0::2] * 2.0**MEAN_BITS + 0.5), self.net.sigma(out[:, 1::2])
+
+    def indexes(self, scale: Tensor) -> Tensor:
+        """Nearest table scale in the log domain."""
+        nearest = torch.floor(torch.log(scale / SCALE_MIN) / LOG_SCALE_STEP + 0.5)
+        return nearest.clamp(0, len(SCALES) - 1).to(torch.uint8)
+
+
+def coder_tables(net: Supernet) -> TableArrays:
+    """The coder's integer tables: 64 Gaussian rows, then one row per z channel."""
+    pmf = net.z_prior.pmf(Z_MAX).numpy()
+    return concatenate(gaussian_rows(SCALES), rows_from_pmf([(-Z_MAX, row) for row in pmf]))
+
+
+@dataclass
+class CodedLatents:
+    """Ideal code lengths in bits and the decoded latent: y_hat (1, M, h, w) in units of y, exact multiples of
+    2^-MEAN_BITS."""
+
+    y_bits: float
+    z_bits: float
+    y_hat: Tensor
+
+
+def round_z(z: Tensor) -> Tensor:
+    """The hyper-latent as coded: integers in +-Z_MAX."""
+    return torch.clamp(torch.floor(z + 0.5), -Z_MAX, Z_MAX)
+
+
+@torch.no_grad()
+def code_latents(entropy: EntropyPath, tables: TableArrays, y: Tensor, z: Tensor) -> CodedLatents:
+    """Code y (1, M, h, w) and z (1, N, h/4, w/4), stage by stage as the runtime does."""
+    z = round_z(z)
+    prior = entropy.h_s(z)
+    grouping, unit = entropy.grouping, 2.0**MEAN_BITS
+    labels = torch.from_numpy(grouping.labels(*y.shape[2:]))
+    labels = labels.repeat_interleave(y.shape[1] // grouping.groups, 0)[None]
+    y_hat = torch.zeros_like(y)
+    bits = 0.0
+    for stage in range(grouping.stages):
+        mean, scale = entropy.parameters(y_hat, prior)
+        chosen = labels == stage
+        symbols = torch.floor((y[chosen] * unit - mean[chosen]) / unit + 0.5).clamp(-SYMBOL_MAX, SYMBOL_MAX)
+        indexes = entropy.indexes(scale)[chosen]
+        bits += float(code_lengths(tables, symbols.to(torch.int32).numpy(), indexes.numpy()).sum())
+        y_hat[chosen] = symbols * unit + mean[chosen]
+    channels = torch.arange(z.shape[1], dtype=torch.uint8).add(len(SCALES))
+    rows = channels[None, :, None, None].expand(z.shape)
+    z_bits = float(code_lengths(tables, z.to(torch.int32).numpy(), rows.contiguous().numpy()).sum())
+    return CodedLatents(bits, z_bits, y_hat / unit)
+
+
+@dataclass
+class CodedPicture:
+    """Bits of a picture's latents (files add header and coder overhead) and the decoded pixels, uint8 (H, W, 3)."""
+
+    y_bits: float
+    z_bits: float
+    pixels: np.ndarray
+
+    @property
+    def bits(self) -> float:
+        return self.y_bits + self.z_bits
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) to float32 (1, 3, H', W') in [0, 1], edges repeated to multiples of Z_STRIDE."""
+    x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
+    pad = [-pixels.shape[1] % Z_STRIDE, -pixels.shape[0] % Z_STRIDE]
+    return F.pad(x, [0, pad[0], 0, pad[1]], mode="replicate")
+
+
+@torch.no_grad()
+def analyse(net: Supernet, pixels: np.ndarray, step: int, widths: Widths) -> tuple[Tensor, Tensor]:
+    """Latents y (1, M, h, w), scaled by the quality's gain, and z of a picture."""
+    quality = torch.tensor([step / (QUALITY_STEPS - 1)])
+    y = net.g_a(to_tensor(pixels), widths.g_a) * net.gains.encode(quality)
+    return y, net.h_a(y, widths.h_a)
+
+
+@torch.no_grad()
+def code_picture(
+    net: Supernet, entropy: EntropyPath, tables: TableArrays, pixels: np.ndarray, step: int, widths: Widths
+) -> CodedPicture:
+    """Evaluation forward of a picture uint8 (H, W, 3) at a quality step 0 .. 63, as encoder and decoder would do it.
+
+    `entropy` must be of width `widths.h_s`; any picture size.
+    """
+    latents = code_latents(entropy, tables, *analyse(net, pixels, step, widths))
+    quality = torch.tensor([step / (QUALITY_STEPS - 1)])
+    x_hat = net.g_s(latents.y_hat * net.gains.decode(quality), widths.g_s)
+    decoded = torch.clamp(torch.floor(x_hat * 255 + 0.5), 0, 255).to(torch.uint8)
+    cropped = decoded[0, :, : pixels.shape[0], : pixels.shape[1]]
+    return CodedPicture(latents.y_bits, latents.z_bits, cropped.permute(1, 2, 0).numpy())
+
+
+@dataclass
+class RateCost:
+    """Bits of the same latents under the float and the integer entropy path."""
+
+    width: int
+    float_bits: float
+    integer_bits: float
+
+    @property
+    def percent(self) -> float:
+        return 100 * (self.integer_bits / self.float_bits - 1)
+
+
+def rate_cost(
+    net: Supernet, index: int, integer: IntegerEntropy, latents: Sequence[tuple[Tensor, Tensor]]
+) -> RateCost:
+    """What the integer path costs in rate against the float one on latents (y, z)."""
+    tables = coder_tables(net)
+    totals = []
+    for entropy in (FloatEntropy(net, index), integer):
+        coded = [code_latents(entropy, tables, y, z) for y, z in latents]
+        totals.append(sum(c.y_bits + c.z_bits for c in coded))
+    return RateCost(integer.width, *totals)
