@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 PHOTO ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+# a clang with its libFuzzer runtime
+CLANGXX ?= clang++-16
 
 .PHONY: help demo test lint bench sanitize fuzz clean
 
@@ -15,7 +17,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed of the entropy coder beside others"
 	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
-	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang++)"
+	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
 SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
           $(shell find cpp basic_runtime basic_train basic_export -type f -not -name '*.pyc' -not -name '*.so')
@@ -56,7 +58,7 @@ sanitize: .venv-test/.installed
 
 fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_FUZZ=ON
 	.venv-test/bin/cmake --build build-fuzz --parallel 2
 	mkdir -p build-fuzz/corpus
