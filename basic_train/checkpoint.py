@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ class CheckpointError(BasicError):
 
 
 def save(path: Path, weights: dict[str, Tensor], config: ModelConfig, history: dict[str, Any]) -> None:
-    """Write weights, configuration and training history (patches seen, minutes, recipe) in one safetensors file."""
+    """Write weights, configuration and training history (patches, minutes, recipe) in one file."""
     metadata = {"format": FORMAT, "config": json.dumps(config.to_json()), "history": json.dumps(history)}
     beside = path.with_name(path.name + ".part")
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, beside, metadata)
@@ -37,10 +39,18 @@ def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error}); pass a model.safetensors") from error
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({error}); pass a model.safetensors"
+        ) from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a BaSIC checkpoint; pass the model.safetensors of basic-train run")
-    return ModelConfig.from_json(json.loads(metadata["config"])), json.loads(metadata["history"])
+        raise CheckpointError(
+            f"{path}: not a BaSIC checkpoint; pass the model.safetensors of basic-train run"
+        )
+    try:
+        return ModelConfig.from_json(json.loads(metadata["config"])), json.loads(metadata["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{path}: the header's configuration is damaged ({error}); train again or use another copy"
+        raise CheckpointError(message) from error
 
 
 def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
@@ -57,12 +67,18 @@ def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the trainer's state (optimiser, step counters) for exact resume."""
+    """Write the trainer's state (optimiser, random generators, step counters) for exact resume."""
     beside = path.with_name(path.name + ".part")
     torch.save(state, beside)
     os.replace(beside, path)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read the trainer's state; only tensors and plain values are unpickled."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Read the trainer's state; only tensors and plain values are unpickled. Raises CheckpointError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        message = (
+            f"{path}: not a readable training state ({error}); remove the folder's files to start afresh"
+        )
+        raise CheckpointError(message) from error

@@ -1,10 +1,11 @@
 """Groupings: in which stage each element of the latent y is decoded.
 
-A grouping labels every (channel group, row, column) of y with a stage number. All elements of a stage are decoded
-together, conditioned on z and on the stages before it ("intra-node structure" of BaSIC, ECCV 2024).
+A grouping labels every (channel group, row, column) of y with a stage number. All elements of a stage are
+decoded together, conditioned on z and on the stages before it ("intra-node structure" of BaSIC, ECCV 2024).
 
-`labels(name, groups, height, width)` gives the full map of any fixed method. Groupings that repeat with a small
-square tile can be trained, exported and decoded stage by stage; they are `Grouping` objects made by `tiled`.
+`labels(name, groups, height, width)` gives the full map of any fixed method. Groupings that repeat with a
+small square tile can be trained, exported and decoded stage by stage; they are `Grouping` objects made by
+`tiled`.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ def group_diagonal(groups: int, height: int, width: int) -> Labels:
     return 4 * g + DIAGONAL_RANK[r % 2, c % 2]
 
 
-def random(groups: int, height: int, width: int, *, stages: int | None = None, seed: int | None = None) -> Labels:
+def random(
+    groups: int, height: int, width: int, *, stages: int | None = None, seed: int | None = None
+) -> Labels:
     """Uniform labels in [0, stages); without `stages`, as many as there are elements."""
     count = groups * height * width if stages is None else stages
     return np.random.default_rng(seed).integers(0, count, (groups, height, width))

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from basic_train.model.supernet import TrainOutput
 
-#: The quality whose loss has weight 1, and how fast the weight falls with lambda. Losses grow with lambda; without the
-#: balance the gradient of a batch of mixed qualities is that of its best picture.
+#: The quality whose loss has weight 1, and how fast the weight falls with lambda. Losses grow with lambda;
+#: without the balance the gradient of a batch of mixed qualities is that of its best picture.
 BALANCE_LAMBDA, BALANCE_POWER = 0.013, 0.4
 
 
@@ -29,7 +29,7 @@ def lambda_of_quality(quality: Tensor, lambda_min: float, lambda_max: float) -> 
 
 
 def rate_distortion(output: TrainOutput, x: Tensor, lambdas: Tensor) -> RateDistortion:
-    """bpp + lambda 255^2 MSE per image (CompressAI's convention of lambda), balanced over qualities and averaged.
+    """Mean of bpp + lambda 255^2 MSE per image (CompressAI's lambda), balanced over qualities.
 
     x: (B, 3, H, W) in [0, 1]; lambdas: (B,).
     """

@@ -1,9 +1,9 @@
 """The grouped context model: distribution parameters of y from the prior and from earlier stages.
 
-model-spec §3.2-3.3: a masked convolution over y sees strictly earlier stages, a masked 1x1 merger sees hidden units of
-earlier stages and of its own. Output units belong to the same channel groups as y. With a grouping that repeats with a
-t x t tile, all positions of one phase of the tile share one mask, so that the masked convolution is t*t dense strided
-convolutions which together cost exactly one dense pass.
+model-spec §3.2-3.3: a masked convolution over y sees strictly earlier stages, a masked 1x1 merger sees hidden
+units of earlier stages and of its own. Output units belong to the same channel groups as y. With a grouping
+that repeats with a t x t tile, all positions of one phase of the tile share one mask, so that the masked
+convolution is t*t dense strided convolutions which together cost exactly one dense pass.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ContextShape:
 
 
 def context_mask(grouping: Grouping, phase: tuple[int, int], kernel: int) -> np.ndarray:
-    """Which taps a phase may read: bool (G out, G in, k, k), true where the neighbour's stage is strictly earlier."""
+    """Which taps a phase may read, those of strictly earlier stages: bool (G out, G in, k, k)."""
     side, radius = grouping.side, kernel // 2
     rows = (phase[0] + np.arange(-radius, radius + 1)) % side
     cols = (phase[1] + np.arange(-radius, radius + 1)) % side
@@ -40,7 +40,7 @@ def context_mask(grouping: Grouping, phase: tuple[int, int], kernel: int) -> np.
 
 
 def merger_mask(grouping: Grouping, phase: tuple[int, int]) -> np.ndarray:
-    """Which groups' hidden units a group may read at its own position: bool (G out, G in), stage not later."""
+    """Which groups' units a group may read at its own position, none later: bool (G out, G in)."""
     own = grouping.tile[:, phase[0], phase[1]]
     return own[None, :] <= own[:, None]
 
@@ -81,8 +81,8 @@ class GroupedLinear(nn.Module):
 class GroupedContext(nn.Module):
     """Masked k x k convolution of y, then a three-layer masked 1x1 merger with the prior.
 
-    shapes: channels at each width, widest last; priors: channels of the prior at each width. Output (B, 2M, h, w), the
-    parameters of latent c in channels 2c (mean) and 2c + 1 (scale), as in the original.
+    shapes: channels at each width, widest last; priors: channels of the prior at each width. Output (B, 2M,
+    h, w), the parameters of latent c in channels 2c (mean) and 2c + 1 (scale), as in the original.
     """
 
     def __init__(
@@ -110,15 +110,17 @@ class GroupedContext(nn.Module):
         for shape in self.shapes:
             for name in ("context", "hidden1", "hidden2"):
                 if getattr(shape, name) % groups:
-                    raise ValueError(f"{name}={getattr(shape, name)} does not divide into {groups} channel groups")
+                    raise ValueError(
+                        f"{name}={getattr(shape, name)} does not divide into {groups} channel groups"
+                    )
         if self.y_channels % groups:
             raise ValueError(f"{self.y_channels} latent channels do not divide into {groups} channel groups")
 
     def forward(self, y: Tensor, prior: Tensor, index: int) -> Tensor:
         """Parameters of all elements in one pass.
 
-        y (B, M, h, w), h and w multiples of the tile; prior (B, priors[index], h, w). Only earlier stages influence an
-        element, whatever the later elements of y hold.
+        y (B, M, h, w), h and w multiples of the tile; prior (B, priors[index], h, w). Only earlier stages
+        influence an element, whatever the later elements of y hold.
         """
         side = self.grouping.side
         merged_prior = self.prior_part(prior, index)
@@ -141,7 +143,9 @@ class GroupedContext(nn.Module):
         mask = self._tensor(context_mask(self.grouping, phase, self.kernel), weight)  # (G, G, k, k)
         per_group = self.y_channels // self.grouping.groups
         weight = weight * mask.repeat_interleave(per_group, 1)[:, None]
-        context = F.conv2d(padded[:, :, phase[0] :, phase[1] :], weight.flatten(0, 1), bias.flatten(), stride=side)
+        context = F.conv2d(
+            padded[:, :, phase[0] :, phase[1] :], weight.flatten(0, 1), bias.flatten(), stride=side
+        )
         context = context[:, :, : prior.shape[2], : prior.shape[3]]
         visible = self._tensor(merger_mask(self.grouping, phase), weight)
         hidden = F.leaky_relu(self.merge_context(context, shape.hidden1, visible) + prior, self.slope)
@@ -153,7 +157,10 @@ class GroupedContext(nn.Module):
         """Masked convolution at a width: weight (G, channels/G, M, k, k), bias (G, channels/G)."""
         groups = self.grouping.groups
         per_group = channels // groups
-        weight, bias = self.context_weight.unflatten(0, (groups, -1)), self.context_bias.unflatten(0, (groups, -1))
+        weight, bias = (
+            self.context_weight.unflatten(0, (groups, -1)),
+            self.context_bias.unflatten(0, (groups, -1)),
+        )
         return weight[:, :per_group], bias[:, :per_group]
 
     @staticmethod

@@ -1,8 +1,8 @@
 """The `lite` transforms: made for CPUs and for fast training.
 
-A 4x4 patch convolution first, residual bottlenecks with ReLU, convolution + pixel shuffle instead of transposed
-convolution: operators that stay in the blocked layout of CPU inference engines, have integer and bf16 kernels
-everywhere, and train seven times faster than 5x5 convolutions with GDN at the paper's widths.
+A 4x4 patch convolution first, residual bottlenecks with ReLU, convolution + pixel shuffle instead of
+transposed convolution: operators that stay in the blocked layout of CPU inference engines, have integer and
+bf16 kernels everywhere, and train seven times faster than 5x5 convolutions with GDN at the paper's widths.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ def _bottleneck(channels: Channels) -> SlimResidual:
     )
 
 
-def _up(ins: Channels, outs: Channels, factor: int, kernel: int = 1, precise: bool = False) -> list[nn.Module]:
+def _up(
+    ins: Channels, outs: Channels, factor: int, kernel: int = 1, precise: bool = False
+) -> list[nn.Module]:
     return [SlimConv2d(ins, [c * factor**2 for c in outs], kernel, precise=precise), nn.PixelShuffle(factor)]
 
 
 def analysis(widths: Channels, y_channels: int, quarter_blocks: int, eighth_blocks: int) -> SlimSequential:
-    """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 channels at 1/4, width at 1/8."""
+    """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 at 1/4, width at 1/8."""
     same = [3] * len(widths)
     half = [w // 2 for w in widths]
     latent = [y_channels] * len(widths)

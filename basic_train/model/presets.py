@@ -15,10 +15,10 @@ from basic_train.model.context import ContextShape
 class ModelConfig:
     """Everything that fixes the shape of a supernet.
 
-    widths: of g_a and g_s, ascending; hyper_widths: of h_a and h_s; priors and contexts: channels of the prior of y and
-    of the context model at each h_s width. scale_parameter: what the context model's second output means, "log" (index
-    into the scale table, linear in ln sigma) or "linear" (sigma itself, as in the original). grouping: stage of each
-    channel group and phase as nested lists (G, t, t).
+    widths: of g_a and g_s, ascending; hyper_widths: of h_a and h_s; priors and contexts: channels of the
+    prior of y and of the context model at each h_s width. scale_parameter: what the context model's second
+    output means, "log" (index into the scale table, linear in ln sigma) or "linear" (sigma itself, as in the
+    original). grouping: stage of each channel group and phase as nested lists (G, t, t).
     """
 
     preset: str
@@ -100,7 +100,7 @@ TINY = replace(
     eighth_blocks=1,
 )
 
-#: The original joint autoregressive model (model-spec §1): 5x5 convolutions and GDN, 192 channels, unslimmed context.
+#: The original joint autoregressive model (model-spec §1): 5x5 convolutions, GDN, 192 channels, wide context.
 PAPER = ModelConfig(
     preset="paper",
     backbone="paper",

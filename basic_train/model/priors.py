@@ -74,7 +74,9 @@ class FactorizedPrior(nn.Module):
     Values are coded as round(z): the prior carries the location itself, so no medians are needed.
     """
 
-    def __init__(self, channels: int, filters: tuple[int, ...] = (3, 3, 3, 3), init_scale: float = 10.0) -> None:
+    def __init__(
+        self, channels: int, filters: tuple[int, ...] = (3, 3, 3, 3), init_scale: float = 10.0
+    ) -> None:
         super().__init__()
         sizes = (1, *filters, 1)
         scale = init_scale ** (1 / len(filters))

@@ -1,8 +1,8 @@
 """Slimmable layers: one weight tensor, used at five widths by slicing a prefix of its channels.
 
-A layer knows how many channels go in and out at each width index (0 = narrowest), so that the same object trains at
-any width, tells its cost, and gives a plain module with the sliced weights for export. The width is an argument of
-every call, never hidden state.
+A layer knows how many channels go in and out at each width index (0 = narrowest), so that the same object
+trains at any width, tells its cost, and gives a plain module with the sliced weights for export. The width is
+an argument of every call, never hidden state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Slim(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} defines plain()")
 
     def macs(self, index: int) -> float:
-        """Multiply-accumulates per *input* position of this module at a width; times `scale` per output position."""
+        """Multiply-accumulates per *input* position of this module at a width."""
         raise NotImplementedError(f"{type(self).__name__} defines macs()")
 
     @property
@@ -36,9 +36,9 @@ class Slim(nn.Module):
 class SlimConv2d(Slim):
     """Convolution with prefix-sliced weights.
 
-    ins, outs: channels per width index. Weight (max outs, max ins, k, k) and bias (max outs), PyTorch's default
-    initialisation, as in the original method. precise: run in float32 under autocast, for the few cheap layers
-    whose input or output spans many quantisation steps (bf16 resolves 1 part in 256).
+    ins, outs: channels per width index. Weight (max outs, max ins, k, k) and bias (max outs), PyTorch's
+    default initialisation, as in the original method. precise: run in float32 under autocast, for the few
+    cheap layers whose input or output spans many quantisation steps (bf16 resolves 1 part in 256).
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class SlimConv2d(Slim):
 class SlimConvTranspose2d(Slim):
     """5x5 transposed convolution that doubles each side exactly (padding 2, output padding 1), prefix-sliced.
 
-    Weight (max ins, max outs, k, k) as in PyTorch.
+    Weight (max ins, max outs, k, k) as in PyTorch. precise: as for `SlimConv2d`.
     """
 
-    def __init__(self, ins: Channels, outs: Channels, kernel: int = 5, stride: int = 2) -> None:
+    def __init__(
+        self, ins: Channels, outs: Channels, kernel: int = 5, stride: int = 2, precise: bool = False
+    ) -> None:
         super().__init__()
-        self.ins, self.outs, self.stride = tuple(ins), tuple(outs), stride
+        self.ins, self.outs, self.stride, self.precise = tuple(ins), tuple(outs), stride, precise
         self.padding, self.output_padding = kernel // 2, stride - 1
         reference = nn.ConvTranspose2d(max(self.ins), max(self.outs), kernel)
         self.weight, self.bias = reference.weight, reference.bias
@@ -97,7 +99,11 @@ class SlimConvTranspose2d(Slim):
     def forward(self, x: Tensor, index: int) -> Tensor:
         out = self.outs[index]
         weight, bias = self.weight[: x.shape[1], :out], self.bias[:out]
-        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, self.output_padding)
+        shape = (self.stride, self.padding, self.output_padding)
+        if not self.precise:
+            return F.conv_transpose2d(x, weight, bias, *shape)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv_transpose2d(x.float(), weight, bias, *shape)
 
     def plain(self, index: int) -> nn.ConvTranspose2d:
         ins, outs, kernel = self.ins[index], self.outs[index], self.weight.shape[-1]
@@ -128,7 +134,9 @@ class SlimSequential(Slim):
         return x
 
     def plain(self, index: int) -> nn.Sequential:
-        return nn.Sequential(*(layer.plain(index) if isinstance(layer, Slim) else layer for layer in self.layers))
+        return nn.Sequential(
+            *(layer.plain(index) if isinstance(layer, Slim) else layer for layer in self.layers)
+        )
 
     def macs(self, index: int) -> float:
         total, side = 0.0, 1.0

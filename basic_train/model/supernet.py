@@ -21,8 +21,8 @@ from basic_train.model.priors import (
     uniform_noise,
 )
 
-#: The log scale parameter is learnt as (index - LOG_SCALE_BIAS) / LOG_SCALE_GAIN, so that unit steps of the network's
-#: output mean factors of e, and an untrained network starts at sigma = 1.3.
+#: The log scale parameter is learnt as (index - LOG_SCALE_BIAS) / LOG_SCALE_GAIN, so that unit steps of the
+#: network's output mean factors of e, and an untrained network starts at sigma = 1.3.
 LOG_SCALE_GAIN, LOG_SCALE_BIAS = 8.0, 20.0
 
 Y_STRIDE, Z_STRIDE = 16, 64
@@ -49,8 +49,9 @@ class TrainOutput:
 class QualityGains(nn.Module):
     """Per-channel scaling of y for every quality in [0, 1], interpolated between anchors in the log domain.
 
-    The encoder multiplies y by encode(q), the decoder multiplies y_hat by decode(q); they start as reciprocals with the
-    quantisation step that rate theory predicts, proportional to 1/sqrt(lambda) (gained VAE, Cui et al. 2021).
+    The encoder multiplies y by encode(q), the decoder multiplies y_hat by decode(q); they start as
+    reciprocals with the quantisation step that rate theory predicts, proportional to 1/sqrt(lambda) (gained
+    VAE, Cui et al. 2021).
     """
 
     def __init__(self, channels: int, anchors: int, lambda_ratio: float) -> None:
@@ -97,7 +98,12 @@ class Supernet(nn.Module):
             self.g_s = paper.synthesis(config.widths, m)
         self.z_prior = FactorizedPrior(n)
         self.context = GroupedContext(
-            m, config.grouping_map(), config.contexts, config.priors, config.context_kernel, config.context_slope
+            m,
+            config.grouping_map(),
+            config.contexts,
+            config.priors,
+            config.context_kernel,
+            config.context_slope,
         )
         self.gains = QualityGains(m, config.quality_anchors, config.lambda_max / config.lambda_min)
 
@@ -120,8 +126,8 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, quality: Tensor, widths: Widths) -> TrainOutput:
         """Training pass: x (B, 3, H, W) in [0, 1], sides multiples of 64; quality (B,) in [0, 1].
 
-        Rates use uniform noise; h_s and g_s see rounded latents with straight-through gradients, g_s by the rule of the
-        real decoder, y_hat = round(y - mean) + mean (model-spec §2.2, §9.14).
+        Rates use uniform noise; h_s and g_s see rounded latents with straight-through gradients, g_s by the
+        rule of the real decoder, y_hat = round(y - mean) + mean (model-spec §2.2, §9.14).
         """
         y = self.g_a(x, widths.g_a).float() * self.gains.encode(quality)
         z = self.h_a(y, widths.h_a).float()
