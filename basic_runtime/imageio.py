@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Pi
     else:
         name, data = display_name(source), read_bytes(source, limits)
     try:
-        with _without_pillow_limit():
+        with _pillow_settings:
             return _decode(data, limits)
     except (ImageError, LimitError) as error:
         raise error.in_file(name) from error.__cause__
@@ -261,29 +262,35 @@ def _as_bytes(value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value or b"")
 
 
-_pillow_lock = threading.Lock()
-_pillow_default: int | None = None
-_readers = 0
+class _PillowSettings:
+    """While a picture is read: Pillow's own bomb check is off, and its warnings on damaged files are silent.
 
-
-@contextmanager
-def _without_pillow_limit() -> Iterator[None]:
-    """Switches Pillow's own bomb check off while a picture is read: `_check_sizes` does it, adjustably.
-
-    Pillow has one bound for the whole process, so it comes back when the last of several threads is done.
+    `_check_sizes` does the check, adjustably, and what a warning tells is in the error or does not matter.
+    Both settings are one for the whole process, so they come back when the last of several threads is done.
     """
-    global _pillow_default, _readers
-    with _pillow_lock:
-        if not _readers:
-            _pillow_default, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _readers += 1
-    try:
-        yield
-    finally:
-        with _pillow_lock:
-            _readers -= 1
-            if not _readers:
-                Image.MAX_IMAGE_PIXELS = _pillow_default
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._restore = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._restore.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = None
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                self._restore.close()
+
+
+_pillow_settings = _PillowSettings()
 
 
 # --- writing ---------------------------------------------------------------------------------------------

@@ -261,7 +261,7 @@ def test_picture_of_a_format_that_is_not_read() -> None:
         read_picture(saved(Image.fromarray(RGB), "BMP"))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_truncated_and_damaged_pictures_raise_one_line(kind: str) -> None:
     whole = saved(Image.fromarray(RGB), kind)
