@@ -136,8 +136,8 @@ class Codec:
         yhat, checksum = entropy.decode(content.data, *self._latent_size(header), self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
-                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: "
-                "the file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
+                f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
+                "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
         with self._trace("g_s"):
             gain = self.bundle.decode_gain(header.quality_step)

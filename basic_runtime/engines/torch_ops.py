@@ -159,7 +159,7 @@ def _gather(attrs: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     axis = attrs.get("axis", 0) % x.dim()
     flat = indices.reshape(-1).to(torch.int64) % x.shape[axis]
     gathered = x.index_select(axis, flat)
-    return gathered.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return gathered.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
 def _reshape(attrs: Attributes, x: Tensor, shape: Tensor) -> Tensor:

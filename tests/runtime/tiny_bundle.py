@@ -233,7 +233,7 @@ def golden_of(
     z = rng.integers(-Z_AMAX, Z_AMAX + 1, (1, CZ, 2, 3)).astype(np.int16)
     side = 4 // tile
     slots = {
-        f"y.{g}.{i}{j}": rng.integers(-2000, 2001, (1, M // groups, 2 * side, 3 * side)).astype(np.int32)
+        f"y.{g}.{i}{j}": rng.integers(-6000, 6001, (1, M // groups, 2 * side, 3 * side)).astype(np.int32)
         for g in range(groups) for i in range(tile) for j in range(tile)
     }  # fmt: skip
     h_s = writer.evaluator(spec["h_s"])

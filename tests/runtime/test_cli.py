@@ -1,0 +1,315 @@
+"""`basic-run`: the installed command for the main paths, click's runner for the rest."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from basic_runtime import container
+from basic_runtime.cli import main
+from basic_runtime.exif import ORIENTATION, PREFIX
+
+from .test_bundle import edit_manifest
+
+Photo = Callable[[int, int], np.ndarray]
+COMMAND = [str(Path(sys.executable).with_name("basic-run"))]
+
+
+@pytest.fixture(autouse=True)
+def _default_bundle(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASIC_BUNDLE", str(tiny_path))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty-but-for photo.png folder, which is the current one."""
+    Image.fromarray(photo(40, 60)).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str, input: bytes | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, input=input, prog_name="basic-run")
+
+
+def fails(result: Result, *parts: str) -> None:
+    """The run ended with status 1 and one line on standard error that holds `parts`."""
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1, result.output
+    assert len(lines) == 1 and lines[0].startswith("basic-run: error: "), result.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+def command(*arguments: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*COMMAND, *arguments], input=input, capture_output=True, timeout=120)
+
+
+# --- the installed command -----------------------------------------------------------------------------
+
+
+def test_there_and_back_with_the_installed_command(folder: Path) -> None:
+    done = command("encode", "photo.png", "-q", "80")
+    assert done.returncode == 0 and b"photo.png -> photo.basic  60x40" in done.stdout and not done.stderr
+    done = command("decode", "photo.basic", "-o", "back.jpg", "--level", "0")
+    assert done.returncode == 0 and Image.open("back.jpg").format == "JPEG"
+    assert Image.open("back.jpg").size == (60, 40)
+    assert sorted(os.listdir()) == ["back.jpg", "photo.basic", "photo.png"]
+
+
+def test_pipes_with_the_installed_command(folder: Path) -> None:
+    packed = command("encode", "-", input=Path("photo.png").read_bytes())
+    assert packed.returncode == 0 and packed.stdout.startswith(container.SIGNATURE)
+    assert b"standard input -> standard output" in packed.stderr
+    back = command("decode", "-", input=packed.stdout)
+    assert back.returncode == 0 and Image.open(io.BytesIO(back.stdout)).size == (60, 40)
+
+
+def test_an_error_of_the_installed_command_is_one_line(folder: Path) -> None:
+    done = command("decode", "photo.png", "-o", "x.png")
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith(b"basic-run: error: photo.png: this is no .basic file")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_help_is_quick() -> None:
+    """The promise is 0.3 s on an idle machine; the best of five leaves out most of what others do."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert command("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.45
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, basic_runtime, basic_runtime.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "onnx", "onnxruntime", "openvino", "numpy", "rich", "PIL"}
+    assert not heavy & set(done.stdout.split())
+
+
+# --- encode and decode ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tif", "ppm"])
+def test_pictures_of_all_formats(folder: Path, extension: str) -> None:
+    Image.open("photo.png").save(f"in.{extension}")
+    assert run("encode", f"in.{extension}", "-o", "x.basic").exit_code == 0
+    assert run("decode", "x.basic", "-o", f"out.{extension}").exit_code == 0
+    assert Image.open(f"out.{extension}").size == (60, 40)
+
+
+def test_many_inputs_go_to_a_folder(folder: Path, photo: Photo) -> None:
+    for index in range(3):
+        Image.fromarray(photo(20, 20 + index)).save(f"{index}.png")
+    done = run("encode", "0.png", "1.png", "2.png", "--out-dir", "packed")
+    assert done.exit_code == 0 and len(done.stdout.splitlines()) == 3
+    assert done.stderr.startswith("3 encoded: ")
+    done = run("decode", *(f"packed/{i}.basic" for i in range(3)), "--out-dir", "back", "--format", "webp")
+    assert done.exit_code == 0 and sorted(os.listdir("back")) == ["0.webp", "1.webp", "2.webp"]
+
+
+def test_a_bad_file_does_not_stop_the_rest(folder: Path) -> None:
+    Path("bad.png").write_bytes(b"nonsense")
+    Image.open("photo.png").save("last.png")
+    done = run("encode", "photo.png", "bad.png", "missing.png", "last.png")
+    assert done.exit_code == 1
+    assert Path("photo.basic").exists() and Path("last.basic").exists()
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("basic-run: error: bad.png: not a picture")
+    assert lines[1].startswith("basic-run: error: missing.png: cannot be read")
+    assert lines[2].startswith("2 encoded: ") and lines[2].endswith("; 2 failed")
+
+
+def test_json_tells_results_and_errors(folder: Path) -> None:
+    done = run("encode", "photo.png", "missing.png", "--json")
+    good, bad = json.loads(done.stdout)
+    assert done.exit_code == 1 and "missing.png" in bad["error"]
+    assert (good["width"], good["height"]) == (60, 40)
+    assert good["bytes"] == Path("photo.basic").stat().st_size
+
+
+def test_existing_outputs_are_kept_unless_asked(folder: Path) -> None:
+    Path("photo.basic").write_bytes(b"mine")
+    fails(run("encode", "photo.png"), "photo.basic: exists already")
+    assert Path("photo.basic").read_bytes() == b"mine"
+    assert run("encode", "photo.png", "--overwrite").exit_code == 0
+    assert Path("photo.basic").read_bytes() != b"mine"
+
+
+def test_two_inputs_for_one_output(folder: Path) -> None:
+    Image.open("photo.png").save("photo.jpg")
+    fails(run("encode", "photo.png", "photo.jpg"), "photo.basic", "photo.png and photo.jpg would both")
+
+
+def test_an_output_that_is_the_input(folder: Path) -> None:
+    fails(run("encode", "photo.png", "-o", "./photo.png", "--overwrite"), "is the input itself")
+
+
+def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Photo) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(photo(40, 60)).save("turned.jpg", exif=exif)
+    assert run("encode", "turned.jpg", "-o", "kept.basic").exit_code == 0
+    assert run("encode", "turned.jpg", "-o", "stripped.basic", "--strip").exit_code == 0
+    kept, stripped = (container.read(Path(f"{n}.basic").read_bytes()) for n in ("kept", "stripped"))
+    assert kept.exif == exif.tobytes().removeprefix(PREFIX)
+    assert (kept.header.width, kept.header.height) == (60, 40)
+    assert stripped.exif is None and (stripped.header.width, stripped.header.height) == (40, 60)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("encode",),
+        ("encode", "a.png", "-q", "0"),
+        ("encode", "a.png", "--level", "8"),
+        ("encode", "a.png", "b.png", "-o", "c.basic"),
+        ("encode", "a.png", "-o", "c.basic", "--out-dir", "d"),
+        ("encode", "-", "--out-dir", "d"),
+        ("encode", "-", "-"),
+        ("encode", "-", "--json"),
+        ("decode", "a.basic", "--format", "gif"),
+        ("profile", "--size", "0x3"),
+        ("profile", "--levels", "9"),
+        ("paint",),
+    ],
+)
+def test_wrong_usage_exits_with_2(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2 and "Traceback" not in done.output
+
+
+# --- bad inputs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(folder: Path) -> Path:
+    """packed.basic, encoded from photo.png."""
+    assert run("encode", "photo.png", "-o", "packed.basic").exit_code == 0
+    return folder / "packed.basic"
+
+
+def test_error_wrong_bundle(packed: Path, other_path: Path) -> None:
+    fails(run("decode", "packed.basic", "--bundle", str(other_path)), "packed.basic: ", "tiny-1", "tiny-2")
+
+
+def test_error_missing_bundle(packed: Path) -> None:
+    fails(run("decode", "packed.basic", "--bundle", "nowhere"), "nowhere: no such bundle folder")
+
+
+def test_error_engine_that_fails_its_golden_vector(packed: Path, bundle_copy: Path) -> None:
+    edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
+    fails(run("decode", "packed.basic", "--bundle", str(bundle_copy)), "'onnxruntime'", "golden vector")
+
+
+def test_error_engine_that_is_not_there(packed: Path) -> None:
+    fails(run("decode", "packed.basic", "--engine", "abacus"), "no engine is called 'abacus'")
+
+
+def test_error_checksum_of_latents(packed: Path) -> None:
+    content = container.read(packed.read_bytes())
+    header = replace(content.header, yhat_crc=content.header.yhat_crc ^ 1)
+    packed.write_bytes(container.write(replace(content, header=header)))
+    fails(run("decode", "packed.basic"), "packed.basic: ", "do not match the file's checksum")
+
+
+def test_error_truncated_file(packed: Path) -> None:
+    packed.write_bytes(packed.read_bytes()[:-7])
+    fails(run("decode", "packed.basic"), "packed.basic: the file is cut off")
+    fails(run("info", "packed.basic"), "packed.basic: the file is cut off")
+
+
+def test_error_damaged_file(packed: Path) -> None:
+    data = bytearray(packed.read_bytes())
+    data[-20] ^= 4
+    packed.write_bytes(data)
+    fails(run("decode", "packed.basic"), "packed.basic: chunk CODE is damaged")
+
+
+def test_error_empty_file(folder: Path) -> None:
+    Path("empty.basic").touch()
+    fails(run("decode", "empty.basic"), "empty.basic: the file is empty")
+
+
+def test_error_decompression_bomb(packed: Path) -> None:
+    fails(run("decode", "packed.basic", "--max-pixels", "2399"), "packed.basic: ", "2399 are allowed")
+    fails(
+        run("encode", "photo.png", "-o", "x.basic", "--max-pixels", "2399"), "photo.png: ", "2399 are allowed"
+    )
+    assert run("decode", "packed.basic", "--max-pixels", "2400", "-o", "y.png").exit_code == 0
+
+
+def test_note_on_cmyk(folder: Path) -> None:
+    Image.new("CMYK", (20, 10), (0, 50, 100, 0)).save("ink.jpg")
+    done = run("encode", "ink.jpg")
+    assert done.exit_code == 0 and done.stderr.startswith("basic-run: note: ink.jpg: CMYK was converted")
+
+
+def test_note_on_16_bits(folder: Path) -> None:
+    Image.fromarray(np.full((10, 20), 40_000, np.uint16)).save("deep.png")
+    done = run("encode", "deep.png")
+    assert done.exit_code == 0 and "16 bits per sample were reduced to 8" in done.stderr
+
+
+def test_error_unreadable_paths(folder: Path) -> None:
+    Path("dir").mkdir()
+    fails(run("encode", "missing.png"), "missing.png: cannot be read (no such file or directory)")
+    fails(run("encode", "dir", "-o", "x.basic"), "dir: cannot be read (is a directory)")
+    fails(run("decode", "missing.basic"), "missing.basic: cannot be read")
+    fails(run("info", "missing.basic"), "missing.basic: cannot be read")
+
+
+def test_error_outputs_that_cannot_be_written(packed: Path) -> None:
+    fails(run("decode", "packed.basic", "-o", "no/where.png"), "no folder no")
+    fails(run("decode", "packed.basic", "-o", "x.gif"), "x.gif: the extension .gif names no picture format")
+    fails(run("decode", "packed.basic", "--out-dir", "photo.png"), "photo.png: cannot be made a folder")
+
+
+def test_error_other_kinds_of_files(folder: Path) -> None:
+    Path("text.png").write_text("no picture")
+    fails(run("encode", "text.png"), "text.png: not a picture")
+    fails(run("decode", "text.png", "-o", "x.png"), "text.png: this is no .basic file")
+
+
+# --- info, verify, profile, versions -------------------------------------------------------------------
+
+
+def test_info_as_text_and_json(packed: Path) -> None:
+    done = run("info", "packed.basic")
+    assert done.exit_code == 0 and "60x40 RGB" in done.stdout and "tiny-1" in done.stdout
+    [found] = json.loads(run("info", "packed.basic", "--json").stdout)
+    assert found["file_bytes"] == packed.stat().st_size and found["level"] == 7
+
+
+def test_verify_names_each_engine(tiny_path: Path) -> None:
+    done = run("verify", "--engine", "onnxruntime", "--engine", "openvino")
+    assert done.exit_code == 0 and len(done.stdout.splitlines()) == 4
+    assert "entropy variant 1 is exact" in done.stdout
+
+
+def test_verify_fails_if_one_does(bundle_copy: Path) -> None:
+    edit_manifest(bundle_copy, lambda m: m["entropy"][0]["golden"].update({"graph outputs sha256": "0" * 64}))
+    done = run("verify", "--bundle", str(bundle_copy), "--engine", "onnxruntime", "--json")
+    assert done.exit_code == 1
+    assert [check["exact"] for check in json.loads(done.stdout)["checks"]] == [False, True]
+
+
+def test_version_names_library_model_and_engines() -> None:
+    done = run("--version")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("basic-codec ") and lines[1].startswith("model tiny-1 (")
+    assert any(line.startswith("engine onnxruntime ") for line in lines)

@@ -1,0 +1,209 @@
+"""The codec on the tiny bundle: sizes, gray, metadata, levels, quality, damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from basic_runtime import container
+from basic_runtime.codec import Codec
+from basic_runtime.errors import (
+    BasicError,
+    DesyncError,
+    EngineError,
+    FormatError,
+    LimitError,
+    TruncatedError,
+    WrongBundleError,
+)
+from basic_runtime.imageio import Picture
+from basic_runtime.limits import Limits
+from basic_runtime.metrics import psnr
+from basic_runtime.quality import quality_of_step, quality_step
+
+from .test_bundle import edit_manifest
+
+Photo = Callable[[int, int], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_path: Path) -> Codec:
+    return Codec(tiny_path, threads=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 1), (1, 64), (31, 17), (65, 127), (512, 768), (3000, 2000)])
+def test_any_size_comes_back(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
+    picture = photo(*size)
+    data = codec.encode(picture, 90)
+    back = codec.decode(data)
+    assert back.shape == picture.shape and back.dtype == np.uint8
+    assert psnr(picture, back) > 20
+    np.testing.assert_array_equal(back, codec.decode(data))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 70)])
+def test_gray_comes_back_as_gray(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
+    picture = photo(*size)[:, :, 1].copy()
+    data = codec.encode(picture, 90)
+    back = codec.decode(data)
+    assert back.shape == picture.shape and codec.info(data).gray
+    assert psnr(picture, back) > 20
+
+
+def test_metadata_and_alpha_survive(codec: Codec, photo: Photo) -> None:
+    pixels = photo(20, 30)
+    alpha = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    data = codec.encode(pixels, alpha=alpha, icc=b"profile", exif=b"II*\0....", xmp=b"<x/>")
+    back = codec.decode_picture(data)
+    np.testing.assert_array_equal(back.alpha, alpha)
+    assert (back.icc, back.exif, back.xmp) == (b"profile", b"II*\0....", b"<x/>")
+    assert codec.encode(Picture(pixels, alpha, b"profile", b"II*\0....", b"<x/>")) == data
+    info = codec.info(data)
+    assert info.has_alpha and info.metadata == ("ICC", "EXIF", "XMP")
+
+
+def test_every_level_decodes_every_file(codec: Codec, photo: Photo) -> None:
+    picture = photo(80, 100)
+    quality_of = {}
+    for encoded in range(8):
+        data = codec.encode(picture, 90, encoded)
+        assert codec.info(data).level == encoded
+        np.testing.assert_array_equal(codec.decode(data), codec.decode(data, encoded))
+        quality_of[encoded] = [psnr(picture, codec.decode(data, level)) for level in range(8)]
+    assert quality_of[7][7] > quality_of[7][0] > 15
+
+
+def test_quality_is_monotonic(codec: Codec, photo: Photo) -> None:
+    picture = photo(200, 300)
+    files = [codec.encode(picture, quality) for quality in (1, 30, 60, 100)]
+    sizes = [len(data) for data in files]
+    errors = [psnr(picture, codec.decode(data)) for data in files]
+    assert sizes == sorted(sizes) and errors == sorted(errors)
+
+
+def test_quality_maps_onto_all_steps() -> None:
+    steps = [quality_step(quality) for quality in range(1, 101)]
+    assert steps == sorted(steps) and set(steps) == set(range(64))
+    assert all(quality_step(quality_of_step(step)) == step for step in range(64))
+
+
+def test_info_tells_what_was_asked_for(codec: Codec, photo: Photo) -> None:
+    data = codec.encode(photo(33, 44), 70, 3)
+    info = codec.info(data)
+    assert (info.width, info.height, info.level, info.model_name) == (44, 33, 3, "tiny-1")
+    assert info.quality_step == quality_step(70) and info.file_bytes == len(data)
+    assert abs(info.quality - 70) <= 1 and not info.gray and not info.has_alpha and info.metadata == ()
+    assert sum(size for _, size in info.chunks) < len(data)
+
+
+def test_threads_share_a_codec(tiny_path: Path, photo: Photo) -> None:
+    codec = Codec(tiny_path, threads=1)
+    pictures = [photo(50 + i, 70) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(codec.encode, pictures))
+        backs = list(pool.map(codec.decode, files))
+    single = Codec(tiny_path, threads=1)
+    assert files == [single.encode(picture) for picture in pictures]
+    for data, back in zip(files, backs, strict=True):
+        np.testing.assert_array_equal(single.decode(data), back)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((4, 4, 4), np.uint8), "pixels must be"),
+        (np.zeros((4, 4, 3), np.float32), "pixels must be uint8"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
+        (np.zeros((4,), np.uint8), "pixels must be"),
+    ],
+)
+def test_wrong_arrays_are_refused(codec: Codec, pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        codec.encode(pixels)
+
+
+@pytest.mark.parametrize(("quality", "level"), [(0, 7), (101, 7), (50, -1), (50, 8)])
+def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        codec.encode(np.zeros((4, 4, 3), np.uint8), quality, level)
+
+
+def test_limits_hold_before_any_work(tiny_path: Path, photo: Photo) -> None:
+    codec = Codec(tiny_path, limits=Limits(max_pixels=100))
+    with pytest.raises(LimitError, match="max_pixels"):
+        codec.encode(photo(11, 10))
+    with pytest.raises(LimitError, match="max_pixels"):
+        codec.decode(Codec(tiny_path).encode(photo(11, 10)))
+
+
+def test_a_header_that_claims_a_huge_picture_is_refused(codec: Codec, photo: Photo) -> None:
+    content = container.read(codec.encode(photo(8, 8)))
+    vast = Limits(max_pixels=1 << 62, max_side=1 << 31)
+    bomb = replace(content, header=replace(content.header, width=1_000_000, height=1_000_000))
+    with pytest.raises(LimitError):
+        codec.decode(container.write(bomb, vast))
+    # Within the limits, the missing latents are found before a graph runs on them.
+    bomb = replace(content, header=replace(content.header, width=20_000, height=20_000))
+    with pytest.raises(FormatError, match="coded latents are damaged"):
+        codec.decode(container.write(bomb))
+
+
+def test_a_file_of_another_model_names_both(codec: Codec, other_path: Path, photo: Photo) -> None:
+    other = Codec(other_path)
+    data = other.encode(photo(8, 8))
+    with pytest.raises(WrongBundleError) as caught:
+        codec.decode(data)
+    for part in ("tiny-1", codec.bundle.model_id, "tiny-2", other.bundle.model_id, "--bundle"):
+        assert part in str(caught.value)
+
+
+def test_other_latents_than_the_encoder_had(codec: Codec, photo: Photo) -> None:
+    content = container.read(codec.encode(photo(8, 8)))
+    changed = replace(content, header=replace(content.header, yhat_crc=content.header.yhat_crc ^ 1))
+    with pytest.raises(DesyncError, match="engine 'onnxruntime' do not match .* basic-run verify"):
+        codec.decode(container.write(changed))
+
+
+def test_an_entropy_variant_that_is_not_there(codec: Codec, photo: Photo) -> None:
+    content = container.read(codec.encode(photo(8, 8)))
+    with pytest.raises(FormatError, match="entropy variant 9"):
+        codec.decode(container.write(replace(content, header=replace(content.header, entropy=9))))
+
+
+def test_a_wrong_golden_vector_stops_the_engine(bundle_copy: Path, photo: Photo) -> None:
+    edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
+    codec = Codec(bundle_copy)
+    with pytest.raises(EngineError, match="'onnxruntime' .* does not reproduce the golden vector"):
+        codec.encode(photo(8, 8), level=7)
+    codec.encode(photo(8, 8), level=0)
+    assert [check.error is None for check in codec.verify()] == [True, False]
+
+
+def test_truncated_files(codec: Codec, photo: Photo) -> None:
+    data = codec.encode(photo(40, 40))
+    for length in range(0, len(data), max(1, len(data) // 50)):
+        with pytest.raises(TruncatedError):
+            codec.decode(data[:length])
+
+
+def test_damaged_latents_never_give_a_picture(codec: Codec, photo: Photo) -> None:
+    """Damage that the chunk's checksum does not see: bytes changed before the container was written."""
+    content = container.read(codec.encode(photo(60, 60), 80))
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        stream = bytearray(content.data)
+        stream[rng.integers(len(stream))] ^= 1 << rng.integers(8)
+        with pytest.raises((FormatError, DesyncError)):
+            codec.decode(container.write(replace(content, data=bytes(stream))))
+
+
+@pytest.mark.parametrize("stream", [b"", b"\0", b"\xff" * 1000])
+def test_bytes_that_are_no_stream(codec: Codec, photo: Photo, stream: bytes) -> None:
+    content = container.read(codec.encode(photo(60, 60)))
+    with pytest.raises(BasicError):
+        codec.decode(container.write(replace(content, data=stream)))
