@@ -1,0 +1,158 @@
+"""The command `basic-train`, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from basic_train.cli import main
+from basic_train.train import LOG_FILE, MODEL_FILE
+
+QUICK = ["--preset", "tiny", "--crop", "64", "--batch", "2"]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, photos):
+    folder = tmp_path_factory.mktemp("runs") / "new" / "tiny"
+    result = invoke("run", *QUICK, "--steps", 3, "--data", photos, "--out", folder)
+    assert result.exit_code == 0, result.output
+    assert "photos to train on" in result.output and "done: " in result.output
+    assert "step 3, 6 patches, loss" in result.output and "held out bpp/dB width 32:" in result.output
+    return folder
+
+
+def test_a_folder_with_a_run_goes_on_with_its_options(run_folder, photos):
+    result = invoke("run", "--steps", 5, "--data", photos, "--out", run_folder)
+    assert result.exit_code == 0, result.output
+    assert "resumed at" in result.output and "step 3, 6 patches" in result.output
+    records = [json.loads(line) for line in (run_folder / LOG_FILE).read_text().splitlines()]
+    assert records[-1]["step"] == 5 and records[-1]["patches"] == 10
+    assert [p for p in run_folder.iterdir() if "tfevents" in p.name]
+
+
+def test_info_prints_configuration_cost_and_history(run_folder):
+    for path in (run_folder, run_folder / MODEL_FILE):
+        result = invoke("info", path)
+        assert result.exit_code == 0, result.output
+        for part in (
+            "preset tiny",
+            "group-diagonal, 2 channel groups, 8 stages",
+            "61,112",
+            "patches",
+            "0.298",
+        ):
+            assert part in result.output
+    facts = json.loads(invoke("info", run_folder, "--json").output)
+    assert facts["config"]["preset"] == "tiny" and facts["history"]["recipe"]["batch"] == 2
+    assert len(facts["macs_per_pixel"]) == 3 and facts["parameters"]["g_a"] == 9184
+
+
+def test_info_of_a_preset():
+    facts = json.loads(invoke("info", "--preset", "paper", "--json").output)
+    assert facts["history"] is None and sum(facts["parameters"].values()) == 14_133_723
+
+
+def test_usage_errors():
+    for arguments, message in {
+        ("info",): "name a checkpoint, or a preset",
+        ("info", "--preset", "huge"): "unknown preset 'huge'",
+        ("run", "--data", "a", "--out", "b", "--crop", "100"): "multiple of 64",
+        (
+            "run",
+            "--data",
+            "a",
+            "--out",
+            "b",
+            "--minutes",
+            "1",
+            "--steps",
+            "1",
+        ): "--minutes or --steps, not both",
+    }.items():
+        result = invoke(*arguments)
+        assert result.exit_code == 2 and message in result.output, (arguments, result.output)
+
+
+def test_errors_are_one_line(run_folder, photos, tmp_path):
+    (tmp_path / "file").touch()
+    for arguments, message in {
+        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "holds a run of preset 'tiny'",
+        ("run", "--preset", "huge", "--data", photos, "--out", tmp_path / "r"): "unknown preset 'huge'",
+        ("run", "--data", tmp_path / "no", "--out", tmp_path / "r"): "no such folder",
+        (
+            "run",
+            *QUICK,
+            "--data",
+            photos,
+            "--out",
+            tmp_path / "file" / "r",
+        ): "cannot be written (Not a directory)",
+        ("info", tmp_path / "no"): "not a readable checkpoint",
+        ("info", tmp_path / "file"): "not a readable checkpoint",
+    }.items():
+        result = invoke(*arguments)
+        error = result.stderr.splitlines()
+        assert result.exit_code == 1 and len(error) == 1, (arguments, result.output)
+        assert error[0].startswith("basic-train: error: ") and message in error[0], error
+
+
+def python(code, **options):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)
+
+
+def test_importing_the_command_imports_no_torch():
+    code = "import sys, basic_train.cli; print([m for m in ('torch', 'rich', 'PIL') if m in sys.modules])"
+    assert python(code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("missing", ["torch", "lightning_fabric", "tensorboard"])
+def test_a_missing_package_names_the_extra(missing, photos, tmp_path):
+    arguments = ["run", *QUICK, "--data", str(photos), "--out", str(tmp_path / "run")]
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from basic_train.cli import main; main({arguments!r})"
+    )
+    result = python(code)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "pip install 'basic-codec[train]'" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_says_how_to_go_on(number, photos, tmp_path):
+    command = [sys.executable, "-m", "basic_train.cli", "run", *QUICK, "--minutes", "60"]
+    process = subprocess.Popen(
+        [*command, "--save-minutes", "0", "--data", photos, "--out", tmp_path / "run"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while (
+        not (tmp_path / "run" / LOG_FILE).exists() and time.monotonic() < deadline and process.poll() is None
+    ):
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopped and saved at step" in output and "the same command resumes" in output
+    assert "terminate called" not in errors and "Traceback" not in errors
+    assert (tmp_path / "run" / MODEL_FILE).exists()
+
+
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_the_tables_of_the_documentation_are_those_printed(preset):
+    page = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["info", "--preset", preset])
+    printed = [[c.strip() for c in line.split("│")[1:-1]] for line in result.output.splitlines() if "│" in line]
+    costs = [row for row in printed if len(row) == 9]
+    assert len(costs) == 5
+    for row in costs:
+        assert "| " + " | ".join(row) + " |" in page
+    assert next(row[1] for row in printed if row[0] == "all") in page

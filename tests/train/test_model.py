@@ -1,0 +1,243 @@
+"""The supernet: sizes and costs of the `paper` preset against model-spec, slicing, normalisation, both
+presets' steps."""
+
+import itertools
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from basic_train.grouping import Grouping, tiled
+from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.model.cost import macs_per_pixel, parameter_counts
+from basic_train.model.gdn import BETA_MIN, SlimGDN, non_negative
+from basic_train.model.presets import LITE, PAPER, PRESETS, TINY, ModelConfig
+from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d
+from basic_train.model.supernet import QualityGains, Supernet, Widths
+
+
+def on_meta(config):
+    with torch.device("meta"):
+        return Supernet(config)
+
+
+# kMAC/pixel of model-spec §1.5 by width.
+PAPER_KMACS = {
+    48: (7.056, 0.437, 1.113, 7.056),
+    72: (14.526, 0.697, 1.732, 14.526),
+    96: (24.624, 0.986, 2.394, 24.624),
+    144: (52.704, 1.647, 3.844, 52.704),
+    192: (91.296, 2.421, 5.463, 91.296),
+}
+
+
+@pytest.mark.parametrize(("index", "width"), list(enumerate(PAPER_KMACS)))
+def test_paper_costs_what_the_original_costs(index, width):
+    cost = macs_per_pixel(on_meta(PAPER), Supernet.uniform(index))
+    found = [cost[name] / 1000 for name in ("g_a", "h_a", "h_s", "g_s")]
+    np.testing.assert_allclose(found, PAPER_KMACS[width], atol=6e-4)
+    exact = (37.5 * width + 2.28125 * width**2, 7.921875 * width + 0.0244140625 * width**2)
+    assert (cost["g_a"], cost["h_a"]) == pytest.approx(exact, rel=1e-12)
+    assert cost["h_s"] == pytest.approx(21.421875 * width + 0.03662109375 * width**2, rel=1e-12)
+    assert cost["context"] == 11168
+
+
+def test_paper_has_the_parameters_of_the_original():
+    found = parameter_counts(on_meta(PAPER))
+    scalars = 3 * 4 * 5  # per transform with GDN: three layers, four scalars, five widths
+    assert found["g_a"] == 2_891_136 + scalars
+    assert found["h_a"] == 2_175_552
+    assert found["h_s"] == 3_300_192
+    assert found["g_s"] == 2_890_947 + scalars
+    assert found["context"] == 2_860_928 + 640  # the prior's part of the first merger layer has its own bias
+    assert found["z_prior"] == 11_712 - 3 * 192  # no quantiles: the range of z is fixed
+    gains = 2 * 8 * 192  # one model for all qualities instead of one per lambda
+    assert found["gains"] == gains
+    unread = 40  # what the original's total has more than its parts: entries that nothing reads
+    assert sum(found.values()) == 14_130_627 - unread + 640 - 3 * 192 + gains
+
+
+# Parameters of g_a, h_a, h_s and g_s of model-spec §1.5 by width, ascending.
+SLICED_PAPER = [
+    (356_592, 371_232, 566_136, 356_403),
+    (626_376, 599_952, 913_812, 626_187),
+    (957_216, 857_472, 1_304_688, 957_027),
+    (1_802_064, 1_458_912, 2_216_040, 1_801_875),
+    (2_891_136, 2_175_552, 3_300_192, 2_890_947),
+]
+
+
+@pytest.mark.parametrize(("index", "expected"), list(enumerate(SLICED_PAPER)))
+def test_sliced_paper_transforms_have_the_parameters_of_the_original(index, expected):
+    net = on_meta(PAPER)
+    with torch.device("meta"):
+        plain = [getattr(net, name).plain(index) for name in ("g_a", "h_a", "h_s", "g_s")]
+    assert tuple(sum(p.numel() for p in part.parameters()) for part in plain) == expected
+
+
+def test_lite_is_slim_enough_for_its_levels():
+    net = on_meta(LITE)
+    cheap, full = (sum(macs_per_pixel(net, net.uniform(i)).values()) for i in (0, len(LITE.widths) - 1))
+    assert cheap <= full / 10
+    assert net.g_s.macs(0) / 256 <= 4000 and net.g_s.macs(4) / 256 <= 40_000
+
+
+def test_paper_trains_a_step_and_evaluates():
+    torch.manual_seed(0)
+    net = Supernet(PAPER)
+    x, quality = torch.rand(1, 3, 64, 64), torch.tensor([0.5])
+    lambdas = lambda_of_quality(quality, PAPER.lambda_min, PAPER.lambda_max)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    loss = rate_distortion(net(x, quality, Widths(4, 3, 2, 4)), x, lambdas).loss
+    loss.backward()
+    optimizer.step()
+    parts = {name.split(".")[0] for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    assert torch.isfinite(loss) and parts == set(parameter_counts(net))
+    net.eval()
+    with torch.no_grad():
+        for index in range(5):
+            output = net(x, quality, net.uniform(index))
+            assert output.x_hat.shape == x.shape and torch.isfinite(output.x_hat).all()
+            assert output.y_bits > 0 and output.z_bits > 0
+
+
+@pytest.mark.parametrize("config", [TINY, PAPER], ids=["tiny", "paper"])
+@pytest.mark.parametrize("name", ["g_a", "h_a", "h_s", "g_s"])
+def test_plain_transforms_equal_the_supernet_at_every_width(config, name):
+    torch.manual_seed(1)
+    net = Supernet(config)
+    ins = {
+        "g_a": (3, 64),
+        "h_a": (config.y_channels, 4),
+        "h_s": (config.z_channels, 1),
+        "g_s": (config.y_channels, 4),
+    }
+    channels, side = ins[name]
+    x = torch.randn(1, channels, side, side)
+    with torch.no_grad():
+        for index in range(len(config.widths)):
+            slim = getattr(net, name)
+            torch.testing.assert_close(slim.plain(index)(x), slim(x, index), atol=1e-5, rtol=1e-4)
+
+
+def test_every_combination_of_widths_runs():
+    net = Supernet(TINY).eval()
+    x, quality = torch.rand(2, 3, 64, 128), torch.tensor([0.0, 1.0])
+    with torch.no_grad():
+        for widths in itertools.product(range(3), repeat=4):
+            assert net(x, quality, Widths(*widths)).x_hat.shape == x.shape
+
+
+@pytest.mark.parametrize("layer", [SlimConv2d((3, 5), (4, 6), 3), SlimConvTranspose2d((3, 5), (4, 6))])
+def test_wider_channels_never_touch_a_narrow_width(layer):
+    x = torch.randn(1, 3, 8, 8)
+    before = layer(x, 0)
+    with torch.no_grad():
+        layer.bias[4:] += 1
+        if isinstance(layer, SlimConvTranspose2d):
+            layer.weight[3:] += 1
+            layer.weight[:, 4:] += 1
+        else:
+            layer.weight[4:] += 1
+            layer.weight[:, 3:] += 1
+    assert torch.equal(layer(x, 0), before)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_is_the_formula_of_the_specification(inverse):
+    torch.manual_seed(2)
+    gdn = SlimGDN((2, 3), inverse)
+    with torch.no_grad():
+        for parameter in gdn.parameters():
+            parameter.add_(torch.rand_like(parameter))
+    x = torch.randn(1, 3, 4, 4)
+
+    def n(value, minimum=0.0):
+        return max(value.item(), (minimum + 2**-36) ** 0.5) ** 2 - 2**-36
+
+    for index, channels in enumerate((2, 3)):
+        part = x[:, :channels]
+        expected = torch.empty_like(part)
+        bs, bb, gs, gb = (
+            n(scalar[index])
+            for scalar in (gdn.beta_scales, gdn.beta_biases, gdn.gamma_scales, gdn.gamma_biases)
+        )
+        for i in range(channels):
+            norm = bs * n(gdn.beta[i], 1e-6) + bb
+            for j in range(channels):
+                norm = norm + (gs * n(gdn.gamma[i, j]) + gb) * part[:, j] ** 2
+            expected[:, i] = part[:, i] * (norm.sqrt() if inverse else norm.rsqrt())
+        torch.testing.assert_close(gdn(part, index), expected)
+        torch.testing.assert_close(gdn.plain(index)(part), expected)
+
+
+def test_gdn_starts_at_beta_one_and_a_tenth_of_the_identity():
+    for index, channels in enumerate((2, 3)):
+        beta, gamma = SlimGDN((2, 3)).folded(index)
+        torch.testing.assert_close(beta, torch.ones(channels))
+        torch.testing.assert_close(gamma, 0.1 * torch.eye(channels))
+
+
+def test_non_negative_is_bounded_and_lets_gradients_raise_it():
+    raw = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    values = non_negative(raw, BETA_MIN)
+    torch.testing.assert_close(values, torch.tensor([1e-6, 1e-6, 4.0]))
+    (-values).sum().backward()
+    assert (raw.grad < 0).all()  # a descent step raises all three
+    raw.grad = None
+    non_negative(raw, BETA_MIN).sum().backward()
+    torch.testing.assert_close(raw.grad, torch.tensor([0.0, 0.0, 4.0]))
+
+
+@pytest.mark.parametrize(
+    ("inverse", "operators"), [(False, {"Mul", "Conv", "Sqrt", "Div"}), (True, {"Mul", "Conv", "Sqrt"})]
+)
+def test_plain_gdn_exports_to_four_simple_operators(tmp_path, inverse, operators):
+    gdn = SlimGDN((4, 6), inverse).plain(1).eval()
+    path = tmp_path / "gdn.onnx"
+    torch.onnx.export(gdn, (torch.randn(1, 6, 8, 8),), path, dynamo=True, opset_version=20, verbose=False)
+    assert {node.op_type for node in onnx.load(path).graph.node} == operators
+
+
+def test_moving_and_casting_never_changes_the_grouping():
+    learned = np.random.default_rng(0).integers(0, 5, (2, 2, 2))
+    config = ModelConfig.from_json(
+        TINY.to_json() | {"grouping": learned.tolist(), "grouping_name": "learned"}
+    )
+    net = Supernet(config)
+    before = net.context.grouping.tile.copy()
+    for moved in (
+        net.to("cpu"),
+        net.float(),
+        net.double(),
+        net.half(),
+        net.to(memory_format=torch.channels_last),
+    ):
+        np.testing.assert_array_equal(moved.context.grouping.tile, before)
+    net.load_state_dict(Supernet(TINY).state_dict())
+    np.testing.assert_array_equal(net.context.grouping.tile, before)
+    np.testing.assert_array_equal(before, Grouping("learned", learned).tile)
+
+
+def test_paper_with_twelve_groups_says_what_does_not_divide():
+    with pytest.raises(ValueError, match="hidden1=640 does not divide into 12 channel groups"):
+        Supernet(PAPER.with_grouping("elic", 12))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_configurations_survive_json(name):
+    config = PRESETS[name]
+    assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config.grouping_map().stages == tiled("group-diagonal", 2).stages == 8
+
+
+def test_quality_gains_are_reciprocal_at_first_and_monotone():
+    gains = QualityGains(4, 8, 100.0)
+    quality = torch.linspace(0, 1, 11)
+    encode, decode = gains.encode(quality), gains.decode(quality)
+    torch.testing.assert_close(encode * decode, torch.ones(11, 4, 1, 1))
+    assert (encode.diff(dim=0) > 0).all()
+    torch.testing.assert_close(encode[-1, 0, 0, 0] / encode[0, 0, 0, 0], torch.tensor(10.0))
