@@ -1,12 +1,13 @@
-"""Types of the C++ extension. Arrays are never converted: another dtype is a TypeError, another order a ValueError."""
+"""Types of the C++ extension.
 
-from typing import Any, TypeAlias, TypeVar, overload
+Arrays are never converted: another dtype is a TypeError, an array that is not C-contiguous a ValueError.
+"""
+
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
 
-_Shaped: TypeAlias = NDArray[Any]
 _Out = TypeVar("_Out", NDArray[np.int16], NDArray[np.int32])
 
 class StreamError(ValueError):
@@ -38,7 +39,7 @@ class Encoder:
 
     def __init__(self, tables: Tables) -> None: ...
     def put(self, symbols: NDArray[np.int16] | NDArray[np.int32], indexes: NDArray[np.uint8]) -> None:
-        """Appends one stage; ``symbols`` (any shape) in C order, ``indexes`` of the same size name their rows.
+        """Appends one stage: ``symbols`` in C order, and as many ``indexes`` that name their rows.
 
         Raises ValueError for an index beyond the rows; the encoder is then unchanged.
         """
@@ -55,17 +56,17 @@ class Encoder:
 class Decoder:
     """Reads a stream stage by stage."""
 
-    def __init__(self, tables: Tables, data: Buffer) -> None:
+    def __init__(self, tables: Tables, data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> None:
         """Copies ``data`` (contiguous bytes-like). Raises StreamError for a damaged header."""
 
     @overload
     def get(self, indexes: NDArray[np.uint8], out: None = None) -> NDArray[np.int32]: ...
     @overload
     def get(self, indexes: NDArray[np.uint8], out: _Out) -> _Out:
-        """The next stage's symbols, in the shape of ``indexes``, or in ``out`` (same size), which is returned.
+        """The next stage's symbols in the shape of ``indexes``, or in ``out`` (same size), which it returns.
 
-        Raises ValueError for an index beyond the rows (nothing is consumed), StreamError for damaged bytes or a
-        symbol outside an int16 ``out``; every later call then raises StreamError too.
+        Raises ValueError for an index beyond the rows (nothing is consumed), StreamError for damaged bytes
+        or a symbol outside an int16 ``out``; every later call then raises StreamError too.
         """
 
     def finish(self) -> None:
@@ -96,7 +97,10 @@ def quantise(
 def indexes_from_scale(
     scale: NDArray[np.float32], index_lut: NDArray[np.uint8], out: NDArray[np.uint8]
 ) -> None:
-    """The ``indexes`` of :func:`quantise`, for the decoder. Raises ValueError for a scale that is no integer."""
+    """The ``indexes`` of :func:`quantise`, for the decoder.
+
+    Raises ValueError for a scale that is not an integer.
+    """
 
 def dequantise(
     symbols: NDArray[np.int32], mean: NDArray[np.float32], mean_bits: int, out: NDArray[np.float32]

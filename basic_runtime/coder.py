@@ -14,8 +14,8 @@
 [[0, -1], [2, 70000]]
 >>> decoder.finish()                                      # all bytes used, states back at their start
 
-Use :func:`quantise` in the encoder and :func:`indexes_from_scale`, :func:`dequantise` in the decoder to get from
-the outputs of a stage graph to symbols and back in one pass each.
+From the outputs of a stage graph to symbols and back: :func:`quantise` in the encoder,
+:func:`indexes_from_scale` and :func:`dequantise` in the decoder, one pass each.
 """
 
 from __future__ import annotations

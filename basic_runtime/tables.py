@@ -1,6 +1,6 @@
 """Probability tables of the entropy coder, built once at export and stored in the bundle as integers.
 
-A row is a list of 12-bit frequencies, one per code; see ``Tables`` in ``_coder.pyi`` for what the arrays mean.
+A row is a list of 12-bit frequencies, one per code; ``Tables`` in ``_coder.pyi`` says what the arrays mean.
 Frequencies, the range of codes and the raw low bits of each row minimise its expected code length.
 """
 
@@ -30,8 +30,10 @@ _UNLISTED_ESCAPE_BITS = 18.0  # assumed cost of a symbol outside a given pmf
 
 @dataclass(frozen=True)
 class TableArrays:
-    """Rows as ``coder.Tables`` takes them: freqs uint16 (sum of sizes,), sizes uint16 (R,), offsets int32 (R,),
-    shifts uint8 (R,)."""
+    """Rows as ``coder.Tables`` takes them.
+
+    freqs: uint16 (sum of sizes,), sizes: uint16 (R,), offsets: int32 (R,), shifts: uint8 (R,).
+    """
 
     freqs: NDArray[np.uint16]
     sizes: NDArray[np.uint16]
@@ -57,7 +59,9 @@ def gaussian_rows(scales: ArrayLike = SCALES) -> TableArrays:
 
 
 def rows_from_pmf(pmfs: Sequence[tuple[int, ArrayLike]]) -> TableArrays:
-    """One row per (first symbol, probabilities of it and its successors); mass missing from 1 goes to the escape.
+    """One row per (first symbol, probabilities of it and its successors).
+
+    What the probabilities lack to 1 goes to the escape; if they sum to more, they are scaled down.
 
     Raises ValueError for negative, non-finite or all-zero probabilities.
     """
@@ -179,7 +183,7 @@ def _allocate(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
         loss = np.where(freqs > 1, p * np.log2(freqs / np.maximum(freqs - 1, 1)), np.inf)
         best, worst = int(np.argmax(gain)), int(np.argmin(loss))
         if spare == 0 and gain[best] <= loss[worst] * (1 + 1e-12):
-            return freqs
+            return np.asarray(freqs, np.int64)
         if spare >= 0:
             freqs[best] += 1
         if spare <= 0:

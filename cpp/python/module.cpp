@@ -28,7 +28,8 @@ bool has_dtype(const py::array& array) {
 template <typename T>
 void require(const py::array& array, const char* name) {
     if (!has_dtype<T>(array)) throw py::type_error(std::string(name) + " must have dtype " + dtype_name<T>());
-    if (!(array.flags() & py::array::c_style)) throw py::value_error(std::string(name) + " must be C-contiguous");
+    if (!(array.flags() & py::array::c_style))
+        throw py::value_error(std::string(name) + " must be C-contiguous");
 }
 
 template <typename T>
@@ -56,10 +57,9 @@ std::vector<py::ssize_t> shape_of(const py::array& array) {
 
 std::shared_ptr<basic::Tables> make_tables(const py::array& freqs, const py::array& sizes,
                                            const py::array& offsets, const py::array& shifts) {
-    return std::make_shared<basic::Tables>(vector_input<uint16_t>(freqs, "freqs"),
-                                           vector_input<uint16_t>(sizes, "sizes"),
-                                           vector_input<int32_t>(offsets, "offsets"),
-                                           vector_input<uint8_t>(shifts, "shifts"));
+    return std::make_shared<basic::Tables>(
+        vector_input<uint16_t>(freqs, "freqs"), vector_input<uint16_t>(sizes, "sizes"),
+        vector_input<int32_t>(offsets, "offsets"), vector_input<uint8_t>(shifts, "shifts"));
 }
 
 // The mutex keeps two Python threads that share an object from corrupting it while the GIL is released.

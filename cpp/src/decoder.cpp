@@ -5,6 +5,8 @@
 #include <string>
 
 #include "basic/coder.hpp"
+#include "basic/passes.hpp"
+#include "renormalise.hpp"
 #include "stream_header.hpp"
 
 namespace basic {
@@ -22,36 +24,30 @@ inline uint8_t decode_one(uint32_t& state, const uint32_t* slots, uint8_t index)
     return static_cast<uint8_t>(slot);
 }
 
-inline void renormalise(uint32_t& state, const uint8_t*& word) {
-    const uint32_t low = state < kStateLow;  // arithmetic, not a branch: it is unpredictable
-    const uint32_t refilled = state << 16 | load_word(word);
-    state ^= (state ^ refilled) & (0u - low);
-    word += 2 * low;
-}
-
 // Decodes whole rounds of kLanes symbols while words for a full round remain; returns the symbols decoded.
 template <int kLanes>
-size_t decode_rounds(const uint32_t* slots, const uint8_t* indexes, uint8_t* codes, size_t count,
-                     uint32_t* states, const uint8_t*& word, const uint8_t* words_end) {
+size_t decode_rounds(const uint32_t* __restrict slots, const uint8_t* __restrict indexes,
+                     uint8_t* __restrict codes, size_t count, uint32_t* states, const uint8_t*& word,
+                     const uint8_t* words_end) {
+    const size_t words = static_cast<size_t>(words_end - word) / 2;
     uint32_t local[kLanes];
     std::copy_n(states, kLanes, local);
-    const uint8_t* next = word;
-    size_t i = 0;
-    for (; i + kLanes <= count && words_end - next >= 2 * kLanes; i += kLanes) {
+    size_t i = 0, next = 0;
+    for (; i + kLanes <= count && next + kLanes <= words; i += kLanes) {
 #pragma GCC unroll 8
         for (int lane = 0; lane < kLanes; ++lane) {
             codes[i + lane] = decode_one(local[lane], slots, indexes[i + lane]);
-            renormalise(local[lane], next);
+            take_word_if_low(local[lane], local[lane] << 16 | load_word(word + 2 * next), next);
         }
     }
-    word = next;
+    word += 2 * next;
     std::copy_n(local, kLanes, states);
     return i;
 }
 
 using DecodeRounds = decltype(&decode_rounds<1>);
-constexpr DecodeRounds kDecodeRounds[] = {decode_rounds<1>,  decode_rounds<2>,  decode_rounds<4>,
-                                          decode_rounds<8>,  decode_rounds<16>, decode_rounds<32>,
+constexpr DecodeRounds kDecodeRounds[] = {decode_rounds<1>, decode_rounds<2>,  decode_rounds<4>,
+                                          decode_rounds<8>, decode_rounds<16>, decode_rounds<32>,
                                           decode_rounds<64>};
 
 uint64_t load_bits(const uint8_t* p) {
@@ -83,10 +79,9 @@ Decoder::Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> 
     word_ = rest.data() + states_bytes;
     words_end_ = word_ + words_bytes;
     side_bits_ = 8 * static_cast<size_t>(header.side_bytes);
-    if (side_bits_ > 0) {
-        side_.assign(words_end_, words_end_ + header.side_bytes);
-        side_.resize(side_.size() + kSidePadding);
-    }
+    side_.reserve(static_cast<size_t>(header.side_bytes) + kSidePadding);
+    side_.assign(words_end_, words_end_ + header.side_bytes);
+    side_.resize(side_.size() + kSidePadding);
 }
 
 void Decoder::fail(const char* what) {
@@ -96,6 +91,7 @@ void Decoder::fail(const char* what) {
 
 Decoder::StageRows Decoder::prepare_rows(std::span<const uint8_t> indexes) const {
     uint8_t used[kMaxRows] = {};
+#pragma GCC unroll 8
     for (const uint8_t index : indexes) used[index] = 1;
     if (std::find(used + tables_->rows(), used + kMaxRows, 1) != used + kMaxRows)
         throw std::invalid_argument("index beyond the rows of the tables");
@@ -118,7 +114,8 @@ void Decoder::decode_body(const uint8_t* indexes, uint8_t* codes, size_t count) 
         codes[i] = decode_one(state, slots, indexes[i]);
         if (state >= kStateLow) continue;
         if (word_ == words_end_) fail("out of words");
-        renormalise(state, word_);
+        state = state << 16 | load_word(word_);
+        word_ += 2;
     }
 }
 
@@ -148,19 +145,28 @@ void Decoder::decode_codes(const uint8_t* indexes, uint8_t* codes, size_t count)
 }
 
 template <typename T>
-void Decoder::read_raw_bits(const uint8_t* indexes, T* out, size_t count) {
-    if (side_bits_ == 0) {
-        // No side bits at all, yet a row of this stage may have a shift.
-        for (size_t i = 0; i < count; ++i)
-            if (tables_->maps()[indexes[i]].shift > 0) fail("out of side bits");
+void Decoder::map_codes(const uint8_t* __restrict indexes, const uint8_t* __restrict codes, T* __restrict out,
+                        size_t count, bool any_shift) {
+    const int32_t* offsets = tables_->offsets();
+    // Unsigned: an escape's code may carry the sum past int32 (read_escapes replaces it).
+    const auto value = [&](size_t i) { return static_cast<uint32_t>(offsets[indexes[i]]) + codes[i]; };
+    if (!any_shift) {
+#pragma GCC unroll 8
+        for (size_t i = 0; i < count; ++i) out[i] = static_cast<T>(value(i));
         return;
     }
+    const uint8_t* shifts = tables_->shifts();
+    const uint8_t* side = side_.data();
     size_t bit = side_bit_;
+#pragma GCC unroll 4
     for (size_t i = 0; i < count; ++i) {
-        const uint32_t shift = tables_->maps()[indexes[i]].shift;
-        const auto low = static_cast<uint32_t>(load_bits(side_.data() + bit / 8) >> bit % 8) & ((1u << shift) - 1);
-        out[i] = static_cast<T>(static_cast<uint32_t>(out[i]) << shift | low);
-        bit += shift;
+        uint32_t symbol = value(i);
+        if (const uint32_t shift = shifts[indexes[i]]; shift > 0) {
+            const auto low = static_cast<uint32_t>(load_bits(side + bit / 8) >> bit % 8);
+            symbol = symbol << shift | (low & ((1u << shift) - 1));
+            bit += shift;
+        }
+        out[i] = static_cast<T>(symbol);
     }
     if (bit > side_bits_) fail("out of side bits");
     side_bit_ = bit;
@@ -207,22 +213,15 @@ void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
         }
         return;
     }
-    const RowMap* maps = tables_->maps();
     escapes_.clear();
     uint8_t codes[kChunk];
     for (size_t begin = 0; begin < indexes.size(); begin += kChunk) {
         const size_t count = std::min(kChunk, indexes.size() - begin);
         const uint8_t* rows = indexes.data() + begin;
-        T* symbols = out.data() + begin;
         decode_codes(rows, codes, count);
-        bool any_escape = false;
-        for (size_t i = 0; i < count; ++i) {
-            any_escape |= codes[i] == Tables::kDecodedEscape;
-            // Unsigned: an escape's code may carry the sum past int32 (read_escapes replaces it).
-            symbols[i] = static_cast<T>(static_cast<uint32_t>(maps[rows[i]].offset) + codes[i]);
-        }
-        if (stage.any_shift) read_raw_bits(rows, symbols, count);
-        for (size_t i = 0; any_escape && i < count; ++i)
+        map_codes(rows, codes, out.data() + begin, count, stage.any_shift);
+        if (largest({codes, count}) != Tables::kDecodedEscape) continue;
+        for (size_t i = 0; i < count; ++i)
             if (codes[i] == Tables::kDecodedEscape) escapes_.push_back(begin + i);
     }
     read_escapes(indexes.data(), out.data());

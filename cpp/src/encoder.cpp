@@ -5,6 +5,7 @@
 
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
+#include "renormalise.hpp"
 #include "side_bits.hpp"
 #include "stream_header.hpp"
 
@@ -13,31 +14,31 @@ namespace {
 
 constexpr double kBytesPerLane = 600;  // a lane costs about 1 byte, so about 1/600 of the payload at most
 
-// Writes words towards the front, because the decoder reads them in the opposite order.
-inline void encode_one(uint32_t& state, const EncodeEntry& entry, uint16_t*& word) {
-    uint32_t x = state;
-    const uint32_t full = (x >> 20) >= entry.freq;  // arithmetic, not a branch: it is unpredictable
-    word[-1] = static_cast<uint16_t>(x);
-    word -= full;
-    x >>= full * 16;
-    const auto quotient = static_cast<uint32_t>((x * entry.reciprocal) >> 44);
-    state = x + quotient * (kProbTotal - entry.freq) + entry.start;
+// Words are written towards the front, because the decoder reads them in the opposite order: words[next - 1]
+// is the next place. A word that is not needed is written too and overwritten later.
+inline void encode_one(uint32_t& state, const EncodeEntry& entry, uint16_t* words, size_t& next) {
+    words[next - 1] = static_cast<uint16_t>(state);
+    give_word_if_high(state, entry.freq, next);
+    const auto quotient = static_cast<uint32_t>((state * entry.reciprocal) >> 44);
+    state += quotient * (kProbTotal - entry.freq) + entry.start;
 }
 
 template <int kLanes>
-uint16_t* encode_lanes(const EncodeEntry* entries, const uint16_t* codes, size_t count, uint32_t* states,
-                       uint16_t* word) {
+size_t encode_lanes(const EncodeEntry* __restrict entries, const uint16_t* __restrict codes, size_t count,
+                    uint32_t* states, uint16_t* __restrict words, size_t next) {
     size_t i = count;
-    for (size_t lane = count % kLanes; lane-- > 0;) encode_one(states[lane], entries[codes[--i]], word);
+    for (size_t lane = count % kLanes; lane-- > 0;)
+        encode_one(states[lane], entries[codes[--i]], words, next);
     uint32_t local[kLanes];
     std::copy_n(states, kLanes, local);
     while (i > 0) {
         i -= kLanes;
 #pragma GCC unroll 8
-        for (int lane = kLanes - 1; lane >= 0; --lane) encode_one(local[lane], entries[codes[i + lane]], word);
+        for (int lane = kLanes - 1; lane >= 0; --lane)
+            encode_one(local[lane], entries[codes[i + lane]], words, next);
     }
     std::copy_n(local, kLanes, states);
-    return word;
+    return next;
 }
 
 using EncodeLanes = decltype(&encode_lanes<1>);
@@ -55,19 +56,18 @@ struct Tail {
 Tail encode_tail(const EncodeEntry* entries, const uint16_t* codes, size_t count, int lanes) {
     Tail tail{lanes, count, kStateLow, {}};
     for (;;) {
-        uint16_t reversed[kMaxLanes];
-        uint16_t* const end = reversed + kMaxLanes;
-        uint16_t* word = end;
+        const auto wanted = static_cast<size_t>(tail.lanes - 1);
+        uint16_t words[kMaxLanes];
+        size_t next = kMaxLanes;
         tail.body = count;
         tail.state = kStateLow;
-        while (end - word < tail.lanes - 1 && tail.body > 0)
-            encode_one(tail.state, entries[codes[--tail.body]], word);
-        const auto written = static_cast<int>(end - word);
-        if (written == tail.lanes - 1) {
-            std::copy(word, end, tail.words);  // lane l starts from words[l - 1]
+        while (kMaxLanes - next < wanted && tail.body > 0)
+            encode_one(tail.state, entries[codes[--tail.body]], words, next);
+        if (kMaxLanes - next == wanted) {
+            std::copy(words + next, words + kMaxLanes, tail.words);  // lane l starts from words[l - 1]
             return tail;
         }
-        tail.lanes = static_cast<int>(std::bit_floor(static_cast<unsigned>(written) + 1));
+        tail.lanes = static_cast<int>(std::bit_floor(kMaxLanes - next + 1));
     }
 }
 
@@ -83,7 +83,8 @@ void append_words(const uint16_t* words, size_t count, std::vector<uint8_t>& out
     }
 }
 
-// Exact value of a symbol outside its row: side of the row, then the distance beyond it as an Elias gamma code.
+// Exact value of a symbol outside its row: side of the row, then the distance beyond it as an Elias gamma
+// code.
 void write_escape(int32_t high, const RowMap& map, BitWriter& side) {
     const bool below = high < map.offset;
     const int64_t distance = below ? int64_t{map.offset} - high : int64_t{high} - map.offset - map.escape + 1;
@@ -103,29 +104,25 @@ Encoder::~Encoder() = default;
 
 template <typename T>
 void Encoder::put_stage(std::span<const T> symbols, std::span<const uint8_t> indexes) {
-    if (symbols.size() != indexes.size())
-        throw std::invalid_argument("symbols and indexes differ in size");
+    if (symbols.size() != indexes.size()) throw std::invalid_argument("symbols and indexes differ in size");
     if (largest(indexes) >= tables_->rows() && !indexes.empty())
         throw std::invalid_argument("index beyond the rows of the tables");
     const RowMap* maps = tables_->maps();
     const size_t count = symbols.size();
     uint16_t* out = entries_.grow(count);
     size_t escapes = 0;
-    uint32_t any_shift = 0;
+#pragma GCC unroll 4
     for (size_t i = 0; i < count; ++i) {
         const RowMap& map = maps[indexes[i]];
+        auto high = static_cast<uint32_t>(symbols[i]);
+        if (map.shift > 0) {
+            side_->put(high & ((1u << map.shift) - 1), static_cast<int>(map.shift));
+            high = static_cast<uint32_t>(int32_t{symbols[i]} >> map.shift);
+        }
         // Modulo 2^32 a symbol below the row turns into a huge code: one comparison finds both sides.
-        const uint32_t code =
-            static_cast<uint32_t>(int32_t{symbols[i]} >> map.shift) - static_cast<uint32_t>(map.offset);
-        any_shift |= map.shift;
+        const uint32_t code = high - static_cast<uint32_t>(map.offset);
         escapes += code >= map.escape;
         out[i] = static_cast<uint16_t>(map.base + std::min(code, map.escape));
-    }
-    if (any_shift) {
-        for (size_t i = 0; i < count; ++i) {
-            const uint32_t shift = maps[indexes[i]].shift;
-            side_->put(static_cast<uint32_t>(symbols[i]) & ((1u << shift) - 1), static_cast<int>(shift));
-        }
     }
     for (size_t i = 0; escapes > 0; ++i) {
         const RowMap& map = maps[indexes[i]];
@@ -167,25 +164,26 @@ std::vector<uint8_t> Encoder::finish(int lanes) {
 
     uint32_t states[kMaxLanes] = {tail.state};
     for (int lane = 1; lane < tail.lanes; ++lane) states[lane] = kStateLow | tail.words[lane - 1];
-    uint16_t* const words_end = words_.grow(tail.body + 1) + tail.body + 1;
-    uint16_t* word = words_end;
+    const size_t words_end = tail.body + 1;  // a symbol gives at most one word; one place more is never read
+    uint16_t* const words = words_.grow(words_end);
+    size_t next = words_end;
     const EncodeLanes encode = kEncodeLanes[std::countr_zero(static_cast<unsigned>(tail.lanes))];
     size_t stage_begin = entries_.size();
     for (size_t stage = stage_sizes_.size(); stage-- > 0;) {
         stage_begin -= stage_sizes_[stage];
         if (stage_begin >= tail.body) continue;
         const size_t in_body = std::min(stage_sizes_[stage], tail.body - stage_begin);
-        word = encode(entries, codes + stage_begin, in_body, states, word);
+        next = encode(entries, codes + stage_begin, in_body, states, words, next);
     }
 
     const std::vector<uint8_t>& side = side_->bytes();
     std::vector<uint8_t> out;
-    const auto words = static_cast<size_t>(words_end - word);
-    out.reserve(32 + 4 * tail.lanes + 2 * words + side.size());
+    out.reserve(32 + 4 * tail.lanes + 2 * (words_end - next) + side.size());
     write_header({tail.lanes, tail.body, side.size()}, out);
     for (int lane = 0; lane < tail.lanes; ++lane)
-        for (int shift = 0; shift < 32; shift += 8) out.push_back(static_cast<uint8_t>(states[lane] >> shift));
-    append_words(word, words, out);
+        for (int shift = 0; shift < 32; shift += 8)
+            out.push_back(static_cast<uint8_t>(states[lane] >> shift));
+    append_words(words + next, words_end - next, out);
     out.insert(out.end(), side.begin(), side.end());
     reset();
     return out;

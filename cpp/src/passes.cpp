@@ -20,7 +20,8 @@ void check_mean_bits(int mean_bits) {
 }
 
 void check_lut(std::span<const uint8_t> lut) {
-    if (lut.empty() || lut.size() > (1u << 23)) throw std::invalid_argument("index_lut must hold 1 to 2^23 entries");
+    if (lut.empty() || lut.size() > (1u << 23))
+        throw std::invalid_argument("index_lut must hold 1 to 2^23 entries");
 }
 
 // NaN becomes low, so the result always converts to an integer safely.
@@ -40,7 +41,8 @@ inline int32_t is_bad_mean(float mean) {
     throw std::invalid_argument("mean holds values that are not integers below 2^23 (NaN?)");
 }
 
-// Scale to position in the table; returns non-zero if some scale is not an integer (infinities pass by clamping).
+// Scale to position in the table; returns non-zero if some scale is not an integer (infinities pass by
+// clamping).
 int32_t clamp_scales(const float* scale, int32_t* position, size_t count, int32_t last) {
     int32_t bad = 0;
     for (size_t i = 0; i < count; ++i) {
@@ -60,7 +62,8 @@ void scale_block(const float* scale, std::span<const uint8_t> lut, uint8_t* inde
 }
 
 // Returns 1 for a y that is not finite, 2 for a bad mean (or both).
-int32_t quantise_block(const float* y, const float* mean, int32_t* symbols, float* yhat, size_t count, int bits) {
+int32_t quantise_block(const float* y, const float* mean, int32_t* symbols, float* yhat, size_t count,
+                       int bits) {
     const auto up = static_cast<float>(1 << bits);
     const float down = 1.0f / up;
     const auto limit = static_cast<float>(symbol_limit(bits));
@@ -96,7 +99,8 @@ void quantise(std::span<const float> y, std::span<const float> mean, std::span<c
     }
 }
 
-void indexes_from_scale(std::span<const float> scale, std::span<const uint8_t> lut, std::span<uint8_t> indexes) {
+void indexes_from_scale(std::span<const float> scale, std::span<const uint8_t> lut,
+                        std::span<uint8_t> indexes) {
     check_sizes(scale.size() == indexes.size());
     check_lut(lut);
     for (size_t i = 0; i < scale.size(); i += kBlock)

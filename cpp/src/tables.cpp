@@ -27,15 +27,16 @@ bool holds(Range range) {
 }
 
 EncodeEntry make_entry(uint32_t freq, uint32_t start) {
-    // Exact: with e = reciprocal * freq - 2^44 < freq, x * e < freq^2 * 2^20 <= 2^44 for every x < freq << 20,
-    // and x * reciprocal stays below 2^64 because freq * (freq - 1) < 2^24.
+    // Exact: with e = reciprocal * freq - 2^44 < freq, x * e < freq^2 * 2^20 <= 2^44 for every x < freq <<
+    // 20, and x * reciprocal stays below 2^64 because freq * (freq - 1) < 2^24.
     return {((uint64_t{1} << 44) + freq - 1) / freq, freq, start};
 }
 
 }  // namespace
 
-Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes, std::span<const int32_t> offsets,
-               std::span<const uint8_t> shifts) {
+Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
+               std::span<const int32_t> offsets, std::span<const uint8_t> shifts)
+    : offsets_(offsets.begin(), offsets.end()), shifts_(shifts.begin(), shifts.end()) {
     const size_t rows = sizes.size();
     if (rows == 0 || rows > kMaxRows) throw std::invalid_argument("tables: need 1 to 256 rows");
     if (offsets.size() != rows || shifts.size() != rows)

@@ -27,13 +27,13 @@
 
 namespace basic {
 
-inline constexpr int kProbBits = 12;                   // frequencies of a row sum to 2^kProbBits
+inline constexpr int kProbBits = 12;  // frequencies of a row sum to 2^kProbBits
 inline constexpr uint32_t kProbTotal = 1u << kProbBits;
-inline constexpr uint32_t kStateLow = 1u << 16;        // states live in [kStateLow, 2^32)
+inline constexpr uint32_t kStateLow = 1u << 16;  // states live in [kStateLow, 2^32)
 inline constexpr int kMaxLanes = 64;
-inline constexpr size_t kMaxRows = 256;                // a row index fits a byte
-inline constexpr uint32_t kMaxCodes = 256;             // a code fits a byte
-inline constexpr int kMaxShift = 15;                   // raw low bits of a symbol
+inline constexpr size_t kMaxRows = 256;     // a row index fits a byte
+inline constexpr uint32_t kMaxCodes = 256;  // a code fits a byte
+inline constexpr int kMaxShift = 15;        // raw low bits of a symbol
 
 // The bytes do not come from this encoder with these tables and indexes: damaged, truncated, hostile.
 class StreamError : public std::runtime_error {
@@ -45,7 +45,7 @@ class StreamError : public std::runtime_error {
 struct EncodeEntry {
     uint64_t reciprocal;  // ceil(2^44 / freq): (x * reciprocal) >> 44 == x / freq for every x < freq << 20
     uint32_t freq;
-    uint32_t start;       // sum of the frequencies of the row's earlier codes
+    uint32_t start;  // sum of the frequencies of the row's earlier codes
 };
 
 // One row's map between symbols and codes: code = (symbol >> shift) - offset while that is < escape.
@@ -66,6 +66,8 @@ class Tables {
 
     size_t rows() const { return maps_.size(); }
     const RowMap* maps() const { return maps_.data(); }
+    const int32_t* offsets() const { return offsets_.data(); }
+    const uint8_t* shifts() const { return shifts_.data(); }
     const EncodeEntry* entries() const { return entries_.data(); }
     bool fits_int16(size_t row) const { return fits_int16_[row]; }
 
@@ -82,6 +84,8 @@ class Tables {
     void build_row(size_t row) const;
 
     std::vector<RowMap> maps_;
+    std::vector<int32_t> offsets_;  // the decoder's part of maps_, packed for speed
+    std::vector<uint8_t> shifts_;
     std::vector<EncodeEntry> entries_;
     std::vector<bool> fits_int16_;
     // Rows are filled on first use, so memory never touched is never committed by the system.
@@ -139,8 +143,8 @@ class Encoder {
     double payload_estimate() const;
 
     std::shared_ptr<const Tables> tables_;
-    Queue<uint16_t> entries_;           // index into Tables::entries() of every symbol, in stream order
-    Queue<uint16_t> words_;             // scratch of finish()
+    Queue<uint16_t> entries_;  // index into Tables::entries() of every symbol, in stream order
+    Queue<uint16_t> words_;    // scratch of finish()
     std::vector<size_t> stage_sizes_;
     std::unique_ptr<BitWriter> side_;
 };
@@ -174,7 +178,7 @@ class Decoder {
     void decode_body(const uint8_t* indexes, uint8_t* codes, size_t count);
     void decode_tail(const uint8_t* indexes, uint8_t* codes, size_t count);
     template <typename T>
-    void read_raw_bits(const uint8_t* indexes, T* out, size_t count);
+    void map_codes(const uint8_t* indexes, const uint8_t* codes, T* out, size_t count, bool any_shift);
     template <typename T>
     void read_escapes(const uint8_t* indexes, T* out);
     void enter_tail();
@@ -182,17 +186,17 @@ class Decoder {
 
     std::shared_ptr<const Tables> tables_;
     std::vector<uint8_t> bytes_;
-    const uint8_t* word_ = nullptr;       // next word of the body
+    const uint8_t* word_ = nullptr;  // next word of the body
     const uint8_t* words_end_ = nullptr;
-    std::vector<uint8_t> side_;           // padded copy of the side bits
+    std::vector<uint8_t> side_;  // padded copy of the side bits
     size_t side_bit_ = 0, side_bits_ = 0;
     int lanes_ = 1;
     bool in_tail_ = false;
     bool failed_ = false;
-    uint64_t body_left_ = 0;              // symbols until the tail
-    int tail_lane_ = 1;                   // next lane whose initial state is the tail's next word
+    uint64_t body_left_ = 0;  // symbols until the tail
+    int tail_lane_ = 1;       // next lane whose initial state is the tail's next word
     std::array<uint32_t, kMaxLanes> states_{};
-    std::vector<size_t> escapes_;         // scratch: positions of the stage's escapes
+    std::vector<size_t> escapes_;  // scratch: positions of the stage's escapes
 };
 
 }  // namespace basic

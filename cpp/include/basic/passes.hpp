@@ -10,7 +10,7 @@
 namespace basic {
 
 inline constexpr int kMaxMeanBits = 16;
-inline constexpr int32_t kMeanLimit = 1 << 23;    // |mean| must stay below
+inline constexpr int32_t kMeanLimit = 1 << 23;  // |mean| must stay below
 inline constexpr int32_t kSymbolLimit = 1 << 20;
 
 // Largest magnitude of a symbol: keeps |symbol * 2^mean_bits| <= 2^23, hence |yhat| < 2^24 exact in float32.
@@ -27,10 +27,11 @@ void quantise(std::span<const float> y, std::span<const float> mean, std::span<c
               std::span<uint8_t> indexes, std::span<float> yhat);
 
 // index = lut[clamp(scale, 0, size - 1)]. Throws std::invalid_argument if a scale is not an integer.
-void indexes_from_scale(std::span<const float> scale, std::span<const uint8_t> lut, std::span<uint8_t> indexes);
+void indexes_from_scale(std::span<const float> scale, std::span<const uint8_t> lut,
+                        std::span<uint8_t> indexes);
 
-// yhat = symbol * 2^mean_bits + mean. Throws StreamError for a symbol no encoder writes (beyond symbol_limit),
-// std::invalid_argument for a mean that is not an integer in range.
+// yhat = symbol * 2^mean_bits + mean. Throws StreamError for a symbol no encoder writes (beyond
+// symbol_limit), std::invalid_argument for a mean that is not an integer in range.
 void dequantise(std::span<const int32_t> symbols, std::span<const float> mean, int mean_bits,
                 std::span<float> yhat);
 

@@ -1,0 +1,104 @@
+// Tests of the element-wise passes; built with the address and undefined-behaviour sanitizers in CI.
+#include "basic/passes.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "basic/coder.hpp"
+#include "check.hpp"
+
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+struct Arrays {
+    std::vector<float> y, mean, scale;
+    std::vector<uint8_t> lut = {5, 6, 7, 9};
+    std::vector<int32_t> symbols;
+    std::vector<uint8_t> indexes;
+    std::vector<float> yhat;
+
+    explicit Arrays(size_t size)
+        : y(size), mean(size), scale(size), symbols(size), indexes(size), yhat(size) {}
+    void quantise(int mean_bits) { basic::quantise(y, mean, scale, lut, mean_bits, symbols, indexes, yhat); }
+};
+
+void test_against_definition() {
+    std::mt19937 random(1);
+    std::uniform_real_distribution<double> unit(-1, 1);
+    for (const int bits : {0, 1, 6, 10, 16})
+        for (const size_t size : {0, 1, 3, 511, 512, 513, 4000}) {
+            Arrays a(size);
+            for (size_t i = 0; i < size; ++i) {
+                a.y[i] = static_cast<float>(unit(random) * std::pow(10.0, 6 * unit(random)));
+                a.mean[i] = static_cast<float>(std::round(unit(random) * ((1 << 23) - 1)));
+                a.scale[i] = static_cast<float>(static_cast<int>(random() % 9) - 2);
+            }
+            a.quantise(bits);
+            const auto up = static_cast<float>(1 << bits);
+            const double limit = basic::symbol_limit(bits);
+            for (size_t i = 0; i < size; ++i) {
+                const float residual = (a.y[i] * up - a.mean[i]) / up;
+                const double symbol =
+                    std::clamp(std::floor(static_cast<double>(residual + 0.5f)), -limit, limit);
+                CHECK(a.symbols[i] == symbol);
+                CHECK(a.yhat[i] == symbol * up + static_cast<double>(a.mean[i]));  // exact
+                const int position = std::clamp(static_cast<int>(a.scale[i]), 0, 3);
+                CHECK(a.indexes[i] == a.lut[static_cast<size_t>(position)]);
+            }
+            std::vector<uint8_t> indexes(size);
+            basic::indexes_from_scale(a.scale, a.lut, indexes);
+            CHECK(indexes == a.indexes);
+            std::vector<float> yhat(size);
+            basic::dequantise(a.symbols, a.mean, bits, yhat);
+            CHECK(yhat == a.yhat);
+        }
+}
+
+void test_refusals() {
+    const auto refuses = [](auto change) {
+        for (const size_t place : {size_t{0}, size_t{600}, size_t{698}}) {
+            Arrays a(699);
+            change(a, place);
+            CHECK_THROWS(a.quantise(6), std::invalid_argument);
+        }
+    };
+    for (const float bad : {kNan, kInf, -kInf}) {
+        refuses([&](Arrays& a, size_t i) { a.y[i] = bad; });
+        refuses([&](Arrays& a, size_t i) { a.mean[i] = bad; });
+    }
+    for (const float bad : {0.5f, -1.25f, 8388608.0f, -8388608.0f, 1e30f})
+        refuses([&](Arrays& a, size_t i) { a.mean[i] = bad; });
+    for (const float bad : {kNan, 0.5f, 2.999f}) refuses([&](Arrays& a, size_t i) { a.scale[i] = bad; });
+    refuses([](Arrays& a, size_t) { a.lut.clear(); });
+    refuses([](Arrays& a, size_t) { a.mean.pop_back(); });
+
+    Arrays a(4);
+    CHECK_THROWS(a.quantise(-1), std::invalid_argument);
+    CHECK_THROWS(a.quantise(17), std::invalid_argument);
+    a.y = {3e38f, -3e38f, 0, 0};
+    a.scale = {kInf, -kInf, 1e30f, -1e30f};
+    a.quantise(6);
+    CHECK(a.symbols[0] == 1 << 17 && a.symbols[1] == -(1 << 17));
+    CHECK(a.indexes[0] == 9 && a.indexes[1] == 5 && a.indexes[2] == 9 && a.indexes[3] == 5);
+
+    for (const int32_t symbol : {(1 << 17) + 1, -(1 << 17) - 1, std::numeric_limits<int32_t>::min()}) {
+        a.symbols[2] = symbol;
+        CHECK_THROWS(basic::dequantise(a.symbols, a.mean, 6, a.yhat), basic::StreamError);
+    }
+    a.symbols[2] = 0;
+    a.mean[3] = kNan;
+    CHECK_THROWS(basic::dequantise(a.symbols, a.mean, 6, a.yhat), std::invalid_argument);
+}
+
+}  // namespace
+
+int main() {
+    test_against_definition();
+    test_refusals();
+    std::puts("passes: all tests passed");
+}
