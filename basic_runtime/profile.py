@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TOTAL = "total"
 PERCENTILES = (50, 90, 99)
 
+_MOVING = "moving data"
+_PLOT_GROUPS = ("g_a", "h_a", "h_s", "stages", "ans", "g_s", _MOVING)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -194,32 +197,28 @@ def _plot_direction(axes: Any, timings: list[Timing]) -> None:
     levels = sorted({timing.level for timing in timings})
     positions = list(range(len(levels)))
     bottoms = np.zeros(len(levels))
-    for group, label in _plot_groups(timings).items():
+    for number, group in enumerate(_PLOT_GROUPS):
         heights = np.array(
-            [sum(t.p50 for t in timings if t.level == level and t.part in label) for level in levels]
+            [sum(t.p50 for t in timings if t.level == level and _plot_group(t) == group) for level in levels]
         )
-        axes.bar(positions, heights, bottom=bottoms, label=group)
+        if heights.any():
+            axes.bar(positions, heights, bottom=bottoms, label=group, color=f"C{number}")
         bottoms += heights
     for position, level in zip(positions, levels, strict=True):
         gmacs = next(t.gmacs for t in timings if t.level == level and t.part == TOTAL)
         where = (position, bottoms[position])
         axes.annotate(f"{gmacs:.2f} GMAC", where, ha="center", va="bottom", fontsize=7)
+    axes.margins(y=0.15)
     axes.set_xticks(positions, [str(level) for level in levels])
     axes.set_xlabel("level")
     axes.set_ylabel("median ms")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left")
 
 
-def _plot_groups(timings: list[Timing]) -> dict[str, set[str]]:
-    """Bars of the plot and the parts each sums up: all stages in one, what moves data in one."""
-    groups: dict[str, set[str]] = {}
-    for timing in timings:
-        if timing.part == TOTAL:
-            continue
-        name = timing.part
-        if name.startswith("stage "):
-            name = "stages"
-        elif name in ("from pixels", "to pixels", "split", "checksum", "container"):
-            name = "moving data"
-        groups.setdefault(name, set()).add(timing.part)
-    return groups
+def _plot_group(timing: Timing) -> str | None:
+    """The bar a part belongs to: all stages are one, and so is all that moves data. None for the total."""
+    if timing.part == TOTAL:
+        return None
+    if timing.part.startswith("stage "):
+        return "stages"
+    return timing.part if timing.part in _PLOT_GROUPS else _MOVING

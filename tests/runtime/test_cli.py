@@ -246,9 +246,9 @@ def test_error_empty_file(folder: Path) -> None:
 
 
 def test_error_decompression_bomb(packed: Path) -> None:
-    fails(run("decode", "packed.basic", "--max-pixels", "2399"), "packed.basic: ", "2399 are allowed")
+    fails(run("decode", "packed.basic", "--max-pixels", "2399"), "packed.basic: ", "2399")
     fails(
-        run("encode", "photo.png", "-o", "x.basic", "--max-pixels", "2399"), "photo.png: ", "2399 are allowed"
+        run("encode", "photo.png", "-o", "x.basic", "--max-pixels", "2399"), "photo.png: ", "2399"
     )
     assert run("decode", "packed.basic", "--max-pixels", "2400", "-o", "y.png").exit_code == 0
 
