@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,8 @@ from rich.text import Text
 from basic_train.model.cost import macs_per_pixel, parameter_counts
 from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet
+
+PLAIN: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False}
 
 
 def describe(config: ModelConfig, history: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def _history_lines(history: dict[str, Any]) -> list[str]:
 
 
 def _parameter_table(facts: dict[str, Any]) -> Table:
-    table = Table("part", title="parameters", title_justify="left")
+    table = Table("part", title="\nparameters", **PLAIN)
     table.add_column("count", justify="right")
     for name, count in facts["parameters"].items():
         table.add_row(name, f"{count:,}")
@@ -70,7 +73,7 @@ def _parameter_table(facts: dict[str, Any]) -> Table:
 
 
 def _cost_table(costs: list[dict[str, float]]) -> Table:
-    table = Table(title="kMAC/pixel", title_justify="left")
+    table = Table(title="kMAC/pixel", **PLAIN)
     for name in ("width", "hyper", "g_a", "h_a", "h_s", "context", "g_s", "encode", "decode"):
         table.add_column(name, justify="right")
     for cost in costs:
