@@ -25,6 +25,8 @@ Pixels = NDArray[np.uint8]
 DEFAULT_QUALITY = 50
 DEFAULT_LEVEL = 7
 
+_ROWS_AT_ONCE = 64
+
 _INPUTS = {"g_a": {"x", "gain"}, "h_a": {"y"}, "h_s": {"z"}, "g_s": {"y", "gain"}}
 
 
@@ -226,12 +228,13 @@ def _to_planes(pixels: Pixels, multiple: int) -> FloatArray:
 
 
 def _to_pixels(planes: FloatArray, gray: bool) -> Pixels:
-    """float32 (3, H, W) to uint8 (H, W, 3), or to the mean of the channels (H, W)."""
-    if gray:
-        planes = planes.mean(axis=0, keepdims=True)
-    scaled = planes * np.float32(255)
-    scaled += np.float32(0.5)
-    np.floor(scaled, out=scaled)
-    np.clip(scaled, 0, 255, out=scaled)
-    pixels = scaled.astype(np.uint8)
-    return pixels[0] if gray else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    """float32 (3, H, W) to uint8 (H, W, 3), or to the mean of the channels (H, W): clip(floor(255 x + 0.5))."""
+    height, width = planes.shape[1:]
+    pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS_AT_ONCE):
+        part = planes[:, top : top + _ROWS_AT_ONCE]
+        scaled = (part.mean(axis=0) if gray else part) * np.float32(255)
+        scaled += np.float32(0.5)
+        np.clip(scaled, 0, 255, out=scaled)
+        pixels[top : top + _ROWS_AT_ONCE] = scaled if gray else scaled.transpose(1, 2, 0)
+    return pixels
