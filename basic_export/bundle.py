@@ -1,0 +1,145 @@
+"""Writes a bundle: beside its place first, then renamed, so that a bundle is complete or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto
+from safetensors.numpy import save_file
+
+import basic_runtime
+from basic_export.graphs import OPSET, canonical, serialise
+from basic_export.weights import FILE_NAME, WeightStore
+from basic_runtime.errors import FileError
+from basic_runtime.manifest import FORMAT, FORMAT_VERSION
+
+MANIFEST, TABLES, GOLDEN, GRAPHS = "manifest.json", "tables.safetensors", "golden.safetensors", "graphs"
+
+#: Hex digits of a graph's sha256 that name it.
+GRAPH_ID_DIGITS = 16
+
+
+class BundleWriter:
+    """A bundle in the making, in a folder beside its final place.
+
+    Graphs are written as they come; `write_tables`, `write_golden` and `write_manifest` complete it, `commit`
+    puts it in its place. As a context manager it removes what is not committed.
+    """
+
+    def __init__(self, target: Path, overwrite: bool = False) -> None:
+        """Raises FileError if the target exists and is not a bundle to overwrite, or cannot be written."""
+        self.target = target
+        check_target(target, overwrite)
+        self.folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self.weights = WeightStore()
+        self.graphs: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, str] = {}
+        try:
+            (self.folder / GRAPHS).mkdir(parents=True)
+        except OSError as error:
+            raise FileError(
+                f"{target}: cannot be written ({error.strerror}); choose another place"
+            ) from error
+
+    def __enter__(self) -> BundleWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_graph(self, model: ModelProto, transform: str, width: int, macs_per_pixel: float) -> str:
+        """Write a graph with inline weights once, and return its id. transform: as in the manifest."""
+        data = serialise(self.weights.externalise(canonical(model, transform)))
+        name = hashlib.sha256(data).hexdigest()[:GRAPH_ID_DIGITS]
+        (self.folder / GRAPHS / f"{name}.onnx").write_bytes(data)
+        path = "entropy" if transform in ("h_s", "stage") else "pixel"
+        self.graphs[name] = {
+            "transform": transform,
+            "width": width,
+            "path": path,
+            "macs_per_pixel": round(macs_per_pixel, 3),
+        }
+        return name
+
+    def write_tables(self, tables: Mapping[str, np.ndarray]) -> None:
+        """Write weights.bin, which is complete once all graphs are in, and tables.safetensors."""
+        (self.folder / FILE_NAME).write_bytes(self.weights.data)
+        self._save(TABLES, tables)
+        self.files[FILE_NAME] = self._sha256(FILE_NAME)
+
+    def write_golden(self, golden: Mapping[str, np.ndarray]) -> None:
+        self._save(GOLDEN, golden)
+
+    def write_manifest(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, entropy, levels) and
+        from what was written before; returns it."""
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": {"name": name, "id": self._model_id(fields)},
+            "producer": {
+                "basic": basic_runtime.__version__,
+                "torch": torch.__version__.partition("+")[0],
+                "onnx": onnx.__version__,
+            },
+            "opset": OPSET,
+            **fields,
+            "files": dict(sorted(self.files.items())),
+            "graphs": dict(sorted(self.graphs.items())),
+        }
+        (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return manifest
+
+    def commit(self) -> None:
+        """Put the bundle in its place; an older one is replaced whole."""
+        old = self.folder.with_suffix(".old")
+        try:
+            if self.target.exists():
+                os.rename(self.target, old)
+            os.rename(self.folder, self.target)
+        except OSError as error:
+            if old.exists() and not self.target.exists():
+                os.rename(old, self.target)
+            raise FileError(f"{self.target}: cannot be written ({error.strerror})") from error
+        shutil.rmtree(old, ignore_errors=True)
+
+    def size_of(self, name: str) -> int:
+        """Bytes of one of the bundle's files."""
+        return (self.folder / name).stat().st_size
+
+    def _save(self, name: str, tensors: Mapping[str, np.ndarray]) -> None:
+        save_file({key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}, self.folder / name)
+        self.files[name] = self._sha256(name)
+
+    def _model_id(self, fields: Mapping[str, Any]) -> str:
+        """4 bytes of a sha256 over all that decides what a file decodes to."""
+        decoding = {key: fields[key] for key in ("latent", "mean_bits", "z_amax", "quality_steps", "levels")}
+        variants = [{k: v for k, v in item.items() if k != "golden"} for item in fields["entropy"]]
+        graphs = sorted(
+            name for name, spec in self.graphs.items() if spec["transform"] in ("h_s", "stage", "g_s")
+        )
+        parts = [decoding, variants, graphs, self.files[TABLES], self.files[FILE_NAME]]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def _sha256(self, name: str) -> str:
+        return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raises FileError if `target` exists and may not be replaced."""
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileError(f"{target}: exists already; pass --overwrite to replace it, or choose another place")
+    if not (target / MANIFEST).is_file():
+        raise FileError(f"{target}: is not a bundle, so --overwrite leaves it alone; choose another place")

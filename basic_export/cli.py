@@ -1,0 +1,116 @@
+"""The command `basic-export`. Only click is imported before it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from basic_runtime.errors import BasicError, MissingExtraError
+
+if TYPE_CHECKING:
+    from basic_export.export import Options, Report
+    from basic_train.model.supernet import Supernet
+
+PROGRAM = "basic-export"
+NEEDED = ("torch", "onnx", "onnxscript")
+NAME_PATTERN = r"[A-Za-z0-9._-]{1,15}"
+
+
+class _Command(click.Command):
+    """Turns the errors that the packages raise on purpose into one line and exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BasicError as error:
+            click.echo(f"{PROGRAM}: error: {error}", err=True)
+        context.exit(1)
+
+
+def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(NAME_PATTERN, value):
+        raise click.BadParameter("1 to 15 letters, digits, dots, dashes or underscores")
+    return value
+
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("checkpoint", type=_PATH)
+@click.option(
+    "-o", "--output", type=_PATH, required=True, metavar="BUNDLE", help="New folder for the bundle."
+)
+@click.option("--levels", type=click.IntRange(1, 64), default=8, show_default=True, help="Complexity levels.")
+@click.option(
+    "--name", callback=_check_name, help="Name of the model, written in each file. [default: preset-1]"
+)
+@click.option("--photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
+@click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
+@click.option("--verify/--no-verify", default=True, help="Compare every graph with PyTorch. [default: yes]")
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON report instead of tables.")
+@click.version_option(package_name="basic-codec", prog_name=PROGRAM)
+def main(
+    checkpoint: Path,
+    output: Path,
+    levels: int,
+    name: str | None,
+    photos: Path | None,
+    check_photo: Path | None,
+    verify: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Turn CHECKPOINT, the model.safetensors of basic-train, into a bundle for basic-run.
+
+    \b
+    basic-export runs/lite/model.safetensors -o lite-1 --name lite-1 --photos data/train
+    """
+    if any(find_spec(package) is None for package in NEEDED):
+        raise MissingExtraError("exporting a model", "export")
+    from basic_export.bundle import check_target
+    from basic_export.export import Options
+    from basic_train import checkpoint as checkpoints
+
+    check_target(output, overwrite)
+    if checkpoint.is_dir():
+        checkpoint = checkpoint / "model.safetensors"
+    net, _ = checkpoints.load(checkpoint)
+    options = Options(name or f"{net.config.preset}-1", levels, photos, check_photo, verify, overwrite)
+    if not verify:
+        click.echo(f"{PROGRAM}: warning: --no-verify: graphs are not compared with PyTorch", err=True)
+    report = _export(net, output, options, quiet=as_json)
+    if as_json:
+        from basic_export.report import as_json as values_of
+
+        click.echo(json.dumps(values_of(report), indent=2))
+        return
+    from rich.console import Console
+
+    from basic_export.report import show
+
+    show(report, Console())
+
+
+def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Report:
+    """Export with a progress bar on standard error, unless `quiet` or it is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from basic_export.export import export_bundle
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("")
+
+        def advance(step: str, number: int, total: int) -> None:
+            bar.update(task, description=step, completed=number, total=total)
+
+        return export_bundle(net, output, options, advance)

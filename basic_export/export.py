@@ -1,0 +1,288 @@
+"""From a supernet to a bundle: levels, integer entropy paths, graphs, tables, golden vectors, checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basic_export import golden, photos, verify
+from basic_export.bundle import BundleWriter
+from basic_export.levels import choose_levels
+from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
+from basic_export.stages import CompiledEntropy, compile_entropy
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines import create_backend
+from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost
+from basic_train.model.integer import IntegerEntropy, quantise
+from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
+
+#: Rate cost of the integer path (percent) from which something is wrong.
+RATE_COST_FAILURE = 3.0
+
+#: Latents on which the rate cost is measured; each stage of each runs in PyTorch twice.
+RATE_LATENTS = 8
+
+_PENDING_HASH = "0" * 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an export may be told. name: of the model, written in every file, at most 15 characters; photos: a
+    folder for calibration, check_photo: a picture for the comparison with PyTorch (both default to
+    scikit-image's)."""
+
+    name: str
+    levels: int = 8
+    photos: Path | None = None
+    check_photo: Path | None = None
+    verify: bool = True
+    overwrite: bool = False
+
+
+@dataclass
+class Level:
+    """A level of the exported bundle: width indexes and channel counts, and costs per pixel."""
+
+    widths: Widths
+    channels: Widths
+    encode_macs_per_pixel: float
+    decode_macs_per_pixel: float
+
+
+@dataclass
+class Report:
+    """What was exported, and how well. Sizes in bytes; weight_bytes: of all graphs without sharing."""
+
+    path: Path
+    name: str
+    model_id: str
+    levels: list[Level]
+    graphs: dict[str, dict[str, Any]]
+    sizes: dict[str, int]
+    weight_bytes: int
+    rate_costs: list[RateCost]
+    half_effects: list[verify.HalfEffect]
+    checks: list[verify.Check] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+Progress = Callable[[str, int, int], None]
+"""Called before each step with what it does, its number from 0, and how many there are."""
+
+
+def no_progress(step: str, number: int, total: int) -> None:
+    """Says nothing."""
+
+
+def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = no_progress) -> Report:
+    """Export a supernet in eval mode as a bundle in the new folder `target`.
+
+    Raises ExportError (a graph that differs from PyTorch, levels that do not fit), FileError (the target),
+    ImageError (photos), OverflowBoundError (an entropy path that cannot be made exact).
+    """
+    with BundleWriter(target, options.overwrite) as writer:
+        return _Export(net.float().eval(), writer, options, progress).run()
+
+
+class _Export:
+    """One run of the export; the parts that its steps hand on to each other."""
+
+    def __init__(self, net: Supernet, writer: BundleWriter, options: Options, progress: Progress) -> None:
+        self.net, self.writer, self.options = net, writer, options
+        self.levels = choose_levels(net, options.levels)
+        self.hyper_indexes = sorted({level.h_s for level in self.levels})
+        self.pixel_indexes = {
+            name: sorted({getattr(level, name) for level in self.levels}) for name in TRANSFORMS
+        }
+        self.integers: list[IntegerEntropy] = []
+        self.compiled: list[CompiledEntropy] = []
+        self.variants: list[dict[str, Any]] = []
+        self.pixels: dict[tuple[str, int], tuple[str, PixelGraph]] = {}
+        self.rate_costs: list[RateCost] = []
+        self.photo = photos.check_photo(options.check_photo)
+        self._progress, self._steps = progress, 0
+        graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
+        variants = len(self.hyper_indexes)
+        self._total = 3 * variants + graphs + 2 + (graphs + variants if options.verify else 0)
+
+    def run(self) -> Report:
+        started = time.perf_counter()
+        self._entropy_graphs()
+        self._pixel_graphs()
+        self._step("tables and golden vectors")
+        manifest = self._write()
+        inputs = verify.pixel_inputs(self.net, self.photo)
+        checks = self._verify(inputs) if self.options.verify else []
+        effects = [verify.half_effect(graph, inputs) for _, graph in self.pixels.values()]
+        report = self._report(manifest, checks, effects)
+        self._step("done")
+        self.writer.commit()
+        report.seconds = time.perf_counter() - started
+        return report
+
+    def _step(self, text: str) -> None:
+        self._progress(text, self._steps, self._total)
+        self._steps += 1
+
+    def _entropy_graphs(self) -> None:
+        pictures = photos.calibration_photos(self.options.photos)
+        for index in self.hyper_indexes:
+            width = self.net.config.hyper_widths[index]
+            self._step(f"entropy path of width {width}: integers")
+            served = [level for level in self.levels if level.h_s == index]
+            latents = photos.calibration_latents(self.net, pictures, served)
+            integer = quantise(self.net, index, latents)
+            self._step(f"entropy path of width {width}: rate cost")
+            self.rate_costs.append(rate_cost(self.net, index, integer, latents[:RATE_LATENTS]))
+            self._step(f"entropy path of width {width}: graphs")
+            compiled = compile_entropy(integer)
+            self.integers.append(integer)
+            self.compiled.append(compiled)
+            self.variants.append(self._add_variant(compiled))
+
+    def _add_variant(self, compiled: CompiledEntropy) -> dict[str, Any]:
+        add, width = self.writer.add_graph, compiled.width
+        return {
+            "width": width,
+            "grouping": compiled.grouping,
+            "h_s": add(compiled.h_s, "h_s", width, compiled.h_s_macs_per_pixel),
+            "stages": [
+                {
+                    "graph": add(stage.model, "stage", width, stage.macs_per_pixel),
+                    "inputs": list(stage.inputs),
+                    "outputs": list(stage.outputs),
+                    "slots": [list(slot) for slot in stage.slots],
+                }
+                for stage in compiled.stages
+            ],
+            "golden": {"graph outputs sha256": _PENDING_HASH},
+        }
+
+    def _pixel_graphs(self) -> None:
+        for transform, indexes in self.pixel_indexes.items():
+            for index in indexes:
+                self._step(f"{transform}, width {index + 1} of {len(self.net.config.widths)}")
+                graph = export_pixel(self.net, transform, index)
+                name = self.writer.add_graph(graph.model, transform, graph.width, graph.macs_per_pixel)
+                self.pixels[transform, index] = name, graph
+
+    def _write(self) -> dict[str, Any]:
+        """Write all files. The golden hashes come from the bundle itself, opened as a user will open it."""
+        self.writer.write_tables(coder_arrays(self.net, self.integers[0].index_lut))
+        z, y = golden.golden_latents(self.net, self.photo)
+        tensors: dict[str, np.ndarray] = {}
+        for number, integer in enumerate(self.integers):
+            tensors |= golden.golden_tensors(number, z, y, integer.grouping)
+        full = {name: self.pixels[name, indexes[-1]][1] for name, indexes in self.pixel_indexes.items()}
+        self.writer.write_golden(tensors | golden.pixel_tensors(self.net, full, self.photo))
+        fields = self._fields()
+        self.writer.write_manifest(self.options.name, fields)
+        bundle = Bundle(self.writer.folder)
+        load = verify.Loader(bundle, create_backend("onnxruntime"))
+        for number, (variant, integer) in enumerate(zip(self.variants, self.integers, strict=True)):
+            found = golden.golden_sha256(bundle, number, load, z, y, integer.grouping)
+            variant["golden"]["graph outputs sha256"] = found
+        return self.writer.write_manifest(self.options.name, fields)
+
+    def _fields(self) -> dict[str, Any]:
+        config = self.net.config
+        return {
+            "latent": {
+                "y_channels": config.y_channels,
+                "z_channels": config.z_channels,
+                "y_stride": Y_STRIDE,
+                "z_stride": Z_STRIDE,
+            },
+            "mean_bits": self.integers[0].mean_bits,
+            "z_amax": self.integers[0].z_amax,
+            "quality_steps": QUALITY_STEPS,
+            "entropy": self.variants,
+            "levels": [self._level_entry(level) for level in self.levels],
+        }
+
+    def _level_entry(self, level: Widths) -> dict[str, Any]:
+        variant = self.hyper_indexes.index(level.h_s)
+        compiled = self.compiled[variant]
+        entropy = compiled.h_s_macs_per_pixel + sum(stage.macs_per_pixel for stage in compiled.stages)
+        pixel = {name: self.pixels[name, getattr(level, name)] for name in TRANSFORMS}
+        macs = {name: graph.macs_per_pixel for name, (_, graph) in pixel.items()}
+        return {
+            "g_a": pixel["g_a"][0],
+            "h_a": pixel["h_a"][0],
+            "entropy": variant,
+            "g_s": pixel["g_s"][0],
+            "encode_macs_per_pixel": round(macs["g_a"] + macs["h_a"] + entropy, 3),
+            "decode_macs_per_pixel": round(entropy + macs["g_s"], 3),
+        }
+
+    def _verify(self, inputs: verify.PixelInputs) -> list[verify.Check]:
+        bundle = Bundle(self.writer.folder)
+        load = verify.Loader(bundle, create_backend("onnxruntime"))
+        checks = []
+        for graph_id, graph in self.pixels.values():
+            self._step(f"check {graph.transform}, width {graph.width}")
+            checks.append(verify.check_pixel(graph, graph_id, load, inputs))
+        real = verify.photo_latents(inputs, self.net, bundle.manifest.mean_bits)
+        extreme = golden.golden_latents(self.net, self.photo)
+        for integer, spec in zip(self.integers, bundle.manifest.entropy, strict=True):
+            self._step(f"check entropy path of width {spec.width}")
+            for z, y in (real, extreme):
+                checks += verify.check_entropy(integer, spec, load, z, y)
+        verify.require(checks)
+        return checks
+
+    def _report(
+        self, manifest: dict[str, Any], checks: list[verify.Check], effects: list[verify.HalfEffect]
+    ) -> Report:
+        writer, config = self.writer, self.net.config
+        levels = []
+        for level, entry in zip(self.levels, manifest["levels"], strict=True):
+            channels = Widths(
+                config.widths[level.g_a],
+                config.hyper_widths[level.h_a],
+                config.hyper_widths[level.h_s],
+                config.widths[level.g_s],
+            )
+            levels.append(
+                Level(level, channels, entry["encode_macs_per_pixel"], entry["decode_macs_per_pixel"])
+            )
+        sizes = {name: writer.size_of(name) for name in ("manifest.json", *manifest["files"])}
+        sizes["graphs"] = sum(writer.size_of(f"graphs/{name}.onnx") for name in manifest["graphs"])
+        notices = [
+            f"width {cost.width}: the integer entropy path costs {cost.percent:.1f} % of rate, more than "
+            f"{RATE_COST_FAILURE:g} %: calibrate on other --photos, or train with quantisation in place"
+            for cost in self.rate_costs
+            if cost.percent > RATE_COST_FAILURE
+        ]
+        return Report(
+            writer.target, manifest["model"]["name"], manifest["model"]["id"], levels, manifest["graphs"],
+            sizes, writer.weights.referenced_bytes, self.rate_costs, effects, checks, notices,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def coder_arrays(net: Supernet, index_lut: np.ndarray) -> dict[str, np.ndarray]:
+    """Tensors of tables.safetensors: coder rows, index table, gains (quality_steps, M) of both ends."""
+    tables = coder_tables(net)
+    quality = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
+
+    def rows(gain: Tensor) -> np.ndarray:
+        return gain.flatten(1).float().numpy()
+
+    return {
+        "coder.freqs": tables.freqs,
+        "coder.sizes": tables.sizes,
+        "coder.offsets": tables.offsets,
+        "coder.shifts": tables.shifts,
+        "index_lut": index_lut,
+        "gain.encode": rows(net.gains.encode(quality)),
+        "gain.decode": rows(net.gains.decode(quality)),
+    }

@@ -1,0 +1,88 @@
+"""Photos for calibration and checks: a folder of yours, or those that scikit-image brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from basic_export.errors import ExportError
+from basic_runtime.errors import ImageError
+from basic_train.data import list_photos, load_rgb, split
+from basic_train.model.coded import QUALITY_STEPS, analyse
+from basic_train.model.supernet import Supernet, Widths
+
+#: Colour photos inside the scikit-image package; none is downloaded.
+BUNDLED = ("astronaut", "chelsea", "coffee", "rocket")
+
+#: The photo on which exported graphs are compared with PyTorch.
+CHECK_PHOTO = "astronaut"
+
+#: Calibration uses at most this many photos, of each the middle part of at most this many pixels a side.
+MOST_PHOTOS, MOST_SIDE = 12, 512
+
+#: Quality steps of calibration latents: a low, a middle and a high one, and the two between in turn.
+CALIBRATION_STEPS = (8, 32, 56, 20, 44)
+
+
+def calibration_photos(folder: Path | None) -> list[np.ndarray]:
+    """Photos uint8 (H, W, 3) of at most `MOST_SIDE` a side, evenly chosen from a folder, or scikit-image's.
+
+    Of a folder the held-out tenth that training never sees, where that is enough. Raises ImageError or
+    ExportError.
+    """
+    if folder is None:
+        return [_middle(bundled_photo(name)) for name in BUNDLED]
+    photos = list_photos(folder)
+    held_out = split(photos)[1]
+    chosen = held_out if len(held_out) >= MOST_PHOTOS else photos
+    stride = max(1, len(chosen) // MOST_PHOTOS)
+    loaded = []
+    for path in chosen[::stride][:MOST_PHOTOS]:
+        try:
+            loaded.append(_middle(load_rgb(path)))
+        except ImageError:
+            continue  # a damaged photo is no reason not to calibrate on the others
+    if not loaded:
+        raise ImageError(f"{folder}: no photo in it can be read; name another folder with --photos")
+    return loaded
+
+
+def check_photo(path: Path | None) -> np.ndarray:
+    """The photo for the comparison with PyTorch, uint8 (H, W, 3)."""
+    return _middle(load_rgb(path) if path is not None else bundled_photo(CHECK_PHOTO))
+
+
+def bundled_photo(name: str) -> np.ndarray:
+    """A photo of the scikit-image package, uint8 (H, W, 3). Raises ExportError without it."""
+    try:
+        import skimage
+    except ImportError as error:
+        raise ExportError(
+            "the default photos come with scikit-image: pip install scikit-image, "
+            "or name your own with --photos and --check-photo"
+        ) from error
+    folder = Path(skimage.__file__).parent / "data"
+    return load_rgb(next(folder.glob(f"{name}.*")))
+
+
+def calibration_latents(
+    net: Supernet, photos: Sequence[np.ndarray], widths: Sequence[Widths]
+) -> list[tuple[Tensor, Tensor]]:
+    """Float latents (y (1, M, h, w), z (1, Cz, h/4, w/4)) of photos as these levels' encoders see them.
+
+    Photos, levels and qualities are cycled through together, each photo at two qualities.
+    """
+    latents = []
+    for number in range(2 * len(photos)):
+        photo = photos[number % len(photos)]
+        step = CALIBRATION_STEPS[(number + number // len(photos)) % len(CALIBRATION_STEPS)]
+        latents.append(analyse(net, photo, min(step, QUALITY_STEPS - 1), widths[number % len(widths)]))
+    return latents
+
+
+def _middle(pixels: np.ndarray) -> np.ndarray:
+    top, left = (max(0, (side - MOST_SIDE) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + MOST_SIDE, left : left + MOST_SIDE]

@@ -1,0 +1,205 @@
+"""ONNX graphs of the pixel path: g_a, h_a and g_s at one width, through PyTorch's exporter.
+
+All widths of a transform are prefix slices of one supernet tensor. Convolution weights are stored once, at
+full width and as float16; each graph slices them, and engines fold that when they load it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from basic_export.errors import ExportError
+from basic_export.graphs import OPSET, canonical, initializers, name_sides, slice_of
+from basic_train.model.cost import macs_per_pixel
+from basic_train.model.supernet import Z_STRIDE, Supernet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TRANSFORMS = ("g_a", "h_a", "g_s")
+
+
+class Analysis(nn.Module):
+    """g_a with its quality gain: x (1, 3, H, W) in [0, 1], gain (1, M, 1, 1) to y (1, M, H/16, W/16)."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+        return self.body(x) * gain
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: y (1, M, h, w) to z (1, Cz, h/4, w/4), not rounded."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.body(y)
+
+
+class Synthesis(nn.Module):
+    """g_s with its quality gain: y (1, M, h, w), gain (1, M, 1, 1) to x (1, 3, 16h, 16w), not clamped."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, y: Tensor, gain: Tensor) -> Tensor:
+        return self.body(y * gain)
+
+
+@dataclass(frozen=True)
+class _Signature:
+    module: type[nn.Module]
+    inputs: tuple[str, ...]
+    output: str
+    sides: dict[str, tuple[str, str]]
+
+
+_Y_SIDES, _X_SIDES = ("y_height", "y_width"), ("height", "width")
+_SIGNATURES = {
+    "g_a": _Signature(Analysis, ("x", "gain"), "y", {"x": _X_SIDES, "y": _Y_SIDES}),
+    "h_a": _Signature(HyperAnalysis, ("y",), "z", {"y": _Y_SIDES, "z": ("z_height", "z_width")}),
+    "g_s": _Signature(Synthesis, ("y", "gain"), "xhat", {"y": _Y_SIDES, "xhat": _X_SIDES}),
+}
+
+
+@dataclass(frozen=True)
+class PixelGraph:
+    """A transform at one width.
+
+    `module` computes in PyTorch what `model` does, with the same rounded weights; `exact` has the
+    checkpoint's weights. macs_per_pixel counts per pixel of the picture.
+    """
+
+    transform: str
+    index: int
+    width: int
+    model: ModelProto
+    module: nn.Module
+    exact: nn.Module
+    macs_per_pixel: float
+    inputs: tuple[str, ...]
+    output: str
+
+
+def transform_width(net: Supernet, transform: str, index: int) -> int:
+    """Channels of a transform at a width index, as the configuration counts them."""
+    widths = net.config.widths if transform in ("g_a", "g_s") else net.config.hyper_widths
+    return widths[index]
+
+
+def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
+    """The graph of "g_a", "h_a" or "g_s" at a width index, with inline weights.
+
+    Raises ExportError for weights outside float16's range.
+    """
+    signature = _SIGNATURES[transform]
+    body: nn.Module = getattr(net, transform)
+    exact, rounded = signature.module(body.plain(index)).eval(), signature.module(body.plain(index)).eval()
+    shared = {f"body.{name}": full for name, full in _shared_weights(body, rounded.body).items()}
+    with torch.no_grad():
+        for name, full in shared.items():
+            parameter = rounded.get_parameter(name)
+            parameter.copy_(torch.from_numpy(_prefix(full, parameter.shape).astype(np.float32)))
+    model = canonical(_to_onnx(rounded, signature, net.config.y_channels), transform)
+    name_sides(model, signature.sides)
+    _share(model, shared)
+    return PixelGraph(
+        transform, index, transform_width(net, transform, index), model, rounded, exact,
+        macs_per_pixel(net, net.uniform(index))[transform], signature.inputs, signature.output,
+    )  # fmt: skip
+
+
+def _shared_weights(body: nn.Module, plain: nn.Module) -> dict[str, np.ndarray]:
+    """Parameters of a plain module that are prefix slices of a supernet tensor: {plain name: full tensor}.
+
+    Plain modules keep the order of layers, so that names differ by the "layers" containers only. Filters are
+    float16, vectors (biases) stay float32: they are few, and shift whole channels.
+    """
+    full = {_plain_name(name): parameter.detach() for name, parameter in body.named_parameters()}
+    shared = {}
+    for name, parameter in plain.named_parameters():
+        if name not in full or full[name].ndim != parameter.ndim:
+            continue
+        values = full[name].cpu().numpy()
+        if np.array_equal(_prefix(values, parameter.shape), parameter.detach().numpy()):
+            shared[name] = _half(values, name) if values.ndim > 1 else values
+    return shared
+
+
+def _plain_name(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "layers")
+
+
+def _prefix(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return values[tuple(slice(length) for length in shape)]
+
+
+def _half(values: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ExportError(
+            f"weight {name} has values outside the range of float16; the checkpoint looks diverged"
+        )
+    return half
+
+
+def _share(model: ModelProto, shared: dict[str, np.ndarray]) -> None:
+    """Turn initialisers into slices of full tensors where the exporter kept them as they were."""
+    for name, values in initializers(model).items():
+        full = shared.get(name)
+        if full is not None and np.array_equal(_prefix(full, values.shape).astype(np.float32), values):
+            slice_of(model, name, full)
+
+
+def _to_onnx(module: nn.Module, signature: _Signature, y_channels: int) -> ModelProto:
+    dynamic = torch.export.Dim.DYNAMIC
+    sides = {2: dynamic, 3: dynamic}
+    # Sides are unequal and not of the smallest size, or the exporter would take them for constants or for
+    # equal.
+    examples = {
+        "x": torch.zeros(1, 3, 2 * Z_STRIDE, 3 * Z_STRIDE),
+        "y": torch.zeros(1, y_channels, 8, 12),
+        "gain": torch.ones(1, y_channels, 1, 1),
+    }
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(examples[name] for name in signature.inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(signature.inputs),
+            output_names=[signature.output],
+            dynamic_shapes={name: {} if name == "gain" else sides for name in signature.inputs},
+            verbose=False,
+        )
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's remarks on optional packages and on its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
