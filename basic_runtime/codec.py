@@ -228,7 +228,7 @@ def _to_planes(pixels: Pixels, multiple: int) -> FloatArray:
 
 
 def _to_pixels(planes: FloatArray, gray: bool) -> Pixels:
-    """float32 (3, H, W) to uint8 (H, W, 3), or to the mean of the channels (H, W): clip(floor(255 x + 0.5))."""
+    """clip(floor(255 x + 0.5)) of float32 (3, H, W) as uint8 (H, W, 3), or of the channels' mean as (H, W)."""
     height, width = planes.shape[1:]
     pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
     for top in range(0, height, _ROWS_AT_ONCE):

@@ -2,7 +2,7 @@
 
     python benchmarks/latency.py [--bundle DIR] [--size 768x512] [--levels 0,3,7] [--reps 10]
 
-Rounds are interleaved, so that what else the machine does hits all alike; the table shows the minimum and the median.
+Rounds are interleaved, so that what else the machine does hits all alike; the table shows minimum and median.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def codec_works(bundle: Bundle, picture: np.ndarray, levels: list[int]) -> dict[
             codec = Codec(bundle, name, threads)
             for level in levels:
                 data = codec.encode(picture, QUALITY, level)
-                label = f"{name}, {threads} threads, level {level}"
+                label = f"{name}, threads {threads}, level {level}"
                 works[label, "encode"] = partial(codec.encode, picture, QUALITY, level)
                 works[label, "decode"] = partial(codec.decode, data)
     return works
