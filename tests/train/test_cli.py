@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import basic_train
 from basic_train.cli import main
 from basic_train.train import LOG_FILE, MODEL_FILE
+
+# Commands run the package that these tests import, wherever that is, and not what lies in the current folder.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(basic_train.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
 QUICK = ["--preset", "tiny", "--crop", "64", "--batch", "2"]
 
@@ -106,8 +110,8 @@ def test_errors_are_one_line(run_folder, photos, tmp_path):
         assert error[0].startswith("basic-train: error: ") and message in error[0], error
 
 
-def python(code, **options):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)
+def python(code):
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
 
 
 def test_importing_the_command_imports_no_torch():
@@ -128,10 +132,10 @@ def test_a_missing_package_names_the_extra(missing, photos, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_and_says_how_to_go_on(number, photos, tmp_path):
-    command = [sys.executable, "-m", "basic_train.cli", "run", *QUICK, "--minutes", "60"]
+    command = [sys.executable, "-P", "-m", "basic_train.cli", "run", *QUICK, "--minutes", "60"]
     process = subprocess.Popen(
         [*command, "--save-minutes", "0", "--data", photos, "--out", tmp_path / "run"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while (
