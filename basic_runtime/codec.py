@@ -23,8 +23,6 @@ from basic_runtime.quality import quality_step
 Pixels = NDArray[np.uint8]
 
 DEFAULT_QUALITY = 50
-DEFAULT_LEVEL = 7
-
 _ROWS_AT_ONCE = 64
 
 _INPUTS = {"g_a": {"x", "gain"}, "h_a": {"y"}, "h_s": {"z"}, "g_s": {"y", "gain"}}
@@ -70,7 +68,7 @@ class Codec:
         self,
         image: Picture | Pixels,
         quality: int = DEFAULT_QUALITY,
-        level: int = DEFAULT_LEVEL,
+        level: int | None = None,
         *,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -79,12 +77,14 @@ class Codec:
     ) -> bytes:
         """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1, or a Picture with all it carries.
 
-        `quality` 1..100, `level` 0 (cheapest) to 7; `alpha` is uint8 (H, W), kept losslessly.
+        `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `alpha` is uint8 (H, W), lossless.
         Raises ValueError for wrong arguments, LimitError for a picture that is too large.
         """
         picture = image if isinstance(image, Picture) else Picture(image, alpha, icc, exif, xmp)
         pixels = picture.pixels
         step = quality_step(quality)
+        if level is None:
+            level = len(self.bundle.manifest.levels) - 1
         spec = self.bundle.level(level)
         height, width = pixels.shape[:2]
         self.limits.check_size(width, height)
@@ -205,6 +205,8 @@ class Codec:
                 f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
                 f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
             )
+        if header.synthesis_level >= len(bundle.manifest.levels):
+            raise FormatError(f"the header names level {header.synthesis_level}, which its model has not")
         if header.entropy >= len(bundle.manifest.entropy):
             raise FormatError(
                 f"the header names entropy variant {header.entropy}, which its model does not have"
@@ -228,7 +230,7 @@ def _to_planes(pixels: Pixels, multiple: int) -> FloatArray:
 
 
 def _to_pixels(planes: FloatArray, gray: bool) -> Pixels:
-    """clip(floor(255 x + 0.5)) of float32 (3, H, W) as uint8 (H, W, 3), or of the channels' mean as (H, W)."""
+    """clip(floor(255 x + 0.5)) of float32 (3, H, W) as uint8 (H, W, 3); if gray, of the mean, as (H, W)."""
     height, width = planes.shape[1:]
     pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
     for top in range(0, height, _ROWS_AT_ONCE):

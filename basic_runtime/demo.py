@@ -136,8 +136,9 @@ def run(paths: Sequence[str], folder: Path, quality: int, bundle: str | None) ->
     photos = load_photos(paths)
     _make_folder(folder)
     for name, pixels in photos:
-        rows = [_with_rivals(codec, pixels, quality, level) for level in LEVELS]
-        console.print(_table(name, pixels, rows))
+        levels = [level for level in LEVELS if level < len(codec.bundle.manifest.levels)]
+        rows = [_with_rivals(codec, pixels, quality, level) for level in levels]
+        console.print(_table(name, pixels, levels, rows))
         target = folder / f"demo-{name}.png"
         side_by_side(pixels, rows[-1]).save(target)
         console.print(f"side by side: {target}\n", highlight=False, soft_wrap=True)
@@ -164,7 +165,9 @@ def _with_rivals(codec: Codec, pixels: Pixels, quality: int, level: int) -> tupl
     return ours, code_with_pillow("JPEG", pixels, ours.size), code_with_pillow("WEBP", pixels, ours.size)
 
 
-def _table(name: str, pixels: Pixels, rows: Sequence[tuple[Coded, Coded, Coded]]) -> Any:
+def _table(
+    name: str, pixels: Pixels, levels: Sequence[int], rows: Sequence[tuple[Coded, Coded, Coded]]
+) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -173,7 +176,7 @@ def _table(name: str, pixels: Pixels, rows: Sequence[tuple[Coded, Coded, Coded]]
     ours_columns = ("level", "bytes", "bpp", "PSNR", "enc ms", "dec ms")
     for heading in (*ours_columns, "JPEG", "PSNR", "WebP", "PSNR"):
         table.add_column(heading, justify="right")
-    for level, (ours, jpeg, webp) in zip(LEVELS, rows, strict=True):
+    for level, (ours, jpeg, webp) in zip(levels, rows, strict=True):
         table.add_row(
             str(level),
             f"{ours.size:,}",

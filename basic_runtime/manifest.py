@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from basic_runtime.container import QUALITY_STEPS
+from basic_runtime.container import LEVELS, QUALITY_STEPS
 from basic_runtime.errors import BundleError
 
 FORMAT = "basic-bundle"
@@ -161,6 +161,8 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
     graphs = _parse_graphs(top.child("graphs"))
     graph_of = _graph_reader(graphs)
     y_channels = latent.integer("y_channels", 1, 4096)
+    if len(top.array("levels")) > LEVELS:
+        raise top.fail("levels", f"has more than {LEVELS} levels")
     entropy = tuple(_parse_entropy(item, y_channels, graph_of) for item in top.children("entropy"))
     return Manifest(
         model_name=model.text("name", "[A-Za-z0-9._-]{1,15}"),

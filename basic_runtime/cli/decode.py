@@ -44,7 +44,7 @@ def decode(
     from basic_runtime.imageio import output_format, write_picture
 
     jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
-    codec = make_codec(bundle, engine, threads, max_pixels)
+    codec = make_codec(bundle, engine, threads, level, max_pixels)
 
     def work(job: Job) -> Result:
         check_target(job.target, overwrite)

@@ -22,7 +22,7 @@ EXTENSION = ".basic"
     "-q", "--quality", type=click.IntRange(1, 100), default=50, show_default=True, help="1 small, 100 good."
 )
 @click.option(
-    "--level", type=click.IntRange(0, 7), default=7, show_default=True, help="0 fast, 7 compresses best."
+    "--level", type=click.IntRange(0, 7), help="0 fast, 7 compresses best (default: the bundle's best)."
 )
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
 @limit_options
@@ -34,7 +34,7 @@ def encode(
     overwrite: bool,
     as_json: bool,
     quality: int,
-    level: int,
+    level: int | None,
     strip: bool,
     max_pixels: int | None,
     bundle: str | None,
@@ -46,12 +46,13 @@ def encode(
     IN may be - for standard input. Metadata, colour profile and transparency are kept.
     """
     from basic_runtime.cli.setup import make_codec
+    from basic_runtime.container import peek
     from basic_runtime.files import check_target, write_bytes
     from basic_runtime.imageio import read_picture
     from basic_runtime.metrics import bpp
 
     jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
-    codec = make_codec(bundle, engine, threads, max_pixels)
+    codec = make_codec(bundle, engine, threads, level, max_pixels)
 
     def work(job: Job) -> Result:
         check_target(job.target, overwrite)
@@ -66,7 +67,7 @@ def encode(
             "bytes": len(data),
             "bpp": round(bpp(len(data), picture.width, picture.height), 5),
             "quality": quality,
-            "level": level,
+            "level": peek(data).level,
             "notices": picture.notices,
         }
 

@@ -8,8 +8,6 @@ from dataclasses import asdict
 
 import click
 
-LAST_LEVEL = 7
-
 
 class _Size(click.ParamType[tuple[int, int]]):
     name = "WxH"
@@ -40,9 +38,7 @@ class _Levels(click.ParamType[tuple[int, ...]]):
 
 @click.command(short_help="Time every part of encoding and decoding.")
 @click.option("--size", type=_Size(), default="768x512", show_default=True, help="Picture to code, as WxH.")
-@click.option(
-    "--levels", type=_Levels(), default=f"0-{LAST_LEVEL}", show_default=True, help="Such as 0,3,5-7."
-)
+@click.option("--levels", type=_Levels(), help="Such as 0,3,5-7 (default: all).")
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )
@@ -55,7 +51,7 @@ class _Levels(click.ParamType[tuple[int, ...]]):
 @click.option("--plot", metavar="PNG", help="Write a plot of the medians, too.")
 def profile(
     size: tuple[int, int],
-    levels: tuple[int, ...],
+    levels: tuple[int, ...] | None,
     reps: int,
     bundle: str | None,
     engine: str,
@@ -67,11 +63,17 @@ def profile(
     from rich.console import Console
 
     from basic_runtime.bundle import Bundle
+    from basic_runtime.errors import BundleError
     from basic_runtime.profile import profile as run
     from basic_runtime.profile import table, write_plot
 
     width, height = size
     opened = Bundle(bundle)
+    last = len(opened.manifest.levels) - 1
+    if levels is not None and max(levels) > last:
+        raise BundleError(
+            f"{opened.path}: has levels 0 to {last}, not {max(levels)}: choose others with --levels"
+        )
     result = run(opened, engine, threads, width=width, height=height, levels=levels, repetitions=reps)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))

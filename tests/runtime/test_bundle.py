@@ -129,6 +129,7 @@ DELETE = object()
         ("quality_steps", 0, "field quality_steps must be an integer"),
         ("files.weights\0bin", "0" * 64, "must be a plain file name"),
         ("levels", [], "field levels must be a list of at least one"),
+        ("levels", [{}] * 9, "field levels has more than 8 levels"),
         ("levels.0.g_a", "0" * 16, r"field levels\[0\].g_a names the graph"),
         ("levels.0.g_a", DELETE, r"field levels\[0\].g_a is missing"),
         ("levels.3.entropy", 2, r"field levels\[3\].entropy must be an integer from 0 to 1"),

@@ -211,6 +211,14 @@ def test_error_missing_bundle(packed: Path) -> None:
     fails(run("decode", "packed.basic", "--bundle", "nowhere"), "nowhere: no such bundle folder")
 
 
+def test_error_level_that_the_bundle_lacks(packed: Path, bundle_copy: Path) -> None:
+    edit_manifest(bundle_copy, lambda m: m["levels"].pop())
+    bundle = ("--bundle", str(bundle_copy))
+    fails(run("encode", "photo.png", "--level", "7", *bundle), "has levels 0 to 6, not 7")
+    fails(run("decode", "packed.basic", "--level", "7", *bundle), "has levels 0 to 6, not 7")
+    fails(run("profile", "--levels", "7", *bundle), "has levels 0 to 6, not 7")
+
+
 def test_error_engine_that_fails_its_golden_vector(packed: Path, bundle_copy: Path) -> None:
     edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
     fails(run("decode", "packed.basic", "--bundle", str(bundle_copy)), "'onnxruntime'", "golden vector")
@@ -247,9 +255,7 @@ def test_error_empty_file(folder: Path) -> None:
 
 def test_error_decompression_bomb(packed: Path) -> None:
     fails(run("decode", "packed.basic", "--max-pixels", "2399"), "packed.basic: ", "2399")
-    fails(
-        run("encode", "photo.png", "-o", "x.basic", "--max-pixels", "2399"), "photo.png: ", "2399"
-    )
+    fails(run("encode", "photo.png", "-o", "x.basic", "--max-pixels", "2399"), "photo.png: ", "2399")
     assert run("decode", "packed.basic", "--max-pixels", "2400", "-o", "y.png").exit_code == 0
 
 

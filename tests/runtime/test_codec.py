@@ -175,6 +175,14 @@ def test_an_entropy_variant_that_is_not_there(codec: Codec, photo: Photo) -> Non
         codec.decode(container.write(replace(content, header=replace(content.header, entropy=9))))
 
 
+def test_a_level_that_is_not_there(bundle_copy: Path, codec: Codec, photo: Photo) -> None:
+    edit_manifest(bundle_copy, lambda m: m["levels"].pop())
+    smaller = Codec(bundle_copy)
+    assert smaller.info(smaller.encode(photo(8, 8))).level == 6
+    with pytest.raises(FormatError, match="names level 7, which its model has not"):
+        smaller.decode(codec.encode(photo(8, 8), level=7))
+
+
 def test_a_wrong_golden_vector_stops_the_engine(bundle_copy: Path, photo: Photo) -> None:
     edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
     codec = Codec(bundle_copy)
