@@ -77,6 +77,7 @@ def recipe_option(name: str, kind: Any, text: str) -> Any:
 @recipe_option("batch", click.IntRange(min=1), "Crops per step.")
 @recipe_option("crop", click.IntRange(min=64), "Side of a crop, a multiple of 64.")
 @recipe_option("learning-rate", click.FloatRange(min=0, min_open=True), "Of Adam, after the warm-up.")
+@recipe_option("muon-rate", click.FloatRange(min=0, min_open=True), "Of Muon, after the warm-up.")
 @recipe_option("warmup-steps", click.IntRange(min=1), "Steps in which the learning rate rises.")
 @recipe_option(
     "decay", click.FloatRange(0, 1, min_open=True), "Share at the end in which the rate falls to zero."

@@ -13,7 +13,8 @@ CROP_MULTIPLE = 64
 class Recipe:
     """How to train. minutes: whole length of the learning-rate schedule, over all resumes; steps: its length
     in steps instead, which makes a run repeatable; decay: share of it at the end in which the rate falls to
-    zero; full_share: how often a transform runs at full width rather than at a random narrower one; ema:
+    zero; learning_rate: of Adam (biases, gains, prior); muon_rate: of Muon (convolution and context weights);
+    full_share: how often a transform runs at full width rather than at a random narrower one; ema:
     decay of the averaged weights that are saved. Raises ValueError for impossible values."""
 
     preset: str = "lite"
@@ -21,7 +22,8 @@ class Recipe:
     steps: int | None = None
     batch: int = 8
     crop: int = 256
-    learning_rate: float = 8e-4
+    learning_rate: float = 1e-3
+    muon_rate: float = 0.02
     warmup_steps: int = 200
     decay: float = 0.4
     clip: float = 1.0
@@ -39,6 +41,7 @@ class Recipe:
             "steps",
             "batch",
             "learning_rate",
+            "muon_rate",
             "warmup_steps",
             "decay",
             "clip",
@@ -61,7 +64,8 @@ class Recipe:
         """Share of the schedule that is used up, in [0, 1]."""
         return min(1.0, minutes / self.minutes if self.steps is None else step / self.steps)
 
-    def learning_rate_at(self, step: int, minutes: float) -> float:
-        """Linear warm-up by steps, constant, then linear to zero over the last share of the schedule."""
+    def rate_factor(self, step: int, minutes: float) -> float:
+        """What both learning rates are multiplied by: linear warm-up by steps, constant, then linear to zero
+        over the last share of the schedule."""
         left = 1 - self.progress(step, minutes)
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps) * min(1.0, left / self.decay)
+        return min(1.0, (step + 1) / self.warmup_steps) * min(1.0, left / self.decay)

@@ -23,6 +23,7 @@ from basic_train.data import CropStream, centre_crop, list_photos, load_all, spl
 from basic_train.losses import lambda_of_quality, rate_distortion
 from basic_train.model.presets import PRESETS, ModelConfig
 from basic_train.model.supernet import Supernet, Widths
+from basic_train.muon import Muon
 from basic_train.recipe import Recipe
 
 MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.pt", "log.jsonl"
@@ -63,6 +64,15 @@ def random_widths(config: ModelConfig, full_share: float, rng: np.random.Generat
     last = len(config.widths) - 1
     draw = [last if rng.random() < full_share else int(rng.integers(last)) for _ in range(4)]
     return Widths(*draw)
+
+
+def optimizers(net: Supernet, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the weights of convolutions and of the context model, then Adam for all else."""
+    matrices, others = [], []
+    for name, parameter in net.named_parameters():
+        is_layer = parameter.ndim == 4 or (parameter.ndim == 2 and name.startswith("context."))
+        (matrices if is_layer else others).append(parameter)
+    return [Muon(matrices, recipe.muon_rate), torch.optim.Adam(others, recipe.learning_rate, fused=True)]
 
 
 class Averager:
@@ -115,9 +125,7 @@ class Trainer:
             torch.manual_seed(recipe.seed)
             self.fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
             net = Supernet(self.config).to(memory_format=torch.channels_last)
-            self.net, self.optimizer = self.fabric.setup(
-                net, torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-            )
+            self.net, *self.optimizers = self.fabric.setup(net, *optimizers(net, recipe))
             self.average = Averager(self._module, recipe.ema)
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if (folder / STATE_FILE).exists():
@@ -172,15 +180,15 @@ class Trainer:
         state = checkpoint.load_state(path)
         try:
             self._module.load_state_dict(state["weights"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(stored)
             self.average.load(state["average"])
             self.step, self.patches, self.minutes = state["step"], state["patches"], state["minutes"]
+            self._set_random_state(state["random"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this model ({error}); start in another folder"
             ) from error
-        if "random" in state:  # runs of the first days do not have it
-            self._set_random_state(state["random"])
         self.report(f"resumed at {self.minutes:.1f} minutes, step {self.step}, {self.patches} patches")
 
     def _random_state(self) -> dict[str, Tensor]:
@@ -205,7 +213,7 @@ class Trainer:
         state = {
             "weights": self._module.state_dict(),
             "average": self.average.weights,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "random": self._random_state(),
             "step": self.step,
             "patches": self.patches,
@@ -256,8 +264,10 @@ class Trainer:
 
     def _train_step(self, x: Tensor) -> Progress:
         recipe = self.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(self.step, self.minutes)
+        factor = recipe.rate_factor(self.step, self.minutes)
+        for optimizer, rate in zip(self.optimizers, (recipe.muon_rate, recipe.learning_rate), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
         quality = torch.rand(x.shape[0], device=x.device)
         widths = random_widths(
             self.config, recipe.full_share, np.random.default_rng([recipe.seed, self.step, 1])
@@ -266,13 +276,12 @@ class Trainer:
         result = rate_distortion(self.net(x, quality, widths), x, lambdas)
         loss = result.loss.item()
         self._require_finite("loss", loss)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.net.zero_grad(set_to_none=True)
         self.fabric.backward(result.loss)
-        norm = self.fabric.clip_gradients(
-            self.net, self.optimizer, max_norm=recipe.clip, error_if_nonfinite=False
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip)
         self._require_finite("gradient", float(norm))
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self.patches += x.shape[0]
         self.average.update(self._module, self.step)

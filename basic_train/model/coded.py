@@ -26,7 +26,7 @@ from basic_train.model.supernet import Z_STRIDE, Supernet, Widths
 QUALITY_STEPS = 64
 
 #: Symbols are clamped to what keeps y_hat exact in float32.
-SYMBOL_MAX = 2 ** (23 - MEAN_BITS) - 1
+SYMBOL_MAX = 2 ** (23 - MEAN_BITS)
 
 
 class EntropyPath(Protocol):

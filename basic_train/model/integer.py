@@ -69,7 +69,9 @@ class IntegerLayer:
     def accumulate(self, x: Tensor) -> Tensor:
         """Integer sums before requantisation."""
         if self.transposed:
-            return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
+            return F.conv_transpose2d(
+                x, self.weight, self.bias, self.stride, self.padding, self.output_padding
+            )
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -210,7 +212,9 @@ class _Target:
     high: int = ACTIVATION_MAX
 
 
-def _sum_bits(weight: Tensor, bias: Tensor, in_bits: Tensor, in_max: int, masks: Sequence[Tensor] = ()) -> Tensor:
+def _sum_bits(
+    weight: Tensor, bias: Tensor, in_bits: Tensor, in_max: int, masks: Sequence[Tensor] = ()
+) -> Tensor:
     """Most fraction bits of a layer's sums, per output channel, that keep them exact: int64 (out,).
 
     Bounded by sum |w| max|a| + |b| (the largest over the masks the layer is used with) and by WEIGHT_MAX; a sixteenth
@@ -255,7 +259,9 @@ def prove(name: str, weight: Tensor, bias: Tensor, in_max: int, extra: Tensor | 
     return worst / EXACT_LIMIT
 
 
-def _hyper_layers(net: Supernet, index: int, z: Sequence[Tensor]) -> tuple[list[IntegerLayer], Tensor, list[Tensor]]:
+def _hyper_layers(
+    net: Supernet, index: int, z: Sequence[Tensor]
+) -> tuple[list[IntegerLayer], Tensor, list[Tensor]]:
     """h_s in integers: layers, fraction bits of the prior, and the float prior of each calibration latent."""
     blocks = _blocks(net.h_s.plain(index))
     layers: list[IntegerLayer] = []
@@ -264,7 +270,9 @@ def _hyper_layers(net: Supernet, index: int, z: Sequence[Tensor]) -> tuple[list[
     for conv, followers in blocks:
         tail = nn.Sequential(*followers)
         values = [tail(conv(v)) for v in values]
-        layer, out_bits = _hyper_layer(conv, followers, in_bits, in_max, fraction_bits(values, ACTIVATION_MAX))
+        layer, out_bits = _hyper_layer(
+            conv, followers, in_bits, in_max, fraction_bits(values, ACTIVATION_MAX)
+        )
         prove(f"h_s layer {len(layers)}", _out_first(layer), layer.bias, in_max)
         layers.append(layer)
         in_bits, in_max = out_bits, ACTIVATION_MAX
@@ -348,7 +356,6 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
     latents: calibration pairs (y, z) of float latents, (1, M, h, w) scaled by the quality gain and (1, N, h/4, w/4),
     from photos at several qualities. Raises OverflowBoundError when a layer cannot be made exact.
     """
-    net = net.float().eval()
     y, z = [pair[0].float() for pair in latents], [pair[1].float() for pair in latents]
     z = [torch.clamp(torch.floor(v + 0.5), -Z_MAX, Z_MAX) for v in z]
     layers, prior_bits, priors = _hyper_layers(net, index, z)
@@ -380,12 +387,21 @@ def _integer_context(
     out, lut = _output_layer(net, shape.hidden2, bits)
     merge_prior = both.weight[:, shape.context :]
     integer = IntegerContext(
-        grouping, kernel, MEAN_BITS - y_bits, context, merge_context, merge_prior, replace(hidden, leak=True), out
+        grouping,
+        kernel,
+        MEAN_BITS - y_bits,
+        context,
+        merge_context,
+        merge_prior,
+        replace(hidden, leak=True),
+        out,
     )
     return integer, lut
 
 
-def _merger_layer(weight: Tensor, bias: Tensor, in_bits: Tensor, wanted: Tensor) -> tuple[IntegerLayer, Tensor]:
+def _merger_layer(
+    weight: Tensor, bias: Tensor, in_bits: Tensor, wanted: Tensor
+) -> tuple[IntegerLayer, Tensor]:
     """A 1x1 layer (out, in) in integers, and the fraction bits of its output channels."""
     weight = weight[:, :, None, None]
     sum_bits = _sum_bits(weight, bias, in_bits, ACTIVATION_MAX)
@@ -436,5 +452,7 @@ def exact_share(entropy: IntegerEntropy) -> float:
     first = context.merge_context
     extra = context.merge_prior.abs().double().flatten(1).sum(1) * ACTIVATION_MAX
     shares.append(prove("merger 1", first.weight, first.bias, ACTIVATION_MAX, extra))
-    shares += [prove("merger", m.weight, m.bias, ACTIVATION_MAX) for m in (context.merge_hidden, context.merge_out)]
+    shares += [
+        prove("merger", m.weight, m.bias, ACTIVATION_MAX) for m in (context.merge_hidden, context.merge_out)
+    ]
     return max(share for share in shares if math.isfinite(share))

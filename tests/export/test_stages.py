@@ -15,7 +15,9 @@ from basic_train.model.integer import MEAN_BITS, OverflowBoundError, exact_share
 from basic_train.model.presets import TINY, ModelConfig
 from basic_train.model.supernet import Supernet
 
-LEARNED = Grouping("learned", np.array([[[3, 0], [5, 1]], [[2, 4], [5, 5]], [[1, 1], [0, 2]], [[4, 3], [2, 0]]]))
+LEARNED = Grouping(
+    "learned", np.array([[[3, 0], [5, 1]], [[2, 4], [5, 5]], [[1, 1], [0, 2]], [[4, 3], [2, 0]]])
+)
 
 GROUPINGS = {
     "learned": LEARNED,
@@ -37,7 +39,9 @@ def config(grouping: Grouping) -> ModelConfig:
     )
 
 
-def latents(count: int, y_channels: int, z_channels: int, scale: float = 4.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def latents(
+    count: int, y_channels: int, z_channels: int, scale: float = 4.0
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(5)
     return [
         (
@@ -58,7 +62,9 @@ def split_slots(values: np.ndarray, grouping: Grouping) -> dict[str, np.ndarray]
     """(1, M, h, w) to the named slots of the bundle layout."""
     tile, per_group = grouping.side, values.shape[1] // grouping.groups
     return {
-        slot_name(g, (i, j)): np.ascontiguousarray(values[:, g * per_group : (g + 1) * per_group, i::tile, j::tile])
+        slot_name(g, (i, j)): np.ascontiguousarray(
+            values[:, g * per_group : (g + 1) * per_group, i::tile, j::tile]
+        )
         for g in range(grouping.groups)
         for i in range(tile)
         for j in range(tile)
@@ -68,7 +74,9 @@ def split_slots(values: np.ndarray, grouping: Grouping) -> dict[str, np.ndarray]
 def session(model, level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def run(model, feeds: dict[str, np.ndarray], level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL):
@@ -162,7 +170,9 @@ def test_largest_inputs_stay_exact() -> None:
         merge_hidden=_as_double(context.merge_hidden),
         merge_out=_as_double(context.merge_out),
     )
-    torch.testing.assert_close(context(y_hat, prior).double(), double(y_hat.double(), prior.double()), rtol=0, atol=0)
+    torch.testing.assert_close(
+        context(y_hat, prior).double(), double(y_hat.double(), prior.double()), rtol=0, atol=0
+    )
 
 
 def _as_double(layer):
@@ -185,4 +195,4 @@ def test_means_are_on_the_grid() -> None:
     mean, _ = entropy.parameters(y_hat, entropy.h_s(torch.ones(1, TINY.z_channels, 2, 2)))
     assert torch.equal(mean, torch.floor(mean))
     assert float(mean.abs().max()) < 2**15
-    assert MEAN_BITS == entropy.mean_bits
+    assert entropy.mean_bits == MEAN_BITS
