@@ -29,15 +29,18 @@ template <int kLanes>
 size_t decode_rounds(const uint32_t* __restrict slots, const uint8_t* __restrict indexes,
                      uint8_t* __restrict codes, size_t count, uint32_t* states, const uint8_t*& word,
                      const uint8_t* words_end) {
+    constexpr int kBlock = std::min(kLanes, 8);  // lanes unrolled at a time
     const size_t words = static_cast<size_t>(words_end - word) / 2;
     uint32_t local[kLanes];
     std::copy_n(states, kLanes, local);
     size_t i = 0, next = 0;
     for (; i + kLanes <= count && next + kLanes <= words; i += kLanes) {
+        for (int block = 0; block < kLanes; block += kBlock) {
 #pragma GCC unroll 8
-        for (int lane = 0; lane < kLanes; ++lane) {
-            codes[i + lane] = decode_one(local[lane], slots, indexes[i + lane]);
-            take_word_if_low(local[lane], local[lane] << 16 | load_word(word + 2 * next), next);
+            for (int lane = block; lane < block + kBlock; ++lane) {
+                codes[i + lane] = decode_one(local[lane], slots, indexes[i + lane]);
+                take_word_if_low(local[lane], local[lane] << 16 | load_word(word + 2 * next), next);
+            }
         }
     }
     word += 2 * next;
@@ -89,22 +92,6 @@ void Decoder::fail(const char* what) {
     throw StreamError(std::string("coder stream: ") + what);
 }
 
-Decoder::StageRows Decoder::prepare_rows(std::span<const uint8_t> indexes) const {
-    uint8_t used[kMaxRows] = {};
-#pragma GCC unroll 8
-    for (const uint8_t index : indexes) used[index] = 1;
-    if (std::find(used + tables_->rows(), used + kMaxRows, 1) != used + kMaxRows)
-        throw std::invalid_argument("index beyond the rows of the tables");
-    StageRows stage;
-    for (size_t row = 0; row < tables_->rows(); ++row) {
-        if (!used[row]) continue;
-        tables_->require_row(row);
-        stage.any_shift |= tables_->maps()[row].shift > 0;
-        stage.fits_int16 &= tables_->fits_int16(row);
-    }
-    return stage;
-}
-
 void Decoder::decode_body(const uint8_t* indexes, uint8_t* codes, size_t count) {
     const uint32_t* slots = tables_->slots();
     const auto decode = kDecodeRounds[std::countr_zero(static_cast<unsigned>(lanes_))];
@@ -144,29 +131,31 @@ void Decoder::decode_codes(const uint8_t* indexes, uint8_t* codes, size_t count)
     if (in_body < count) decode_tail(indexes + in_body, codes + in_body, count - in_body);
 }
 
+// Codes to symbols, except that an escape's symbol has its low bits only; escapes_ gets its position, begin +
+// i.
 template <typename T>
 void Decoder::map_codes(const uint8_t* __restrict indexes, const uint8_t* __restrict codes, T* __restrict out,
-                        size_t count, bool any_shift) {
-    const int32_t* offsets = tables_->offsets();
-    // Unsigned: an escape's code may carry the sum past int32 (read_escapes replaces it).
-    const auto value = [&](size_t i) { return static_cast<uint32_t>(offsets[indexes[i]]) + codes[i]; };
-    if (!any_shift) {
-#pragma GCC unroll 8
-        for (size_t i = 0; i < count; ++i) out[i] = static_cast<T>(value(i));
-        return;
-    }
-    const uint8_t* shifts = tables_->shifts();
-    const uint8_t* side = side_.data();
-    size_t bit = side_bit_;
+                        size_t begin, size_t count) {
+    const Tables::Unmap& unmap = tables_->unmap();
+    uint16_t special_at[kChunk];  // symbols that need side bits, listed without an unpredictable branch
+    size_t special = 0;
 #pragma GCC unroll 4
     for (size_t i = 0; i < count; ++i) {
-        uint32_t symbol = value(i);
-        if (const uint32_t shift = shifts[indexes[i]]; shift > 0) {
-            const auto low = static_cast<uint32_t>(load_bits(side + bit / 8) >> bit % 8);
-            symbol = symbol << shift | (low & ((1u << shift) - 1));
-            bit += shift;
-        }
-        out[i] = static_cast<T>(symbol);
+        const uint8_t index = indexes[i];
+        // Unsigned: the code of an escape may carry the sum past int32.
+        out[i] = static_cast<T>(static_cast<uint32_t>(unmap.offset[index]) + codes[i]);
+        special_at[special] = static_cast<uint16_t>(i);
+        special += codes[i] >= unmap.special[index];
+    }
+    const uint8_t* side = side_.data();
+    size_t bit = side_bit_;
+    for (size_t k = 0; k < special; ++k) {
+        const size_t i = special_at[k];
+        const uint32_t shift = tables_->maps()[indexes[i]].shift;
+        const auto low = static_cast<uint32_t>(load_bits(side + bit / 8) >> bit % 8) & ((1u << shift) - 1);
+        out[i] = static_cast<T>(static_cast<uint32_t>(out[i]) << shift | low);
+        bit += shift;
+        if (codes[i] == Tables::kDecodedEscape) escapes_.push_back(begin + i);
     }
     if (bit > side_bits_) fail("out of side bits");
     side_bit_ = bit;
@@ -202,11 +191,12 @@ template <typename T>
 void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
     if (indexes.size() != out.size()) throw std::invalid_argument("indexes and out differ in size");
     if (failed_) fail("already failed");
-    const StageRows stage = prepare_rows(indexes);
-    if (sizeof(T) == 2 && !stage.fits_int16) {
-        // Codes of these rows may lie outside int16, which only the wider type can tell.
+    if (!indexes.empty() && largest(indexes) >= tables_->rows())
+        throw std::invalid_argument("index beyond the rows of the tables");
+    if (sizeof(T) == 2 && !tables_->fits_int16()) {
+        // Some codes lie outside int16, which only the wider type can tell.
         std::vector<int32_t> wide(out.size());
-        get(indexes, std::span<int32_t>(wide));
+        get_stage(indexes, std::span<int32_t>(wide));
         for (size_t i = 0; i < out.size(); ++i) {
             out[i] = static_cast<T>(wide[i]);
             if (out[i] != wide[i]) fail("symbol out of range");
@@ -217,12 +207,8 @@ void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
     uint8_t codes[kChunk];
     for (size_t begin = 0; begin < indexes.size(); begin += kChunk) {
         const size_t count = std::min(kChunk, indexes.size() - begin);
-        const uint8_t* rows = indexes.data() + begin;
-        decode_codes(rows, codes, count);
-        map_codes(rows, codes, out.data() + begin, count, stage.any_shift);
-        if (largest({codes, count}) != Tables::kDecodedEscape) continue;
-        for (size_t i = 0; i < count; ++i)
-            if (codes[i] == Tables::kDecodedEscape) escapes_.push_back(begin + i);
+        decode_codes(&indexes[begin], codes, count);
+        map_codes(&indexes[begin], codes, &out[begin], begin, count);
     }
     read_escapes(indexes.data(), out.data());
 }

@@ -12,15 +12,16 @@
 namespace basic {
 namespace {
 
+constexpr size_t kChunk = 1024;        // symbols mapped at a time
 constexpr double kBytesPerLane = 600;  // a lane costs about 1 byte, so about 1/600 of the payload at most
 
 // Words are written towards the front, because the decoder reads them in the opposite order: words[next - 1]
 // is the next place. A word that is not needed is written too and overwritten later.
 inline void encode_one(uint32_t& state, const EncodeEntry& entry, uint16_t* words, size_t& next) {
     words[next - 1] = static_cast<uint16_t>(state);
-    give_word_if_high(state, entry.freq, next);
+    give_word_if_high(state, entry.limit, next);
     const auto quotient = static_cast<uint32_t>((state * entry.reciprocal) >> 44);
-    state += quotient * (kProbTotal - entry.freq) + entry.start;
+    state += quotient * entry.complement + entry.start;
 }
 
 template <int kLanes>
@@ -33,9 +34,17 @@ size_t encode_lanes(const EncodeEntry* __restrict entries, const uint16_t* __res
     std::copy_n(states, kLanes, local);
     while (i > 0) {
         i -= kLanes;
+        if constexpr (kLanes <= 8) {  // states stay in registers
 #pragma GCC unroll 8
-        for (int lane = kLanes - 1; lane >= 0; --lane)
-            encode_one(local[lane], entries[codes[i + lane]], words, next);
+            for (int lane = kLanes - 1; lane >= 0; --lane)
+                encode_one(local[lane], entries[codes[i + lane]], words, next);
+        } else {
+            for (int block = kLanes - 8; block >= 0; block -= 8) {
+#pragma GCC unroll 8
+                for (int lane = block + 7; lane >= block; --lane)
+                    encode_one(local[lane], entries[codes[i + lane]], words, next);
+            }
+        }
     }
     std::copy_n(local, kLanes, states);
     return next;
@@ -83,6 +92,26 @@ void append_words(const uint16_t* words, size_t count, std::vector<uint8_t>& out
     }
 }
 
+// Symbols to indexes of encode entries. Lists the symbols that need side bits, without a branch, which would
+// be unpredictable; returns their number.
+template <typename T>
+size_t map_symbols(const RowMap* __restrict maps, const T* __restrict symbols,
+                   const uint8_t* __restrict indexes, uint16_t* __restrict entries, size_t count,
+                   uint16_t* __restrict special_at) {
+    size_t special = 0;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < count; ++i) {
+        const RowMap& map = maps[indexes[i]];
+        // Modulo 2^32 a symbol below the row turns into a huge code: one comparison finds both sides.
+        const uint32_t code =
+            static_cast<uint32_t>(int32_t{symbols[i]} >> map.shift) - static_cast<uint32_t>(map.offset);
+        special_at[special] = static_cast<uint16_t>(i);
+        special += code >= map.special;
+        entries[i] = static_cast<uint16_t>(map.base + std::min<uint32_t>(code, map.escape));
+    }
+    return special;
+}
+
 // Exact value of a symbol outside its row: side of the row, then the distance beyond it as an Elias gamma
 // code.
 void write_escape(int32_t high, const RowMap& map, BitWriter& side) {
@@ -109,26 +138,23 @@ void Encoder::put_stage(std::span<const T> symbols, std::span<const uint8_t> ind
         throw std::invalid_argument("index beyond the rows of the tables");
     const RowMap* maps = tables_->maps();
     const size_t count = symbols.size();
-    uint16_t* out = entries_.grow(count);
-    size_t escapes = 0;
-#pragma GCC unroll 4
-    for (size_t i = 0; i < count; ++i) {
-        const RowMap& map = maps[indexes[i]];
-        auto high = static_cast<uint32_t>(symbols[i]);
-        if (map.shift > 0) {
-            side_->put(high & ((1u << map.shift) - 1), static_cast<int>(map.shift));
-            high = static_cast<uint32_t>(int32_t{symbols[i]} >> map.shift);
+    uint16_t* entries = entries_.grow(count);
+    uint16_t special_at[kChunk];
+    escapes_.clear();
+    for (size_t begin = 0; begin < count; begin += kChunk) {
+        const size_t size = std::min(kChunk, count - begin);
+        const size_t special =
+            map_symbols(maps, &symbols[begin], &indexes[begin], entries + begin, size, special_at);
+        for (size_t k = 0; k < special; ++k) {
+            const size_t i = begin + special_at[k];
+            const RowMap& map = maps[indexes[i]];
+            side_->put(static_cast<uint32_t>(symbols[i]) & ((1u << map.shift) - 1), map.shift);
+            if (entries[i] == map.base + map.escape) escapes_.push_back(i);
         }
-        // Modulo 2^32 a symbol below the row turns into a huge code: one comparison finds both sides.
-        const uint32_t code = high - static_cast<uint32_t>(map.offset);
-        escapes += code >= map.escape;
-        out[i] = static_cast<uint16_t>(map.base + std::min(code, map.escape));
     }
-    for (size_t i = 0; escapes > 0; ++i) {
+    for (const size_t i : escapes_) {
         const RowMap& map = maps[indexes[i]];
-        if (out[i] != map.base + map.escape) continue;
         write_escape(int32_t{symbols[i]} >> map.shift, map, *side_);
-        --escapes;
     }
     stage_sizes_.push_back(count);
     entries_.commit(count);
@@ -147,7 +173,7 @@ double Encoder::payload_estimate() const {
     const size_t stride = count / 4096 + 1;
     double bits = 0;
     for (size_t i = 0; i < count; i += stride)
-        bits += kProbBits - std::log2(static_cast<double>(tables_->entries()[entries_.data()[i]].freq));
+        bits += 32 - std::log2(static_cast<double>(tables_->entries()[entries_.data()[i]].limit));
     return bits * static_cast<double>(stride) / 8;
 }
 

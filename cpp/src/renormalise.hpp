@@ -27,18 +27,18 @@ inline void take_word_if_low(uint32_t& state, uint32_t refilled, size_t& next) {
 #endif
 }
 
-// Encoder: if state >> 20 >= freq, state loses its low 16 bits and next shrinks by one.
-inline void give_word_if_high(uint32_t& state, uint32_t freq, size_t& next) {
-    const uint32_t top = state >> 20, shortened = state >> 16;
+// Encoder: if state >= limit, state loses its low 16 bits and next shrinks by one.
+inline void give_word_if_high(uint32_t& state, uint32_t limit, size_t& next) {
+    const uint32_t shortened = state >> 16;
 #if defined(__x86_64__) && defined(__GNUC__)
-    asm("cmpl %[freq], %[top]\n\t"
+    asm("cmpl %[limit], %[state]\n\t"
         "cmovae %[shortened], %[state]\n\t"
         "adcq $-1, %[next]"
         : [state] "+r"(state), [next] "+r"(next)
-        : [shortened] "r"(shortened), [freq] "rm"(freq), [top] "r"(top)
+        : [shortened] "r"(shortened), [limit] "rm"(limit)
         : "cc");
 #else
-    const uint32_t high = top >= freq;
+    const uint32_t high = state >= limit;
     state ^= (state ^ shortened) & (0u - high);
     next -= high;
 #endif

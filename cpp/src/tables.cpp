@@ -29,14 +29,14 @@ bool holds(Range range) {
 EncodeEntry make_entry(uint32_t freq, uint32_t start) {
     // Exact: with e = reciprocal * freq - 2^44 < freq, x * e < freq^2 * 2^20 <= 2^44 for every x < freq <<
     // 20, and x * reciprocal stays below 2^64 because freq * (freq - 1) < 2^24.
-    return {((uint64_t{1} << 44) + freq - 1) / freq, freq, start};
+    return {((uint64_t{1} << 44) + freq - 1) / freq, freq << 20, static_cast<uint16_t>(kProbTotal - freq),
+            static_cast<uint16_t>(start)};
 }
 
 }  // namespace
 
 Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
-               std::span<const int32_t> offsets, std::span<const uint8_t> shifts)
-    : offsets_(offsets.begin(), offsets.end()), shifts_(shifts.begin(), shifts.end()) {
+               std::span<const int32_t> offsets, std::span<const uint8_t> shifts) {
     const size_t rows = sizes.size();
     if (rows == 0 || rows > kMaxRows) throw std::invalid_argument("tables: need 1 to 256 rows");
     if (offsets.size() != rows || shifts.size() != rows)
@@ -53,8 +53,12 @@ Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
         if (shifts[r] > kMaxShift) refuse(r, "shift must be at most 15");
         const Range range = symbol_range(offsets[r], sizes[r], shifts[r]);
         if (!holds<int32_t>(range)) refuse(r, "symbols do not fit int32");
-        maps_.push_back({offsets[r], sizes[r] - 1u, static_cast<uint32_t>(entries_.size()), shifts[r]});
-        fits_int16_.push_back(holds<int16_t>(range));
+        const uint32_t escape = sizes[r] - 1u;
+        maps_.push_back({offsets[r], shifts[r] > 0 ? 0 : escape, static_cast<uint16_t>(entries_.size()),
+                         static_cast<uint8_t>(escape), shifts[r]});
+        unmap_.offset[r] = offsets[r];
+        unmap_.special[r] = shifts[r] > 0 ? 0 : kDecodedEscape;
+        fits_int16_ &= holds<int16_t>(range);
         uint32_t start = 0;
         for (const uint16_t freq : freqs.subspan(entries_.size(), sizes[r])) {
             if (freq == 0) refuse(r, "frequencies must be at least 1");
@@ -64,20 +68,17 @@ Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
         }
         if (start != kProbTotal) refuse(r, "frequencies must sum to 4096");
     }
-    slots_ = std::make_unique_for_overwrite<uint32_t[]>(rows << kProbBits);
 }
 
-void Tables::build_row(size_t row) const {
-    const std::lock_guard lock(build_mutex_);
-    if (built_[row].load(std::memory_order_relaxed)) return;
-    const RowMap& map = maps_[row];
-    uint32_t* slot = slots_.get() + (row << kProbBits);
-    for (uint32_t code = 0; code <= map.escape; ++code) {
-        const uint32_t freq = entries_[map.base + code].freq;
-        const uint32_t stored = code == map.escape ? kDecodedEscape : code;
-        for (uint32_t rank = 0; rank < freq; ++rank) *slot++ = freq << 20 | rank << 8 | stored;
-    }
-    built_[row].store(true, std::memory_order_release);
+void Tables::build_slots() const {
+    slots_ = std::make_unique_for_overwrite<uint32_t[]>(rows() << kProbBits);
+    uint32_t* slot = slots_.get();
+    for (const RowMap& map : maps_)
+        for (uint32_t code = 0; code <= map.escape; ++code) {
+            const uint32_t freq = entries_[map.base + code].limit >> 20;
+            const uint32_t stored = code == map.escape ? kDecodedEscape : code;
+            for (uint32_t rank = 0; rank < freq; ++rank) *slot++ = freq << 20 | rank << 8 | stored;
+        }
 }
 
 }  // namespace basic

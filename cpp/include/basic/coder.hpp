@@ -16,7 +16,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -44,16 +43,18 @@ class StreamError : public std::runtime_error {
 // One code of one row, as the encoder needs it.
 struct EncodeEntry {
     uint64_t reciprocal;  // ceil(2^44 / freq): (x * reciprocal) >> 44 == x / freq for every x < freq << 20
-    uint32_t freq;
-    uint32_t start;  // sum of the frequencies of the row's earlier codes
+    uint32_t limit;       // freq << 20: a state this large gives a word first
+    uint16_t complement;  // 4096 - freq
+    uint16_t start;       // sum of the frequencies of the row's earlier codes
 };
 
 // One row's map between symbols and codes: code = (symbol >> shift) - offset while that is < escape.
 struct RowMap {
     int32_t offset;
-    uint32_t escape;  // the row's last code; stands for every symbol outside the row
-    uint32_t base;    // index of the row's first EncodeEntry
-    uint32_t shift;
+    uint32_t special;  // codes from here on need side bits: escape, or 0 if shift > 0
+    uint16_t base;     // index of the row's first EncodeEntry
+    uint8_t escape;    // the row's last code; stands for every symbol outside the row
+    uint8_t shift;
 };
 
 // Immutable probability tables, built once and shared by any number of encoders, decoders and threads.
@@ -66,32 +67,34 @@ class Tables {
 
     size_t rows() const { return maps_.size(); }
     const RowMap* maps() const { return maps_.data(); }
-    const int32_t* offsets() const { return offsets_.data(); }
-    const uint8_t* shifts() const { return shifts_.data(); }
     const EncodeEntry* entries() const { return entries_.data(); }
-    bool fits_int16(size_t row) const { return fits_int16_[row]; }
+    bool fits_int16() const { return fits_int16_; }  // no code before the escape stands for a wider symbol
 
     // Per row 4096 slots of (freq << 20 | slot - start << 8 | code), row after row; the escape's code is
-    // kDecodedEscape. A row may be read only after require_row(row).
-    const uint32_t* slots() const { return slots_.get(); }
-    void require_row(size_t row) const {
-        if (!built_[row].load(std::memory_order_acquire)) build_row(row);
+    // kDecodedEscape. 16 KiB per row, built by the first call: encoders do not need them.
+    const uint32_t* slots() const {
+        std::call_once(slots_built_, [this] { build_slots(); });
+        return slots_.get();
     }
 
     static constexpr uint8_t kDecodedEscape = 255;
 
+    // What the decoder needs to turn codes into symbols, packed; codes >= special need side bits.
+    struct Unmap {
+        int32_t offset[kMaxRows];
+        uint8_t special[kMaxRows];  // kDecodedEscape, or 0 if the row has a shift
+    };
+    const Unmap& unmap() const { return unmap_; }
+
   private:
-    void build_row(size_t row) const;
+    void build_slots() const;
 
     std::vector<RowMap> maps_;
-    std::vector<int32_t> offsets_;  // the decoder's part of maps_, packed for speed
-    std::vector<uint8_t> shifts_;
     std::vector<EncodeEntry> entries_;
-    std::vector<bool> fits_int16_;
-    // Rows are filled on first use, so memory never touched is never committed by the system.
-    std::unique_ptr<uint32_t[]> slots_;
-    mutable std::mutex build_mutex_;
-    mutable std::array<std::atomic<bool>, kMaxRows> built_{};
+    Unmap unmap_{};
+    bool fits_int16_ = true;
+    mutable std::once_flag slots_built_;
+    mutable std::unique_ptr<uint32_t[]> slots_;
 };
 
 // Append-only array whose growth leaves new elements uninitialised and whose clear() keeps the memory.
@@ -146,6 +149,7 @@ class Encoder {
     Queue<uint16_t> entries_;  // index into Tables::entries() of every symbol, in stream order
     Queue<uint16_t> words_;    // scratch of finish()
     std::vector<size_t> stage_sizes_;
+    std::vector<size_t> escapes_;  // scratch of put(): positions of the stage's escapes
     std::unique_ptr<BitWriter> side_;
 };
 
@@ -166,19 +170,14 @@ class Decoder {
     int lanes() const { return lanes_; }
 
   private:
-    struct StageRows {
-        bool any_shift = false;
-        bool fits_int16 = true;
-    };
     [[noreturn]] void fail(const char* what);
-    StageRows prepare_rows(std::span<const uint8_t> indexes) const;
     template <typename T>
     void get_stage(std::span<const uint8_t> indexes, std::span<T> out);
     void decode_codes(const uint8_t* indexes, uint8_t* codes, size_t count);
     void decode_body(const uint8_t* indexes, uint8_t* codes, size_t count);
     void decode_tail(const uint8_t* indexes, uint8_t* codes, size_t count);
     template <typename T>
-    void map_codes(const uint8_t* indexes, const uint8_t* codes, T* out, size_t count, bool any_shift);
+    void map_codes(const uint8_t* indexes, const uint8_t* codes, T* out, size_t begin, size_t count);
     template <typename T>
     void read_escapes(const uint8_t* indexes, T* out);
     void enter_tail();
