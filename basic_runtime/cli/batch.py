@@ -112,7 +112,11 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # Lines for a terminal go above the bar; those for a file or pipe must stay on standard output.
+    lines_above = sys.stdout.isatty()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above
+    ) as progress:
         task = progress.add_task("", total=total)
         yield lambda: progress.advance(task)
 

@@ -19,11 +19,12 @@ from basic_runtime.errors import EngineError, MissingExtraError
 class OpenVinoEngine(Engine):
     """A compiled model with one inference request per calling thread."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, model: Any, compiled: Any) -> None:
+        """`model` is the graph as it was read: in `compiled`, outputs also bear names of inner tensors."""
         self._compiled = compiled
         self._local = threading.local()
-        self.inputs = tuple(port.get_any_name() for port in compiled.inputs)
-        self.outputs = tuple(port.get_any_name() for port in compiled.outputs)
+        self.inputs = tuple(_name(port) for port in model.inputs)
+        self.outputs = tuple(_name(port) for port in model.outputs)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         request = getattr(self._local, "request", None)
@@ -73,10 +74,10 @@ class OpenVinoBackend(Backend):
         if self.threads is not None:
             config["INFERENCE_NUM_THREADS"] = self.threads
         try:
-            compiled = self._core.compile_model(self._read(model, external_data), "CPU", config)
+            graph = self._read(model, external_data)
+            return OpenVinoEngine(graph, self._core.compile_model(graph, "CPU", config))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses {model}: {_reason(error)}") from error
-        return OpenVinoEngine(compiled)
 
     def _read(self, model: Path, external_data: Path) -> Any:
         """Read a graph. OpenVINO takes external tensors from the graph's folder only, so join the two."""
@@ -94,6 +95,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:  # another file system, or one without hard links
         shutil.copy(source, target)
+
+
+def _name(port: Any) -> str:
+    """The ONNX name of an input or output; several may be attached to one tensor."""
+    name: str = port.get_node().get_friendly_name().removesuffix("/sink_port_0")
+    return name if name in port.get_names() else str(port.get_any_name())
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -99,6 +100,21 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "onnx", "onnxruntime", "openvino", "numpy", "rich", "PIL"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_progress_bar_on_a_terminal_only(folder: Path) -> None:
+    names = ["a.png", "b.png", "c.png"]
+    for name in names:
+        Path(name).write_bytes(Path("photo.png").read_bytes())
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "encode", *names], stdout=subprocess.PIPE, stderr=theirs, timeout=120, check=True
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16)
+    os.close(ours)
+    assert b"3/3" in shown and b"3 encoded" in shown
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [name.encode() for name in names]
 
 
 # --- encode and decode ---------------------------------------------------------------------------------

@@ -20,13 +20,18 @@ from basic_runtime.errors import EngineError, MissingExtraError
 X = np.random.default_rng(5).normal(0, 2, (1, 8, 6, 10)).astype(np.float32)
 
 
-def save_graph(folder: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Path:
-    """A graph from "x" to "y" in a file."""
+def save_graph(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray],
+    outputs: tuple[str, ...] = ("y",),
+) -> Path:
+    """A graph from "x" to `outputs` in a file."""
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, "h", "w"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -217,6 +222,23 @@ def test_results_stay_when_the_engine_runs_again(tmp_path: Path, name: str) -> N
     np.testing.assert_array_equal(first, np.maximum(X, 0))
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
+def test_outputs_keep_their_names_and_order(tmp_path: Path, name: str) -> None:
+    """Regression: outputs that share a tensor with inner values, or with each other, were named at random."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["inner"]),
+        helper.make_node("Identity", ["inner"], ["zeta"]),
+        helper.make_node("Identity", ["inner"], ["alpha"]),
+        helper.make_node("Neg", ["inner"], ["y"]),
+    ]
+    path = save_graph(tmp_path, nodes, {}, outputs=("zeta", "y", "alpha", "inner"))
+    engine = create_backend(name).load(path, external_data=tmp_path, strict=True)
+    assert engine.inputs == ("x",) and engine.outputs == ("zeta", "y", "alpha", "inner")
+    found = engine.run({"x": X})
+    for output, sign in (("zeta", 1), ("y", -1), ("alpha", 1), ("inner", 1)):
+        np.testing.assert_array_equal(found[output], sign * np.maximum(X, 0))
+
+
 def test_an_unknown_engine() -> None:
     with pytest.raises(EngineError, match="no engine is called 'abacus'; choose one of onnxruntime, "):
         create_backend("abacus")
@@ -231,6 +253,7 @@ def test_a_provider_is_there_or_its_extra_is_named(name: str) -> None:
         create_backend(name)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_provider_that_falls_back_is_refused(tmp_path: Path) -> None:
     """ONNX Runtime itself takes the CPU without an error when a provider cannot start."""
 
