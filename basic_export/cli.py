@@ -104,7 +104,9 @@ def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Repor
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from basic_export.export import export_bundle
+    from basic_train.train import tune_allocator
 
+    tune_allocator()
     console = Console(stderr=True)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from basic_export import golden, photos, verify
 from basic_export.bundle import BundleWriter
+from basic_export.errors import ExportError
 from basic_export.levels import choose_levels
 from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
 from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost
-from basic_train.model.integer import IntegerEntropy, quantise
+from basic_train.model.integer import IntegerEntropy, OverflowBoundError, quantise
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 
 #: Rate cost of the integer path (percent) from which something is wrong.
@@ -85,8 +86,8 @@ def no_progress(step: str, number: int, total: int) -> None:
 def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = no_progress) -> Report:
     """Export a supernet in eval mode as a bundle in the new folder `target`.
 
-    Raises ExportError (a graph that differs from PyTorch, levels that do not fit), FileError (the target),
-    ImageError (photos), OverflowBoundError (an entropy path that cannot be made exact).
+    Raises ExportError (a graph that differs from PyTorch, levels that do not fit, an entropy path that cannot
+    be made exact), FileError (the target), ImageError (photos).
     """
     with BundleWriter(target, options.overwrite) as writer:
         return _Export(net.float().eval(), writer, options, progress).run()
@@ -139,7 +140,10 @@ class _Export:
             self._step(f"entropy path of width {width}: integers")
             served = [level for level in self.levels if level.h_s == index]
             latents = photos.calibration_latents(self.net, pictures, served)
-            integer = quantise(self.net, index, latents)
+            try:
+                integer = quantise(self.net, index, latents)
+            except OverflowBoundError as error:
+                raise ExportError(f"entropy path of width {width}: {error}") from error
             self._step(f"entropy path of width {width}: rate cost")
             self.rate_costs.append(rate_cost(self.net, index, integer, latents[:RATE_LATENTS]))
             self._step(f"entropy path of width {width}: graphs")

@@ -1,8 +1,8 @@
 """Golden vectors: inputs whose results every engine must reproduce bit by bit before it may decode.
 
 Each entropy variant gets a z and a y (teacher-forced: all slots are given, so that stages need no coder).
-Part of both is a real photo's latent, part is random over the whole legal range, which drives sums to their
-bounds.
+Part of both is a real photo's latent, part is random up to the ends of the legal range, which drives sums to
+their bounds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def golden_latents(net: Supernet, photo: np.ndarray) -> tuple[np.ndarray, np.nda
     integers_y = torch.floor(y * 2.0**MEAN_BITS + 0.5).numpy()
     real_z, real_y = 2 * z.shape[3] // 3, 2 * y.shape[3] // 3
     extreme_z, extreme_y = integers_z[..., real_z:], integers_y[..., real_y:]
-    extreme_z[...] = rng.integers(-Z_MAX, Z_MAX, extreme_z.shape, endpoint=True)
+    extreme_z[...] = rng.choice([-Z_MAX, Z_MAX], extreme_z.shape)
     # Magnitudes from one step to the largest that symbols allow, log-uniform, of both signs.
     largest = SYMBOL_MAX << MEAN_BITS
     magnitude = np.exp2(rng.uniform(0, np.log2(largest), extreme_y.shape))

@@ -20,8 +20,9 @@ OPSET, IR_VERSION = 20, 10
 def canonical(model: ModelProto, name: str) -> ModelProto:
     """A copy of the model without traces of the exporter, its graph called `name`.
 
-    Names of inputs, outputs and initialisers stay; nodes and values between them are numbered. Raises
-    ExportError for another opset, local functions or control flow, which not every engine reads.
+    Names of inputs, outputs and initialisers stay; nodes and values between them are numbered. Their names
+    sort behind all others, as OpenVINO calls an input that it merged with a value by the first of the two
+    names. Raises ExportError for another opset, local functions or control flow, which not every engine reads.
     """
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if (
@@ -109,7 +110,7 @@ def _renamed(graph: GraphProto) -> Iterator[NodeProto]:
     def rename(name: str) -> str:
         if name in kept:
             return name
-        return names.setdefault(name, f"value.{len(names)}")
+        return names.setdefault(name, f"~{len(names)}")
 
     for number, node in enumerate(graph.node):
         copy = NodeProto()

@@ -1,0 +1,36 @@
+"""What tests of the export share: a tiny supernet with random weights, and the result of the command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from click.testing import Result
+
+from basic_train.model.presets import TINY
+from basic_train.model.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle made by the command, the JSON that it printed, and what it said on standard error."""
+
+    path: Path
+    report: dict[str, Any]
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Small:
+    """A bundle of one level, the command's arguments up to the output, and its result."""
+
+    path: Path
+    arguments: list[str]
+    result: Result
+
+
+def random_tiny() -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(TINY).eval()

@@ -1,0 +1,107 @@
+"""The bundle that the command wrote: complete, shared, deterministic, and what the runtime runs from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from safetensors.numpy import load_file
+
+from basic_export.levels import Costs
+from basic_export.photos import bundled_photo
+from basic_runtime.bundle import Bundle
+from basic_runtime.codec import Codec
+from basic_train.model.supernet import Supernet
+
+from .models import Exported
+
+
+@pytest.fixture(scope="module")
+def bundle(exported: Exported) -> Bundle:
+    return Bundle(exported.path)
+
+
+def test_the_runtime_accepts_it(bundle: Bundle, tiny_net: Supernet) -> None:
+    manifest, config = bundle.manifest, tiny_net.config
+    assert (manifest.y_channels, manifest.z_channels) == (config.y_channels, config.z_channels)
+    assert (manifest.y_stride, manifest.z_stride, manifest.opset) == (16, 64, 20)
+    assert manifest.model_name == "tiny-1"
+    assert len(manifest.levels) == 8
+    assert set(manifest.producer) == {"basic", "torch", "onnx"}
+    assert [spec.width for spec in manifest.entropy] == list(config.hyper_widths)
+
+
+def test_only_the_bundle_is_left_behind(exported: Exported) -> None:
+    assert [path.name for path in exported.path.parent.iterdir()] == [exported.path.name]
+    assert sorted(path.name for path in exported.path.iterdir()) == [
+        "golden.safetensors", "graphs", "manifest.json", "tables.safetensors", "weights.bin",
+    ]  # fmt: skip
+
+
+def test_graphs_are_shared_between_levels(bundle: Bundle) -> None:
+    files = sorted(path.stem for path in (bundle.path / "graphs").iterdir())
+    assert files == sorted(bundle.manifest.graphs)
+    used = {level.g_a for level in bundle.manifest.levels}
+    assert len(used) == 3 < len(bundle.manifest.levels)
+
+
+def test_weights_are_stored_once(exported: Exported, tiny_net: Supernet) -> None:
+    sizes = exported.report["bytes"]
+    assert sizes["weights.bin"] < 0.6 * sizes["unshared weights"]
+    parameters = sum(p.numel() for p in tiny_net.parameters())
+    assert sizes["weights.bin"] < 3.5 * parameters
+
+
+def test_levels_cost_what_their_graphs_cost(bundle: Bundle, tiny_net: Supernet) -> None:
+    graphs = bundle.manifest.graphs
+    for level in bundle.manifest.levels:
+        variant = bundle.entropy(level.entropy)
+        entropy = graphs[variant.h_s].macs_per_pixel + sum(
+            graphs[s.graph].macs_per_pixel for s in variant.stages
+        )
+        decode = entropy + graphs[level.g_s].macs_per_pixel
+        assert level.decode_macs_per_pixel == pytest.approx(decode, abs=0.05)
+        encode = entropy + graphs[level.g_a].macs_per_pixel + graphs[level.h_a].macs_per_pixel
+        assert level.encode_macs_per_pixel == pytest.approx(encode, abs=0.05)
+    totals = [level.encode_macs_per_pixel + level.decode_macs_per_pixel for level in bundle.manifest.levels]
+    assert totals == sorted(set(totals))
+    assert totals[-1] <= Costs.of(tiny_net).total(tiny_net.full)
+
+
+def test_graphs_are_dynamic_and_free_of_traces(bundle: Bundle) -> None:
+    for graph_id in bundle.manifest.graphs:
+        data = bundle.graph_path(graph_id).read_bytes()
+        assert b"/home" not in data and b"site-packages" not in data
+        model = onnx.load_model_from_string(data)
+        for value in model.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            assert value.name == "gain" or all(dim.dim_param for dim in dims[2:])
+
+
+def test_golden_vectors_hold_on_every_back_end_here(bundle: Bundle) -> None:
+    for engine in ("onnxruntime", "openvino", "torch"):
+        assert [check.error for check in Codec(bundle, engine).verify()] == [None] * 3
+
+
+def test_golden_latents_reach_the_ends_of_their_range(bundle: Bundle) -> None:
+    golden = load_file(bundle.path / "golden.safetensors")
+    assert np.abs(golden["e0.z"]).max() == bundle.manifest.z_amax
+    assert max(np.abs(v).max() for k, v in golden.items() if k.startswith("e0.y.")) > 2**21
+    assert golden["xhat"].shape == golden["x"].shape == (1, 3, 128, 192)
+
+
+def test_pictures_round_trip(bundle: Bundle) -> None:
+    photo = bundled_photo("chelsea")[:130, :200]
+    codec = Codec(bundle, "onnxruntime")
+    for level in (0, 7):
+        data = codec.encode(photo, quality=50, level=level)
+        assert codec.decode(data).shape == photo.shape
+        assert np.array_equal(codec.decode(data), codec.decode(data))
+
+
+def test_the_manifest_is_readable(exported: Exported) -> None:
+    text = (exported.path / "manifest.json").read_text()
+    assert text.count("\n") > 100
+    assert json.loads(text)["format"] == "basic-bundle"

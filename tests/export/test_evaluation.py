@@ -1,0 +1,60 @@
+"""The trainer's evaluation forward gives the rate and the picture of real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from basic_export.export import Options, export_bundle
+from basic_export.photos import bundled_photo, calibration_latents, calibration_photos
+from basic_runtime import container
+from basic_runtime.codec import Codec
+from basic_runtime.quality import quality_of_step
+from basic_train.model.coded import code_picture, coder_tables
+from basic_train.model.integer import IntegerEntropy, quantise
+from basic_train.model.supernet import Supernet
+
+from .models import random_tiny
+
+
+@pytest.fixture(scope="module")
+def net() -> Supernet:
+    """Weights that float16 holds exactly, so that PyTorch and the bundle have the same."""
+    net = random_tiny()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(parameter.half().float())
+    return net
+
+
+@pytest.fixture(scope="module")
+def integer(net: Supernet, photo_folder: Path) -> IntegerEntropy:
+    latents = calibration_latents(net, calibration_photos(photo_folder), [net.full])
+    return quantise(net, net.full.h_s, latents)
+
+
+@pytest.fixture(scope="module")
+def codec(net: Supernet, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    path = tmp_path_factory.mktemp("bundle") / "full"
+    options = Options(
+        "full", levels=1, photos=photo_folder, check_photo=photo_folder / "chelsea.png", verify=False
+    )
+    export_bundle(net, path, options)
+    return Codec(path, "onnxruntime", threads=1)
+
+
+@pytest.mark.parametrize("step", [5, 40, 63])
+def test_evaluation_equals_the_codec(net: Supernet, integer: IntegerEntropy, codec: Codec, step: int) -> None:
+    photo = bundled_photo("coffee")[100:250, 200:430]
+    data = codec.encode(photo, quality=quality_of_step(step), level=0)
+    coded = code_picture(net, integer, coder_tables(net), photo, step, net.full)
+    file_bits = 8 * len(container.read(data).data)
+    # Streams are whole bytes, and pay for the states of their lanes.
+    assert file_bits == pytest.approx(coded.bits, rel=0.005, abs=8 * 24)
+    difference = np.abs(codec.decode(data).astype(int) - coded.pixels)
+    # Where y lies on the border of two symbols, engines may round it to either.
+    assert np.mean(difference == 0) > 0.999
+    assert np.median(difference) == 0
