@@ -1,6 +1,7 @@
 """Types of the C++ extension.
 
 Arrays are never converted: another dtype is a TypeError, an array that is not C-contiguous a ValueError.
+The calls release the GIL; no other thread may change their arrays meanwhile.
 """
 
 from typing import TypeVar, overload

@@ -115,9 +115,10 @@ void Decoder::enter_tail() {
 
 void Decoder::decode_tail(const uint8_t* indexes, uint8_t* codes, size_t count) {
     if (!in_tail_) enter_tail();
+    const uint32_t* slots = tables_->slots();
     uint32_t& state = states_[0];
     for (size_t i = 0; i < count; ++i) {
-        codes[i] = decode_one(state, tables_->slots(), indexes[i]);
+        codes[i] = decode_one(state, slots, indexes[i]);
         if (state >= kStateLow) continue;
         if (tail_lane_ == lanes_) fail("out of words");
         state = state << 16 | (states_[tail_lane_++] & 0xffff);

@@ -134,7 +134,7 @@ Encoder::~Encoder() = default;
 template <typename T>
 void Encoder::put_stage(std::span<const T> symbols, std::span<const uint8_t> indexes) {
     if (symbols.size() != indexes.size()) throw std::invalid_argument("symbols and indexes differ in size");
-    if (largest(indexes) >= tables_->rows() && !indexes.empty())
+    if (!indexes.empty() && largest(indexes) >= tables_->rows())
         throw std::invalid_argument("index beyond the rows of the tables");
     const RowMap* maps = tables_->maps();
     const size_t count = symbols.size();
@@ -190,7 +190,8 @@ std::vector<uint8_t> Encoder::finish(int lanes) {
 
     uint32_t states[kMaxLanes] = {tail.state};
     for (int lane = 1; lane < tail.lanes; ++lane) states[lane] = kStateLow | tail.words[lane - 1];
-    const size_t words_end = tail.body + 1;  // a symbol gives at most one word; one place more is never read
+    const size_t words_end =
+        tail.body + 1;  // a symbol gives at most one word; one place more is only ever overwritten
     uint16_t* const words = words_.grow(words_end);
     size_t next = words_end;
     const EncodeLanes encode = kEncodeLanes[std::countr_zero(static_cast<unsigned>(tail.lanes))];
