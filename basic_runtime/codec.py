@@ -80,7 +80,11 @@ class Codec:
         `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `alpha` is uint8 (H, W), lossless.
         Raises ValueError for wrong arguments, LimitError for a picture that is too large.
         """
-        picture = image if isinstance(image, Picture) else Picture(image, alpha, icc, exif, xmp)
+        if not isinstance(image, Picture):
+            image = Picture(image, alpha, icc, exif, xmp)
+        elif any(extra is not None for extra in (alpha, icc, exif, xmp)):
+            raise ValueError("a Picture holds its own alpha and metadata: set them there")
+        picture = image
         pixels = picture.pixels
         step = quality_step(quality)
         if level is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -20,8 +21,17 @@ _LEVELS: dict[str, str] = {
     "all": "ORT_ENABLE_ALL",
 }
 _LOG_FATAL_ONLY = 4
+MAX_DEFAULT_THREADS = 8
+"""Threads of a session unless told otherwise, at most: a level has a dozen sessions, each with its own."""
+
 _arena_lock = threading.Lock()
 _arena_ready = False
+
+
+def default_threads() -> int:
+    """The cores that this process may use, at most `MAX_DEFAULT_THREADS`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_DEFAULT_THREADS)
 
 
 def _share_arena(ort: Any) -> None:
@@ -107,8 +117,8 @@ class OnnxRuntimeBackend(Backend):
         options = ort.SessionOptions()
         options.log_severity_level = _LOG_FATAL_ONLY
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[self.optimisation])
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
+        # Never the library's own default: it pins its threads to cores, where other programs may be at work.
+        options.intra_op_num_threads = self.threads or default_threads()
         # Sessions run in turn: threads of one that spin after their work take the cores of the next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.use_env_allocators", "1")

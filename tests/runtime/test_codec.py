@@ -127,6 +127,11 @@ def test_wrong_arrays_are_refused(codec: Codec, pixels: np.ndarray, message: str
         codec.encode(pixels)
 
 
+def test_a_picture_holds_its_own_metadata(codec: Codec, photo: Photo) -> None:
+    with pytest.raises(ValueError, match="holds its own"):
+        codec.encode(Picture(photo(4, 4)), icc=b"profile")
+
+
 @pytest.mark.parametrize(("quality", "level"), [(0, 7), (101, 7), (50, -1), (50, 8)])
 def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) -> None:
     with pytest.raises(ValueError, match="must be"):
