@@ -147,7 +147,7 @@ def run(paths: Sequence[str], folder: Path, quality: int, bundle: str | None) ->
 @click.command()
 @click.argument("photos", nargs=-1, metavar="[PHOTO...]")
 @click.option(
-    "-o", "--out-dir", default="demo", show_default=True, help="Folder for the side-by-side pictures."
+    "-o", "--out-dir", default="demo-out", show_default=True, help="Folder for the side-by-side pictures."
 )
 @click.option("-q", "--quality", type=click.IntRange(1, 100), default=DEFAULT_QUALITY, show_default=True)
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
