@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 import basic_runtime
 from basic_export.graphs import OPSET, canonical, serialise
@@ -118,7 +118,10 @@ class BundleWriter:
         return (self.folder / name).stat().st_size
 
     def _save(self, name: str, tensors: Mapping[str, np.ndarray]) -> None:
-        save_file({key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}, self.folder / name)
+        ordered = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
+        (self.folder / name).write_bytes(
+            save(ordered)
+        )  # save_file makes files that only their owner can read
         self.files[name] = self._sha256(name)
 
     def _model_id(self, fields: Mapping[str, Any]) -> str:

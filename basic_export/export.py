@@ -27,8 +27,9 @@ from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 #: Rate cost of the integer path (percent) from which something is wrong.
 RATE_COST_FAILURE = 3.0
 
-#: Latents on which the rate cost is measured; each stage of each runs in PyTorch twice.
-RATE_LATENTS = 8
+#: The rate cost is measured on so many latents, of each at most so many hyper-latent positions a side: every stage
+#: of each runs the whole context model in PyTorch, twice.
+RATE_LATENTS, RATE_SIDE = 8, 5
 
 _PENDING_HASH = "0" * 64
 
@@ -145,7 +146,7 @@ class _Export:
             except OverflowBoundError as error:
                 raise ExportError(f"entropy path of width {width}: {error}") from error
             self._step(f"entropy path of width {width}: rate cost")
-            self.rate_costs.append(rate_cost(self.net, index, integer, latents[:RATE_LATENTS]))
+            self.rate_costs.append(rate_cost(self.net, index, integer, _cropped(latents[:RATE_LATENTS])))
             self._step(f"entropy path of width {width}: graphs")
             compiled = compile_entropy(integer)
             self.integers.append(integer)
@@ -270,6 +271,11 @@ class _Export:
             writer.target, manifest["model"]["name"], manifest["model"]["id"], levels, manifest["graphs"],
             sizes, writer.weights.referenced_bytes, self.rate_costs, effects, checks, notices,
         )  # fmt: skip
+
+
+def _cropped(latents: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    side, ratio = RATE_SIDE, Z_STRIDE // Y_STRIDE
+    return [(y[:, :, : side * ratio, : side * ratio], z[:, :, :side, :side]) for y, z in latents]
 
 
 @torch.no_grad()

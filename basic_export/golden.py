@@ -24,6 +24,9 @@ from basic_train.model.supernet import Z_STRIDE, Supernet
 #: Picture from which golden latents come: rows and columns, the last third of the columns made random.
 SIDES = (2 * Z_STRIDE, 3 * Z_STRIDE)
 
+#: Picture of the pixel path's golden vectors: smaller, as it is stored in float32.
+PIXEL_SIDES = (Z_STRIDE, 2 * Z_STRIDE)
+
 #: Quality step of the golden latents.
 STEP = 40
 
@@ -87,7 +90,7 @@ def pixel_tensors(
     """ "x", "y" (at quality step `STEP`) and "xhat" of the widest level in PyTorch, float32: engines are
     compared with them within a tolerance."""
     quality = torch.tensor([STEP / (QUALITY_STEPS - 1)])
-    x = to_tensor(golden_picture(photo))
+    x = to_tensor(golden_picture(photo)[: PIXEL_SIDES[0], : PIXEL_SIDES[1]])
     y = widest["g_a"].module(x, net.gains.encode(quality))
     x_hat = widest["g_s"].module(torch.floor(y + 0.5), net.gains.decode(quality))
     return {"x": x.numpy(), "y": y.numpy(), "xhat": x_hat.numpy()}
