@@ -39,6 +39,8 @@ Z_MAX = 127
 LEAK_BITS = 7
 #: sigma of the "linear" scale parameter is carried in units of 2^-LINEAR_SCALE_BITS.
 LINEAR_SCALE_BITS = 8
+#: Scales are chosen on so many positions per channel, evenly spread over the calibration latents.
+CALIBRATION_POSITIONS = 2**14
 
 
 class OverflowBoundError(ValueError):
@@ -195,6 +197,7 @@ def fraction_bits(values: Sequence[Tensor], limit: int) -> Tensor:
     f for all would clip the large ones or blur the small ones.
     """
     flat = torch.cat([v.detach().float().transpose(0, 1).flatten(1) for v in values], 1)  # (C, N)
+    flat = flat[:, :: max(1, flat.shape[1] // CALIBRATION_POSITIONS)]
     candidates = torch.arange(-3, 13)
     errors = []
     for bits in candidates:
