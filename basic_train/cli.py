@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime import __version__
-from basic_runtime.errors import BasicError, MissingExtraError
+from basic_runtime.cli.errors import OneLineErrors
+from basic_runtime.errors import MissingExtraError
 from basic_train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -39,15 +40,8 @@ def extra_packages(what: str) -> Iterator[None]:
         raise MissingExtraError(what, "train") from error
 
 
-class Commands(click.Group):
-    """Errors made on purpose end as one line on standard error and status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BasicError as error:
-            click.echo(f"basic-train: error: {error}", err=True)
-            ctx.exit(1)
+class Commands(OneLineErrors, click.Group):
+    program = "basic-train"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import Any
-
 import click
 
 from basic_runtime.cli.decode import decode
 from basic_runtime.cli.encode import encode
+from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.cli.info import info
 from basic_runtime.cli.profile import profile
 from basic_runtime.cli.verify import verify
-from basic_runtime.errors import BasicError
-
-PROGRAM = "basic-run"
 
 
-class _Group(click.Group):
-    """Turns the errors that the package raises on purpose into one line and exit status 1."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except BasicError as error:
-            click.echo(f"{PROGRAM}: error: {error}", err=True)
-        except MemoryError:
-            click.echo(f"{PROGRAM}: error: not enough memory for this picture: try a smaller one", err=True)
-        except BrokenPipeError:
-            # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        context.exit(1)
+class _Group(OneLineErrors, click.Group):
+    program = "basic-run"
 
 
 def _print_versions(context: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -1,0 +1,32 @@
+"""How all commands of the toolkit end when something fails: one line, exit status 1, no traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from basic_runtime.errors import BasicError
+
+
+class OneLineErrors(click.Command):
+    """A command or group that turns the errors which the packages raise on purpose into one line.
+
+    Mix it in before click.Command or click.Group; the line starts with `program`.
+    """
+
+    program = ""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BasicError as error:
+            click.echo(f"{self.program}: error: {error}", err=True)
+        except MemoryError:
+            click.echo(f"{self.program}: error: not enough memory for this picture: try a smaller one", err=True)
+        except BrokenPipeError:
+            # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ctx.exit(1)
