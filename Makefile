@@ -4,18 +4,21 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # make demo PHOTO=path/to/photo.jpg adds a photo of your own
 PHOTO ?=
+# make results PICTURES=folder: rate and distortion of the bundled model, on its PNG files
+PICTURES ?= ../shared/data/kodak
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo test lint bench sanitize fuzz clean
+.PHONY: help demo test lint bench results sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
 	@echo "make test               the whole test suite (PYTEST_ARGS=... go to pytest)"
 	@echo "make lint               ruff and mypy"
-	@echo "make bench              speed of the entropy coder beside others"
+	@echo "make bench              speed: the entropy coder beside others, encoding and decoding by engine and level"
+	@echo "make results [PICTURES=folder]  rate and distortion beside JPEG and WebP, into docs/results"
 	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -40,7 +43,7 @@ demo: .venv-demo/.installed
 	.venv-demo/bin/python -P -m basic_runtime.demo $(PHOTO)
 
 test: .venv-test/.installed
-	.venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
 
 lint: .venv-test/.installed
 	.venv-test/bin/ruff check .
@@ -49,6 +52,11 @@ lint: .venv-test/.installed
 bench: .venv-test/.installed
 	.venv-test/bin/pip install --quiet compressai constriction
 	.venv-test/bin/python -P benchmarks/coder.py
+	.venv-test/bin/python -P benchmarks/latency.py
+
+results: .venv-test/.installed
+	.venv-test/bin/pip install --quiet bjontegaard
+	.venv-test/bin/python -P benchmarks/rate_distortion.py $(PICTURES) -o docs/results/$(notdir $(PICTURES))
 
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \

@@ -144,11 +144,14 @@ class _Graph:
         return value
 
     def requantise(self, sums: str, low: int, high: int, leak: bool) -> str:
-        """clamp(floor(leak(sums)), low, high); sums are already scaled to output units."""
+        """clamp(leak(floor(sums)), low, high); sums are already scaled to output units."""
+        value = self.node("Floor", [sums])
         if leak:
-            sums = self.node("LeakyRelu", [sums], alpha=2.0**-LEAK_BITS)
+            value = self.node("LeakyRelu", [value], alpha=2.0**-LEAK_BITS)
+            half = self.constant(np.array(0.5, np.float32))
+            value = self.node("Floor", [self.node("Add", [value, half])])
         bounds = [self.constant(np.array(v, np.float32)) for v in (low, high)]
-        return self.node("Clip", [self.node("Floor", [sums]), *bounds])
+        return self.node("Clip", [value, *bounds])
 
     def model(self) -> ModelProto:
         graph = helper.make_graph(

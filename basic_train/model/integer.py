@@ -26,21 +26,27 @@ from basic_train.model.supernet import LOG_SCALE_BIAS, LOG_SCALE_GAIN, Supernet
 #: Sums of magnitudes stay below this: float32 holds every integer up to 2^24.
 EXACT_LIMIT = 2**24
 #: Largest magnitude of an activation. With fan-ins of 256 to 3200 this balances the rounding errors of activations and
-#: of the weights that then fit below the limit.
-ACTIVATION_MAX = 255
+#: of the weights that then fit below the limit (docs/lab.md).
+ACTIVATION_MAX = 511
 #: Largest magnitude of a weight: fits int16 and float16 storage.
 WEIGHT_MAX = 2047
+#: That of the masked convolution, by far the largest layer: fits int8.
+CONTEXT_WEIGHT_MAX = 127
 #: Means are multiples of 2^-MEAN_BITS, so that symbol + mean is exact.
 MEAN_BITS = 6
 MEAN_MAX = 2**15 - 1
 #: Hyper-latent symbols are clamped to +- this.
 Z_MAX = 127
-#: LeakyReLU's slope in the integer path: the power of two next to 0.01.
+#: LeakyReLU's slope in the integer path: the power of two next to the original's 0.01, and what `lite` trains with.
 LEAK_BITS = 7
 #: sigma of the "linear" scale parameter is carried in units of 2^-LINEAR_SCALE_BITS.
 LINEAR_SCALE_BITS = 8
 #: Scales are chosen on so many positions per channel, evenly spread over the calibration latents.
 CALIBRATION_POSITIONS = 2**14
+#: Share of a tensor's mean power that is added to a channel's own as the yardstick of its rounding error.
+SHARED_POWER = 0.1
+#: Fraction bits that activations may get.
+FRACTION_BITS = range(-3, 13)
 
 
 class OverflowBoundError(ValueError):
@@ -49,11 +55,11 @@ class OverflowBoundError(ValueError):
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """One convolution with requantisation: clamp(floor(leak(conv(x) + bias) * 2^-shift), low, high).
+    """One convolution with requantisation: clamp(leak(floor((conv(x) + bias) * 2^-shift)), low, high).
 
     weight: integers in float32, (out, in, k, k), or (in, out, k, k) when transposed. bias: integers (out,), the half
-    that turns floor into rounding included. shift: int64 (out,), at least 0. leak: negative sums are multiplied by
-    2^-LEAK_BITS first. shuffle: factor of the pixel shuffle behind, or 1.
+    that turns floor into rounding included. shift: int64 (out,), at least 1. leak: negative results are multiplied by
+    2^-LEAK_BITS and rounded. shuffle: factor of the pixel shuffle behind, or 1.
     """
 
     weight: Tensor
@@ -85,11 +91,15 @@ class IntegerLayer:
 
 
 def requantise(sums: Tensor, shift: Tensor, low: int, high: int, leak: bool) -> Tensor:
-    """clamp(floor(leak(sums) * 2^-shift), low, high) per channel: sums (1, C, h, w), shift (C,)."""
-    scaled = sums * torch.exp2(-shift.to(sums.dtype))[None, :, None, None]
+    """clamp(leak(floor(sums * 2^-shift)), low, high) per channel: sums (1, C, h, w), shift (C,).
+
+    leak divides negative integers by 2^LEAK_BITS and rounds again: rounding only once, with the half that sits in the
+    bias, would divide that half too and pull every negative unit down by 1/2.
+    """
+    rounded = torch.floor(sums * torch.exp2(-shift.to(sums.dtype))[None, :, None, None])
     if leak:
-        scaled = torch.maximum(scaled, scaled * 2.0**-LEAK_BITS)
-    return torch.clamp(torch.floor(scaled), low, high)
+        rounded = torch.floor(torch.maximum(rounded, rounded * 2.0**-LEAK_BITS) + 0.5)
+    return torch.clamp(rounded, low, high)
 
 
 @dataclass(frozen=True)
@@ -191,19 +201,22 @@ class IntegerEntropy:
 
 
 def fraction_bits(values: Sequence[Tensor], limit: int) -> Tensor:
-    """Per channel, the fraction bits f for which clamp(round(v 2^f), +-limit) has the least squared error.
+    """Per channel, the fraction bits f for which clamp(round(v 2^f), +-limit) has the least relative squared error.
 
     values: tensors (1, C, h, w) seen in calibration; int64 (C,). Channels of very different range share a layer, so one
-    f for all would clip the large ones or blur the small ones.
+    f for all would clip the large ones or blur the small ones. Errors count relative to the channel's power in that
+    tensor (and a share of the whole tensor's, so that dead channels do not matter): latents of low qualities are small,
+    and would not count beside those of high ones.
     """
-    flat = torch.cat([v.detach().float().transpose(0, 1).flatten(1) for v in values], 1)  # (C, N)
-    flat = flat[:, :: max(1, flat.shape[1] // CALIBRATION_POSITIONS)]
-    candidates = torch.arange(-3, 13)
-    errors = []
-    for bits in candidates:
-        step = 2.0 ** -int(bits)
-        errors.append((torch.clamp(torch.round(flat / step), -limit, limit) * step - flat).square().sum(1))
-    return candidates[torch.stack(errors).argmin(0)]
+    errors = torch.zeros(len(FRACTION_BITS), values[0].shape[1])
+    stride = max(1, sum(v[0, 0].numel() for v in values) // CALIBRATION_POSITIONS)
+    for value in values:
+        flat = value.detach().float()[0].flatten(1)[:, ::stride]  # (C, N)
+        power = flat.square().mean(1) + SHARED_POWER * flat.square().mean() + 1e-9
+        for row, bits in zip(errors, FRACTION_BITS, strict=True):
+            rounded = torch.clamp(torch.round(flat * 2.0**bits), -limit, limit) * 2.0**-bits
+            row += (rounded - flat).square().mean(1) / power
+    return torch.tensor(FRACTION_BITS)[errors.argmin(0)]
 
 
 @dataclass(frozen=True)
@@ -216,17 +229,22 @@ class _Target:
 
 
 def _sum_bits(
-    weight: Tensor, bias: Tensor, in_bits: Tensor, in_max: int, masks: Sequence[Tensor] = ()
+    weight: Tensor,
+    bias: Tensor,
+    in_bits: Tensor,
+    in_max: int,
+    masks: Sequence[Tensor] = (),
+    weight_max: int = WEIGHT_MAX,
 ) -> Tensor:
     """Most fraction bits of a layer's sums, per output channel, that keep them exact: int64 (out,).
 
-    Bounded by sum |w| max|a| + |b| (the largest over the masks the layer is used with) and by WEIGHT_MAX; a sixteenth
+    Bounded by sum |w| max|a| + |b| (the largest over the masks the layer is used with) and by weight_max; a sixteenth
     of the range is left for the rounding of the weights.
     """
     magnitude = (weight * torch.exp2(-in_bits.float())[None, :, None, None]).abs()
     l1 = torch.stack([(magnitude * m).flatten(1).sum(1) for m in masks or (torch.ones(()),)]).amax(0)
     room = EXACT_LIMIT * (15 / 16) / (l1 * in_max + bias.abs() + 1e-9)
-    bits = torch.minimum(torch.log2(room), torch.log2(WEIGHT_MAX / (magnitude.flatten(1).amax(1) + 1e-9)))
+    bits = torch.minimum(torch.log2(room), torch.log2(weight_max / (magnitude.flatten(1).amax(1) + 1e-9)))
     return torch.floor(bits).to(torch.int64)
 
 
@@ -374,7 +392,7 @@ def _integer_context(
     grouping, kernel = model.grouping, model.kernel
     weight, bias = (t.flatten(0, 1) for t in model.context_slice(shape.context))
     masks = [_expand(context_mask(grouping, p, kernel), weight) for p in phases(grouping.side)]
-    sum_bits = _sum_bits(weight, bias, y_bits, ACTIVATION_MAX, masks)
+    sum_bits = _sum_bits(weight, bias, y_bits, ACTIVATION_MAX, masks, CONTEXT_WEIGHT_MAX)
     context_bits = _reachable(inner_bits[0], sum_bits)
     context = integer_layer(weight, bias, y_bits, sum_bits, _Target(context_bits))
     for phase, mask in zip(phases(grouping.side), masks, strict=True):

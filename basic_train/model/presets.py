@@ -84,6 +84,7 @@ LITE = ModelConfig(
     z_channels=64,
     grouping_name="group-diagonal",
     grouping=tiled("group-diagonal", 2).tile.tolist(),
+    context_slope=2.0**-7,
 )
 
 #: A minute-to-train miniature of `lite` with every part in place: for tests and for trying things out.
