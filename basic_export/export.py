@@ -27,8 +27,8 @@ from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 #: Rate cost of the integer path (percent) from which something is wrong.
 RATE_COST_FAILURE = 3.0
 
-#: The rate cost is measured on so many latents, of each at most so many hyper-latent positions a side: every stage
-#: of each runs the whole context model in PyTorch, twice.
+#: The rate cost is measured on so many latents of mixed qualities, of each at most so many hyper-latent positions a
+#: side: every stage of each runs the whole context model in PyTorch, twice.
 RATE_LATENTS, RATE_SIDE = 8, 5
 
 _PENDING_HASH = "0" * 64
@@ -146,7 +146,7 @@ class _Export:
             except OverflowBoundError as error:
                 raise ExportError(f"entropy path of width {width}: {error}") from error
             self._step(f"entropy path of width {width}: rate cost")
-            self.rate_costs.append(rate_cost(self.net, index, integer, _cropped(latents[:RATE_LATENTS])))
+            self.rate_costs.append(rate_cost(self.net, index, integer, _cropped(latents[-RATE_LATENTS:])))
             self._step(f"entropy path of width {width}: graphs")
             compiled = compile_entropy(integer)
             self.integers.append(integer)

@@ -21,10 +21,10 @@ BUNDLED = ("astronaut", "chelsea", "coffee", "rocket")
 CHECK_PHOTO = "astronaut"
 
 #: Calibration uses at most this many photos, of each the middle part of at most this many pixels a side.
-MOST_PHOTOS, MOST_SIDE = 12, 512
+MOST_PHOTOS, MOST_SIDE = 48, 320
 
-#: Quality steps of calibration latents: a low, a middle and a high one, and the two between in turn.
-CALIBRATION_STEPS = (8, 32, 56, 20, 44)
+#: Every photo calibrates at the finest quality, where latents are largest, and at one of these steps in turn.
+CALIBRATION_STEPS = (0, 32, 16, 48)
 
 
 def calibration_photos(folder: Path | None) -> list[np.ndarray]:
@@ -73,14 +73,14 @@ def calibration_latents(
 ) -> list[tuple[Tensor, Tensor]]:
     """Float latents (y (1, M, h, w), z (1, Cz, h/4, w/4)) of photos as these levels' encoders see them.
 
-    Photos, levels and qualities are cycled through together, each photo at two qualities.
+    All photos at the finest quality, then all with other qualities in turn; levels are cycled through.
     """
-    latents = []
-    for number in range(2 * len(photos)):
-        photo = photos[number % len(photos)]
-        step = CALIBRATION_STEPS[(number + number // len(photos)) % len(CALIBRATION_STEPS)]
-        latents.append(analyse(net, photo, min(step, QUALITY_STEPS - 1), widths[number % len(widths)]))
-    return latents
+    steps = [QUALITY_STEPS - 1] * len(photos)
+    steps += [CALIBRATION_STEPS[number % len(CALIBRATION_STEPS)] for number in range(len(photos))]
+    return [
+        analyse(net, photos[number % len(photos)], step, widths[number % len(widths)])
+        for number, step in enumerate(steps)
+    ]
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:

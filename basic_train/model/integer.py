@@ -27,7 +27,7 @@ from basic_train.model.supernet import LOG_SCALE_BIAS, LOG_SCALE_GAIN, Supernet
 EXACT_LIMIT = 2**24
 #: Largest magnitude of an activation. With fan-ins of 256 to 3200 this balances the rounding errors of activations and
 #: of the weights that then fit below the limit (docs/lab.md).
-ACTIVATION_MAX = 511
+ACTIVATION_MAX = 1023
 #: Largest magnitude of a weight: fits int16 and float16 storage.
 WEIGHT_MAX = 2047
 #: That of the masked convolution, by far the largest layer: fits int8.
@@ -41,12 +41,8 @@ Z_MAX = 127
 LEAK_BITS = 7
 #: sigma of the "linear" scale parameter is carried in units of 2^-LINEAR_SCALE_BITS.
 LINEAR_SCALE_BITS = 8
-#: Scales are chosen on so many positions per channel, evenly spread over the calibration latents.
-CALIBRATION_POSITIONS = 2**14
-#: Share of a tensor's mean power that is added to a channel's own as the yardstick of its rounding error.
-SHARED_POWER = 0.1
-#: Fraction bits that activations may get.
-FRACTION_BITS = range(-3, 13)
+#: How far beyond the largest value of the calibration latents an activation may go before it is clipped.
+HEADROOM = 2.0
 
 
 class OverflowBoundError(ValueError):
@@ -201,22 +197,15 @@ class IntegerEntropy:
 
 
 def fraction_bits(values: Sequence[Tensor], limit: int) -> Tensor:
-    """Per channel, the fraction bits f for which clamp(round(v 2^f), +-limit) has the least relative squared error.
+    """Per channel, the most fraction bits f for which |v| 2^f stays below limit / HEADROOM: int64 (C,).
 
-    values: tensors (1, C, h, w) seen in calibration; int64 (C,). Channels of very different range share a layer, so one
-    f for all would clip the large ones or blur the small ones. Errors count relative to the channel's power in that
-    tensor (and a share of the whole tensor's, so that dead channels do not matter): latents of low qualities are small,
-    and would not count beside those of high ones.
+    values: tensors (1, C, h, w) seen in calibration. Channels of very different range share a layer, so one f for all
+    would clip the large ones or blur the small ones. Clipping costs far more than coarse rounding (docs/lab.md), so
+    even the largest value seen is left room to grow.
     """
-    errors = torch.zeros(len(FRACTION_BITS), values[0].shape[1])
-    stride = max(1, sum(v[0, 0].numel() for v in values) // CALIBRATION_POSITIONS)
-    for value in values:
-        flat = value.detach().float()[0].flatten(1)[:, ::stride]  # (C, N)
-        power = flat.square().mean(1) + SHARED_POWER * flat.square().mean() + 1e-9
-        for row, bits in zip(errors, FRACTION_BITS, strict=True):
-            rounded = torch.clamp(torch.round(flat * 2.0**bits), -limit, limit) * 2.0**-bits
-            row += (rounded - flat).square().mean(1) / power
-    return torch.tensor(FRACTION_BITS)[errors.argmin(0)]
+    largest = torch.stack([value[0].abs().flatten(1).amax(1) for value in values]).amax(0)
+    bits = torch.log2(limit / HEADROOM / (largest + 1e-9))
+    return torch.floor(bits).clamp(-3, 12).to(torch.int64)
 
 
 @dataclass(frozen=True)
