@@ -65,6 +65,9 @@ def recipe_option(name: str, kind: Any, text: str) -> Any:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; an old run goes on."
 )
+@click.option(
+    "--start-from", type=click.Path(path_type=Path), help="A new run begins with the weights of this checkpoint."
+)
 @recipe_option("preset", str, "Model: lite, paper or tiny.")
 @recipe_option("minutes", click.FloatRange(min=0, min_open=True), "Length of the schedule, over all resumes.")
 @recipe_option("steps", click.IntRange(min=1), "Length of the schedule in steps, instead of minutes.")
@@ -81,7 +84,7 @@ def recipe_option(name: str, kind: Any, text: str) -> Any:
 @recipe_option("seed", click.IntRange(min=0), "Of the weights, crops, widths and noise.")
 @recipe_option("save-minutes", click.FloatRange(min=0), "Time between saves.")
 @recipe_option("validation-photos", click.IntRange(min=1), "Held-out photos measured at each save.")
-def run(data: Path, out: Path, **given: Any) -> None:
+def run(data: Path, out: Path, start_from: Path | None, **given: Any) -> None:
     """Train a model in a folder, or go on with the run that the folder holds.
 
     Ctrl-C saves and stops; the same command resumes. Options that are not given keep the values of the
@@ -99,7 +102,8 @@ def run(data: Path, out: Path, **given: Any) -> None:
         from basic_train.train import MODEL_FILE, Trainer, stored_run
 
         stored = stored_run(out)
-        trainer = Trainer(_recipe(stored[1] if stored else DEFAULT, given), out, data, report)
+        recipe = _recipe(stored[1] if stored else DEFAULT, given)
+        trainer = Trainer(recipe, out, data, report, start_from)
     with _stop_on_signals(trainer, report):
         _train(trainer, console, report)
     if trainer.finished:

@@ -105,20 +105,30 @@ def stored_run(folder: Path) -> tuple[ModelConfig, Recipe] | None:
 class Trainer:
     """A run in a folder: weights in model.safetensors, resumable state in state.pt, one JSON line per report.
 
-    A folder that holds a run is resumed. With `Recipe.steps`, an interrupted and resumed run gives the same
-    weights as an uninterrupted one on the same machine and thread count. Raises CheckpointError for a folder
+    A folder that holds a run is resumed; a new run may start from the weights of a checkpoint. With
+    `Recipe.steps`, an interrupted and resumed run gives the same weights as an uninterrupted one on the same
+    machine and thread count. Raises CheckpointError for a folder
     with another preset or with damaged files, ImageError for photos that do not do.
     """
 
     def __init__(
-        self, recipe: Recipe, folder: Path, data: Path, report: Callable[[str], None] = print
+        self,
+        recipe: Recipe,
+        folder: Path,
+        data: Path,
+        report: Callable[[str], None] = print,
+        start_from: Path | None = None,
     ) -> None:
         from lightning_fabric import Fabric
         from torch.utils.tensorboard import SummaryWriter
 
         tune_allocator()
         self.recipe, self.folder, self.report = recipe, folder, report
-        self.config = self._configuration()
+        resumed = stored_run(folder)
+        start = checkpoint.load(start_from) if start_from and not resumed else None
+        self.previous: dict[str, Any] | None = start[1] if start else None
+        stored = resumed[0] if resumed else start[0].config if start else None
+        self.config = self._configuration(stored)
         self._load_photos(data)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +136,8 @@ class Trainer:
             self.fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
             net = Supernet(self.config).to(memory_format=torch.channels_last)
             self.net, *self.optimizers = self.fabric.setup(net, *optimizers(net, recipe))
+            if start:
+                self._module.load_state_dict(start[0].state_dict())
             self.average = Averager(self._module, recipe.ema)
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if (folder / STATE_FILE).exists():
@@ -144,19 +156,17 @@ class Trainer:
         """True once the recipe's schedule is used up."""
         return self.recipe.progress(self.step, self.minutes) >= 1
 
-    def _configuration(self) -> ModelConfig:
+    def _configuration(self, stored: ModelConfig | None) -> ModelConfig:
+        """The stored configuration, if it is of the recipe's preset, or that of the preset itself."""
         preset = self.recipe.preset
         if preset not in PRESETS:
             raise TrainingError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-        stored = stored_run(self.folder)
-        if stored is None:
-            return PRESETS[preset]
-        if stored[0].preset != preset:
+        if stored is not None and stored.preset != preset:
             raise CheckpointError(
-                f"{self.folder}: holds a run of preset {stored[0].preset!r}, not {preset!r}; "
-                f"pass --preset {stored[0].preset} to go on with it, or another folder to start afresh"
+                f"{self.folder}: the weights to go on with are of preset {stored.preset!r}, not {preset!r}; "
+                f"pass --preset {stored.preset} to go on with them, or another folder to start afresh"
             )
-        return stored[0]
+        return stored or PRESETS[preset]
 
     def _load_photos(self, data: Path) -> None:
         train, held_out = split(list_photos(data))
@@ -184,6 +194,7 @@ class Trainer:
                 optimizer.load_state_dict(stored)
             self.average.load(state["average"])
             self.step, self.patches, self.minutes = state["step"], state["patches"], state["minutes"]
+            self.previous = state["previous"]
             self._set_random_state(state["random"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
@@ -209,6 +220,7 @@ class Trainer:
             "step": self.step,
             "patches": self.patches,
             "minutes": self.minutes,
+            "previous": self.previous,
         }
         state = {
             "weights": self._module.state_dict(),
@@ -218,6 +230,7 @@ class Trainer:
             "step": self.step,
             "patches": self.patches,
             "minutes": self.minutes,
+            "previous": self.previous,
         }
         try:
             checkpoint.save(self.folder / MODEL_FILE, self.average.weights, self.config, history)

@@ -90,7 +90,7 @@ def test_usage_errors():
 def test_errors_are_one_line(run_folder, photos, tmp_path):
     (tmp_path / "file").touch()
     for arguments, message in {
-        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "holds a run of preset 'tiny'",
+        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "go on with are of preset 'tiny'",
         ("run", "--preset", "huge", "--data", photos, "--out", tmp_path / "r"): "unknown preset 'huge'",
         ("run", "--data", tmp_path / "no", "--out", tmp_path / "r"): "no such folder",
         (

@@ -95,6 +95,19 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path, photos, finished)
         assert torch.equal(resumed.average.weights[name], finished.average.weights[name]), name
 
 
+def test_a_new_run_may_start_from_a_checkpoint(tmp_path, photos, finished):
+    start = finished.folder / MODEL_FILE
+    trainer = Trainer(RECIPE, tmp_path / "new", photos, report=lambda line: None, start_from=start)
+    for name, value in checkpoint.load(start)[0].state_dict().items():
+        assert torch.equal(trainer.net.module.state_dict()[name], value), name
+    trainer.run(lambda progress: trainer.stop())
+    assert trainer.step == 1
+    history = checkpoint.read_header(tmp_path / "new" / MODEL_FILE)[1]
+    assert history["step"] == 1 and history["previous"]["step"] == 6
+    with pytest.raises(CheckpointError, match="are of preset 'tiny', not 'lite'"):
+        Trainer(replace(RECIPE, preset="lite"), tmp_path / "other", photos, print, start)
+
+
 def test_a_save_in_the_middle_changes_nothing(tmp_path, photos, finished):
     saving = train(tmp_path, photos, replace(RECIPE, save_minutes=0.0))
     assert len((tmp_path / LOG_FILE).read_text().splitlines()) == 6
@@ -140,7 +153,7 @@ def test_a_complete_run_does_nothing_more(finished, photos):
 
 
 def test_another_preset_in_the_folder_is_refused(finished, photos):
-    with pytest.raises(CheckpointError, match="holds a run of preset 'tiny', not 'lite'"):
+    with pytest.raises(CheckpointError, match="are of preset 'tiny', not 'lite'"):
         Trainer(Recipe(preset="lite"), finished.folder, photos)
 
 
