@@ -266,10 +266,10 @@ def test_lengths_must_have_their_shortest_form() -> None:
 
 
 def test_picture_larger_than_the_limits_is_refused_before_anything_is_allocated() -> None:
-    bomb = Header("m", "00000000", 65_000, 65_000, 0, 0, 0, 0, 0)
+    bomb = Header("m", "00000000", 65_000, 16_000, 0, 0, 0, 0, 0)
     data = with_chunks(make_chunk(b"ALPH", b"\0\xff"), make_chunk(b"CODE", b""), header=bomb_safe(bomb))
     tracemalloc.start()
-    with pytest.raises(LimitError, match="65000x65000 pixels.*max_pixels"):
+    with pytest.raises(LimitError, match="65000x16000 pixels.*max_pixels"):
         read(patch_size(data))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -277,13 +277,13 @@ def test_picture_larger_than_the_limits_is_refused_before_anything_is_allocated(
 
 
 def bomb_safe(header: Header) -> Header:
-    """A header that `write` accepts, to be patched: 20000 x 20000 is within the limits."""
-    return Header(header.model_name, header.model_id, 20_000, 20_000, 0, 0, 0, 0, 0)
+    """A header that `write` accepts, to be patched: 20000 x 3000 is within the limits."""
+    return Header(header.model_name, header.model_id, 20_000, 3_000, 0, 0, 0, 0, 0)
 
 
 def patch_size(data: bytes) -> bytes:
-    """Writes 65000 x 65000 in place of 20000 x 20000 (both take 3 bytes) and seals the header again."""
-    old, new = bytes([0xA0, 0x9C, 0x01]) * 2, bytes([0xE8, 0xFB, 0x03]) * 2
+    """Writes 65000 x 16000 in place of 20000 x 3000 (3 and 2 bytes each) and seals the header again."""
+    old, new = bytes([0xA0, 0x9C, 0x01, 0xB8, 0x17]), bytes([0xE8, 0xFB, 0x03, 0x80, 0x7D])
     patched = bytearray(data.replace(old, new, 1))
     end = patched.index(new) + len(new) + 7
     patched[end : end + 4] = zlib.crc32(patched[8:end]).to_bytes(4, "little")
