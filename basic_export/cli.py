@@ -46,7 +46,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "-o", "--output", type=_PATH, required=True, metavar="BUNDLE", help="New folder for the bundle."
 )
-@click.option("--levels", type=click.IntRange(1, 64), default=8, show_default=True, help="Complexity levels.")
+@click.option("--levels", type=click.IntRange(1, 8), default=8, show_default=True, help="Complexity levels.")
 @click.option(
     "--name", callback=_check_name, help="Name of the model, written in each file. [default: preset-1]"
 )
