@@ -9,12 +9,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from basic_runtime.errors import BasicError
+from basic_runtime.files import write_bytes
 from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet
 
@@ -28,9 +29,8 @@ class CheckpointError(BasicError):
 def save(path: Path, weights: dict[str, Tensor], config: ModelConfig, history: dict[str, Any]) -> None:
     """Write weights, configuration and training history (patches, minutes, recipe) in one file."""
     metadata = {"format": FORMAT, "config": json.dumps(config.to_json()), "history": json.dumps(history)}
-    beside = path.with_name(path.name + ".part")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, beside, metadata)
-    os.replace(beside, path)
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+    write_bytes(path, safetensors.torch.save(tensors, metadata), overwrite=True)
 
 
 def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:

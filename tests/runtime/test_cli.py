@@ -95,7 +95,7 @@ def test_help_is_quick() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, basic_runtime, basic_runtime.cli; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     heavy = {"torch", "onnx", "onnxruntime", "openvino", "numpy", "rich", "PIL"}
     assert not heavy & set(done.stdout.split())
 

@@ -42,7 +42,7 @@ def test_side_by_side_of_any_size(photo: Photo, size: tuple[int, int]) -> None:
 def test_the_whole_demo(tiny_path: Path, tmp_path: Path, photo: Photo) -> None:
     Image.fromarray(photo(90, 110)).save(tmp_path / "mine.png")
     done = subprocess.run(
-        [sys.executable, "-m", "basic_runtime.demo", "mine.png", "-o", "out"],
+        [sys.executable, "-P", "-m", "basic_runtime.demo", "mine.png", "-o", "out"],
         cwd=tmp_path,
         env=os.environ | {"BASIC_BUNDLE": str(tiny_path)},
         capture_output=True,
@@ -57,7 +57,7 @@ def test_the_whole_demo(tiny_path: Path, tmp_path: Path, photo: Photo) -> None:
 
 def test_a_missing_photo_is_one_line(tiny_path: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "basic_runtime.demo", "missing.png", "--bundle", str(tiny_path)],
+        [sys.executable, "-P", "-m", "basic_runtime.demo", "missing.png", "--bundle", str(tiny_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -26,7 +26,9 @@ ALLOWED = {
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def modules_after(statement: str) -> set[str]:
@@ -58,7 +60,7 @@ def test_help_takes_less_than_0_3_seconds() -> None:
     code = "import sys; sys.argv = ['basic-run', '--help']; from basic_runtime.cli import main; main()"
     seconds = []
     for _ in range(5):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
