@@ -153,7 +153,7 @@ def test_a_header_that_claims_a_huge_picture_is_refused(codec: Codec, photo: Pho
     with pytest.raises(LimitError):
         codec.decode(container.write(bomb, vast))
     # Within the limits, the missing latents are found before a graph runs on them.
-    bomb = replace(content, header=replace(content.header, width=20_000, height=20_000))
+    bomb = replace(content, header=replace(content.header, width=8_000, height=8_000))
     with pytest.raises(FormatError, match="coded latents are damaged"):
         codec.decode(container.write(bomb))
 

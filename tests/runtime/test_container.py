@@ -51,7 +51,7 @@ def headers(draw: st.DrawFn) -> Header:
         model_name=draw(MODEL_NAMES),
         model_id=draw(st.binary(min_size=4, max_size=4)).hex(),
         width=draw(st.integers(1, 40) | st.integers(1, 65_535)),
-        height=draw(st.integers(1, 40) | st.integers(1, 6_000)),
+        height=draw(st.integers(1, 40) | st.integers(1, 900)),
         gray=draw(st.booleans()),
         level=draw(st.integers(0, 7)),
         entropy=draw(st.integers(0, 255)),
