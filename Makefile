@@ -49,10 +49,17 @@ lint: .venv-test/.installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/mypy
 
-bench: .venv-test/.installed
-	.venv-test/bin/pip install --quiet compressai constriction
-	.venv-test/bin/python -P benchmarks/coder.py
-	.venv-test/bin/python -P benchmarks/latency.py
+# The peers pin older libraries, so they get an environment of their own.
+.venv-bench/.installed: $(SOURCES)
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -c "import torch" 2>/dev/null || .venv-bench/bin/pip install --quiet '$(TORCH)'
+	rm -rf build/lib*
+	.venv-bench/bin/pip install --quiet '.[openvino]' compressai constriction
+	touch $@
+
+bench: .venv-bench/.installed
+	.venv-bench/bin/python -P -W ignore benchmarks/coder.py
+	.venv-bench/bin/python -P benchmarks/latency.py
 
 results: .venv-test/.installed
 	.venv-test/bin/pip install --quiet bjontegaard
@@ -73,4 +80,4 @@ fuzz: .venv-test/.installed
 	build-fuzz/coder_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
 
 clean:
-	rm -rf build build-* dist *.egg-info .venv-demo .venv-test
+	rm -rf build build-* dist *.egg-info .venv-demo .venv-test .venv-bench
