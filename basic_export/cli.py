@@ -6,11 +6,12 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.errors import BasicError, MissingExtraError
+from basic_runtime.cli.errors import OneLineErrors
+from basic_runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from basic_export.export import Options, Report
@@ -21,15 +22,8 @@ NEEDED = ("torch", "onnx", "onnxscript")
 NAME_PATTERN = r"[A-Za-z0-9._-]{1,15}"
 
 
-class _Command(click.Command):
-    """Turns the errors that the packages raise on purpose into one line and exit status 1."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except BasicError as error:
-            click.echo(f"{PROGRAM}: error: {error}", err=True)
-        context.exit(1)
+class _Command(OneLineErrors):
+    program = PROGRAM
 
 
 def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -20,6 +20,7 @@ from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
 from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
+from basic_runtime.tables import TableArrays
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost
 from basic_train.model.integer import IntegerEntropy, OverflowBoundError, quantise
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
@@ -109,6 +110,7 @@ class _Export:
         self.variants: list[dict[str, Any]] = []
         self.pixels: dict[tuple[str, int], tuple[str, PixelGraph]] = {}
         self.rate_costs: list[RateCost] = []
+        self.tables = coder_tables(net)
         self.photo = photos.check_photo(options.check_photo)
         self._progress, self._steps = progress, 0
         graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
@@ -146,7 +148,8 @@ class _Export:
             except OverflowBoundError as error:
                 raise ExportError(f"entropy path of width {width}: {error}") from error
             self._step(f"entropy path of width {width}: rate cost")
-            self.rate_costs.append(rate_cost(self.net, index, integer, _cropped(latents[-RATE_LATENTS:])))
+            measured = _cropped(latents[-RATE_LATENTS:])
+            self.rate_costs.append(rate_cost(self.net, index, integer, self.tables, measured))
             self._step(f"entropy path of width {width}: graphs")
             compiled = compile_entropy(integer)
             self.integers.append(integer)
@@ -181,7 +184,7 @@ class _Export:
 
     def _write(self) -> dict[str, Any]:
         """Write all files. The golden hashes come from the bundle itself, opened as a user will open it."""
-        self.writer.write_tables(coder_arrays(self.net, self.integers[0].index_lut))
+        self.writer.write_tables(coder_arrays(self.net, self.tables, self.integers[0].index_lut))
         z, y = golden.golden_latents(self.net, self.photo)
         tensors: dict[str, np.ndarray] = {}
         for number, integer in enumerate(self.integers):
@@ -279,9 +282,8 @@ def _cropped(latents: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def coder_arrays(net: Supernet, index_lut: np.ndarray) -> dict[str, np.ndarray]:
+def coder_arrays(net: Supernet, tables: TableArrays, index_lut: np.ndarray) -> dict[str, np.ndarray]:
     """Tensors of tables.safetensors: coder rows, index table, gains (quality_steps, M) of both ends."""
-    tables = coder_tables(net)
     quality = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
 
     def rows(gain: Tensor) -> np.ndarray:

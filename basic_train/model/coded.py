@@ -175,10 +175,13 @@ class RateCost:
 
 
 def rate_cost(
-    net: Supernet, index: int, integer: IntegerEntropy, latents: Sequence[tuple[Tensor, Tensor]]
+    net: Supernet,
+    index: int,
+    integer: IntegerEntropy,
+    tables: TableArrays,
+    latents: Sequence[tuple[Tensor, Tensor]],
 ) -> RateCost:
-    """What the integer path costs in rate against the float one on latents (y, z)."""
-    tables = coder_tables(net)
+    """What the integer path costs in rate against the float one on latents (y, z), with the net's `coder_tables`."""
     totals = []
     for entropy in (FloatEntropy(net, index), integer):
         coded = [code_latents(entropy, tables, y, z) for y, z in latents]

@@ -9,7 +9,6 @@ output channel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -264,7 +263,7 @@ def prove(name: str, weight: Tensor, bias: Tensor, in_max: int, extra: Tensor | 
     if extra is not None:
         total = total + extra.double()
     worst = float(total.max())
-    if worst >= EXACT_LIMIT:
+    if not worst < EXACT_LIMIT:  # so that NaN is refused too
         raise OverflowBoundError(f"{name}: a sum may reach {worst:.0f}, beyond 2^24: not exact in float32")
     return worst / EXACT_LIMIT
 
@@ -465,4 +464,4 @@ def exact_share(entropy: IntegerEntropy) -> float:
     shares += [
         prove("merger", m.weight, m.bias, ACTIVATION_MAX) for m in (context.merge_hidden, context.merge_out)
     ]
-    return max(share for share in shares if math.isfinite(share))
+    return max(shares)

@@ -117,7 +117,7 @@ def test_staged_equals_one_pass(name: str) -> None:
         np.testing.assert_array_equal(found["scale"], np.concatenate([scales[n] for n in order], 1))
         state.update(found)
         state.update({n: slots[n] for n in order})
-    assert [s for g in compiled.stages for s in g.slots].__len__() == grouping.tile.size
+    assert sum(len(stage.slots) for stage in compiled.stages) == grouping.tile.size
     assert np.ptp(mean) > 0 and np.ptp(scale) > 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from basic_train.model.coded import FloatEntropy, rate_cost, round_z
+from basic_train.model.coded import FloatEntropy, coder_tables, rate_cost, round_z
 from basic_train.model.integer import (
     LEAK_BITS,
     MEAN_BITS,
@@ -58,7 +58,7 @@ def test_parameters_have_no_bias(net: Supernet, latents, integer) -> None:
 
 def test_rate_cost_is_small(net: Supernet, latents, integer) -> None:
     index, entropy = integer
-    assert abs(rate_cost(net, index, entropy, latents).percent) < 1.0
+    assert abs(rate_cost(net, index, entropy, coder_tables(net), latents).percent) < 1.0
 
 
 def test_leak_rounds_to_nearest() -> None:
