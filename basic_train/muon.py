@@ -8,6 +8,7 @@ networks", 2024; coefficients of the quintic Newton-Schulz iteration are theirs.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,22 +19,48 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T: (rows, columns), singular values in 0.7 .. 1.2."""
+#: Matrices at least so many times as wide as high iterate on their Gram matrix.
+GRAM_ASPECT = 4
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """About U V^T of the singular value decomposition U S V^T: (count, rows, columns), singular values in
+    0.7 .. 1.2."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = _iterate_gram(x) if x.shape[2] >= GRAM_ASPECT * x.shape[1] else _iterate(x.bfloat16())
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _iterate(x: Tensor) -> Tensor:
+    """Newton-Schulz steps x <- (a + b G + c G^2) x with G = x x^T."""
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
-    x = x / (x.norm() + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return x
+
+
+def _iterate_gram(x: Tensor) -> Tensor:
+    """The same steps on G alone, which is square and small: all factors are polynomials of the first G, so they
+    commute, and their product is applied to x once. float32, as powers of G lose bits."""
+    a, b, c = NEWTON_SCHULZ
+    gram = x @ x.mT
+    identity = torch.eye(gram.shape[-1], device=x.device)
+    product = None
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        factor = a * identity + b * gram + c * gram @ gram
+        product = factor if product is None else product @ factor
+        gram = gram @ factor @ factor
+    return product @ x
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised per weight; parameters have two or more dimensions, rows first.
 
-    lr: size of the update's singular values, times sqrt(rows / columns) for tall matrices.
+    lr: size of the update's singular values, times sqrt(rows / columns) for tall matrices. Weights of one
+    shape are updated together: most matrices of a codec are too small to fill a processor.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95) -> None:
@@ -42,15 +69,21 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         for group in self.param_groups:
+            alike = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._update(weight, group["lr"], group["momentum"])
+                    alike[weight.shape].append(weight)
+            for weights in alike.values():
+                self._update(weights, group["lr"], group["momentum"])
 
-    def _update(self, weight: Tensor, lr: float, momentum: float) -> None:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        average = state["momentum"].lerp_(weight.grad, 1 - momentum)
-        update = weight.grad.lerp(average, momentum).flatten(1)
-        tall = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-        weight.add_(orthogonalise(update).reshape(weight.shape), alpha=-lr * tall)
+    def _update(self, weights: list[Tensor], lr: float, momentum: float) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights]
+        averages = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        updates = torch.stack(torch._foreach_lerp(gradients, averages, momentum)).flatten(2)
+        tall = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+        updates = orthogonalise(updates).reshape(-1, *weights[0].shape)
+        torch._foreach_add_(weights, list(updates.unbind()), alpha=-lr * tall)

@@ -29,8 +29,8 @@ EXACT_LIMIT = 2**24
 ACTIVATION_MAX = 1023
 #: Largest magnitude of a weight: fits int16 and float16 storage.
 WEIGHT_MAX = 2047
-#: That of the masked convolution, by far the largest layer: fits int8.
-CONTEXT_WEIGHT_MAX = 127
+#: That of k x k convolutions, by far the largest layers: fits int8, and costs no rate (docs/lab.md).
+KERNEL_WEIGHT_MAX = 127
 #: Means are multiples of 2^-MEAN_BITS, so that symbol + mean is exact.
 MEAN_BITS = 6
 MEAN_MAX = 2**15 - 1
@@ -314,7 +314,7 @@ def _hyper_layer(
     shuffle = next((m.upscale_factor for m in followers if isinstance(m, nn.PixelShuffle)), 1)
     weight = conv.weight.detach().transpose(0, 1) if transposed else conv.weight.detach()
     bias = conv.bias.detach()
-    sum_bits = _sum_bits(weight, bias, in_bits, in_max)
+    sum_bits = _sum_bits(weight, bias, in_bits, in_max, weight_max=KERNEL_WEIGHT_MAX)
     out_bits = _reachable(wanted, sum_bits, shuffle**2)
     target = _Target(out_bits.repeat_interleave(shuffle**2), low=0 if relu else -ACTIVATION_MAX)
     layer = integer_layer(weight, bias, in_bits, sum_bits, target)
@@ -380,7 +380,7 @@ def _integer_context(
     grouping, kernel = model.grouping, model.kernel
     weight, bias = (t.flatten(0, 1) for t in model.context_slice(shape.context))
     masks = [_expand(context_mask(grouping, p, kernel), weight) for p in phases(grouping.side)]
-    sum_bits = _sum_bits(weight, bias, y_bits, ACTIVATION_MAX, masks, CONTEXT_WEIGHT_MAX)
+    sum_bits = _sum_bits(weight, bias, y_bits, ACTIVATION_MAX, masks, KERNEL_WEIGHT_MAX)
     context_bits = _reachable(inner_bits[0], sum_bits)
     context = integer_layer(weight, bias, y_bits, sum_bits, _Target(context_bits))
     for phase, mask in zip(phases(grouping.side), masks, strict=True):

@@ -7,14 +7,23 @@ bf16 kernels everywhere, and train seven times faster than 5x5 convolutions with
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import nn
 
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimResidual, SlimSequential
 
 
-def _bottleneck(channels: Channels) -> SlimResidual:
-    """1x1, 3x3, 1x1 with half the channels inside: 3.25 C^2 MAC per position."""
-    inner = [c // 2 for c in channels]
+class Blocks(NamedTuple):
+    """Residual bottlenecks of g_a and g_s at 1/4, 1/8 and 1/16 of the picture's resolution."""
+
+    quarter: int
+    eighth: int
+    latent: int
+
+
+def _bottleneck(channels: Channels, inner: Channels) -> SlimResidual:
+    """1x1, 3x3, 1x1: 2 C I + 9 I^2 MAC per position with I channels inside."""
     return SlimResidual(
         SlimSequential(
             SlimConv2d(channels, inner, 1),
@@ -32,29 +41,38 @@ def _up(
     return [SlimConv2d(ins, [c * factor**2 for c in outs], kernel, precise=precise), nn.PixelShuffle(factor)]
 
 
-def analysis(widths: Channels, y_channels: int, quarter_blocks: int, eighth_blocks: int) -> SlimSequential:
-    """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 at 1/4, width at 1/8."""
+def _halved(channels: Channels) -> list[int]:
+    return [c // 2 for c in channels]
+
+
+def analysis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequential:
+    """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 at 1/4, width at 1/8.
+
+    All widths write the same latents, so the blocks there are slim inside only; their sum stays float32.
+    """
     same = [3] * len(widths)
-    half = [w // 2 for w in widths]
+    half = _halved(widths)
     latent = [y_channels] * len(widths)
     return SlimSequential(
         SlimConv2d(same, half, 4, stride=4),
-        *(_bottleneck(half) for _ in range(quarter_blocks)),
+        *(_bottleneck(half, _halved(half)) for _ in range(blocks.quarter)),
         SlimConv2d(half, widths, 2, stride=2),
-        *(_bottleneck(widths) for _ in range(eighth_blocks)),
+        *(_bottleneck(widths, half) for _ in range(blocks.eighth)),
         SlimConv2d(widths, latent, 2, stride=2, precise=True),
+        *(_bottleneck(latent, half) for _ in range(blocks.latent)),
     )
 
 
-def synthesis(widths: Channels, y_channels: int, quarter_blocks: int, eighth_blocks: int) -> SlimSequential:
+def synthesis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequential:
     """g_s: latent (B, y_channels, h, w) to picture (B, 3, 16h, 16w), the mirror of `analysis`."""
-    half = [w // 2 for w in widths]
+    half = _halved(widths)
     latent = [y_channels] * len(widths)
     return SlimSequential(
+        *(_bottleneck(latent, half) for _ in range(blocks.latent)),
         *_up(latent, widths, 2, precise=True),
-        *(_bottleneck(widths) for _ in range(eighth_blocks)),
+        *(_bottleneck(widths, half) for _ in range(blocks.eighth)),
         *_up(widths, half, 2),
-        *(_bottleneck(half) for _ in range(quarter_blocks)),
+        *(_bottleneck(half, _halved(half)) for _ in range(blocks.quarter)),
         *_up(half, [3] * len(widths), 4, precise=True),
     )
 

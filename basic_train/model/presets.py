@@ -36,6 +36,7 @@ class ModelConfig:
     context_slope: float = 0.01
     quarter_blocks: int = 2
     eighth_blocks: int = 5
+    latent_blocks: int = 0
     lambda_min: float = 0.0014
     lambda_max: float = 0.14
     quality_anchors: int = 8
@@ -72,19 +73,23 @@ def _slim_contexts(channels: tuple[int, ...]) -> tuple[ContextShape, ...]:
     return tuple(ContextShape(c, c, c) for c in channels)
 
 
-#: For CPUs and fast training: 14.9 kMAC/pixel for g_a and g_s at full width, 1.1 at the smallest.
+#: For CPUs and fast training: 16.9 kMAC/pixel for g_a and g_s at full width, 1.4 at the smallest. 256 latents, as
+#: 128 cap the picture at 35 dB and 192 at 37 (docs/lab.md).
 LITE = ModelConfig(
     preset="lite",
     backbone="lite",
     widths=(48, 72, 96, 144, 192),
     hyper_widths=(32, 48, 64, 96, 128),
-    priors=(64, 96, 128, 192, 256),
-    contexts=_slim_contexts((64, 96, 128, 192, 256)),
-    y_channels=128,
+    priors=(48, 96, 128, 192, 256),
+    contexts=_slim_contexts((48, 96, 128, 192, 256)),
+    y_channels=256,
     z_channels=64,
     grouping_name="group-diagonal",
     grouping=tiled("group-diagonal", 2).tile.tolist(),
     context_slope=2.0**-7,
+    latent_blocks=3,
+    lambda_min=0.0009,
+    lambda_max=0.16,
 )
 
 #: A minute-to-train miniature of `lite` with every part in place: for tests and for trying things out.
@@ -99,6 +104,9 @@ TINY = replace(
     z_channels=8,
     quarter_blocks=1,
     eighth_blocks=1,
+    latent_blocks=0,
+    lambda_min=0.0014,
+    lambda_max=0.14,
 )
 
 #: The original joint autoregressive model (model-spec §1): 5x5 convolutions, GDN, 192 channels, wide context.

@@ -84,11 +84,11 @@ class Supernet(nn.Module):
         self.config = config
         m, n = config.y_channels, config.z_channels
         if config.backbone == "lite":
-            blocks = (config.quarter_blocks, config.eighth_blocks)
-            self.g_a = lite.analysis(config.widths, m, *blocks)
+            blocks = lite.Blocks(config.quarter_blocks, config.eighth_blocks, config.latent_blocks)
+            self.g_a = lite.analysis(config.widths, m, blocks)
             self.h_a = lite.hyper_analysis(config.hyper_widths, m, n)
             self.h_s = lite.hyper_synthesis(config.hyper_widths, n, config.priors)
-            self.g_s = lite.synthesis(config.widths, m, *blocks)
+            self.g_s = lite.synthesis(config.widths, m, blocks)
         else:
             from basic_train.model import paper
 

@@ -1,8 +1,7 @@
-"""`basic-train`: train a supernet, look at a checkpoint."""
+"""`basic-train run`: train a supernet in a folder, or go on."""
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
@@ -14,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime import __version__
-from basic_runtime.cli.errors import OneLineErrors
-from basic_runtime.errors import MissingExtraError
+from basic_train.cli.setup import extra_packages
 from basic_train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -24,30 +21,7 @@ if TYPE_CHECKING:
 
     from basic_train.train import Progress, Trainer
 
-EXTRA_PACKAGES = {"torch", "lightning_fabric", "tensorboard"}
 DEFAULT = Recipe()
-
-
-@contextmanager
-def extra_packages(what: str) -> Iterator[None]:
-    """Around code that imports the packages of the extra `train`: a missing one becomes a
-    MissingExtraError."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRA_PACKAGES:
-            raise
-        raise MissingExtraError(what, "train") from error
-
-
-class Commands(OneLineErrors, click.Group):
-    program = "basic-train"
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="basic-train")
-def main() -> None:
-    """Train the supernet of BaSIC: one set of weights for all widths and qualities."""
 
 
 def recipe_option(name: str, kind: Any, text: str) -> Any:
@@ -58,7 +32,7 @@ def recipe_option(name: str, kind: Any, text: str) -> Any:
     return click.option(f"--{name}", field, type=kind, default=None, help=text + shown)
 
 
-@main.command()
+@click.command()
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="Folder of photos, searched recursively."
 )
@@ -66,7 +40,9 @@ def recipe_option(name: str, kind: Any, text: str) -> Any:
     "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; an old run goes on."
 )
 @click.option(
-    "--start-from", type=click.Path(path_type=Path), help="A new run begins with the weights of this checkpoint."
+    "--start-from",
+    type=click.Path(path_type=Path),
+    help="A new run begins with the weights of this checkpoint.",
 )
 @recipe_option("preset", str, "Model: lite, paper or tiny.")
 @recipe_option("minutes", click.FloatRange(min=0, min_open=True), "Length of the schedule, over all resumes.")
@@ -184,40 +160,3 @@ def _save_line(record: dict[str, Any]) -> str:
         f"{record['minutes']:.1f} min, step {record['step']}, {record['patches']} patches, "
         f"loss {record['loss']:.3f}, {record['patches_per_second']:.1f} patches/s; held out bpp/dB {points}"
     )
-
-
-@main.command()
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option("--preset", help="Describe a preset instead of a checkpoint.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(checkpoint: Path | None, preset: str | None, as_json: bool) -> None:
-    """Print configuration, parameters, cost and history of a model.safetensors or of a run's folder."""
-    if (checkpoint is None) == (preset is None):
-        raise click.UsageError("name a checkpoint, or a preset with --preset")
-    with extra_packages("describing a model"):
-        facts = _facts(checkpoint, preset)
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    from rich.console import Console
-
-    from basic_train.info import render
-
-    Console().print(render(facts), highlight=False)
-
-
-def _facts(checkpoint: Path | None, preset: str | None) -> dict[str, Any]:
-    from basic_train.checkpoint import read_header
-    from basic_train.info import describe
-    from basic_train.model.presets import PRESETS
-    from basic_train.train import MODEL_FILE
-
-    if checkpoint is not None:
-        return describe(*read_header(checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint))
-    if preset not in PRESETS:
-        raise click.UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    return describe(PRESETS[preset])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m basic_train.cli`, the same as `basic-train`."""
+
+from basic_train.cli import main
+
+main()
