@@ -104,7 +104,7 @@ TINY = replace(
     z_channels=8,
     quarter_blocks=1,
     eighth_blocks=1,
-    latent_blocks=0,
+    latent_blocks=1,
     lambda_min=0.0014,
     lambda_max=0.14,
 )

@@ -51,14 +51,14 @@ def test_info_prints_configuration_cost_and_history(run_folder):
         for part in (
             "preset tiny",
             "group-diagonal, 2 channel groups, 8 stages",
-            "61,112",
+            "66,840",
             "patches",
-            "0.298",
+            "0.309",
         ):
             assert part in result.output
     facts = json.loads(invoke("info", run_folder, "--json").output)
     assert facts["config"]["preset"] == "tiny" and facts["history"]["recipe"]["batch"] == 2
-    assert len(facts["macs_per_pixel"]) == 3 and facts["parameters"]["g_a"] == 9184
+    assert len(facts["macs_per_pixel"]) == 3 and facts["parameters"]["g_a"] == 12048
 
 
 def test_info_of_a_preset():
