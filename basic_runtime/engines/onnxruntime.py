@@ -119,8 +119,9 @@ class OnnxRuntimeBackend(Backend):
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[self.optimisation])
         # Never the library's own default: it pins its threads to cores, where other programs may be at work.
         options.intra_op_num_threads = self.threads or default_threads()
-        # Sessions run in turn: threads of one that spin after their work take the cores of the next.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Sessions run in turn: threads of one that spin while they wait take the cores of the next. Those of a new
+        # session spin as well, which made loading a level three times slower (docs/lab.md).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.use_env_allocators", "1")
         # The graphs lie one folder below the weights they share, where ONNX itself allows no reference.
         options.add_session_config_entry(
