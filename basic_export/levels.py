@@ -8,50 +8,18 @@ a model that was trained with its transforms about equally wide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from itertools import product
 
 import numpy as np
 
 from basic_export.errors import ExportError
-from basic_train.model.cost import macs_per_pixel
+from basic_train.levels import LevelError, best_chain, targets
+from basic_train.model.cost import Costs
 from basic_train.model.supernet import Supernet, Widths
 
 #: Weight of uneven widths against the squared error of the log cost: a transform one index away from the
 #: others weighs as much as a cost that is 8 % off.
 UNEVENNESS = 0.008
-
-#: A chain may not rise by less than this factor per level.
-SMALLEST_RISE = 1.02
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Multiply-accumulates per pixel at each width index. `context` goes with h_s and counts all stages of
-    one dense pass, as compiled stages cost no more."""
-
-    g_a: tuple[float, ...]
-    h_a: tuple[float, ...]
-    h_s: tuple[float, ...]
-    context: tuple[float, ...]
-    g_s: tuple[float, ...]
-
-    @classmethod
-    def of(cls, net: Supernet) -> Costs:
-        costs = [macs_per_pixel(net, net.uniform(index)) for index in range(len(net.config.widths))]
-        return cls(**{field.name: tuple(cost[field.name] for cost in costs) for field in fields(cls)})
-
-    def encode(self, widths: Widths) -> float:
-        """What a sender computes: all but g_s."""
-        return self.g_a[widths.g_a] + self.h_a[widths.h_a] + self.h_s[widths.h_s] + self.context[widths.h_s]
-
-    def decode(self, widths: Widths) -> float:
-        """What a receiver computes: h_s, the context stages and g_s."""
-        return self.h_s[widths.h_s] + self.context[widths.h_s] + self.g_s[widths.g_s]
-
-    def total(self, widths: Widths) -> float:
-        """Sender and receiver together; the entropy model counts twice."""
-        return self.encode(widths) + self.decode(widths)
 
 
 def choose_levels(net: Supernet, count: int) -> list[Widths]:
@@ -79,23 +47,14 @@ def spread(costs: Costs, count: int) -> list[Widths]:
             f"{len(indexes)} widths give at most {4 * (len(indexes) - 1) + 1} levels, not {count}: "
             "pass fewer --levels"
         )
-    widths = np.array(configurations)
-    logs = np.log([costs.total(item) for item in configurations])
-    follows = (widths[None] >= widths[:, None]).all(2) & (logs[None] - logs[:, None] >= np.log(SMALLEST_RISE))
-    targets = np.linspace(logs[0], logs[-1], count)
-    penalty = (logs[None] - targets[:, None]) ** 2 + UNEVENNESS * widths.var(axis=1)[None]
-    best = np.where(np.arange(len(logs)) == 0, penalty[0], np.inf)
-    origins = []
-    for level in range(1, count):
-        reach = np.where(follows, best[:, None], np.inf)
-        origins.append(reach.argmin(0))
-        best = reach.min(0) + penalty[level]
-    if not np.isfinite(best[-1]):
-        raise ExportError(f"{count} levels are too many for these widths: pass fewer --levels")
-    chain = [len(logs) - 1]
-    for origin in reversed(origins):
-        chain.append(int(origin[chain[-1]]))
-    return [configurations[i] for i in reversed(chain)]
+    totals = np.array([costs.total(item) for item in configurations])
+    wanted = np.log(targets(totals[0], totals[-1], count, "geometric"))
+    uneven = UNEVENNESS * np.array(configurations).var(axis=1)
+    try:
+        chain = best_chain(configurations, totals, (np.log(totals) - wanted[:, None]) ** 2 + uneven)
+    except LevelError as error:
+        raise ExportError(str(error)) from error
+    return [configurations[index] for index in chain]
 
 
 def _from_table(table: list[dict[str, int]], widths: int, count: int) -> list[Widths]:

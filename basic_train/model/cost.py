@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 from torch import nn
 
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
+
+SIDES = ("both", "encode", "decode")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What each transform costs at each width index, in any unit. `context` goes with h_s and counts all
+    stages of one dense pass, as compiled stages cost no more."""
+
+    g_a: tuple[float, ...]
+    h_a: tuple[float, ...]
+    h_s: tuple[float, ...]
+    context: tuple[float, ...]
+    g_s: tuple[float, ...]
+
+    @classmethod
+    def of(cls, net: Supernet) -> Costs:
+        """In multiply-accumulates per picture pixel."""
+        costs = [macs_per_pixel(net, net.uniform(index)) for index in range(len(net.config.widths))]
+        return cls(**{field.name: tuple(cost[field.name] for cost in costs) for field in fields(cls)})
+
+    def encode(self, widths: Widths) -> float:
+        """What a sender computes: all but g_s."""
+        return self.g_a[widths.g_a] + self.h_a[widths.h_a] + self.h_s[widths.h_s] + self.context[widths.h_s]
+
+    def decode(self, widths: Widths) -> float:
+        """What a receiver computes: h_s, the context stages and g_s."""
+        return self.h_s[widths.h_s] + self.context[widths.h_s] + self.g_s[widths.g_s]
+
+    def total(self, widths: Widths) -> float:
+        """Sender and receiver together; the entropy model counts twice."""
+        return self.encode(widths) + self.decode(widths)
+
+    def side(self, widths: Widths, side: str) -> float:
+        """The cost of one of `SIDES`."""
+        return {"both": self.total, "encode": self.encode, "decode": self.decode}[side](widths)
 
 
 def macs_per_pixel(net: Supernet, widths: Widths) -> dict[str, float]:

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
-from basic_export.levels import Costs
 from basic_export.photos import bundled_photo
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
+from basic_train.model.cost import Costs
 from basic_train.model.supernet import Supernet
 
 from .models import Exported

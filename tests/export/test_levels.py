@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from basic_export.errors import ExportError
-from basic_export.levels import Costs, choose_levels, spread
+from basic_export.levels import choose_levels, spread
+from basic_train.model.cost import Costs
 from basic_train.model.presets import LITE, PAPER, TINY, ModelConfig
 from basic_train.model.supernet import Supernet, Widths
 

@@ -1,0 +1,166 @@
+"""`basic-train levels`: search the widths of the complexity levels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from basic_runtime.files import check_target
+from basic_train.cli.setup import extra_packages
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from basic_train.levels import Candidates, Search
+    from basic_train.model.supernet import Supernet
+
+UNITS = {"macs": "MAC per pixel", "ms": "ms, PyTorch, 768x512"}
+
+
+class _Qualities(click.ParamType):
+    name = "Q,Q,..."
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            qualities = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            qualities = ()
+        if not qualities or not all(0 <= quality <= 1 for quality in qualities):
+            self.fail(f"{value!r} is no list of numbers from 0 to 1 like 0.1,0.5,0.9", parameter, context)
+        return qualities
+
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("checkpoint", type=_PATH)
+@click.option(
+    "--data", required=True, type=_PATH, help="Folder of photos; those held out from training serve."
+)
+@click.option(
+    "-o", "--output", required=True, type=_PATH, help="Checkpoint with the table; JSON and PNG go beside it."
+)
+@click.option("--levels", "count", type=click.IntRange(2, 8), default=8, show_default=True)
+@click.option("--cost", type=click.Choice(list(UNITS)), default="macs", show_default=True)
+@click.option("--side", type=click.Choice(["both", "encode", "decode"]), default="both", show_default=True)
+@click.option("--spacing", type=click.Choice(["geometric", "linear"]), default="geometric", show_default=True)
+@click.option(
+    "--entropy-widths",
+    type=click.IntRange(2),
+    default=3,
+    show_default=True,
+    help="Widths of h_s that the table may use; each takes room in a bundle.",
+)
+@click.option("--qualities", type=_Qualities(), default=(0.15, 0.5, 0.85), help="[default: 0.15,0.5,0.85]")
+@click.option("--photos", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
+@click.option("--crop", type=click.IntRange(64), default=256, show_default=True, help="Side of their crops.")
+@click.option("--half", is_flag=True, help="Store the weights as float16.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def levels(
+    checkpoint: Path,
+    data: Path,
+    output: Path,
+    cost: str,
+    qualities: tuple[float, ...],
+    photos: int,
+    crop: int,
+    half: bool,
+    overwrite: bool,
+    as_json: bool,
+    **search: Any,
+) -> None:
+    """Find the widths of each complexity level of CHECKPOINT on held-out photos.
+
+    \b
+    basic-train levels runs/lite/model.safetensors --data photos -o lite.safetensors
+
+    Every configuration of widths is ranked by the rate that it loses at equal quality. The table goes into a
+    copy of the checkpoint, which basic-export takes it from.
+    """
+    check_target(output, overwrite)
+    with extra_packages("the level search"):
+        from basic_train import checkpoint as checkpoints
+        from basic_train.levels import Search
+        from basic_train.levels import search as find
+        from basic_train.train import MODEL_FILE, tune_allocator
+
+        tune_allocator()
+        path = checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint
+        net, history = checkpoints.load(path)
+        options = Search(**search)
+        found = _measure(net, _crops(data, crop, photos), qualities, cost, options)
+        table = find(found, options)
+        config = replace(net.config, levels=[level.widths._asdict() for level in table])
+        weights = {name: value.half() if half else value for name, value in net.state_dict().items()}
+        checkpoints.save(output, weights, config, history)
+        _report(net, found, table, cost, qualities, output, as_json)
+
+
+def _crops(data: Path, side: int, count: int) -> Tensor:
+    """Centre crops of held-out photos, evenly chosen. Raises ImageError if there are none of this size."""
+    from basic_runtime.errors import ImageError
+    from basic_train.data import centre_crop, list_photos, load_all, split, to_tensor
+
+    if side % 64:
+        raise click.UsageError(f"--crop {side}: must be a multiple of 64")
+    held_out = split(list_photos(data))[1]
+    pictures, _ = load_all(held_out[:: max(1, len(held_out) // count)][:count], side)
+    if not pictures:
+        raise ImageError(f"{data}: no held-out photo has {side} pixels a side; pass a smaller --crop")
+    return to_tensor([centre_crop(picture, side) for picture in pictures])
+
+
+def _measure(
+    net: Supernet, crops: Tensor, qualities: tuple[float, ...], cost: str, options: Search
+) -> Candidates:
+    """Costs and losses of all configurations, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from basic_train.levels import Evaluator, candidates, latencies
+    from basic_train.model.cost import Costs
+
+    costs = Costs.of(net) if cost == "macs" else latencies(net)
+    console = Console(stderr=True)
+    columns = (BarColumn(), TextColumn("{task.completed} of {task.total} parts"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        return candidates(
+            Evaluator(net, crops, qualities),
+            costs,
+            options.side,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def _report(
+    net: Supernet,
+    found: Candidates,
+    table: list[Any],
+    cost: str,
+    qualities: tuple[float, ...],
+    output: Path,
+    as_json: bool,
+) -> None:
+    """JSON and plot beside the checkpoint, and the table on the screen."""
+    from rich.console import Console
+
+    from basic_runtime.files import write_bytes
+    from basic_train import levels_report
+
+    values = levels_report.as_json(table, UNITS[cost], qualities)
+    text = json.dumps(values, indent=1)
+    write_bytes(output.with_suffix(".levels.json"), text.encode() + b"\n", overwrite=True)
+    levels_report.plot(found, table, UNITS[cost], output.with_suffix(".levels.png"))
+    if as_json:
+        click.echo(text)
+    else:
+        Console().print(levels_report.table(net, table, UNITS[cost]), highlight=False)
