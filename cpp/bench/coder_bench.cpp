@@ -103,28 +103,29 @@ int main(int argc, char** argv) {
             indexes[i] = static_cast<uint8_t>(rows(random));
             symbols[i] = static_cast<int16_t>(std::lround(normal(random) * scale_of(indexes[i])));
         }
-        for (const int lanes : {1, 8, 64}) {
-            basic::Encoder encoder(tables);
-            std::vector<uint8_t> bytes;
-            Timer put, finish, get;
-            for (int round = 0; round < rounds; ++round) {
-                put.run([&] { encoder.put(std::span<const int16_t>(symbols), indexes); });
-                finish.run([&] { bytes = encoder.finish(lanes); });
-                get.run([&] {
-                    basic::Decoder decoder(tables, bytes);
-                    decoder.get(indexes, std::span<int16_t>(decoded));
-                    decoder.finish();
-                });
+        for (const basic::Kernels* kernels : basic::available_kernels())
+            for (const int lanes : {1, 8, 16, 32, 64}) {
+                basic::Encoder encoder(tables, *kernels);
+                std::vector<uint8_t> bytes;
+                Timer put, finish, get;
+                for (int round = 0; round < rounds; ++round) {
+                    put.run([&] { encoder.put(std::span<const int16_t>(symbols), indexes); });
+                    finish.run([&] { bytes = encoder.finish(lanes); });
+                    get.run([&] {
+                        basic::Decoder decoder(tables, bytes, *kernels);
+                        decoder.get(indexes, std::span<int16_t>(decoded));
+                        decoder.finish();
+                    });
+                }
+                if (decoded != symbols) return 1;
+                Timer encode = finish;
+                for (size_t i = 0; i < put.seconds.size(); ++i) encode.seconds[i] += put.seconds[i];
+                std::printf("W%.1f %-6s lanes %2d", bits, kernels->name, lanes);
+                encode.print("encode", count);
+                put.print("[put", count);
+                finish.print("finish", count);
+                get.print("] decode", count);
+                std::printf("  %zu bytes\n", bytes.size());
             }
-            if (decoded != symbols) return 1;
-            Timer encode = finish;
-            for (size_t i = 0; i < put.seconds.size(); ++i) encode.seconds[i] += put.seconds[i];
-            std::printf("W%.1f lanes %2d", bits, lanes);
-            encode.print("encode", count);
-            put.print("[put", count);
-            finish.print("finish", count);
-            get.print("] decode", count);
-            std::printf("  %zu bytes\n", bytes.size());
-        }
     }
 }

@@ -6,7 +6,7 @@
 
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
-#include "renormalise.hpp"
+#include "steps.hpp"
 #include "stream_header.hpp"
 
 namespace basic {
@@ -17,42 +17,6 @@ static_assert(kChunk % kMaxLanes == 0);
 // Raw bits are read without a check per symbol: a chunk may run this far past the end before it is caught.
 constexpr size_t kSidePadding = kChunk * kMaxShift / 8 + 16;
 
-// The decoder's arithmetic without renormalisation: returns the code and moves the state.
-inline uint8_t decode_one(uint32_t& state, const uint32_t* slots, uint8_t index) {
-    const uint32_t slot = slots[(uint32_t{index} << kProbBits) + (state & (kProbTotal - 1))];
-    state = (slot >> 20) * (state >> kProbBits) + ((slot >> 8) & (kProbTotal - 1));
-    return static_cast<uint8_t>(slot);
-}
-
-// Decodes whole rounds of kLanes symbols while words for a full round remain; returns the symbols decoded.
-template <int kLanes>
-size_t decode_rounds(const uint32_t* __restrict slots, const uint8_t* __restrict indexes,
-                     uint8_t* __restrict codes, size_t count, uint32_t* states, const uint8_t*& word,
-                     const uint8_t* words_end) {
-    constexpr int kBlock = std::min(kLanes, 8);  // lanes unrolled at a time
-    const size_t words = static_cast<size_t>(words_end - word) / 2;
-    uint32_t local[kLanes];
-    std::copy_n(states, kLanes, local);
-    size_t i = 0, next = 0;
-    for (; i + kLanes <= count && next + kLanes <= words; i += kLanes) {
-        for (int block = 0; block < kLanes; block += kBlock) {
-#pragma GCC unroll 8
-            for (int lane = block; lane < block + kBlock; ++lane) {
-                codes[i + lane] = decode_one(local[lane], slots, indexes[i + lane]);
-                take_word_if_low(local[lane], local[lane] << 16 | load_word(word + 2 * next), next);
-            }
-        }
-    }
-    word += 2 * next;
-    std::copy_n(local, kLanes, states);
-    return i;
-}
-
-using DecodeRounds = decltype(&decode_rounds<1>);
-constexpr DecodeRounds kDecodeRounds[] = {decode_rounds<1>, decode_rounds<2>,  decode_rounds<4>,
-                                          decode_rounds<8>, decode_rounds<16>, decode_rounds<32>,
-                                          decode_rounds<64>};
-
 uint64_t load_bits(const uint8_t* p) {
     uint64_t bits;
     std::memcpy(&bits, p, sizeof bits);
@@ -60,11 +24,24 @@ uint64_t load_bits(const uint8_t* p) {
     return bits;
 }
 
+size_t unmap_codes(const Kernels& kernels, const RowTables& rows, const uint8_t* indexes,
+                   const uint8_t* codes, int16_t* out, size_t count, uint16_t* special_at) {
+    return kernels.unmap16(rows, indexes, codes, out, count, special_at);
+}
+
+size_t unmap_codes(const Kernels& kernels, const RowTables& rows, const uint8_t* indexes,
+                   const uint8_t* codes, int32_t* out, size_t count, uint16_t* special_at) {
+    return kernels.unmap32(rows, indexes, codes, out, count, special_at);
+}
+
 }  // namespace
 
-Decoder::Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes)
-    : tables_(std::move(tables)), bytes_(bytes.begin(), bytes.end()) {
-    std::span<const uint8_t> rest(bytes_);
+Decoder::Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes, const Kernels& kernels)
+    : tables_(std::move(tables)), kernels_(kernels) {
+    bytes_.reserve(bytes.size() + kByteRoom);
+    bytes_.assign(bytes.begin(), bytes.end());
+    bytes_.resize(bytes.size() + kByteRoom);
+    std::span<const uint8_t> rest(bytes_.data(), bytes.size());
     const StreamHeader header = read_header(rest);
     lanes_ = header.lanes;
     // With one lane there is no tail: the body never ends.
@@ -94,8 +71,10 @@ void Decoder::fail(const char* what) {
 
 void Decoder::decode_body(const uint8_t* indexes, uint8_t* codes, size_t count) {
     const uint32_t* slots = tables_->slots();
-    const auto decode = kDecodeRounds[std::countr_zero(static_cast<unsigned>(lanes_))];
-    size_t i = decode(slots, indexes, codes, count, states_.data(), word_, words_end_);
+    const size_t rounds = count / static_cast<size_t>(lanes_);
+    word_ = kernels_.decode(slots, lanes_, indexes, codes, rounds, states_.data(), word_, words_end_);
+    if (word_ > words_end_) fail("out of words");
+    size_t i = rounds * static_cast<size_t>(lanes_);
     for (; i < count; ++i) {
         uint32_t& state = states_[i & static_cast<size_t>(lanes_ - 1)];
         codes[i] = decode_one(state, slots, indexes[i]);
@@ -137,26 +116,18 @@ void Decoder::decode_codes(const uint8_t* indexes, uint8_t* codes, size_t count)
 template <typename T>
 void Decoder::map_codes(const uint8_t* __restrict indexes, const uint8_t* __restrict codes, T* __restrict out,
                         size_t begin, size_t count) {
-    const Tables::Unmap& unmap = tables_->unmap();
-    uint16_t special_at[kChunk];  // symbols that need side bits, listed without an unpredictable branch
-    size_t special = 0;
-#pragma GCC unroll 4
-    for (size_t i = 0; i < count; ++i) {
-        const uint8_t index = indexes[i];
-        // Unsigned: the code of an escape may carry the sum past int32.
-        out[i] = static_cast<T>(static_cast<uint32_t>(unmap.offset[index]) + codes[i]);
-        special_at[special] = static_cast<uint16_t>(i);
-        special += codes[i] >= unmap.special[index];
-    }
+    uint16_t special_at[kChunk + kListRoom];
+    const size_t special =
+        unmap_codes(kernels_, tables_->row_tables(), indexes, codes, out, count, special_at);
     const uint8_t* side = side_.data();
     size_t bit = side_bit_;
     for (size_t k = 0; k < special; ++k) {
         const size_t i = special_at[k];
-        const uint32_t shift = tables_->maps()[indexes[i]].shift;
+        const uint32_t shift = tables_->end(indexes[i]).shift;
         const auto low = static_cast<uint32_t>(load_bits(side + bit / 8) >> bit % 8) & ((1u << shift) - 1);
         out[i] = static_cast<T>(static_cast<uint32_t>(out[i]) << shift | low);
         bit += shift;
-        if (codes[i] == Tables::kDecodedEscape) escapes_.push_back(begin + i);
+        if (codes[i] == kDecodedEscape) escapes_.push_back(begin + i);
     }
     if (bit > side_bits_) fail("out of side bits");
     side_bit_ = bit;
@@ -172,16 +143,17 @@ uint64_t Decoder::read_bits(int count) {
 template <typename T>
 void Decoder::read_escapes(const uint8_t* indexes, T* out) {
     for (const size_t i : escapes_) {
-        const RowMap& map = tables_->maps()[indexes[i]];
+        const int64_t offset = tables_->row_tables().maps[indexes[i]].offset;
+        const Tables::RowEnd end = tables_->end(indexes[i]);
         const bool below = read_bits(1) != 0;
         int bits = 0;
         while (read_bits(1) == 0)
             if (++bits > 32) fail("bad escape");
         const auto distance = static_cast<int64_t>(uint64_t{1} << bits | read_bits(bits));
-        const int64_t high = below ? map.offset - distance : int64_t{map.offset} + map.escape - 1 + distance;
+        const int64_t high = below ? offset - distance : offset + end.escape - 1 + distance;
         // out[i] holds the raw low bits already.
-        const int64_t low = static_cast<uint32_t>(out[i]) & ((1u << map.shift) - 1);
-        const int64_t symbol = high * (int64_t{1} << map.shift) + low;
+        const int64_t low = static_cast<uint32_t>(out[i]) & ((1u << end.shift) - 1);
+        const int64_t symbol = high * (int64_t{1} << end.shift) + low;
         if (symbol < std::numeric_limits<T>::min() || symbol > std::numeric_limits<T>::max())
             fail("symbol out of range");
         out[i] = static_cast<T>(symbol);

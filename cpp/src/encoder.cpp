@@ -5,8 +5,8 @@
 
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
-#include "renormalise.hpp"
 #include "side_bits.hpp"
+#include "steps.hpp"
 #include "stream_header.hpp"
 
 namespace basic {
@@ -14,45 +14,6 @@ namespace {
 
 constexpr size_t kChunk = 1024;        // symbols mapped at a time
 constexpr double kBytesPerLane = 600;  // a lane costs about 1 byte, so about 1/600 of the payload at most
-
-// Words are written towards the front, because the decoder reads them in the opposite order: words[next - 1]
-// is the next place. A word that is not needed is written too and overwritten later.
-inline void encode_one(uint32_t& state, const EncodeEntry& entry, uint16_t* words, size_t& next) {
-    words[next - 1] = static_cast<uint16_t>(state);
-    give_word_if_high(state, entry.limit, next);
-    const auto quotient = static_cast<uint32_t>((state * entry.reciprocal) >> 44);
-    state += quotient * entry.complement + entry.start;
-}
-
-template <int kLanes>
-size_t encode_lanes(const EncodeEntry* __restrict entries, const uint16_t* __restrict codes, size_t count,
-                    uint32_t* states, uint16_t* __restrict words, size_t next) {
-    size_t i = count;
-    for (size_t lane = count % kLanes; lane-- > 0;)
-        encode_one(states[lane], entries[codes[--i]], words, next);
-    uint32_t local[kLanes];
-    std::copy_n(states, kLanes, local);
-    while (i > 0) {
-        i -= kLanes;
-        if constexpr (kLanes <= 8) {  // states stay in registers
-#pragma GCC unroll 8
-            for (int lane = kLanes - 1; lane >= 0; --lane)
-                encode_one(local[lane], entries[codes[i + lane]], words, next);
-        } else {
-            for (int block = kLanes - 8; block >= 0; block -= 8) {
-#pragma GCC unroll 8
-                for (int lane = block + 7; lane >= block; --lane)
-                    encode_one(local[lane], entries[codes[i + lane]], words, next);
-            }
-        }
-    }
-    std::copy_n(local, kLanes, states);
-    return next;
-}
-
-using EncodeLanes = decltype(&encode_lanes<1>);
-constexpr EncodeLanes kEncodeLanes[] = {encode_lanes<1>,  encode_lanes<2>,  encode_lanes<4>, encode_lanes<8>,
-                                        encode_lanes<16>, encode_lanes<32>, encode_lanes<64>};
 
 // The last symbols of a stream, coded on lane 0 alone; its words become the other lanes' initial states.
 struct Tail {
@@ -92,31 +53,27 @@ void append_words(const uint16_t* words, size_t count, std::vector<uint8_t>& out
     }
 }
 
-// Symbols to indexes of encode entries. Lists the symbols that need side bits, without a branch, which would
-// be unpredictable; returns their number.
-template <typename T>
-size_t map_symbols(const RowMap* __restrict maps, const T* __restrict symbols,
-                   const uint8_t* __restrict indexes, uint16_t* __restrict entries, size_t count,
-                   uint16_t* __restrict special_at) {
-    size_t special = 0;
-#pragma GCC unroll 4
-    for (size_t i = 0; i < count; ++i) {
-        const RowMap& map = maps[indexes[i]];
-        // Modulo 2^32 a symbol below the row turns into a huge code: one comparison finds both sides.
-        const uint32_t code =
-            static_cast<uint32_t>(int32_t{symbols[i]} >> map.shift) - static_cast<uint32_t>(map.offset);
-        special_at[special] = static_cast<uint16_t>(i);
-        special += code >= map.special;
-        entries[i] = static_cast<uint16_t>(map.base + std::min<uint32_t>(code, map.escape));
-    }
-    return special;
+// Entry of a special symbol whose high part is `high`.
+uint16_t special_entry(const RowMap& map, Tables::RowEnd end, int32_t high) {
+    const uint32_t code = static_cast<uint32_t>(high) - static_cast<uint32_t>(map.offset);
+    return static_cast<uint16_t>(map.base + std::min<uint32_t>(code, end.escape));
+}
+
+size_t map_symbols(const Kernels& kernels, const RowTables& rows, const int16_t* symbols,
+                   const uint8_t* indexes, uint16_t* entries, size_t count, uint16_t* special_at) {
+    return kernels.map16(rows, symbols, indexes, entries, count, special_at);
+}
+
+size_t map_symbols(const Kernels& kernels, const RowTables& rows, const int32_t* symbols,
+                   const uint8_t* indexes, uint16_t* entries, size_t count, uint16_t* special_at) {
+    return kernels.map32(rows, symbols, indexes, entries, count, special_at);
 }
 
 // Exact value of a symbol outside its row: side of the row, then the distance beyond it as an Elias gamma
 // code.
-void write_escape(int32_t high, const RowMap& map, BitWriter& side) {
-    const bool below = high < map.offset;
-    const int64_t distance = below ? int64_t{map.offset} - high : int64_t{high} - map.offset - map.escape + 1;
+void write_escape(int32_t high, int64_t offset, Tables::RowEnd end, BitWriter& side) {
+    const bool below = high < offset;
+    const int64_t distance = below ? offset - high : high - offset - end.escape + 1;
     const auto value = static_cast<uint64_t>(distance);  // 1 to 2^32
     const int bits = std::bit_width(value) - 1;
     side.put(below, 1);
@@ -126,8 +83,8 @@ void write_escape(int32_t high, const RowMap& map, BitWriter& side) {
 
 }  // namespace
 
-Encoder::Encoder(std::shared_ptr<const Tables> tables)
-    : tables_(std::move(tables)), side_(std::make_unique<BitWriter>()) {}
+Encoder::Encoder(std::shared_ptr<const Tables> tables, const Kernels& kernels)
+    : tables_(std::move(tables)), kernels_(kernels), side_(std::make_unique<BitWriter>()) {}
 
 Encoder::~Encoder() = default;
 
@@ -136,25 +93,27 @@ void Encoder::put_stage(std::span<const T> symbols, std::span<const uint8_t> ind
     if (symbols.size() != indexes.size()) throw std::invalid_argument("symbols and indexes differ in size");
     if (!indexes.empty() && largest(indexes) >= tables_->rows())
         throw std::invalid_argument("index beyond the rows of the tables");
-    const RowMap* maps = tables_->maps();
+    const RowTables& rows = tables_->row_tables();
     const size_t count = symbols.size();
     uint16_t* entries = entries_.grow(count);
-    uint16_t special_at[kChunk];
+    uint16_t special_at[kChunk + kListRoom];
     escapes_.clear();
     for (size_t begin = 0; begin < count; begin += kChunk) {
         const size_t size = std::min(kChunk, count - begin);
         const size_t special =
-            map_symbols(maps, &symbols[begin], &indexes[begin], entries + begin, size, special_at);
+            map_symbols(kernels_, rows, &symbols[begin], &indexes[begin], entries + begin, size, special_at);
         for (size_t k = 0; k < special; ++k) {
             const size_t i = begin + special_at[k];
-            const RowMap& map = maps[indexes[i]];
-            side_->put(static_cast<uint32_t>(symbols[i]) & ((1u << map.shift) - 1), map.shift);
-            if (entries[i] == map.base + map.escape) escapes_.push_back(i);
+            const RowMap& map = rows.maps[indexes[i]];
+            const Tables::RowEnd end = tables_->end(indexes[i]);
+            side_->put(static_cast<uint32_t>(symbols[i]) & ((1u << end.shift) - 1), end.shift);
+            entries[i] = special_entry(map, end, int32_t{symbols[i]} >> end.shift);
+            if (entries[i] == map.base + end.escape) escapes_.push_back(i);
         }
     }
     for (const size_t i : escapes_) {
-        const RowMap& map = maps[indexes[i]];
-        write_escape(int32_t{symbols[i]} >> map.shift, map, *side_);
+        const Tables::RowEnd end = tables_->end(indexes[i]);
+        write_escape(int32_t{symbols[i]} >> end.shift, rows.maps[indexes[i]].offset, end, *side_);
     }
     stage_sizes_.push_back(count);
     entries_.commit(count);
@@ -169,12 +128,30 @@ void Encoder::put(std::span<const int32_t> symbols, std::span<const uint8_t> ind
 }
 
 double Encoder::payload_estimate() const {
+    const PackedEntry* packed = tables_->encode_tables().packed;
     const size_t count = entries_.size();
     const size_t stride = count / 4096 + 1;
-    double bits = 0;
-    for (size_t i = 0; i < count; i += stride)
-        bits += 32 - std::log2(static_cast<double>(tables_->entries()[entries_.data()[i]].limit));
+    double bits = 0, product = 1;
+    size_t samples = 0;
+    for (size_t i = 0; i < count; i += stride) {
+        product *= packed[entries_.data()[i]].freq;
+        if (++samples % 64 == 0) {  // one logarithm for many samples; the product stays below 2^768
+            bits -= std::log2(product);
+            product = 1;
+        }
+    }
+    bits += static_cast<double>(kProbBits * samples) - std::log2(product);
     return bits * static_cast<double>(stride) / 8;
+}
+
+size_t Encoder::encode_stage(const uint16_t* codes, size_t count, int lanes, uint32_t* states,
+                             uint16_t* words, size_t next) const {
+    const EncodeTables tables = tables_->encode_tables();
+    const size_t rounds = count / static_cast<size_t>(lanes);
+    const size_t whole = rounds * static_cast<size_t>(lanes);
+    for (size_t i = count; i-- > whole;)
+        encode_one(states[i - whole], tables.entries[codes[i]], words, next);
+    return kernels_.encode(tables, lanes, codes, rounds, states, words, next);
 }
 
 std::vector<uint8_t> Encoder::finish(int lanes) {
@@ -184,23 +161,21 @@ std::vector<uint8_t> Encoder::finish(int lanes) {
         const double wanted = std::clamp(payload_estimate() / kBytesPerLane, 1.0, double{kMaxLanes});
         lanes = static_cast<int>(std::bit_floor(static_cast<unsigned>(wanted)));
     }
-    const EncodeEntry* entries = tables_->entries();
     const uint16_t* codes = entries_.data();
-    const Tail tail = encode_tail(entries, codes, entries_.size(), lanes);
+    const Tail tail = encode_tail(tables_->encode_tables().entries, codes, entries_.size(), lanes);
 
     uint32_t states[kMaxLanes] = {tail.state};
     for (int lane = 1; lane < tail.lanes; ++lane) states[lane] = kStateLow | tail.words[lane - 1];
-    const size_t words_end =
-        tail.body + 1;  // a symbol gives at most one word; one place more is only ever overwritten
-    uint16_t* const words = words_.grow(words_end);
+    // A symbol gives at most one word; one place more is only ever overwritten.
+    const size_t words_end = tail.body + 1;
+    uint16_t* const words = words_.grow(kWordRoom + words_end) + kWordRoom;
     size_t next = words_end;
-    const EncodeLanes encode = kEncodeLanes[std::countr_zero(static_cast<unsigned>(tail.lanes))];
     size_t stage_begin = entries_.size();
     for (size_t stage = stage_sizes_.size(); stage-- > 0;) {
         stage_begin -= stage_sizes_[stage];
         if (stage_begin >= tail.body) continue;
         const size_t in_body = std::min(stage_sizes_[stage], tail.body - stage_begin);
-        next = encode(entries, codes + stage_begin, in_body, states, words, next);
+        next = encode_stage(codes + stage_begin, in_body, tail.lanes, states, words, next);
     }
 
     const std::vector<uint8_t>& side = side_->bytes();

@@ -7,12 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "basic/coder.hpp"
+#include "basic/layout.hpp"
 
 namespace basic {
 
 // Decoder: if state < kStateLow, state becomes refilled and next grows by one.
-inline void take_word_if_low(uint32_t& state, uint32_t refilled, size_t& next) {
+static inline void take_word_if_low(uint32_t& state, uint32_t refilled, size_t& next) {
 #if defined(__x86_64__) && defined(__GNUC__)
     asm("cmpl %[limit], %[state]\n\t"
         "cmovb %[refilled], %[state]\n\t"
@@ -28,7 +28,7 @@ inline void take_word_if_low(uint32_t& state, uint32_t refilled, size_t& next) {
 }
 
 // Encoder: if state >= limit, state loses its low 16 bits and next shrinks by one.
-inline void give_word_if_high(uint32_t& state, uint32_t limit, size_t& next) {
+static inline void give_word_if_high(uint32_t& state, uint32_t limit, size_t& next) {
     const uint32_t shortened = state >> 16;
 #if defined(__x86_64__) && defined(__GNUC__)
     asm("cmpl %[limit], %[state]\n\t"

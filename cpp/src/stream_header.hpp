@@ -1,10 +1,8 @@
 // Header of a stream (docs/coder-stream.md): lane count, symbols before the tail, length of the side bits.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <vector>
 
@@ -20,13 +18,5 @@ void write_header(const StreamHeader& header, std::vector<uint8_t>& out);
 
 // Parses the header at the front of bytes and moves bytes past it. Throws StreamError.
 StreamHeader read_header(std::span<const uint8_t>& bytes);
-
-inline uint32_t load_word(const uint8_t* p) {
-    uint16_t word;
-    std::memcpy(&word, p, sizeof word);
-    if constexpr (std::endian::native == std::endian::big)
-        word = static_cast<uint16_t>(word << 8 | word >> 8);
-    return word;
-}
 
 }  // namespace basic

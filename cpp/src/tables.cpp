@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <string>
 
@@ -33,6 +34,12 @@ EncodeEntry make_entry(uint32_t freq, uint32_t start) {
             static_cast<uint16_t>(start)};
 }
 
+PackedEntry pack_entry(uint32_t freq, uint32_t start) {
+    const uint64_t reciprocal = (uint64_t{1} << 32) / freq;
+    return {static_cast<uint32_t>(std::min<uint64_t>(reciprocal, std::numeric_limits<uint32_t>::max())),
+            static_cast<uint16_t>(freq), static_cast<uint16_t>(start)};
+}
+
 }  // namespace
 
 Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
@@ -49,21 +56,29 @@ Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
     if (total != freqs.size()) throw std::invalid_argument("tables: sizes do not sum to the length of freqs");
 
     entries_.reserve(total);
+    packed_.reserve(total);
     for (size_t r = 0; r < rows; ++r) {
         if (shifts[r] > kMaxShift) refuse(r, "shift must be at most 15");
         const Range range = symbol_range(offsets[r], sizes[r], shifts[r]);
         if (!holds<int32_t>(range)) refuse(r, "symbols do not fit int32");
         const uint32_t escape = sizes[r] - 1u;
-        maps_.push_back({offsets[r], shifts[r] > 0 ? 0 : escape, static_cast<uint16_t>(entries_.size()),
-                         static_cast<uint8_t>(escape), shifts[r]});
-        unmap_.offset[r] = offsets[r];
-        unmap_.special[r] = shifts[r] > 0 ? 0 : kDecodedEscape;
+        ends_.push_back({static_cast<uint8_t>(escape), shifts[r]});
+        const bool has_raw_bits = shifts[r] > 0;
+        const RowMap map{offsets[r], static_cast<uint16_t>(has_raw_bits ? 0 : escape),
+                         static_cast<uint16_t>(entries_.size())};
+        rows_.maps[r] = map;
+        rows_.narrow &= std::abs(int64_t{map.offset}) <= RowTables::kNarrow;
+        rows_.offset[r] = static_cast<int16_t>(map.offset);
+        rows_.special[r] = map.special;
+        rows_.base[r] = map.base;
+        rows_.special_code[r] = has_raw_bits ? 0 : kDecodedEscape;
         fits_int16_ &= holds<int16_t>(range);
         uint32_t start = 0;
         for (const uint16_t freq : freqs.subspan(entries_.size(), sizes[r])) {
             if (freq == 0) refuse(r, "frequencies must be at least 1");
             if (freq > kProbTotal - start) refuse(r, "frequencies must sum to 4096");
             entries_.push_back(make_entry(freq, start));
+            packed_.push_back(pack_entry(freq, start));
             start += freq;
         }
         if (start != kProbTotal) refuse(r, "frequencies must sum to 4096");
@@ -73,10 +88,10 @@ Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
 void Tables::build_slots() const {
     slots_ = std::make_unique_for_overwrite<uint32_t[]>(rows() << kProbBits);
     uint32_t* slot = slots_.get();
-    for (const RowMap& map : maps_)
-        for (uint32_t code = 0; code <= map.escape; ++code) {
-            const uint32_t freq = entries_[map.base + code].limit >> 20;
-            const uint32_t stored = code == map.escape ? kDecodedEscape : code;
+    for (size_t r = 0; r < rows(); ++r)
+        for (uint32_t code = 0; code <= ends_[r].escape; ++code) {
+            const uint32_t freq = packed_[rows_.maps[r].base + code].freq;
+            const uint32_t stored = code == ends_[r].escape ? kDecodedEscape : code;
             for (uint32_t rank = 0; rank < freq; ++rank) *slot++ = freq << 20 | rank << 8 | stored;
         }
 }

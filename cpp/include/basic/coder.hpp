@@ -24,37 +24,15 @@
 #include <stdexcept>
 #include <vector>
 
-namespace basic {
+#include "basic/kernels.hpp"
+#include "basic/layout.hpp"
 
-inline constexpr int kProbBits = 12;  // frequencies of a row sum to 2^kProbBits
-inline constexpr uint32_t kProbTotal = 1u << kProbBits;
-inline constexpr uint32_t kStateLow = 1u << 16;  // states live in [kStateLow, 2^32)
-inline constexpr int kMaxLanes = 64;
-inline constexpr size_t kMaxRows = 256;     // a row index fits a byte
-inline constexpr uint32_t kMaxCodes = 256;  // a code fits a byte
-inline constexpr int kMaxShift = 15;        // raw low bits of a symbol
+namespace basic {
 
 // The bytes do not come from this encoder with these tables and indexes: damaged, truncated, hostile.
 class StreamError : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
-};
-
-// One code of one row, as the encoder needs it.
-struct EncodeEntry {
-    uint64_t reciprocal;  // ceil(2^44 / freq): (x * reciprocal) >> 44 == x / freq for every x < freq << 20
-    uint32_t limit;       // freq << 20: a state this large gives a word first
-    uint16_t complement;  // 4096 - freq
-    uint16_t start;       // sum of the frequencies of the row's earlier codes
-};
-
-// One row's map between symbols and codes: code = (symbol >> shift) - offset while that is < escape.
-struct RowMap {
-    int32_t offset;
-    uint32_t special;  // codes from here on need side bits: escape, or 0 if shift > 0
-    uint16_t base;     // index of the row's first EncodeEntry
-    uint8_t escape;    // the row's last code; stands for every symbol outside the row
-    uint8_t shift;
 };
 
 // Immutable probability tables, built once and shared by any number of encoders, decoders and threads.
@@ -65,10 +43,16 @@ class Tables {
     Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes, std::span<const int32_t> offsets,
            std::span<const uint8_t> shifts);
 
-    size_t rows() const { return maps_.size(); }
-    const RowMap* maps() const { return maps_.data(); }
-    const EncodeEntry* entries() const { return entries_.data(); }
+    size_t rows() const { return ends_.size(); }
+    const RowTables& row_tables() const { return rows_; }
+    EncodeTables encode_tables() const { return {entries_.data(), packed_.data()}; }
     bool fits_int16() const { return fits_int16_; }  // no code before the escape stands for a wider symbol
+
+    // A row's last code, which stands for every symbol outside the row, and its number of raw low bits.
+    struct RowEnd {
+        uint8_t escape, shift;
+    };
+    RowEnd end(uint8_t row) const { return ends_[row]; }
 
     // Per row 4096 slots of (freq << 20 | slot - start << 8 | code), row after row; the escape's code is
     // kDecodedEscape. 16 KiB per row, built by the first call: encoders do not need them.
@@ -77,21 +61,13 @@ class Tables {
         return slots_.get();
     }
 
-    static constexpr uint8_t kDecodedEscape = 255;
-
-    // What the decoder needs to turn codes into symbols, packed; codes >= special need side bits.
-    struct Unmap {
-        int32_t offset[kMaxRows];
-        uint8_t special[kMaxRows];  // kDecodedEscape, or 0 if the row has a shift
-    };
-    const Unmap& unmap() const { return unmap_; }
-
   private:
     void build_slots() const;
 
-    std::vector<RowMap> maps_;
+    std::vector<RowEnd> ends_;
     std::vector<EncodeEntry> entries_;
-    Unmap unmap_{};
+    std::vector<PackedEntry> packed_;
+    RowTables rows_;
     bool fits_int16_ = true;
     mutable std::once_flag slots_built_;
     mutable std::unique_ptr<uint32_t[]> slots_;
@@ -126,7 +102,7 @@ class BitWriter;
 // Queues stages of symbols, then writes them as one stream. Not safe for use by two threads at once.
 class Encoder {
   public:
-    explicit Encoder(std::shared_ptr<const Tables> tables);
+    explicit Encoder(std::shared_ptr<const Tables> tables, const Kernels& kernels = default_kernels());
     ~Encoder();
 
     // Appends one stage: symbols[i] is coded with row indexes[i].
@@ -140,12 +116,17 @@ class Encoder {
     // Forgets all queued stages, keeps the memory.
     void reset();
 
+    const Kernels& kernels() const { return kernels_; }
+
   private:
     template <typename T>
     void put_stage(std::span<const T> symbols, std::span<const uint8_t> indexes);
     double payload_estimate() const;
+    size_t encode_stage(const uint16_t* codes, size_t count, int lanes, uint32_t* states, uint16_t* words,
+                        size_t next) const;
 
     std::shared_ptr<const Tables> tables_;
+    const Kernels& kernels_;
     Queue<uint16_t> entries_;  // index into Tables::entries() of every symbol, in stream order
     Queue<uint16_t> words_;    // scratch of finish()
     std::vector<size_t> stage_sizes_;
@@ -157,7 +138,8 @@ class Encoder {
 class Decoder {
   public:
     // Copies the bytes. Throws StreamError if the header is damaged.
-    Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes);
+    Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes,
+            const Kernels& kernels = default_kernels());
 
     // Decodes the next stage. After a StreamError every later call throws one too; out is then undefined.
     // For int16 output a symbol outside int16 is a StreamError.
@@ -168,6 +150,7 @@ class Decoder {
     void finish();
 
     int lanes() const { return lanes_; }
+    const Kernels& kernels() const { return kernels_; }
 
   private:
     [[noreturn]] void fail(const char* what);
@@ -184,7 +167,8 @@ class Decoder {
     uint64_t read_bits(int count);
 
     std::shared_ptr<const Tables> tables_;
-    std::vector<uint8_t> bytes_;
+    const Kernels& kernels_;
+    std::vector<uint8_t> bytes_;  // the stream, then kByteRoom zeros
     const uint8_t* word_ = nullptr;  // next word of the body
     const uint8_t* words_end_ = nullptr;
     std::vector<uint8_t> side_;  // padded copy of the side bits
