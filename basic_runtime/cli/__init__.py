@@ -7,6 +7,7 @@ import click
 from basic_runtime.cli.decode import decode
 from basic_runtime.cli.encode import encode
 from basic_runtime.cli.errors import OneLineErrors
+from basic_runtime.cli.evaluate import evaluate
 from basic_runtime.cli.info import info
 from basic_runtime.cli.profile import profile
 from basic_runtime.cli.verify import verify
@@ -42,5 +43,5 @@ def main() -> None:
     """
 
 
-for _command in (encode, decode, info, verify, profile):
+for _command in (encode, decode, info, verify, profile, evaluate):
     main.add_command(_command)

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+
+class LevelList(click.ParamType[tuple[int, ...]]):
+    """Levels like 0,3,5-7 as a sorted tuple."""
+
+    name = "levels"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        levels: list[int] = []
+        for part in str(value).split(","):
+            match = re.fullmatch(r"([0-7])(?:-([0-7]))?", part)
+            if match is None:
+                self.fail(f"{value!r} is no list of levels like 0,3,5-7", param, ctx)
+            levels += range(int(match[1]), int(match[2] or match[1]) + 1)
+        return tuple(sorted(set(levels)))
+
 
 Command = Callable[..., Any]
 

@@ -8,6 +8,8 @@ from dataclasses import asdict
 
 import click
 
+from basic_runtime.cli.options import LevelList
+
 
 class _Size(click.ParamType[tuple[int, int]]):
     name = "WxH"
@@ -21,24 +23,9 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(match[1]), int(match[2])
 
 
-class _Levels(click.ParamType[tuple[int, ...]]):
-    name = "levels"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        levels: list[int] = []
-        for part in str(value).split(","):
-            match = re.fullmatch(r"([0-7])(?:-([0-7]))?", part)
-            if match is None:
-                self.fail(f"{value!r} is no list of levels like 0,3,5-7", param, ctx)
-            levels += range(int(match[1]), int(match[2] or match[1]) + 1)
-        return tuple(sorted(set(levels)))
-
-
 @click.command(short_help="Time every part of encoding and decoding.")
 @click.option("--size", type=_Size(), default="768x512", show_default=True, help="Picture to code, as WxH.")
-@click.option("--levels", type=_Levels(), help="Such as 0,3,5-7 (default: all).")
+@click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )

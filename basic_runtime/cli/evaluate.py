@@ -1,0 +1,157 @@
+"""`basic-run evaluate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from basic_runtime.cli.options import LevelList
+
+if TYPE_CHECKING:
+    from basic_runtime.bundle import Bundle
+    from basic_runtime.evaluate.measure import Options, Results, Setting
+
+
+class _Numbers(click.ParamType[tuple[int, ...]]):
+    name = "Q,Q,..."
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        parts = str(value).split(",")
+        if not all(part.isdecimal() and 1 <= int(part) <= 100 for part in parts):
+            self.fail(f"{value!r} is no list of qualities from 1 to 100 like 10,50,90", param, ctx)
+        return tuple(sorted({int(part) for part in parts}))
+
+
+@click.command(short_help="Measure rate, distortion and time on a folder of pictures.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
+@click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
+@click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Writes OUTPUT.csv, .json and .png.")
+@click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
+@click.option("--engine", metavar="NAME", default="onnxruntime", show_default=True, help="Runs the graphs.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Pictures at a time."
+)
+@click.option(
+    "--reps", type=click.IntRange(1, 100), default=1, show_default=True, help="Codings of each; best time."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    folder: Path,
+    levels: tuple[int, ...] | None,
+    qualities: tuple[int, ...] | None,
+    codecs: str | None,
+    output: Path | None,
+    bundle: str | None,
+    engine: str,
+    threads: int | None,
+    jobs: int,
+    reps: int,
+    as_json: bool,
+) -> None:
+    """Code every picture of FOLDER at several levels and qualities, beside JPEG, WebP and AVIF.
+
+    \b
+    basic-run evaluate kodak -o results/kodak --levels 0,3,7
+
+    Sizes are those of real files, PSNR and MS-SSIM those of 8-bit pixels. An evaluation that was stopped goes on
+    when it is called again with the same -o.
+    """
+    from basic_runtime.bundle import Bundle
+    from basic_runtime.evaluate import measure
+
+    opened = Bundle(bundle)
+    chosen = levels if levels is not None else tuple(range(len(opened.manifest.levels)))
+    for level in chosen:
+        if level >= len(opened.manifest.levels):
+            raise click.UsageError(f"--levels: the bundle has no level {level}")
+    pictures = measure.list_pictures(folder)
+    model = f"{opened.name}:{opened.model_id}"
+    wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
+    if output is not None:
+        _make_parent(output)
+    results = measure.Results(output.with_suffix(".csv") if output is not None else None)
+    _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps))
+    _report([path.name for path in pictures], wanted, results, opened, output, as_json)
+
+
+def _rivals(codecs: str | None) -> list[str]:
+    from basic_runtime.evaluate.measure import available_rivals
+
+    available = available_rivals()
+    if codecs is None:
+        return available
+    names = {name.lower(): name for name in available}
+    wanted = [part for part in codecs.lower().split(",") if part and part != "none"]
+    for part in wanted:
+        if part not in names:
+            raise click.UsageError(
+                f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)"
+            )
+    return [names[part] for part in wanted]
+
+
+def _make_parent(output: Path) -> None:
+    from basic_runtime.errors import FileError
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{output.parent}: cannot be made a folder ({error.strerror}): name another -o"
+        ) from error
+
+
+def _measure(pictures: list[Path], wanted: list[Setting], results: Results, options: Options) -> None:
+    """All measurements, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from basic_runtime.evaluate.measure import has_ms_ssim, measure
+
+    if not has_ms_ssim():
+        click.echo("basic-run: note: no MS-SSIM without pip install 'basic-codec[evaluate]'", err=True)
+    console = Console(stderr=True)
+    missing = sum((setting, path.name) not in results.rows for path in pictures for setting in wanted)
+    rows = measure(pictures, wanted, results, options)
+    for _ in track(rows, "coding", missing, console=console, disable=not console.is_terminal, transient=True):
+        pass
+
+
+def _report(
+    names: list[str],
+    wanted: list[Setting],
+    results: Results,
+    bundle: Bundle,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from importlib.util import find_spec
+
+    from basic_runtime.evaluate import curves, report
+    from basic_runtime.files import write_bytes
+
+    rows = [results.rows[setting, name] for name in names for setting in wanted]
+    values = report.summary(rows, curves.curves(rows), curves.published_kodak(rows), bundle)
+    text = json.dumps(values, indent=1)
+    if output is not None:
+        write_bytes(output.with_suffix(".json"), text.encode() + b"\n", overwrite=True)
+        if find_spec("matplotlib") is not None:
+            report.plot(values, output.with_suffix(".png"))
+    if as_json:
+        click.echo(text)
+        return
+    from rich.console import Console
+
+    # A file or a pipe has no width of its own to keep to.
+    Console(width=None if sys.stdout.isatty() else 120).print(report.table(values), highlight=False)

@@ -1,0 +1,282 @@
+"""Measuring: every picture through every codec and setting, real bytes, 8-bit pixels, milliseconds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from basic_runtime.codec import Codec
+from basic_runtime.errors import FileError, ImageError
+from basic_runtime.imageio import EXTENSIONS, read_picture
+from basic_runtime.metrics import bpp, psnr
+
+Pixels = NDArray[np.uint8]
+
+OURS = "BaSIC"
+#: Qualities 1..100 of our codec that make up a curve.
+QUALITIES = (1, 15, 29, 43, 57, 72, 86, 100)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A codec of Pillow: how its files are written, and the qualities of its curve."""
+
+    format: str
+    options: dict[str, object]
+    qualities: tuple[int, ...]
+
+
+RIVALS = {
+    "JPEG": Rival("JPEG", {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 20, 30, 45, 60, 75, 85, 92)),
+    "WebP": Rival("WEBP", {"method": 6}, (1, 10, 25, 40, 55, 70, 80, 88, 94)),
+    "AVIF": Rival("AVIF", {"speed": 6}, (20, 30, 40, 50, 60, 70, 80, 88)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One codec at one quality: `model` is the identity of our bundle, "" for others; level None for others."""
+
+    codec: str
+    model: str
+    level: int | None
+    quality: int
+
+    @property
+    def curve(self) -> str:
+        """Name of the curve that this setting is a point of."""
+        return self.codec if self.level is None else f"level {self.level}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture under one setting. bytes: of the whole file; ms_ssim: nan where it cannot be had."""
+
+    codec: str
+    model: str
+    level: int | None
+    quality: int
+    picture: str
+    width: int
+    height: int
+    bytes: int
+    psnr: float
+    ms_ssim: float
+    encode_ms: float
+    decode_ms: float
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.codec, self.model, self.level, self.quality)
+
+    @property
+    def bpp(self) -> float:
+        return bpp(self.bytes, self.width, self.height)
+
+
+COLUMNS = [field.name for field in fields(Row)]
+
+
+def available_rivals() -> list[str]:
+    """The rivals that this Pillow can write."""
+    return [name for name in RIVALS if name != "AVIF" or features.check("avif")]
+
+
+def settings(
+    model: str, levels: Sequence[int], qualities: Sequence[int], rivals: Sequence[str]
+) -> list[Setting]:
+    """Every codec and quality of a comparison."""
+    ours = [Setting(OURS, model, level, quality) for level in levels for quality in qualities]
+    return ours + [Setting(name, "", None, quality) for name in rivals for quality in RIVALS[name].qualities]
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder, by name. Raises ImageError if there are none."""
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: no such folder: name a folder of pictures")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    if not found:
+        raise ImageError(f"{folder}: no pictures in this folder: name one with PNG files")
+    return found
+
+
+def has_ms_ssim() -> bool:
+    """Whether the packages that compute MS-SSIM are installed."""
+    return all(find_spec(name) is not None for name in ("torch", "pytorch_msssim"))
+
+
+def ms_ssim(reference: Pixels, picture: Pixels) -> float:
+    """MS-SSIM (Wang et al. 2003) of two uint8 RGB pictures, mean over channels; nan below 161 pixels a side."""
+    if min(reference.shape[:2]) <= 160 or not has_ms_ssim():
+        return math.nan
+    import torch
+    from pytorch_msssim import ms_ssim as compute
+
+    x, y = (torch.from_numpy(a.copy()).permute(2, 0, 1)[None].float() for a in (reference, picture))
+    return float(compute(x, y, data_range=255))
+
+
+# --- one picture under one setting -------------------------------------------------------------------------------
+
+_codec: Codec | None = None
+
+
+def _start(bundle: str | None, engine: str, threads: int | None) -> None:
+    """In each process: one codec for all its work."""
+    global _codec
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    _codec = Codec(bundle, engine, threads)
+
+
+def _measure(picture: Path, setting: Setting, reps: int) -> Row:
+    pixels = read_picture(picture).pixels
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    encode_ms, decode_ms = math.inf, math.inf
+    for _ in range(reps):
+        begun = time.perf_counter()
+        data = _encode(setting, pixels)
+        middle = time.perf_counter()
+        decoded = _decode(setting, data)
+        decode_ms = min(decode_ms, 1000 * (time.perf_counter() - middle))
+        encode_ms = min(encode_ms, 1000 * (middle - begun))
+    return Row(
+        codec=setting.codec,
+        model=setting.model,
+        level=setting.level,
+        quality=setting.quality,
+        picture=picture.name,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        bytes=len(data),
+        psnr=psnr(pixels, decoded),
+        ms_ssim=ms_ssim(pixels, decoded),
+        encode_ms=encode_ms,
+        decode_ms=decode_ms,
+    )
+
+
+def _encode(setting: Setting, pixels: Pixels) -> bytes:
+    if setting.level is not None:
+        assert _codec is not None
+        return _codec.encode(pixels, setting.quality, setting.level)
+    rival, file = RIVALS[setting.codec], io.BytesIO()
+    options: dict[str, Any] = dict(rival.options)
+    Image.fromarray(pixels).save(file, rival.format, quality=setting.quality, **options)
+    return file.getvalue()
+
+
+def _decode(setting: Setting, data: bytes) -> Pixels:
+    if setting.level is not None:
+        assert _codec is not None
+        return _codec.decode(data)
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+# --- all of them ---------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """Rows in a CSV file, appended as they are measured, so that a run goes on where it stopped."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Reads the rows that the file holds. Raises FileError if it is another file or cannot be read."""
+        self.path = path
+        self.rows: dict[tuple[Setting, str], Row] = {}
+        if path is not None and path.exists():
+            self._read(path)
+
+    def add(self, row: Row) -> None:
+        """Keep a row, in the file too."""
+        self.rows[row.setting, row.picture] = row
+        if self.path is None:
+            return
+        try:
+            new = not self.path.exists()
+            with self.path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                if new:
+                    writer.writeheader()
+                writer.writerow(asdict(row))
+        except OSError as error:
+            raise FileError(f"{self.path}: cannot be written ({error.strerror}): name another -o") from error
+
+    def _read(self, path: Path) -> None:
+        try:
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                if reader.fieldnames != COLUMNS:
+                    raise FileError(f"{path}: is no table of basic-run evaluate: name another file with -o")
+                for values in reader:
+                    row = _parse(values)
+                    if row is not None:
+                        self.rows[row.setting, row.picture] = row
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"{path}: cannot be read ({error}): name another file with -o") from error
+
+
+def _parse(values: dict[str, str]) -> Row | None:
+    """A row of the file; None for the half row of a run that was killed."""
+    try:
+        return Row(
+            codec=values["codec"],
+            model=values["model"],
+            level=int(values["level"]) if values["level"] else None,
+            quality=int(values["quality"]),
+            picture=values["picture"],
+            width=int(values["width"]),
+            height=int(values["height"]),
+            bytes=int(values["bytes"]),
+            psnr=float(values["psnr"]),
+            ms_ssim=float(values["ms_ssim"]),
+            encode_ms=float(values["encode_ms"]),
+            decode_ms=float(values["decode_ms"]),
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Options:
+    """bundle, engine and threads as for `Codec`; jobs: processes side by side, which disturb each other's times;
+    reps: times that everything is coded, of which the fastest counts."""
+
+    bundle: str | None = None
+    engine: str = "onnxruntime"
+    threads: int | None = None
+    jobs: int = 1
+    reps: int = 1
+
+
+def measure(
+    pictures: Sequence[Path], wanted: Iterable[Setting], results: Results, options: Options
+) -> Iterator[Row]:
+    """Measure what `results` does not hold yet, and yield each row when it is there."""
+    jobs = [(p, s, options.reps) for p in pictures for s in wanted if (s, p.name) not in results.rows]
+    start = (options.bundle, options.engine, options.threads)
+    if options.jobs == 1:
+        if jobs:
+            _start(*start)
+        for job in jobs:
+            row = _measure(*job)
+            results.add(row)
+            yield row
+        return
+    with ProcessPoolExecutor(options.jobs, initializer=_start, initargs=start) as pool:
+        for row in pool.map(_measure, *zip(*jobs, strict=True)) if jobs else ():
+            results.add(row)
+            yield row

@@ -1,0 +1,197 @@
+"""`basic-run evaluate`: measurements, curves, BD-rates, resuming."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from basic_runtime.cli import main
+from basic_runtime.codec import Codec
+from basic_runtime.errors import FileError
+from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, per_picture, published_kodak
+from basic_runtime.evaluate.measure import OURS, Results, Row, ms_ssim
+from basic_runtime.metrics import psnr
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, photo) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, size in (("a", (64, 96)), ("b", (70, 50))):
+        Image.fromarray(photo(*size)).save(folder / f"{name}.png")
+    Image.fromarray(photo(64, 64)[:, :, 0]).save(folder / "gray.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def evaluate(*arguments: object):
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def row(bytes: int, psnr: float, quality: int = 50, **changes) -> Row:
+    made = Row("JPEG", "", None, quality, "a.png", 100, 80, bytes, psnr, 0.9, 1.0, 2.0)
+    return replace(made, **changes)
+
+
+def test_rows_are_those_of_real_files(pictures, tiny_path, tmp_path):
+    output = tmp_path / "new" / "out"
+    options = ("--levels", "0,1", "--qualities", "20,80", "--codecs", "jpeg,webp", "--json")
+    result = evaluate(pictures, "-o", output, "--bundle", tiny_path, *options)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(output.with_suffix(".csv").open()))
+    assert len(rows) == 3 * (2 * 2 + 9 + 9)
+    codec, pixels = Codec(tiny_path), np.asarray(Image.open(pictures / "a.png"))
+    data = codec.encode(pixels, 80, 1)
+    found = next(
+        r for r in rows if (r["picture"], r["level"], r["quality"], r["codec"]) == ("a.png", "1", "80", OURS)
+    )
+    assert int(found["bytes"]) == len(data)
+    assert float(found["psnr"]) == psnr(pixels, codec.decode(data))
+    assert (int(found["width"]), int(found["height"])) == (96, 64) and float(found["encode_ms"]) > 0
+    values = json.loads(result.stdout)
+    assert values == json.loads(output.with_suffix(".json").read_text())
+    assert values["pictures"] == 3 and {c["name"] for c in values["curves"]} == {
+        "level 0", "level 1", "JPEG", "WebP",
+    }  # fmt: skip
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_evaluation_goes_on_where_it_stopped(pictures, tiny_path, tmp_path):
+    output = tmp_path / "out"
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "jpeg")
+    assert evaluate(pictures, "-o", output, *options).exit_code == 0
+    whole = output.with_suffix(".csv").read_text().splitlines()
+    # As if killed in the middle of a row; marked times show which rows are kept.
+    kept = [line.rsplit(",", 1)[0] + ",12345.5" for line in whole[1:12]]
+    output.with_suffix(".csv").write_text("\n".join([whole[0], *kept, whole[12][:20]]) + "\n")
+    assert evaluate(pictures, "-o", output, *options).exit_code == 0
+    again = list(csv.DictReader(output.with_suffix(".csv").open()))
+    assert sum(r["decode_ms"] == "12345.5" for r in again) == 11
+    complete = [r for r in again if r["decode_ms"]]
+    assert len(complete) == len(whole) - 1
+    assert len({(r["codec"], r["quality"], r["picture"]) for r in complete}) == len(whole) - 1
+
+
+def test_rows_of_another_bundle_are_not_taken_for_this_one(pictures, tiny_path, other_path, tmp_path):
+    output = tmp_path / "out"
+    for bundle in (tiny_path, other_path):
+        options = ("--bundle", bundle, "--qualities", "50", "--levels", "0", "--codecs", "none")
+        assert evaluate(pictures, "-o", output, *options).exit_code == 0
+    models = [r["model"] for r in csv.DictReader(output.with_suffix(".csv").open())]
+    assert len(models) == 6 and len(set(models)) == 2
+
+
+def test_processes_side_by_side_give_the_same_sizes(pictures, tiny_path, tmp_path):
+    sizes = []
+    for jobs in (1, 2):
+        output = tmp_path / str(jobs)
+        options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "webp")
+        result = evaluate(pictures, "-o", output, "--jobs", jobs, "--threads", 1, *options)
+        assert result.exit_code == 0, result.output
+        rows = csv.DictReader(output.with_suffix(".csv").open())
+        sizes.append({(r["codec"], r["quality"], r["picture"]): r["bytes"] for r in rows})
+    assert sizes[0] == sizes[1]
+
+
+def test_the_table_is_printed(pictures, tiny_path):
+    options = ("--qualities", "1,50,100", "--levels", "1", "--codecs", "jpeg,webp")
+    result = evaluate(pictures, "--bundle", tiny_path, *options)
+    assert result.exit_code == 0, result.output
+    for part in ("tiny-1", "3 pictures", "level 1", "JPEG", "BD-rate"):
+        assert part in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("{missing}",), 1, "no such folder"),
+        (("{empty}",), 1, "no pictures in this folder"),
+        (("{pictures}", "--levels", "9"), 2, "no list of levels"),
+        (("{pictures}", "--qualities", "0"), 2, "from 1 to 100"),
+        (("{pictures}", "--codecs", "gif"), 2, "'gif' is none of jpeg, webp"),
+        (("{pictures}", "-o", "{table}"), 1, "is no table of basic-run evaluate"),
+    ],
+)
+def test_wrong_arguments(pictures, tiny_path, tmp_path, arguments, code, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    places = {
+        "missing": tmp_path / "missing", "empty": tmp_path / "empty", "pictures": pictures,
+        "table": tmp_path / "table",
+    }  # fmt: skip
+    result = evaluate(*(a.format(**places) for a in arguments), "--bundle", tiny_path)
+    assert result.exit_code == code and message in result.output
+    assert len(result.stderr.strip().splitlines()) == 1 or code == 2
+
+
+def test_ms_ssim():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (176, 180, 3), dtype=np.uint8)
+    noisy = np.clip(picture.astype(int) + rng.integers(-20, 21, picture.shape), 0, 255).astype(np.uint8)
+    assert ms_ssim(picture, picture) == pytest.approx(1)
+    assert 0.5 < ms_ssim(picture, noisy) < 0.9999
+    assert math.isnan(ms_ssim(picture[:160], noisy[:160]))
+
+
+def test_curves_are_means_over_pictures_in_order_of_rate():
+    rows = [
+        row(2000, 30.0, 80), row(1000, 26.0, 20), row(4000, 34.0, 80, picture="b.png"),
+        row(3000, 30.0, 20, picture="b.png", encode_ms=9.0),
+    ]  # fmt: skip
+    (curve,) = curves(rows)
+    assert curve.name == "JPEG" and curve.bpp == (2.0, 3.0) and curve.psnr == (28.0, 32.0)
+    assert curve.encode_ms == 1.0 and curve.decode_ms == 2.0
+
+
+def test_bd_rate_of_shifted_curves():
+    """Half the rate at each quality is -50 %, and the overlap counts the anchor's range."""
+    one = Curve("one", (0.25, 0.5, 1.0, 2.0), (28.0, 31.0, 34.0, 37.0), (0.9, 0.95, 0.97, 0.98))
+    half = replace(one, bpp=tuple(b / 2 for b in one.bpp))
+    for metric in ("psnr", "ms_ssim"):
+        delta = bd_rate(one, half, metric)
+        assert delta is not None and delta.percent == pytest.approx(-50, abs=0.01)
+        assert delta.overlap == pytest.approx(1)
+    back = bd_rate(half, one, "psnr")
+    assert back is not None and back.percent == pytest.approx(100, abs=0.01)
+    upper = replace(half, psnr=tuple(p + 6 for p in half.psnr))
+    short = bd_rate(one, upper, "psnr")
+    assert short is not None and short.overlap == pytest.approx(1 / 3)
+    assert bd_rate(one, replace(one, psnr=tuple(p + 20 for p in one.psnr)), "psnr") is None
+    unknown = replace(one, ms_ssim=(math.nan,) * 4)
+    assert bd_rate(one, unknown, "ms_ssim") is None
+
+
+def test_median_of_pictures():
+    rows = []
+    for picture, factor in (("a.png", 0.5), ("b.png", 0.8), ("c.png", 0.9)):
+        for quality, (size, value) in enumerate([(1000, 28.0), (2000, 32.0), (4000, 36.0)]):
+            rows.append(row(size, value, quality, picture=picture))
+            rows.append(row(int(factor * size), value, quality, picture=picture, codec="WebP"))
+    median = per_picture(rows, "JPEG", "WebP", "psnr")
+    assert median == pytest.approx(-20, abs=0.2)
+    assert per_picture(rows, "JPEG", "AVIF", "psnr") is None
+
+
+def test_published_curves_are_shown_for_kodak_alone():
+    kodak = [row(1, 30.0, picture=f"{name}.png") for name in KODAK_NAMES]
+    found = {curve.name: curve for curve in published_kodak(kodak)}
+    assert {"VTM", "BPG 4:4:4", "mbt2018"} <= set(found)
+    for curve in found.values():
+        assert list(curve.bpp) == sorted(curve.bpp) and list(curve.psnr) == sorted(curve.psnr)
+        assert len(curve.bpp) == len(curve.psnr) == len(curve.ms_ssim) == 8
+    # BPG against VTM on Kodak is known to be about +22 %.
+    delta = bd_rate(found["VTM"], found["BPG 4:4:4"], "psnr")
+    assert delta is not None and 18 < delta.percent < 32
+    assert published_kodak(kodak[1:]) == [] and published_kodak([*kodak, row(1, 30.0)]) == []
+
+
+def test_results_that_cannot_be_written_are_an_error(tmp_path):
+    with pytest.raises(FileError, match="cannot be written"):
+        Results(tmp_path / "no" / "out.csv").add(row(1, 30.0))
