@@ -293,6 +293,9 @@ class _PillowSettings:
 _pillow_settings = _PillowSettings()
 
 
+#: zlib's level for PNG: a third of the time of the usual 6 for 4 % larger files.
+PNG_COMPRESSION = 3
+
 # --- writing ---------------------------------------------------------------------------------------------
 
 
@@ -315,6 +318,7 @@ def _opaque(picture: Picture, kind: str, notices: list[str]) -> Pixels:
 
 def _for_png(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
     options = _common_options(picture)
+    options["compress_level"] = PNG_COMPRESSION
     if picture.xmp:
         texts = PngImagePlugin.PngInfo()
         texts.add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))

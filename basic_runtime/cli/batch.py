@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import click
 
 from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import STREAM, display_name
+from basic_runtime.threads import default_threads
 
 Result = dict[str, Any]
 
@@ -51,10 +53,12 @@ def run_jobs(
     work: Callable[[Job], Result],
     *,
     describe: Callable[[Result], str],
-    summarise: Callable[[list[Result]], str],
+    summarise: Callable[[list[Result], float], str],
     as_json: bool,
+    workers: int,
 ) -> None:
-    """Call `work` on each job; it returns what --json prints, and raises BasicError for a bad file.
+    """Call `work` on each job, `workers` at a time; it returns what --json prints, and raises BasicError for a
+    bad file. `summarise` gets the results and the seconds that all took.
 
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
     Exits with status 1 if any job failed.
@@ -62,20 +66,49 @@ def run_jobs(
     if as_json and any(job.target == STREAM for job in jobs):
         raise click.UsageError("--json and an output to standard output exclude each other")
     results: list[Result] = []
-    with _progress(len(jobs)) as advance:
-        for job in jobs:
-            result = _attempt(job, work)
+    start = time.perf_counter()
+    with _progress(len(jobs)) as advance, _attempts(jobs, work, workers) as attempts:
+        for job, result in zip(jobs, attempts, strict=True):
             results.append(result)
             _report(job, result, describe, quiet=as_json)
             advance()
+    seconds = time.perf_counter() - start
     if as_json:
         click.echo(json.dumps(results, indent=2))
     done = [result for result in results if "error" not in result]
     failed = len(results) - len(done)
     if len(jobs) > 1:
-        click.echo(summarise(done) + (f"; {failed} failed" if failed else ""), err=True)
+        click.echo(summarise(done, seconds) + (f"; {failed} failed" if failed else ""), err=True)
     if failed:
         click.get_current_context().exit(1)
+
+
+def share_cores(
+    jobs: int, workers: int | None, threads: int | None, cores: int | None = None
+) -> tuple[int, int | None]:
+    """How many files at a time, and threads of the engine for each, as --jobs and --threads ask.
+
+    Several files run side by side on one thread each: what of the work has no threads, such as reading and
+    writing pictures, then keeps no core idle.
+    """
+    cores = default_threads() if cores is None else cores
+    workers = min(jobs, cores if workers is None else workers)
+    if threads is None and workers > 1:
+        threads = max(1, cores // workers)
+    return workers, threads
+
+
+@contextmanager
+def _attempts(jobs: Sequence[Job], work: Callable[[Job], Result], workers: int) -> Iterator[Iterator[Result]]:
+    """The results of all jobs in order; leaving early drops the jobs that have not begun."""
+    if workers == 1:
+        yield (_attempt(job, work) for job in jobs)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool.map(lambda job: _attempt(job, work), jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _attempt(job: Job, work: Callable[[Job], Result]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs
+from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import codec_options, limit_options, output_options
 
 
@@ -28,6 +28,7 @@ def decode(
     out_dir: str | None,
     overwrite: bool,
     as_json: bool,
+    workers: int | None,
     kind: str | None,
     level: int | None,
     max_pixels: int | None,
@@ -44,6 +45,7 @@ def decode(
     from basic_runtime.imageio import output_format, write_picture
 
     jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
+    workers, threads = share_cores(len(jobs), workers, threads)
     codec = make_codec(bundle, engine, threads, level, max_pixels)
 
     def work(job: Job) -> Result:
@@ -53,7 +55,7 @@ def decode(
         notices = write_picture(job.target, picture, kind, overwrite)
         return {"width": picture.width, "height": picture.height, "notices": notices}
 
-    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json)
+    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json, workers=workers)
 
 
 def _describe(result: Result) -> str:
@@ -63,5 +65,5 @@ def _describe(result: Result) -> str:
     )
 
 
-def _summarise(results: list[Result]) -> str:
-    return f"{len(results)} decoded, {sum(result['seconds'] for result in results):.1f} s"
+def _summarise(results: list[Result], seconds: float) -> str:
+    return f"{len(results)} decoded, {seconds:.1f} s"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs
+from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import codec_options, limit_options, output_options
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def encode(
     out_dir: str | None,
     overwrite: bool,
     as_json: bool,
+    workers: int | None,
     quality: int,
     level: int | None,
     strip: bool,
@@ -52,6 +53,7 @@ def encode(
     from basic_runtime.metrics import bpp
 
     jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
+    workers, threads = share_cores(len(jobs), workers, threads)
     codec = make_codec(bundle, engine, threads, level, max_pixels)
 
     def work(job: Job) -> Result:
@@ -71,7 +73,7 @@ def encode(
             "notices": picture.notices,
         }
 
-    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json)
+    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json, workers=workers)
 
 
 def _without_metadata(picture: Picture) -> Picture:
@@ -91,9 +93,8 @@ def _describe(result: Result) -> str:
     )
 
 
-def _summarise(results: list[Result]) -> str:
+def _summarise(results: list[Result], seconds: float) -> str:
     size = sum(result["bytes"] for result in results)
     pixels = sum(result["width"] * result["height"] for result in results)
-    seconds = sum(result["seconds"] for result in results)
     rate = f", {8 * size / pixels:.3f} bpp" if pixels else ""
     return f"{len(results)} encoded: {size:,} bytes{rate}, {seconds:.1f} s"

@@ -63,4 +63,7 @@ output_options = _combine(
     click.option("--out-dir", metavar="DIR", help="Folder for the outputs (default: beside each input)."),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
     click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on standard output."),
+    click.option(
+        "--jobs", "workers", type=click.IntRange(1, 1024), help="Files at a time (default: one per core)."
+    ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from basic_runtime.engines.base import Backend, Engine, FloatArray
 from basic_runtime.errors import EngineError, MissingExtraError
+from basic_runtime.threads import default_threads
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -21,17 +21,8 @@ _LEVELS: dict[str, str] = {
     "all": "ORT_ENABLE_ALL",
 }
 _LOG_FATAL_ONLY = 4
-MAX_DEFAULT_THREADS = 8
-"""Threads of a session unless told otherwise, at most: a level has a dozen sessions, each with its own."""
-
 _arena_lock = threading.Lock()
 _arena_ready = False
-
-
-def default_threads() -> int:
-    """The cores that this process may use, at most `MAX_DEFAULT_THREADS`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_DEFAULT_THREADS)
 
 
 def _share_arena(ort: Any) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from basic_runtime import container
 from basic_runtime.cli import main
+from basic_runtime.cli.batch import share_cores
 from basic_runtime.exif import ORIENTATION, PREFIX
 
 from .test_bundle import edit_manifest
@@ -333,3 +334,36 @@ def test_version_names_library_model_and_engines() -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("basic-codec ") and lines[1].startswith("model tiny-1 (")
     assert any(line.startswith("engine onnxruntime ") for line in lines)
+
+
+def test_several_files_at_a_time_give_the_same_bytes_in_order(photo, tiny_path, tmp_path):
+    names = [tmp_path / f"{i}.png" for i in range(6)]
+    for number, name in enumerate(names):
+        Image.fromarray(photo(40 + 30 * number, 50)).save(name)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    inputs = [*map(str, names[:3]), str(tmp_path / "bad.png"), *map(str, names[3:])]
+    outcomes = []
+    for workers in ("1", "3"):
+        folder = tmp_path / workers
+        command = ["encode", *inputs, "--out-dir", str(folder), "--jobs", workers, "--bundle", str(tiny_path)]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1 and result.stderr.count("basic-run: error: ") == 1
+        assert [line.split(" ->")[0] for line in result.stdout.splitlines()] == list(map(str, names))
+        outcomes.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert outcomes[0] == outcomes[1] and len(outcomes[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("jobs", "workers", "threads", "expected"),
+    [
+        (1, None, None, (1, None)),  # one file: the engine's own choice
+        (9, 1, None, (1, None)),
+        (9, 2, None, (2, 2)),
+        (9, None, None, (4, 1)),
+        (2, None, None, (2, 2)),
+        (9, 16, None, (9, 1)),
+        (9, None, 3, (4, 3)),
+    ],
+)
+def test_cores_are_shared(jobs, workers, threads, expected):
+    assert share_cores(jobs, workers, threads, cores=4) == expected
