@@ -9,10 +9,21 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime.errors import BasicError
+
 _Out = TypeVar("_Out", NDArray[np.int16], NDArray[np.int32])
 
 class StreamError(ValueError):
     """The bytes are damaged, cut short, hostile, or were made with other tables or indexes."""
+
+class KernelError(BasicError):
+    """A kernel was asked for that this build or this processor does not have."""
+
+def kernels() -> list[str]:
+    """Names of the kernels that run here, fastest first; the last is "scalar" (docs/coder.md).
+
+    The first is the default, unless the environment variable BASIC_CODER_KERNEL names another.
+    """
 
 class Tables:
     """Immutable probability tables, shared by any number of coders and threads."""
@@ -38,7 +49,8 @@ class Tables:
 class Encoder:
     """Queues stages of symbols and writes them as one stream."""
 
-    def __init__(self, tables: Tables) -> None: ...
+    def __init__(self, tables: Tables, kernel: str | None = None) -> None:
+        """kernel: one of :func:`kernels`; all write the same bytes. Raises KernelError for another name."""
     def put(self, symbols: NDArray[np.int16] | NDArray[np.int32], indexes: NDArray[np.uint8]) -> None:
         """Appends one stage: ``symbols`` in C order, and as many ``indexes`` that name their rows.
 
@@ -54,11 +66,22 @@ class Encoder:
     def reset(self) -> None:
         """Forgets all queued stages."""
 
+    @property
+    def kernel(self) -> str: ...
+
 class Decoder:
     """Reads a stream stage by stage."""
 
-    def __init__(self, tables: Tables, data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> None:
-        """Copies ``data`` (contiguous bytes-like). Raises StreamError for a damaged header."""
+    def __init__(
+        self,
+        tables: Tables,
+        data: bytes | bytearray | memoryview | NDArray[np.uint8],
+        kernel: str | None = None,
+    ) -> None:
+        """Copies ``data`` (contiguous bytes-like). ``kernel`` as for :class:`Encoder`.
+
+        Raises StreamError for a damaged header, KernelError for an unknown kernel.
+        """
 
     @overload
     def get(self, indexes: NDArray[np.uint8], out: None = None) -> NDArray[np.int32]: ...
@@ -75,6 +98,8 @@ class Decoder:
 
     @property
     def lanes(self) -> int: ...
+    @property
+    def kernel(self) -> str: ...
 
 def quantise(
     y: NDArray[np.float32],

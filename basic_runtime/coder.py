@@ -16,6 +16,9 @@
 
 From the outputs of a stage graph to symbols and back: :func:`quantise` in the encoder,
 :func:`indexes_from_scale` and :func:`dequantise` in the decoder, one pass each.
+
+The inner loops exist once per instruction set, with the same results: :func:`kernels` lists those of this machine,
+``Encoder(tables, kernel=...)`` or the environment variable BASIC_CODER_KERNEL picks one (docs/coder.md).
 """
 
 from __future__ import annotations
@@ -23,19 +26,23 @@ from __future__ import annotations
 from basic_runtime._coder import (
     Decoder,
     Encoder,
+    KernelError,
     StreamError,
     Tables,
     dequantise,
     indexes_from_scale,
+    kernels,
     quantise,
 )
 
 __all__ = [
     "Decoder",
     "Encoder",
+    "KernelError",
     "StreamError",
     "Tables",
     "dequantise",
     "indexes_from_scale",
+    "kernels",
     "quantise",
 ]

@@ -2,11 +2,11 @@
 
     python benchmarks/coder.py [--symbols 2000000] [--rounds 7] [--json FILE]
 
-Beside ours: `compressai` (its ans extension with its own 16-bit tables) and `constriction` (ANS, quantised
-Gaussians), each if installed; `--symbols-slow` limits how many symbols they get. Symbols are round(N(0, s)), s from
-the 64-scale table, with mean entropies of 0.2, 1 and 3 bits; input and output are NumPy arrays. "over" is the size
-over the exact Gaussian code length of these symbols. Rounds of all coders are interleaved, so that other load on
-the machine meets all of them.
+Ours with each kernel that runs here; beside it `compressai` (its ans extension with its own 16-bit tables) and
+`constriction` (ANS, quantised Gaussians), each if installed; `--symbols-slow` limits how many symbols they get.
+Symbols are round(N(0, s)), s from the 64-scale table, with mean entropies of 0.2, 1 and 3 bits; input and output are
+NumPy arrays. "over" is the size over the exact Gaussian code length of these symbols. Rounds of all coders are
+interleaved, so that other load on the machine meets all of them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.coder import Decoder, Encoder
+from basic_runtime.coder import Decoder, Encoder, Tables, kernels
 from basic_runtime.tables import SCALES, gaussian_rows
 
 Array = NDArray[Any]
 WORKLOADS = (0.2, 1.0, 3.0)
+OURS = "basic "
 
 
 @dataclass
@@ -87,9 +88,8 @@ def make_workload(bits: float, count: int) -> Workload:
 Coder = tuple[Callable[[Workload], Any], Callable[[Workload, Any], Array], Callable[[Any], int]]
 
 
-def basic() -> Coder:
-    tables = gaussian_rows().coder_tables()
-    encoder = Encoder(tables)
+def basic(tables: Tables, kernel: str) -> Coder:
+    encoder = Encoder(tables, kernel=kernel)
     outputs: dict[int, Array] = {}
 
     def encode(work: Workload) -> bytes:
@@ -98,7 +98,7 @@ def basic() -> Coder:
 
     def decode(work: Workload, data: bytes) -> Array:
         out = outputs.setdefault(work.symbols.size, np.empty(work.symbols.size, np.int16))
-        decoder = Decoder(tables, data)
+        decoder = Decoder(tables, data, kernel=kernel)
         decoder.get(work.indexes, out=out)
         decoder.finish()
         return out
@@ -147,7 +147,8 @@ def constriction() -> Coder:
 
 
 def available_coders() -> dict[str, Coder]:
-    coders = {"basic": basic()}
+    tables = gaussian_rows().coder_tables()
+    coders = {OURS + kernel: basic(tables, kernel) for kernel in kernels()}
     for make in (compressai, constriction):
         try:
             coders[make.__name__] = make()
@@ -157,7 +158,7 @@ def available_coders() -> dict[str, Coder]:
 
 
 def measure(coders: dict[str, Coder], work: Workload, slow_count: int, rounds: int) -> list[Result]:
-    works = {name: work if name == "basic" else work.head(slow_count) for name in coders}
+    works = {name: work if name.startswith(OURS) else work.head(slow_count) for name in coders}
     results = {name: Result(name, work.bits, w.symbols.size) for name, w in works.items()}
     for _ in range(rounds + 1):  # the first warms up
         for name, (encode, decode, size) in coders.items():
@@ -188,7 +189,7 @@ def main() -> None:
     options = parser.parse_args()
     coders = available_coders()
     rows = []
-    print("bits coder          symbols  encode Msym/s  (best)  decode Msym/s  (best)   over %")
+    print("bits coder         symbols  encode Msym/s  (best)  decode Msym/s  (best)   over %")
     for bits in WORKLOADS:
         work = make_workload(bits, options.symbols)
         for result in measure(coders, work, min(options.symbols, options.symbols_slow), options.rounds):

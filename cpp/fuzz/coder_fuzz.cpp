@@ -1,4 +1,4 @@
-// libFuzzer target: tables, indexes and stream from the input's bytes. Checks that hostile streams only ever
+// libFuzzer target: tables, indexes, kernels and stream from the input's bytes. Checks that hostile streams only ever
 // raise StreamError and that whatever the encoder writes is read back. Run: coder_fuzz -max_total_time=30
 #include <algorithm>
 #include <cstdint>
@@ -67,11 +67,17 @@ std::vector<std::vector<uint8_t>> make_indexes(Input& input, size_t rows) {
     return stages;
 }
 
+const basic::Kernels& pick_kernels(Input& input) {
+    const auto kernels = basic::available_kernels();
+    return *kernels[input.number(1) % kernels.size()];
+}
+
 template <typename T>
 void decode_hostile(const std::shared_ptr<const basic::Tables>& tables,
-                    const std::vector<std::vector<uint8_t>>& stages, std::span<const uint8_t> bytes) {
+                    const std::vector<std::vector<uint8_t>>& stages, std::span<const uint8_t> bytes,
+                    const basic::Kernels& kernels) {
     try {
-        basic::Decoder decoder(tables, bytes);
+        basic::Decoder decoder(tables, bytes, kernels);
         for (const auto& stage : stages) {
             std::vector<T> out(stage.size());
             decoder.get(stage, std::span<T>(out));
@@ -95,13 +101,13 @@ void round_trip(const std::shared_ptr<const basic::Tables>& tables,
                 const std::vector<std::vector<uint8_t>>& stages, Input input) {
     const int lanes = static_cast<int>(1u << input.number(1) % 7);
     std::vector<std::vector<int32_t>> symbols;
-    basic::Encoder encoder(tables);
+    basic::Encoder encoder(tables, pick_kernels(input));
     for (const auto& stage : stages) {
         symbols.push_back(make_symbols(input, stage.size()));
         encoder.put(std::span<const int32_t>(symbols.back()), stage);
     }
     const std::vector<uint8_t> bytes = encoder.finish(lanes);
-    basic::Decoder decoder(tables, bytes);
+    basic::Decoder decoder(tables, bytes, pick_kernels(input));
     for (size_t k = 0; k < stages.size(); ++k) {
         std::vector<int32_t> out(stages[k].size());
         decoder.get(stages[k], std::span<int32_t>(out));
@@ -121,8 +127,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return 0;
     }
     const auto stages = make_indexes(input, tables->rows());
-    decode_hostile<int32_t>(tables, stages, input.rest());
-    decode_hostile<int16_t>(tables, stages, input.rest());
+    const basic::Kernels& kernels = pick_kernels(input);
+    decode_hostile<int32_t>(tables, stages, input.rest(), kernels);
+    decode_hostile<int16_t>(tables, stages, input.rest(), kernels);
     round_trip(tables, stages, input);
     return 0;
 }

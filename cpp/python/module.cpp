@@ -62,10 +62,21 @@ std::shared_ptr<basic::Tables> make_tables(const py::array& freqs, const py::arr
         vector_input<int32_t>(offsets, "offsets"), vector_input<uint8_t>(shifts, "shifts"));
 }
 
+const basic::Kernels& pick_kernels(const std::optional<std::string>& name) {
+    return name ? basic::kernels_named(*name) : basic::default_kernels();
+}
+
+std::vector<std::string> kernel_names() {
+    std::vector<std::string> names;
+    for (const basic::Kernels* kernels : basic::available_kernels()) names.emplace_back(kernels->name);
+    return names;
+}
+
 // The mutex keeps two Python threads that share an object from corrupting it while the GIL is released.
 class PyEncoder {
   public:
-    explicit PyEncoder(std::shared_ptr<basic::Tables> tables) : encoder_(std::move(tables)) {}
+    PyEncoder(std::shared_ptr<basic::Tables> tables, const std::optional<std::string>& kernel)
+        : encoder_(std::move(tables), pick_kernels(kernel)) {}
 
     void put(const py::array& symbols, const py::array& indexes) {
         const auto rows = input<uint8_t>(indexes, "indexes");
@@ -93,6 +104,8 @@ class PyEncoder {
         encoder_.reset();
     }
 
+    std::string kernel() const { return encoder_.kernels().name; }
+
   private:
     template <typename T>
     void put_stage(std::span<const T> symbols, std::span<const uint8_t> rows) {
@@ -107,8 +120,9 @@ class PyEncoder {
 
 class PyDecoder {
   public:
-    PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer& data)
-        : decoder_(std::move(tables), contiguous_bytes(data)) {}
+    PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer& data,
+              const std::optional<std::string>& kernel)
+        : decoder_(std::move(tables), contiguous_bytes(data), pick_kernels(kernel)) {}
 
     py::array get(const py::array& indexes, std::optional<py::array> out) {
         const auto rows = input<uint8_t>(indexes, "indexes");
@@ -129,6 +143,7 @@ class PyDecoder {
     }
 
     int lanes() const { return decoder_.lanes(); }
+    std::string kernel() const { return decoder_.kernels().name; }
 
   private:
     static std::span<const uint8_t> contiguous_bytes(const py::buffer& data) {
@@ -185,22 +200,31 @@ PYBIND11_MODULE(_coder, module) {
     using namespace py::literals;
     module.doc() = "Entropy coder and element-wise passes of the entropy path (C++).";
     py::register_exception<basic::StreamError>(module, "StreamError", PyExc_ValueError);
+    // A wrong environment variable is the user's to mend: commands print these errors in one line.
+    py::register_exception<basic::KernelError>(module, "KernelError",
+                                               py::module_::import("basic_runtime.errors").attr("BasicError"));
 
     py::class_<basic::Tables, std::shared_ptr<basic::Tables>>(module, "Tables")
         .def(py::init(&make_tables), "freqs"_a, "sizes"_a, "offsets"_a, "shifts"_a)
         .def_property_readonly("rows", &basic::Tables::rows);
 
     py::class_<PyEncoder>(module, "Encoder")
-        .def(py::init<std::shared_ptr<basic::Tables>>(), "tables"_a)
+        .def(py::init<std::shared_ptr<basic::Tables>, const std::optional<std::string>&>(), "tables"_a,
+             "kernel"_a = py::none())
         .def("put", &PyEncoder::put, "symbols"_a, "indexes"_a)
         .def("finish", &PyEncoder::finish, "lanes"_a = 0)
-        .def("reset", &PyEncoder::reset);
+        .def("reset", &PyEncoder::reset)
+        .def_property_readonly("kernel", &PyEncoder::kernel);
 
     py::class_<PyDecoder>(module, "Decoder")
-        .def(py::init<std::shared_ptr<basic::Tables>, const py::buffer&>(), "tables"_a, "data"_a)
+        .def(py::init<std::shared_ptr<basic::Tables>, const py::buffer&, const std::optional<std::string>&>(),
+             "tables"_a, "data"_a, "kernel"_a = py::none())
         .def("get", &PyDecoder::get, "indexes"_a, "out"_a = py::none())
         .def("finish", &PyDecoder::finish)
-        .def_property_readonly("lanes", &PyDecoder::lanes);
+        .def_property_readonly("lanes", &PyDecoder::lanes)
+        .def_property_readonly("kernel", &PyDecoder::kernel);
+
+    module.def("kernels", &kernel_names);
 
     module.def("quantise", &quantise, "y"_a, "mean"_a, "scale"_a, "index_lut"_a, "mean_bits"_a, py::kw_only(),
                "symbols"_a, "indexes"_a, "yhat"_a);

@@ -6,6 +6,7 @@
 
 #include "kernel_list.hpp"
 #include "kernels_scalar.hpp"
+#include "unrolled.hpp"
 
 namespace basic {
 namespace {
@@ -78,9 +79,10 @@ size_t encode_vectors(const PackedEntry* packed, const uint16_t* entries, size_t
     for (int v = 0; v < kVectors; ++v) state[v] = _mm512_loadu_si512(states + kWidth * v);
     while (rounds-- > 0) {
         const uint16_t* at = entries + rounds * kWidth * kVectors;
-#pragma GCC unroll 4
-        for (int v = kVectors - 1; v >= 0; --v)
+        unrolled<kVectors>([&](int k) BASIC_ALWAYS_INLINE {
+            const int v = kVectors - 1 - k;
             state[v] = encode_vector(state[v], packed, at + kWidth * v, words, next);
+        });
     }
     for (int v = 0; v < kVectors; ++v) _mm512_storeu_si512(states + kWidth * v, state[v]);
     return next;
@@ -104,15 +106,13 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
     for (int v = 0; v < kVectors; ++v) state[v] = _mm512_loadu_si512(states + kWidth * v);
     for (; rounds > 0 && word <= words_end; --rounds) {
         alignas(64) uint32_t at[kWidth * kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
+        unrolled<kVectors>([&](int v) BASIC_ALWAYS_INLINE {
             const __m512i index = _mm512_cvtepu8_epi32(
                 _mm_loadu_si128(reinterpret_cast<const __m128i*>(indexes + kWidth * v)));
             _mm512_store_si512(at + kWidth * v, _mm512_or_epi32(_mm512_and_epi32(state[v], twelve_bits),
                                                                 _mm512_slli_epi32(index, kProbBits)));
-        }
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
+        });
+        unrolled<kVectors>([&](int v) BASIC_ALWAYS_INLINE {
             const uint32_t* a = at + kWidth * v;
             const __m512i slot = join(load_slots4(slots, a), load_slots4(slots, a + 4),
                                       load_slots4(slots, a + 8), load_slots4(slots, a + 12));
@@ -127,7 +127,7 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
             const __m512i taken = _mm512_maskz_expand_epi32(low, words);
             state[v] = _mm512_mask_or_epi32(moved, low, _mm512_slli_epi32(moved, 16), taken);
             word += 2 * static_cast<size_t>(_mm_popcnt_u32(low));
-        }
+        });
         indexes += kWidth * kVectors;
         codes += kWidth * kVectors;
     }

@@ -14,6 +14,7 @@ namespace {
 
 using basic::Decoder;
 using basic::Encoder;
+using basic::Kernels;
 using basic::StreamError;
 using basic::Tables;
 
@@ -51,6 +52,15 @@ Rows sample_rows() {
     return rows;
 }
 
+// Rows like those of a codec: all codes fit 16 bits.
+Rows narrow_rows() {
+    Rows rows;
+    rows.add({100, 3000, 900, 96}, -1);
+    rows.add({2048, 2047, 1}, -1, 3);
+    rows.add({100, 3000, 900, 96}, -1);
+    return rows;
+}
+
 struct Stage {
     std::vector<int32_t> symbols;
     std::vector<uint8_t> indexes;
@@ -75,8 +85,8 @@ std::vector<Stage> random_stages(std::mt19937& random, size_t stages, size_t lar
 }
 
 std::vector<uint8_t> encode(const std::shared_ptr<const Tables>& tables, const std::vector<Stage>& stages,
-                            int lanes) {
-    Encoder encoder(tables);
+                            int lanes, const Kernels& kernels = basic::default_kernels()) {
+    Encoder encoder(tables, kernels);
     for (const Stage& stage : stages) encoder.put(std::span<const int32_t>(stage.symbols), stage.indexes);
     return encoder.finish(lanes);
 }
@@ -89,29 +99,110 @@ void test_round_trips() {
             for (const size_t count : {1, 3, 9}) {
                 const auto stages = random_stages(random, count, largest, tables->rows(), false);
                 const auto bytes = encode(tables, stages, lanes);
-                Decoder decoder(tables, bytes);
-                if (lanes > 0) CHECK(decoder.lanes() <= lanes);
-                for (const Stage& stage : stages) {
-                    std::vector<int32_t> out(stage.symbols.size());
-                    decoder.get(stage.indexes, std::span<int32_t>(out));
-                    CHECK(out == stage.symbols);
+                for (const Kernels* kernels : basic::available_kernels()) {
+                    CHECK(encode(tables, stages, lanes, *kernels) == bytes);
+                    Decoder decoder(tables, bytes, *kernels);
+                    if (lanes > 0) CHECK(decoder.lanes() <= lanes);
+                    for (const Stage& stage : stages) {
+                        std::vector<int32_t> out(stage.symbols.size());
+                        decoder.get(stage.indexes, std::span<int32_t>(out));
+                        CHECK(out == stage.symbols);
+                    }
+                    decoder.finish();
                 }
-                decoder.finish();
             }
 }
 
-void test_int16() {
+// 256 rows of small offsets, which take the vector passes, used 64 apart at most, or all at once.
+void test_narrow_rows() {
+    std::mt19937 random(6);
+    Rows rows;
+    for (int r = 0; r < 256; ++r) {
+        if (r % 3 == 0) rows.add({100, 3000, 900, 96}, r - 128);
+        if (r % 3 == 1) rows.add({2048, 2047, 1}, -(r << 6), static_cast<uint8_t>(r % 2 * 2));
+        if (r % 3 == 2) rows.add({1, 4094, 1}, basic::RowTables::kNarrow);
+    }
+    const auto tables = rows.make();
+    CHECK(tables->row_tables().narrow);
+    for (const unsigned first : {0u, 5u, 100u, 192u})
+        for (const unsigned used : {1u, 64u, 65u}) {
+            Stage stage;
+            for (int i = 0; i < 3001; ++i) {
+                stage.indexes.push_back(static_cast<uint8_t>(std::min<unsigned long>(255, first + random() % used)));
+                const int32_t near = rows.offsets[stage.indexes.back()] + static_cast<int>(random() % 4);
+                const int32_t anything = static_cast<int32_t>(random()) >> (random() % 2 * 16);
+                stage.symbols.push_back(random() % 16 ? near : anything);
+            }
+            const auto bytes = encode(tables, {stage}, 64, basic::kernels_named("scalar"));
+            for (const Kernels* kernels : basic::available_kernels()) {
+                CHECK(encode(tables, {stage}, 64, *kernels) == bytes);
+                Decoder decoder(tables, bytes, *kernels);
+                std::vector<int32_t> out(stage.symbols.size());
+                decoder.get(stage.indexes, std::span<int32_t>(out));
+                CHECK(out == stage.symbols);
+                decoder.finish();
+            }
+        }
+}
+
+// One encoding step of every kernel for every frequency, from the states where rounding could go wrong.
+void test_every_frequency() {
+    for (uint32_t freq = 1; freq < basic::kProbTotal; ++freq) {
+        Rows rows;
+        rows.add({static_cast<uint16_t>(basic::kProbTotal - freq), static_cast<uint16_t>(freq)}, 0);
+        const auto tables = rows.make();
+        const basic::EncodeTables encode_tables = tables->encode_tables();
+        std::vector<uint16_t> entries(64, 1);
+        std::vector<uint32_t> states;
+        const auto add = [&](uint64_t state) {
+            if (state >= basic::kStateLow && state <= std::numeric_limits<uint32_t>::max())
+                states.push_back(static_cast<uint32_t>(state));
+        };
+        for (const uint64_t quotient : {0x10u, 0xfffu, 0x1000u, 0x7ffffu, 0x80000u, 0xffffeu, 0xfffffu, 0x100000u})
+            for (const int side : {-1, 0, 1}) add(quotient * freq + static_cast<uint64_t>(int64_t{side}));
+        for (const uint64_t state : {0x10000u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) add(state);
+        CHECK(!states.empty() && states.size() <= 64);
+        states.resize(64, basic::kStateLow);
+        uint32_t expected[64];
+        for (int lane = 0; lane < 64; ++lane) {
+            const uint32_t x = states[lane] >> 20 >= freq ? states[lane] >> 16 : states[lane];
+            expected[lane] = (x / freq << basic::kProbBits) + x % freq + basic::kProbTotal - freq;
+        }
+        for (const Kernels* kernels : basic::available_kernels()) {
+            std::vector<uint16_t> words(basic::kWordRoom + 65);
+            auto moved = states;
+            const size_t next = kernels->encode(encode_tables, 64, entries.data(), 1, moved.data(),
+                                                words.data() + basic::kWordRoom, 65);
+            CHECK(std::equal(moved.begin(), moved.end(), expected));
+            size_t place = next;
+            for (const uint32_t state : states)
+                if (state >> 20 >= freq)
+                    CHECK(words[basic::kWordRoom + place++] == static_cast<uint16_t>(state));
+            CHECK(place == 65);
+        }
+    }
+}
+
+void test_kernel_names() {
+    CHECK(std::string_view(basic::available_kernels().back()->name) == "scalar");
+    for (const Kernels* kernels : basic::available_kernels())
+        CHECK(&basic::kernels_named(kernels->name) == kernels);
+    CHECK_THROWS(basic::kernels_named("fastest"), basic::KernelError);
+    CHECK_THROWS(basic::kernels_named(""), basic::KernelError);
+}
+
+void test_int16(const Kernels& kernels, const Rows& rows) {
     std::mt19937 random(2);
-    const auto tables = sample_rows().make();
+    const auto tables = rows.make();
     const auto stages = random_stages(random, 5, 3000, tables->rows(), true);
-    Encoder encoder(tables);
+    Encoder encoder(tables, kernels);
     for (const Stage& stage : stages) {
         const std::vector<int16_t> narrow(stage.symbols.begin(), stage.symbols.end());
         encoder.put(std::span<const int16_t>(narrow), stage.indexes);
     }
     const auto bytes = encoder.finish(8);
     CHECK(bytes == encode(tables, stages, 8));
-    Decoder decoder(tables, bytes);
+    Decoder decoder(tables, bytes, kernels);
     for (const Stage& stage : stages) {
         std::vector<int16_t> out(stage.symbols.size());
         decoder.get(stage.indexes, std::span<int16_t>(out));
@@ -122,7 +213,7 @@ void test_int16() {
     const std::vector<uint8_t> row = {2};
     const auto wide = encode(tables, {{{40000}, row}}, 1);
     std::vector<int16_t> out(1);
-    Decoder narrow(tables, wide);
+    Decoder narrow(tables, wide, kernels);
     CHECK_THROWS(narrow.get(row, std::span<int16_t>(out)), StreamError);
     CHECK_THROWS(narrow.finish(), StreamError);
 }
@@ -195,9 +286,9 @@ void test_hostile_tables() {
 
 // Decodes bytes that may be anything: a StreamError or symbols, nothing else.
 bool survives(const std::shared_ptr<const Tables>& tables, const std::vector<uint8_t>& bytes,
-              const std::vector<Stage>& stages) {
+              const std::vector<Stage>& stages, const Kernels& kernels) {
     try {
-        Decoder decoder(tables, bytes);
+        Decoder decoder(tables, bytes, kernels);
         for (const Stage& stage : stages) {
             std::vector<int32_t> out(stage.indexes.size());
             decoder.get(stage.indexes, std::span<int32_t>(out));
@@ -209,7 +300,10 @@ bool survives(const std::shared_ptr<const Tables>& tables, const std::vector<uin
     }
 }
 
-void test_hostile_bytes() {
+void test_hostile_bytes(const Kernels& kernels) {
+    const auto survives = [&](const auto& tables, const std::vector<uint8_t>& bytes, const auto& stages) {
+        return ::survives(tables, bytes, stages, kernels);
+    };
     std::mt19937 random(3);
     const auto tables = sample_rows().make();
     for (const int lanes : {1, 2, 8, 64}) {
@@ -251,7 +345,7 @@ void test_shared_tables_in_threads() {
     const auto bytes = encode(tables, stages, 0);
     std::vector<int> ok(4);
     std::vector<std::thread> threads;
-    for (int& flag : ok) threads.emplace_back([&] { flag = survives(tables, bytes, stages); });
+    for (int& flag : ok) threads.emplace_back([&] { flag = survives(tables, bytes, stages, basic::default_kernels()); });
     for (std::thread& thread : threads) thread.join();
     CHECK(std::count(ok.begin(), ok.end(), 1) == 4);
 }
@@ -259,12 +353,18 @@ void test_shared_tables_in_threads() {
 }  // namespace
 
 int main() {
+    test_kernel_names();
     test_round_trips();
-    test_int16();
+    test_narrow_rows();
+    test_every_frequency();
+    for (const Kernels* kernels : basic::available_kernels()) {
+        test_int16(*kernels, sample_rows());
+        test_int16(*kernels, narrow_rows());
+        test_hostile_bytes(*kernels);
+    }
     test_empty_and_reuse();
     test_wrong_arguments();
     test_hostile_tables();
-    test_hostile_bytes();
     test_shared_tables_in_threads();
     std::puts("coder: all tests passed");
 }
