@@ -34,6 +34,22 @@ size_t unmap_codes(const Kernels& kernels, const RowTables& rows, const uint8_t*
     return kernels.unmap32(rows, indexes, codes, out, count, special_at);
 }
 
+// Between two stages a network runs, which leaves no table in the caches. Decoding would then wait for most
+// cache lines one round of lanes after the other; asked for at once, a row's lines come several times faster.
+void fetch_rows(const uint32_t* slots, std::span<const uint8_t> indexes) {
+    constexpr size_t kStride = 16;    // symbols looked at: one in so many
+    constexpr uint32_t kWorthIt = 4;  // of those, for a row that is used enough to touch most of its lines
+    constexpr size_t kLine = 64 / sizeof(uint32_t);
+    uint32_t counts[kMaxRows] = {};
+    for (size_t i = 0; i < indexes.size(); i += kStride) ++counts[indexes[i]];
+    for (size_t row = 0; row < kMaxRows; ++row) {
+        if (counts[row] < kWorthIt) continue;
+        // Loads, not prefetches, which the processor drops where it must first look up the page.
+        const volatile uint32_t* begin = slots + (row << kProbBits);
+        for (size_t slot = 0; slot < kProbTotal; slot += kLine) static_cast<void>(begin[slot]);
+    }
+}
+
 }  // namespace
 
 Decoder::Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes, const Kernels& kernels)
@@ -177,6 +193,7 @@ void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
         return;
     }
     escapes_.clear();
+    fetch_rows(tables_->slots(), indexes);
     uint8_t codes[kChunk];
     for (size_t begin = 0; begin < indexes.size(); begin += kChunk) {
         const size_t count = std::min(kChunk, indexes.size() - begin);

@@ -128,8 +128,9 @@ void test_narrow_rows() {
         for (const unsigned used : {1u, 64u, 65u}) {
             Stage stage;
             for (int i = 0; i < 3001; ++i) {
-                stage.indexes.push_back(static_cast<uint8_t>(std::min<unsigned long>(255, first + random() % used)));
-                const int32_t near = rows.offsets[stage.indexes.back()] + static_cast<int>(random() % 4);
+                const unsigned long row = std::min<unsigned long>(255, first + random() % used);
+                stage.indexes.push_back(static_cast<uint8_t>(row));
+                const int32_t near = rows.offsets[row] + static_cast<int>(random() % 4);
                 const int32_t anything = static_cast<int32_t>(random()) >> (random() % 2 * 16);
                 stage.symbols.push_back(random() % 16 ? near : anything);
             }
@@ -158,7 +159,8 @@ void test_every_frequency() {
             if (state >= basic::kStateLow && state <= std::numeric_limits<uint32_t>::max())
                 states.push_back(static_cast<uint32_t>(state));
         };
-        for (const uint64_t quotient : {0x10u, 0xfffu, 0x1000u, 0x7ffffu, 0x80000u, 0xffffeu, 0xfffffu, 0x100000u})
+        for (const uint64_t quotient :
+             {0x10u, 0xfffu, 0x1000u, 0x7ffffu, 0x80000u, 0xffffeu, 0xfffffu, 0x100000u})
             for (const int side : {-1, 0, 1}) add(quotient * freq + static_cast<uint64_t>(int64_t{side}));
         for (const uint64_t state : {0x10000u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) add(state);
         CHECK(!states.empty() && states.size() <= 64);
@@ -345,7 +347,8 @@ void test_shared_tables_in_threads() {
     const auto bytes = encode(tables, stages, 0);
     std::vector<int> ok(4);
     std::vector<std::thread> threads;
-    for (int& flag : ok) threads.emplace_back([&] { flag = survives(tables, bytes, stages, basic::default_kernels()); });
+    for (int& flag : ok)
+        threads.emplace_back([&] { flag = survives(tables, bytes, stages, basic::default_kernels()); });
     for (std::thread& thread : threads) thread.join();
     CHECK(std::count(ok.begin(), ok.end(), 1) == 4);
 }
