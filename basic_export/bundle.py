@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 import basic_runtime
 from basic_export.graphs import OPSET, canonical, serialise
+from basic_export.reach import reach
 from basic_export.weights import FILE_NAME, WeightStore
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import FORMAT, FORMAT_VERSION
@@ -68,6 +69,7 @@ class BundleWriter:
             "width": width,
             "path": path,
             "macs_per_pixel": round(macs_per_pixel, 3),
+            "reach": reach(model),
         }
         return name
 

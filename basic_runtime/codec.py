@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from basic_runtime import container
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines import Backend, Engine, create_backend
+from basic_runtime.engines import Backend, create_backend
 from basic_runtime.entropy import FloatArray, GroupedEntropy, Trace, no_trace
 from basic_runtime.errors import BasicError, BundleError, DesyncError, FormatError, WrongBundleError
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.manifest import GraphSpec
 from basic_runtime.quality import quality_step
+from basic_runtime.tiles import TILE_PIXELS, Span, Tile, TiledEngine, Tiling
 
 Pixels = NDArray[np.uint8]
 
@@ -50,9 +52,11 @@ class Codec:
         limits: Limits = DEFAULT_LIMITS,
         *,
         trace: Trace = no_trace,
+        tile_pixels: int = TILE_PIXELS,
     ) -> None:
         """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
         `engines.BACKENDS`, `threads` how many one call may use; `trace` is told which part of the work runs.
+        Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles of at most that side.
 
         Raises BundleError, EngineError or MissingExtraError.
         """
@@ -60,7 +64,12 @@ class Codec:
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = limits
         self._trace = trace
-        self._engines: dict[str, Engine] = {}
+        if tile_pixels <= 0 or tile_pixels % self.bundle.manifest.z_stride:
+            raise ValueError(
+                f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
+            )
+        self._tile_pixels = tile_pixels
+        self._engines: dict[str, TiledEngine] = {}
         self._entropy: dict[int, GroupedEntropy] = {}
         self._lock = threading.RLock()
 
@@ -95,10 +104,8 @@ class Codec:
 
         g_a, h_a = self._engine(spec.g_a), self._engine(spec.h_a)
         entropy = self._grouped_entropy(spec.entropy)
-        with self._trace("from pixels"):
-            x = _to_planes(pixels, self.bundle.manifest.z_stride)
         with self._trace("g_a"):
-            y = g_a.run({"x": x, "gain": self.bundle.encode_gain(step)})[g_a.outputs[0]]
+            y = self._analyse(g_a, pixels, step)
         with self._trace("h_a"):
             z = h_a.run({"y": y})[h_a.outputs[0]]
         amax = self.bundle.manifest.z_amax
@@ -146,11 +153,41 @@ class Codec:
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
         with self._trace("g_s"):
-            gain = self.bundle.decode_gain(header.quality_step)
-            planes = g_s.run({"y": yhat, "gain": gain})[g_s.outputs[0]]
-        with self._trace("to pixels"):
-            pixels = _to_pixels(planes[0, :, : header.height, : header.width], header.gray)
+            pixels = self._synthesise(g_s, yhat, header)
         return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
+
+    def _analyse(self, g_a: TiledEngine, pixels: Pixels, step: int) -> FloatArray:
+        """y of a picture; pixels become float planes tile by tile."""
+        manifest = self.bundle.manifest
+        height, width = (-(-side // manifest.z_stride) * manifest.z_stride for side in pixels.shape[:2])
+        y = np.empty(
+            (1, manifest.y_channels, height // manifest.y_stride, width // manifest.y_stride), np.float32
+        )
+        gain = self.bundle.encode_gain(step)
+
+        def read(tile: Tile) -> dict[str, FloatArray]:
+            with self._trace("from pixels"):
+                return {"x": _to_planes(pixels, tile.rows, tile.columns), "gain": gain}
+
+        def write(name: str, part: FloatArray, top: int, left: int) -> None:
+            y[:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
+
+        g_a.run_parts(height, width, read, write)
+        return y
+
+    def _synthesise(self, g_s: TiledEngine, yhat: FloatArray, header: container.Header) -> Pixels:
+        """The picture of a latent; float planes become pixels tile by tile."""
+        shape = (header.height, header.width)
+        pixels = np.empty(shape if header.gray else (*shape, 3), np.uint8)
+        gain = self.bundle.decode_gain(header.quality_step)
+
+        def write(name: str, part: FloatArray, top: int, left: int) -> None:
+            with self._trace("to pixels"):
+                place = pixels[top : top + part.shape[2], left : left + part.shape[3]]
+                _to_pixels(part[0, :, : place.shape[0], : place.shape[1]], place)
+
+        g_s.run_parts(yhat.shape[2], yhat.shape[3], lambda tile: {"y": tile.cut(yhat), "gain": gain}, write)
+        return pixels
 
     def info(self, data: bytes) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
@@ -176,13 +213,13 @@ class Codec:
             self._engine(graph_id)
         self._grouped_entropy(spec.entropy)
 
-    def _engine(self, graph_id: str) -> Engine:
+    def _engine(self, graph_id: str) -> TiledEngine:
         with self._lock:
             if graph_id not in self._engines:
                 self._engines[graph_id] = self._load_engine(graph_id)
             return self._engines[graph_id]
 
-    def _load_engine(self, graph_id: str) -> Engine:
+    def _load_engine(self, graph_id: str) -> TiledEngine:
         spec = self.bundle.graph(graph_id)
         path = self.bundle.graph_path(graph_id)
         engine = self.backend.load(
@@ -192,7 +229,19 @@ class Codec:
         if wanted is not None and not set(engine.inputs) <= wanted:
             names = ", ".join(sorted(wanted))
             raise BundleError(f"{path}: a graph of {spec.transform} must have the inputs {names}")
-        return engine
+        return TiledEngine(engine, self._tiling(spec))
+
+    def _tiling(self, spec: GraphSpec) -> Tiling:
+        """How a graph's input is cut into tiles: its rows stand for 1 to z_stride rows of pixels."""
+        manifest = self.bundle.manifest
+        pixels = {"g_a": 1, "h_a": manifest.y_stride, "h_s": manifest.z_stride, "g_s": manifest.y_stride}
+        # The stages' inputs are single phases of y.
+        pixels["stage"] = manifest.y_stride * max(entropy.tile for entropy in manifest.entropy)
+        side = max(1, self._tile_pixels // pixels[spec.transform])
+        if spec.transform == "g_a":  # a tile that begins on the grid of z holds a row of the picture
+            return Tiling(spec.reach, side, manifest.y_stride, manifest.z_stride)
+        step = manifest.z_stride // manifest.y_stride if spec.transform == "h_a" else 1
+        return Tiling(spec.reach, side, step, step)
 
     def _grouped_entropy(self, variant: int) -> GroupedEntropy:
         with self._lock:
@@ -222,25 +271,23 @@ class Codec:
         return -(-header.height // manifest.z_stride) * ratio, -(-header.width // manifest.z_stride) * ratio
 
 
-def _to_planes(pixels: Pixels, multiple: int) -> FloatArray:
-    """uint8 (H, W[, 3]) to float32 (1, 3, H', W') in [0, 1]; H', W' are multiples, edges repeated."""
-    height, width = pixels.shape[:2]
-    planes = np.empty((1, 3, -(-height // multiple) * multiple, -(-width // multiple) * multiple), np.float32)
-    source = pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels
+def _to_planes(pixels: Pixels, rows: Span, columns: Span) -> FloatArray:
+    """uint8 (H, W[, 3]), a part of it, to float32 (1, 3, h, w) in [0, 1]; beyond the picture, edges repeat."""
+    part = pixels[rows.start : rows.stop, columns.start : columns.stop]
+    height, width = part.shape[:2]
+    planes = np.empty((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    source = part.transpose(2, 0, 1) if part.ndim == 3 else part
     np.multiply(source, np.float32(1 / 255), out=planes[0, :, :height, :width])
     planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
     planes[:, :, height:] = planes[:, :, height - 1 : height]
     return planes
 
 
-def _to_pixels(planes: FloatArray, gray: bool) -> Pixels:
-    """clip(floor(255 x + 0.5)) of float32 (3, H, W) as uint8 (H, W, 3); if gray, of the mean, as (H, W)."""
-    height, width = planes.shape[1:]
-    pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
-    for top in range(0, height, _ROWS_AT_ONCE):
-        part = planes[:, top : top + _ROWS_AT_ONCE]
+def _to_pixels(planes: FloatArray, pixels: Pixels) -> None:
+    """clip(floor(255 x + 0.5)) of float32 (3, h, w) into uint8 (h, w, 3), or of the mean into gray (h, w)."""
+    for top in range(0, pixels.shape[0], _ROWS_AT_ONCE):
+        part, gray = planes[:, top : top + _ROWS_AT_ONCE], pixels.ndim == 2
         scaled = (part.mean(axis=0) if gray else part) * np.float32(255)
         scaled += np.float32(0.5)
         np.clip(scaled, 0, 255, out=scaled)
         pixels[top : top + _ROWS_AT_ONCE] = scaled if gray else scaled.transpose(1, 2, 0)
-    return pixels

@@ -17,9 +17,9 @@ MIB = 1 << 20
 class Limits:
     """Bounds for pictures and compressed files; all are inclusive."""
 
-    max_pixels: int = 64_000_000
-    """Width times height of a picture. Pictures run whole, at about 125 MB per megapixel at the bundled model's
-    level 7, so this keeps a process below 8 GB."""
+    max_pixels: int = 128_000_000
+    """Width times height of a picture. At about 35 MB per megapixel (benchmarks/large_picture.py) this keeps a
+    process below 5 GB."""
     max_side: int = 65_535
     """Width, and height, of a picture."""
     max_file_bytes: int = 2048 * MIB

@@ -19,13 +19,15 @@ REQUIRED_FILES = ("tables.safetensors", "weights.bin", "golden.safetensors")
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture."""
+    """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture, `reach` the input
+    rows and columns beside its own that an output depends on (None: not stated, as in older bundles)."""
 
     id: str
     transform: str
     width: int
     path: str
     macs_per_pixel: float
+    reach: int | None
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             width=item.integer("width", 0, 1 << 16),
             path=item.text("path", "pixel|entropy"),
             macs_per_pixel=item.number("macs_per_pixel"),
+            reach=item.integer("reach", 0, 1 << 16) if "reach" in item.value else None,
         )
     return graphs
 

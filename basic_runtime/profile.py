@@ -58,16 +58,21 @@ class Profile:
 
 
 class _Stopwatch:
-    """A trace that adds up the seconds of each part, however often the part runs."""
+    """A trace that adds up the seconds of each part, however often the part runs; a part within another is not
+    counted there too."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._inner = 0.0
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
+        outer, self._inner = self._inner, 0.0
         start = time.perf_counter()
         yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+        whole = time.perf_counter() - start
+        self.seconds[part] = self.seconds.get(part, 0.0) + whole - self._inner
+        self._inner = outer + whole
 
 
 def profile(

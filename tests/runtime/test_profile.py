@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.errors import FileError
-from basic_runtime.profile import TOTAL, profile, synthetic_picture, write_plot
+from basic_runtime.profile import TOTAL, _Stopwatch, profile, synthetic_picture, write_plot
 
 STAGES = [f"stage {number}" for number in range(8)]
 
@@ -70,3 +71,13 @@ def test_the_synthetic_picture_is_the_same_each_time() -> None:
     first = synthetic_picture(33, 21)
     assert first.shape == (21, 33, 3) and first.dtype == np.uint8 and first.std() > 10
     np.testing.assert_array_equal(first, synthetic_picture(33, 21))
+
+
+def test_parts_within_parts_count_once() -> None:
+    watch, begun = _Stopwatch(), time.perf_counter()
+    with watch("outer"):
+        for _ in range(2):
+            with watch("inner"):
+                time.sleep(0.01)
+    assert watch.seconds["inner"] >= 0.02
+    assert sum(watch.seconds.values()) <= time.perf_counter() - begun

@@ -1,0 +1,87 @@
+"""How far a graph looks: the margin with which it can be run tile by tile (basic_runtime.tiles)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from basic_export.errors import ExportError
+
+#: Nodes whose output at a position depends on their inputs at that position alone.
+POINTWISE = frozenset(
+    ("Abs", "Add", "Cast", "Clip", "Concat", "Div", "Floor", "Identity", "LeakyRelu", "Max", "Min")
+    + ("Mul", "Pow", "Reciprocal", "Relu", "Split", "Sqrt", "Sub")
+)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Row r of a tensor reads rows jump * r + low to jump * r + high of the graph's input."""
+
+    jump: Fraction
+    low: Fraction
+    high: Fraction
+
+
+def reach(model: ModelProto) -> int:
+    """Rows (or columns, whichever is more) of the input beside its own that any output depends on.
+
+    Row r of an output with the k-th part of the input's rows has the input's rows r * k to r * k + k - 1 for its own.
+    Raises ExportError for a graph with a node that is not known here.
+    """
+    return max(_reach(model, axis) for axis in (0, 1))
+
+
+def _reach(model: ModelProto, axis: int) -> int:
+    sides = {value.name: value.type.tensor_type.shape.dim[2 + axis] for value in model.graph.input}
+    fields = {
+        name: _Field(Fraction(1), Fraction(0), Fraction(0))
+        for name, side in sides.items()
+        if not (side.HasField("dim_value") and side.dim_value == 1)  # gains are the same everywhere
+    }
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        found = [fields[name] for name in node.input if name in fields]
+        if not found:  # computed from weights alone
+            constants.update({name: constants[node.input[0]] for name in node.output})
+            continue
+        result = _through(node, axis, found, constants)
+        fields.update({name: result for name in node.output})
+    return max(_beside(fields[value.name]) for value in model.graph.output)
+
+
+def _beside(field: _Field) -> int:
+    """Rows beyond a position's own, on the side where there are more."""
+    below = field.high - max(field.jump - 1, Fraction(0))
+    return max(0, ceil(-field.low), ceil(below))
+
+
+def _through(node: NodeProto, axis: int, found: list[_Field], constants: dict[str, TensorProto]) -> _Field:
+    field = found[0]
+    if node.op_type in POINTWISE:
+        if len({other.jump for other in found}) > 1:
+            raise ExportError(f"node {node.name or node.op_type} joins tensors of different resolution")
+        return _Field(field.jump, min(f.low for f in found), max(f.high for f in found))
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type in ("Conv", "ConvTranspose"):
+        kernel = (attributes.get("kernel_shape") or constants[node.input[1]].dims[2:])[axis]
+        stride = attributes.get("strides", (1, 1))[axis]
+        pad = attributes.get("pads", (0, 0, 0, 0))[axis]
+        if node.op_type == "Conv":  # row r reads rows r * stride - pad and the kernel - 1 next
+            low, high = field.jump * -pad, field.jump * (kernel - 1 - pad)
+            return _Field(field.jump * stride, field.low + low, field.high + high)
+        # Row r reads rows from (r + pad - kernel + 1) / stride to (r + pad) / stride.
+        jump = field.jump / stride
+        return _Field(jump, field.low + jump * (pad - kernel + 1), field.high + jump * pad)
+    if node.op_type == "DepthToSpace":  # row r reads row floor(r / block)
+        block = attributes["blocksize"]
+        return _Field(field.jump / block, field.low - field.jump * Fraction(block - 1, block), field.high)
+    if node.op_type == "Slice":  # one phase of a tile: row r reads row r * step + start
+        starts, _, axes, steps = (numpy_helper.to_array(constants[name]).tolist() for name in node.input[1:5])
+        place = axes.index(2 + axis)
+        offset = field.jump * starts[place]
+        return _Field(field.jump * steps[place], field.low + offset, field.high + offset)
+    raise ExportError(f"node {node.name or node.op_type} ({node.op_type}): its reach is not known")
