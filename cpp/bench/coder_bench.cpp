@@ -1,7 +1,7 @@
 // Speed of the coder alone: symbols of a Gaussian at log-spaced scales, whole stages, median and best of
 // rounds.
-// Then a 768x512 photo's latent (1536 x 256 symbols) decoded in 8 stages, milliseconds in all, with the caches
-// swept before each stage as by a network and without.
+// Then a 768x512 photo's latent (1536 x 256 symbols) decoded in 8 stages, milliseconds in all, with the
+// caches swept before each stage as by a network and without.
 //   coder_bench [symbols] [rounds]
 #include <algorithm>
 #include <chrono>
@@ -104,8 +104,8 @@ struct Workload {
     }
 };
 
-void time_photo(const std::shared_ptr<const basic::Tables>& tables, const basic::Kernels& kernels, double bits,
-                int rounds) {
+void time_photo(const std::shared_ptr<const basic::Tables>& tables, const basic::Kernels& kernels,
+                double bits, int rounds) {
     constexpr size_t kStages = 8, kStage = 1536 * 256 / kStages;
     const Workload work(bits, kStages * kStage);
     basic::Encoder encoder(tables, kernels);
@@ -132,8 +132,8 @@ void time_photo(const std::shared_ptr<const basic::Tables>& tables, const basic:
         }
         std::sort(totals.begin(), totals.end());
         std::printf("photo W%.1f %-6s lanes %2d %s %.3f ms (%.3f)\n", bits, kernels.name,
-                    basic::Decoder(tables, bytes).lanes(),
-                    cold ? "cold" : "warm", totals[totals.size() / 2], totals[0]);
+                    basic::Decoder(tables, bytes).lanes(), cold ? "cold" : "warm", totals[totals.size() / 2],
+                    totals[0]);
     }
 }
 

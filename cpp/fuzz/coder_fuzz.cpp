@@ -1,5 +1,6 @@
-// libFuzzer target: tables, indexes, kernels and stream from the input's bytes. Checks that hostile streams only
-// ever raise StreamError and that whatever the encoder writes is read back. Run: coder_fuzz -max_total_time=30
+// libFuzzer target: tables, indexes, kernels and stream from the input's bytes. Checks that hostile streams
+// only ever raise StreamError and that whatever the encoder writes is read back. Run:
+//   coder_fuzz -max_total_time=30
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>

@@ -201,8 +201,8 @@ PYBIND11_MODULE(_coder, module) {
     module.doc() = "Entropy coder and element-wise passes of the entropy path (C++).";
     py::register_exception<basic::StreamError>(module, "StreamError", PyExc_ValueError);
     // A wrong environment variable is the user's to mend: commands print these errors in one line.
-    py::register_exception<basic::KernelError>(module, "KernelError",
-                                               py::module_::import("basic_runtime.errors").attr("BasicError"));
+    py::register_exception<basic::KernelError>(
+        module, "KernelError", py::module_::import("basic_runtime.errors").attr("BasicError"));
 
     py::class_<basic::Tables, std::shared_ptr<basic::Tables>>(module, "Tables")
         .def(py::init(&make_tables), "freqs"_a, "sizes"_a, "offsets"_a, "shifts"_a)

@@ -149,8 +149,7 @@ size_t Encoder::encode_stage(const uint16_t* codes, size_t count, int lanes, uin
     const EncodeTables tables = tables_->encode_tables();
     const size_t rounds = count / static_cast<size_t>(lanes);
     const size_t whole = rounds * static_cast<size_t>(lanes);
-    for (size_t i = count; i-- > whole;)
-        encode_one(states[i - whole], tables.entries[codes[i]], words, next);
+    for (size_t i = count; i-- > whole;) encode_one(states[i - whole], tables.entries[codes[i]], words, next);
     return kernels_.encode(tables, lanes, codes, rounds, states, words, next);
 }
 

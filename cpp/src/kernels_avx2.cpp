@@ -126,11 +126,16 @@ size_t encode_vectors(const PackedEntry* packed, const uint16_t* entries, size_t
 size_t encode(const EncodeTables& tables, int lanes, const uint16_t* entries, size_t rounds, uint32_t* states,
               uint16_t* words, size_t next) {
     switch (lanes) {
-        case 8: return encode_vectors<1>(tables.packed, entries, rounds, states, words, next);
-        case 16: return encode_vectors<2>(tables.packed, entries, rounds, states, words, next);
-        case 32: return encode_vectors<4>(tables.packed, entries, rounds, states, words, next);
-        case 64: return encode_vectors<8>(tables.packed, entries, rounds, states, words, next);
-        default: return encode_scalar(tables, lanes, entries, rounds, states, words, next);
+        case 8:
+            return encode_vectors<1>(tables.packed, entries, rounds, states, words, next);
+        case 16:
+            return encode_vectors<2>(tables.packed, entries, rounds, states, words, next);
+        case 32:
+            return encode_vectors<4>(tables.packed, entries, rounds, states, words, next);
+        case 64:
+            return encode_vectors<8>(tables.packed, entries, rounds, states, words, next);
+        default:
+            return encode_scalar(tables, lanes, entries, rounds, states, words, next);
     }
 }
 
@@ -160,8 +165,8 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
         alignas(32) uint32_t at[kWidth * kVectors];
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
-            const __m256i index = _mm256_cvtepu8_epi32(
-                _mm_loadl_epi64(reinterpret_cast<const __m128i*>(indexes + kWidth * v)));
+            const __m256i index =
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(indexes + kWidth * v)));
             store_states(at + kWidth * v, _mm256_or_si256(_mm256_and_si256(state[v], twelve_bits),
                                                           _mm256_slli_epi32(index, kProbBits)));
         }
@@ -171,16 +176,15 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
             const __m256i slot = join(load_slots4(slots, a), load_slots4(slots, a + 4));
             store_codes(codes + kWidth * v, slot);
             const __m256i rank = _mm256_and_si256(_mm256_srli_epi32(slot, 8), twelve_bits);
-            const __m256i moved =
-                _mm256_add_epi32(rank, _mm256_mullo_epi32(_mm256_srli_epi32(slot, 20),
-                                                          _mm256_srli_epi32(state[v], kProbBits)));
+            const __m256i moved = _mm256_add_epi32(
+                rank,
+                _mm256_mullo_epi32(_mm256_srli_epi32(slot, 20), _mm256_srli_epi32(state[v], kProbBits)));
             const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(moved, 16), _mm256_setzero_si256());
             const unsigned mask = mask_of(low);
             const __m128i words = _mm_loadu_si128(reinterpret_cast<const __m128i*>(word));
             const __m256i taken =
                 _mm256_cvtepu16_epi32(_mm_shuffle_epi8(words, load_shuffle(kShuffles.take[mask])));
-            state[v] =
-                _mm256_or_si256(_mm256_blendv_epi8(moved, _mm256_slli_epi32(moved, 16), low), taken);
+            state[v] = _mm256_or_si256(_mm256_blendv_epi8(moved, _mm256_slli_epi32(moved, 16), low), taken);
             word += 2 * static_cast<size_t>(_mm_popcnt_u32(mask));
         }
         indexes += kWidth * kVectors;
@@ -193,11 +197,16 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
 const uint8_t* decode(const uint32_t* slots, int lanes, const uint8_t* indexes, uint8_t* codes, size_t rounds,
                       uint32_t* states, const uint8_t* word, const uint8_t* words_end) {
     switch (lanes) {
-        case 8: return decode_vectors<1>(slots, indexes, codes, rounds, states, word, words_end);
-        case 16: return decode_vectors<2>(slots, indexes, codes, rounds, states, word, words_end);
-        case 32: return decode_vectors<4>(slots, indexes, codes, rounds, states, word, words_end);
-        case 64: return decode_vectors<8>(slots, indexes, codes, rounds, states, word, words_end);
-        default: return decode_scalar(slots, lanes, indexes, codes, rounds, states, word, words_end);
+        case 8:
+            return decode_vectors<1>(slots, indexes, codes, rounds, states, word, words_end);
+        case 16:
+            return decode_vectors<2>(slots, indexes, codes, rounds, states, word, words_end);
+        case 32:
+            return decode_vectors<4>(slots, indexes, codes, rounds, states, word, words_end);
+        case 64:
+            return decode_vectors<8>(slots, indexes, codes, rounds, states, word, words_end);
+        default:
+            return decode_scalar(slots, lanes, indexes, codes, rounds, states, word, words_end);
     }
 }
 
@@ -233,8 +242,8 @@ struct Rows8 {
     __m256i base() const { return _mm256_srli_epi32(rest, 16); }
 };
 
-// Appends begin + the set positions of mask to the list, and returns its new length. Called for every vector: a
-// branch around it would be mispredicted at most escapes.
+// Appends begin + the set positions of mask to the list, and returns its new length. Called for every vector:
+// a branch around it would be mispredicted at most escapes.
 inline size_t list_special(unsigned mask, size_t begin, uint16_t* special_at, size_t special) {
     const __m128i set =
         _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kShuffles.set[mask])));
@@ -269,8 +278,8 @@ size_t unmap(const RowTables& rows, const uint8_t* indexes, const uint8_t* codes
         const __m256i code =
             _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + i)));
         store_symbols(out + i, _mm256_add_epi32(code, row.offset));
-        const unsigned beyond = mask_of(_mm256_or_si256(_mm256_cmpeq_epi32(code, escape),
-                                                        _mm256_cmpeq_epi32(row.special(), zero)));
+        const unsigned beyond = mask_of(
+            _mm256_or_si256(_mm256_cmpeq_epi32(code, escape), _mm256_cmpeq_epi32(row.special(), zero)));
         special = list_special(beyond, i, special_at, special);
     }
     return unmap_scalar(rows, indexes, codes, out, i, count, special_at, special);

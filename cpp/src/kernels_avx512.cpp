@@ -91,10 +91,14 @@ size_t encode_vectors(const PackedEntry* packed, const uint16_t* entries, size_t
 size_t encode(const EncodeTables& tables, int lanes, const uint16_t* entries, size_t rounds, uint32_t* states,
               uint16_t* words, size_t next) {
     switch (lanes) {
-        case 16: return encode_vectors<1>(tables.packed, entries, rounds, states, words, next);
-        case 32: return encode_vectors<2>(tables.packed, entries, rounds, states, words, next);
-        case 64: return encode_vectors<4>(tables.packed, entries, rounds, states, words, next);
-        default: return kAvx2Kernels.encode(tables, lanes, entries, rounds, states, words, next);
+        case 16:
+            return encode_vectors<1>(tables.packed, entries, rounds, states, words, next);
+        case 32:
+            return encode_vectors<2>(tables.packed, entries, rounds, states, words, next);
+        case 64:
+            return encode_vectors<4>(tables.packed, entries, rounds, states, words, next);
+        default:
+            return kAvx2Kernels.encode(tables, lanes, entries, rounds, states, words, next);
     }
 }
 
@@ -107,8 +111,8 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
     for (; rounds > 0 && word <= words_end; --rounds) {
         alignas(64) uint32_t at[kWidth * kVectors];
         unrolled<kVectors>([&](int v) BASIC_ALWAYS_INLINE {
-            const __m512i index = _mm512_cvtepu8_epi32(
-                _mm_loadu_si128(reinterpret_cast<const __m128i*>(indexes + kWidth * v)));
+            const __m512i index =
+                _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(indexes + kWidth * v)));
             _mm512_store_si512(at + kWidth * v, _mm512_or_epi32(_mm512_and_epi32(state[v], twelve_bits),
                                                                 _mm512_slli_epi32(index, kProbBits)));
         });
@@ -118,9 +122,9 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
                                       load_slots4(slots, a + 8), load_slots4(slots, a + 12));
             _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + kWidth * v), _mm512_cvtepi32_epi8(slot));
             const __m512i rank = _mm512_and_epi32(_mm512_srli_epi32(slot, 8), twelve_bits);
-            const __m512i moved =
-                _mm512_add_epi32(rank, _mm512_mullo_epi32(_mm512_srli_epi32(slot, 20),
-                                                          _mm512_srli_epi32(state[v], kProbBits)));
+            const __m512i moved = _mm512_add_epi32(
+                rank,
+                _mm512_mullo_epi32(_mm512_srli_epi32(slot, 20), _mm512_srli_epi32(state[v], kProbBits)));
             const __mmask16 low = _mm512_cmplt_epu32_mask(moved, _mm512_set1_epi32(kStateLow));
             const __m512i words =
                 _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(word)));
@@ -138,10 +142,14 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
 const uint8_t* decode(const uint32_t* slots, int lanes, const uint8_t* indexes, uint8_t* codes, size_t rounds,
                       uint32_t* states, const uint8_t* word, const uint8_t* words_end) {
     switch (lanes) {
-        case 16: return decode_vectors<1>(slots, indexes, codes, rounds, states, word, words_end);
-        case 32: return decode_vectors<2>(slots, indexes, codes, rounds, states, word, words_end);
-        case 64: return decode_vectors<4>(slots, indexes, codes, rounds, states, word, words_end);
-        default: return kAvx2Kernels.decode(slots, lanes, indexes, codes, rounds, states, word, words_end);
+        case 16:
+            return decode_vectors<1>(slots, indexes, codes, rounds, states, word, words_end);
+        case 32:
+            return decode_vectors<2>(slots, indexes, codes, rounds, states, word, words_end);
+        case 64:
+            return decode_vectors<4>(slots, indexes, codes, rounds, states, word, words_end);
+        default:
+            return kAvx2Kernels.decode(slots, lanes, indexes, codes, rounds, states, word, words_end);
     }
 }
 
@@ -202,12 +210,12 @@ inline void store_symbols(int32_t* p, __m512i symbols) {
     _mm512_storeu_si512(p + 16, _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(symbols, 1)));
 }
 
-// Appends begin + the set positions of mask to the list, and returns its new length. Called for every vector: a
-// branch around it would be mispredicted at most escapes.
+// Appends begin + the set positions of mask to the list, and returns its new length. Called for every vector:
+// a branch around it would be mispredicted at most escapes.
 inline size_t list_special(__mmask32 mask, size_t begin, uint16_t* special_at, size_t special) {
-    const __m512i positions = _mm512_add_epi32(
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-        _mm512_set1_epi32(static_cast<int>(begin)));
+    const __m512i positions =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                         _mm512_set1_epi32(static_cast<int>(begin)));
     for (int half = 0; half < 2; ++half) {
         const auto bits = static_cast<__mmask16>(mask >> (16 * half));
         const __m512i here = _mm512_add_epi32(positions, _mm512_set1_epi32(16 * half));

@@ -1,5 +1,5 @@
-// NEON (64-bit ARM): 4 lanes to a vector, up to eight independent vectors at a time. Words move between stream
-// and lanes by byte shuffles, looked up by the mask of the lanes that give or take one.
+// NEON (64-bit ARM): 4 lanes to a vector, up to eight independent vectors at a time. Words move between
+// stream and lanes by byte shuffles, looked up by the mask of the lanes that give or take one.
 #include <arm_neon.h>
 
 #include "kernel_list.hpp"
@@ -94,11 +94,16 @@ size_t encode_vectors(const PackedEntry* packed, const uint16_t* entries, size_t
 size_t encode(const EncodeTables& tables, int lanes, const uint16_t* entries, size_t rounds, uint32_t* states,
               uint16_t* words, size_t next) {
     switch (lanes) {
-        case 8: return encode_vectors<2>(tables.packed, entries, rounds, states, words, next);
-        case 16: return encode_vectors<4>(tables.packed, entries, rounds, states, words, next);
-        case 32: return encode_vectors<8>(tables.packed, entries, rounds, states, words, next);
-        case 64: return encode_vectors<16>(tables.packed, entries, rounds, states, words, next);
-        default: return encode_scalar(tables, lanes, entries, rounds, states, words, next);
+        case 8:
+            return encode_vectors<2>(tables.packed, entries, rounds, states, words, next);
+        case 16:
+            return encode_vectors<4>(tables.packed, entries, rounds, states, words, next);
+        case 32:
+            return encode_vectors<8>(tables.packed, entries, rounds, states, words, next);
+        case 64:
+            return encode_vectors<16>(tables.packed, entries, rounds, states, words, next);
+        default:
+            return encode_scalar(tables, lanes, entries, rounds, states, words, next);
     }
 }
 
@@ -137,8 +142,7 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
             const uint32x4_t slot = load_slots(slots, at + kWidth * v);
             store_codes(codes + kWidth * v, slot);
             const uint32x4_t rank = vandq_u32(vshrq_n_u32(slot, 8), twelve_bits);
-            const uint32x4_t moved =
-                vmlaq_u32(rank, vshrq_n_u32(slot, 20), vshrq_n_u32(state[v], kProbBits));
+            const uint32x4_t moved = vmlaq_u32(rank, vshrq_n_u32(slot, 20), vshrq_n_u32(state[v], kProbBits));
             const uint32x4_t low = vcltq_u32(moved, vdupq_n_u32(kStateLow));
             const unsigned mask = mask_of(low);
             const uint8x16_t words = vcombine_u8(vld1_u8(word), vdup_n_u8(0));
@@ -156,11 +160,16 @@ const uint8_t* decode_vectors(const uint32_t* slots, const uint8_t* indexes, uin
 const uint8_t* decode(const uint32_t* slots, int lanes, const uint8_t* indexes, uint8_t* codes, size_t rounds,
                       uint32_t* states, const uint8_t* word, const uint8_t* words_end) {
     switch (lanes) {
-        case 8: return decode_vectors<2>(slots, indexes, codes, rounds, states, word, words_end);
-        case 16: return decode_vectors<4>(slots, indexes, codes, rounds, states, word, words_end);
-        case 32: return decode_vectors<8>(slots, indexes, codes, rounds, states, word, words_end);
-        case 64: return decode_vectors<16>(slots, indexes, codes, rounds, states, word, words_end);
-        default: return decode_scalar(slots, lanes, indexes, codes, rounds, states, word, words_end);
+        case 8:
+            return decode_vectors<2>(slots, indexes, codes, rounds, states, word, words_end);
+        case 16:
+            return decode_vectors<4>(slots, indexes, codes, rounds, states, word, words_end);
+        case 32:
+            return decode_vectors<8>(slots, indexes, codes, rounds, states, word, words_end);
+        case 64:
+            return decode_vectors<16>(slots, indexes, codes, rounds, states, word, words_end);
+        default:
+            return decode_scalar(slots, lanes, indexes, codes, rounds, states, word, words_end);
     }
 }
 

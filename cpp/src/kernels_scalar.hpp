@@ -15,8 +15,7 @@ static inline size_t map_scalar(const RowTables& rows, const T* __restrict symbo
 #pragma GCC unroll 4
     for (size_t i = begin; i < count; ++i) {
         const RowMap& map = rows.maps[indexes[i]];
-        const uint32_t code =
-            static_cast<uint32_t>(int32_t{symbols[i]}) - static_cast<uint32_t>(map.offset);
+        const uint32_t code = static_cast<uint32_t>(int32_t{symbols[i]}) - static_cast<uint32_t>(map.offset);
         const uint32_t limit = map.special;
         special_at[special] = static_cast<uint16_t>(i);
         special += code >= limit;
@@ -85,13 +84,20 @@ static inline const uint8_t* decode_rounds(const uint32_t* __restrict slots,
 static inline size_t encode_scalar(const EncodeTables& tables, int lanes, const uint16_t* entries,
                                    size_t rounds, uint32_t* states, uint16_t* words, size_t next) {
     switch (lanes) {
-        case 1: return encode_rounds<1>(tables.entries, entries, rounds, states, words, next);
-        case 2: return encode_rounds<2>(tables.entries, entries, rounds, states, words, next);
-        case 4: return encode_rounds<4>(tables.entries, entries, rounds, states, words, next);
-        case 8: return encode_rounds<8>(tables.entries, entries, rounds, states, words, next);
-        case 16: return encode_rounds<16>(tables.entries, entries, rounds, states, words, next);
-        case 32: return encode_rounds<32>(tables.entries, entries, rounds, states, words, next);
-        default: return encode_rounds<64>(tables.entries, entries, rounds, states, words, next);
+        case 1:
+            return encode_rounds<1>(tables.entries, entries, rounds, states, words, next);
+        case 2:
+            return encode_rounds<2>(tables.entries, entries, rounds, states, words, next);
+        case 4:
+            return encode_rounds<4>(tables.entries, entries, rounds, states, words, next);
+        case 8:
+            return encode_rounds<8>(tables.entries, entries, rounds, states, words, next);
+        case 16:
+            return encode_rounds<16>(tables.entries, entries, rounds, states, words, next);
+        case 32:
+            return encode_rounds<32>(tables.entries, entries, rounds, states, words, next);
+        default:
+            return encode_rounds<64>(tables.entries, entries, rounds, states, words, next);
     }
 }
 
@@ -99,13 +105,20 @@ static inline const uint8_t* decode_scalar(const uint32_t* slots, int lanes, con
                                            uint8_t* codes, size_t rounds, uint32_t* states,
                                            const uint8_t* word, const uint8_t* words_end) {
     switch (lanes) {
-        case 1: return decode_rounds<1>(slots, indexes, codes, rounds, states, word, words_end);
-        case 2: return decode_rounds<2>(slots, indexes, codes, rounds, states, word, words_end);
-        case 4: return decode_rounds<4>(slots, indexes, codes, rounds, states, word, words_end);
-        case 8: return decode_rounds<8>(slots, indexes, codes, rounds, states, word, words_end);
-        case 16: return decode_rounds<16>(slots, indexes, codes, rounds, states, word, words_end);
-        case 32: return decode_rounds<32>(slots, indexes, codes, rounds, states, word, words_end);
-        default: return decode_rounds<64>(slots, indexes, codes, rounds, states, word, words_end);
+        case 1:
+            return decode_rounds<1>(slots, indexes, codes, rounds, states, word, words_end);
+        case 2:
+            return decode_rounds<2>(slots, indexes, codes, rounds, states, word, words_end);
+        case 4:
+            return decode_rounds<4>(slots, indexes, codes, rounds, states, word, words_end);
+        case 8:
+            return decode_rounds<8>(slots, indexes, codes, rounds, states, word, words_end);
+        case 16:
+            return decode_rounds<16>(slots, indexes, codes, rounds, states, word, words_end);
+        case 32:
+            return decode_rounds<32>(slots, indexes, codes, rounds, states, word, words_end);
+        default:
+            return decode_rounds<64>(slots, indexes, codes, rounds, states, word, words_end);
     }
 }
 

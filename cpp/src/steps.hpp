@@ -1,5 +1,5 @@
-// One symbol's arithmetic, in plain C++. Static, not inline: each file that is compiled for an instruction set
-// of its own keeps its own copy.
+// One symbol's arithmetic, in plain C++. Static, not inline: each file that is compiled for an instruction
+// set of its own keeps its own copy.
 #pragma once
 
 #include <bit>

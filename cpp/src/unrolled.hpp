@@ -11,9 +11,8 @@ namespace basic {
 // step(0), step(1) ... step(kCount - 1)
 template <int kCount, typename Step>
 BASIC_ALWAYS_INLINE static inline void unrolled(const Step& step) {
-    [&]<int... k>(std::integer_sequence<int, k...>) BASIC_ALWAYS_INLINE {
-        (step(k), ...);
-    }(std::make_integer_sequence<int, kCount>());
+    [&]<int... k>(std::integer_sequence<int, k...>)
+        BASIC_ALWAYS_INLINE { (step(k), ...); }(std::make_integer_sequence<int, kCount>());
 }
 
 }  // namespace basic

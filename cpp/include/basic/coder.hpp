@@ -168,7 +168,7 @@ class Decoder {
 
     std::shared_ptr<const Tables> tables_;
     const Kernels& kernels_;
-    std::vector<uint8_t> bytes_;  // the stream, then kByteRoom zeros
+    std::vector<uint8_t> bytes_;     // the stream, then kByteRoom zeros
     const uint8_t* word_ = nullptr;  // next word of the body
     const uint8_t* words_end_ = nullptr;
     std::vector<uint8_t> side_;  // padded copy of the side bits

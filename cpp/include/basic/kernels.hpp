@@ -15,9 +15,9 @@
 namespace basic {
 
 // Room that kernels need: vectors are read and written whole.
-inline constexpr size_t kWordRoom = 16;                   // words before an encoder's first
+inline constexpr size_t kWordRoom = 16;                     // words before an encoder's first
 inline constexpr size_t kByteRoom = 2 * size_t{kMaxLanes};  // bytes after a decoder's last
-inline constexpr size_t kListRoom = 32;                   // places after a list of special symbols
+inline constexpr size_t kListRoom = 32;                     // places after a list of special symbols
 
 struct Kernels {
     const char* name;
