@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # make demo PHOTO=path/to/photo.jpg adds a photo of your own
 PHOTO ?=
-# make results PICTURES=folder: rate and distortion of the bundled model, on its PNG files
+# make results PICTURES=folder: rate and distortion of the bundled model on the pictures of a folder
 PICTURES ?= ../shared/data/kodak
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -18,7 +18,7 @@ help:
 	@echo "make test               the whole test suite (PYTEST_ARGS=... go to pytest)"
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: the entropy coder beside others, encoding and decoding by engine and level"
-	@echo "make results [PICTURES=folder]  rate and distortion beside JPEG and WebP, into docs/results"
+	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -62,8 +62,9 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python -P benchmarks/latency.py
 
 results: .venv-test/.installed
-	.venv-test/bin/pip install --quiet bjontegaard
-	.venv-test/bin/python -P benchmarks/rate_distortion.py $(PICTURES) -o docs/results/$(notdir $(PICTURES))
+	.venv-test/bin/basic-run profile --json --plot docs/results/profile.png > docs/results/profile.json
+	.venv-test/bin/basic-run evaluate $(PICTURES) -o docs/results/$(notdir $(PICTURES))
+	.venv-test/bin/python -P benchmarks/readme_table.py docs/results/$(notdir $(PICTURES)).json docs/results/profile.json
 
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
