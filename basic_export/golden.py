@@ -21,30 +21,30 @@ from basic_train.model.coded import QUALITY_STEPS, SYMBOL_MAX, analyse, round_z,
 from basic_train.model.integer import MEAN_BITS, Z_MAX
 from basic_train.model.supernet import Z_STRIDE, Supernet
 
-#: Picture from which golden latents come: rows and columns, the last third of the columns made random.
-SIDES = (2 * Z_STRIDE, 3 * Z_STRIDE)
+#: Picture from which golden latents come: rows and columns, the last half of the columns made random.
+SIDES = (2 * Z_STRIDE, 2 * Z_STRIDE)
 
 #: Picture of the pixel path's golden vectors: smaller, as it is stored in float32.
-PIXEL_SIDES = (Z_STRIDE, 2 * Z_STRIDE)
+PIXEL_SIDES = (Z_STRIDE, Z_STRIDE)
 
 #: Quality step of the golden latents.
 STEP = 40
 
 
 def golden_picture(photo: np.ndarray) -> np.ndarray:
-    """The part of a photo that golden vectors use: uint8 (128, 192, 3), edges repeated if it is smaller."""
+    """The part of a photo that golden vectors use: uint8 (128, 128, 3), edges repeated if it is smaller."""
     part = photo[: SIDES[0], : SIDES[1]]
     missing = [(0, side - length) for side, length in zip(SIDES, part.shape, strict=False)]
     return np.pad(part, [*missing, (0, 0)], mode="edge")
 
 
 def golden_latents(net: Supernet, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers z float32 (1, Cz, 2, 3) and y float32 (1, M, 8, 12) in units 2^-MEAN_BITS."""
+    """Integers z float32 (1, Cz, 2, 2) and y float32 (1, M, 8, 8) in units 2^-MEAN_BITS."""
     y, z = analyse(net, golden_picture(photo), STEP, net.full)
     rng = np.random.default_rng(0)
     integers_z = round_z(z).numpy()
     integers_y = torch.floor(y * 2.0**MEAN_BITS + 0.5).numpy()
-    real_z, real_y = 2 * z.shape[3] // 3, 2 * y.shape[3] // 3
+    real_z, real_y = z.shape[3] // 2, y.shape[3] // 2
     extreme_z, extreme_y = integers_z[..., real_z:], integers_y[..., real_y:]
     extreme_z[...] = rng.choice([-Z_MAX, Z_MAX], extreme_z.shape)
     # Magnitudes from one step to the largest that symbols allow, log-uniform, of both signs.

@@ -17,6 +17,9 @@ from basic_runtime.files import write_bytes
 
 ANCHORS = ("JPEG", "WebP", "AVIF")
 
+#: Labels of a cost axis, in kMAC per pixel.
+COST_TICKS = (1, 2, 5, 10, 20, 50, 100)
+
 
 def summary(
     rows: Sequence[Row], measured: Sequence[Curve], published: Sequence[Curve], bundle: Bundle
@@ -130,7 +133,7 @@ def plot(values: dict[str, Any], path: Path) -> None:
     )
     rate.set_ylim(24, 42)
     rate.grid(alpha=0.3)
-    rate.legend(fontsize=8)
+    rate.legend(fontsize=7, ncols=2, loc="lower right")
     _plot_cost(cost, values, levels)
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120, bbox_inches="tight")
@@ -139,7 +142,7 @@ def plot(values: dict[str, Any], path: Path) -> None:
 
 
 def _plot_cost(axes: Any, values: dict[str, Any], levels: list[str]) -> None:
-    """Size at equal PSNR against the first anchor, over the cost of decoding."""
+    """Size at equal PSNR against the first anchor, over the cost of each side."""
     anchor = next((d["anchor"] for d in values["bd_rates"] if d["metric"] == "psnr"), None)
     for side, marker, label in ((0, "s", "encode"), (1, "o", "decode")):
         points = [
@@ -149,12 +152,16 @@ def _plot_cost(axes: Any, values: dict[str, Any], levels: list[str]) -> None:
         ]
         if points:
             axes.plot(*zip(*sorted(points), strict=True), marker + "-", markersize=4, label=label)
+    axes.set_xscale("log")
+    limits = axes.get_xlim()
     axes.set(
         xlabel="kMAC per pixel",
         ylabel=f"BD-rate against {anchor}, %",
-        xscale="log",
         title="cost of the levels",
     )
-    axes.grid(alpha=0.3, which="both")
+    axes.set_xticks(COST_TICKS, [f"{tick:g}" for tick in COST_TICKS])
+    axes.minorticks_off()
+    axes.set_xlim(limits)  # ticks beyond would widen it
+    axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=8)
