@@ -165,7 +165,7 @@ def test_environment_variable(name: str) -> None:
     )
     environment = {**os.environ, "BASIC_CODER_KERNEL": name}
     result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     if name == "sse9":
         assert result.stdout.startswith("refused: no coder kernel 'sse9' here: BASIC_CODER_KERNEL may be ")
