@@ -217,20 +217,29 @@ class Results:
 
     def _read(self, path: Path) -> None:
         try:
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                if reader.fieldnames != COLUMNS:
-                    raise FileError(f"{path}: is no table of basic-run evaluate: name another file with -o")
-                for values in reader:
-                    row = _parse(values)
-                    if row is not None:
-                        self.rows[row.setting, row.picture] = row
+            data = path.read_bytes()
+            # A run that was killed may have left half a row; the next one must not be appended to it.
+            whole = data.rfind(b"\n") + 1
+            reader = csv.DictReader(io.StringIO(data[:whole].decode(), newline=""))
+            if reader.fieldnames != COLUMNS:
+                raise FileError(f"{path}: is no table of basic-run evaluate: name another file with -o")
+            for values in reader:
+                row = _parse(values)
+                if row is None:
+                    raise FileError(
+                        f"{path}: line {reader.line_num} is damaged: delete it, or name another file with -o"
+                    )
+                self.rows[row.setting, row.picture] = row
+            if whole < len(data):
+                os.truncate(path, whole)
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"{path}: cannot be read ({error}): name another file with -o") from error
 
 
 def _parse(values: dict[str, str]) -> Row | None:
-    """A row of the file; None for the half row of a run that was killed."""
+    """A row of the file; None if it is none."""
+    if None in values or None in values.values():  # more or fewer cells than columns
+        return None
     try:
         return Row(
             codec=values["codec"],
@@ -246,7 +255,7 @@ def _parse(values: dict[str, str]) -> Row | None:
             encode_ms=float(values["encode_ms"]),
             decode_ms=float(values["decode_ms"]),
         )
-    except (TypeError, ValueError):
+    except ValueError:
         return None
 
 

@@ -17,7 +17,7 @@ from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.errors import FileError
 from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, per_picture, published_kodak
-from basic_runtime.evaluate.measure import OURS, Results, Row, ms_ssim
+from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, ms_ssim
 from basic_runtime.metrics import psnr
 
 
@@ -68,15 +68,42 @@ def test_an_evaluation_goes_on_where_it_stopped(pictures, tiny_path, tmp_path):
     options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "jpeg")
     assert evaluate(pictures, "-o", output, *options).exit_code == 0
     whole = output.with_suffix(".csv").read_text().splitlines()
-    # As if killed in the middle of a row; marked times show which rows are kept.
+    # As if killed inside the last number of a row; marked times show which rows are kept.
     kept = [line.rsplit(",", 1)[0] + ",12345.5" for line in whole[1:12]]
-    output.with_suffix(".csv").write_text("\n".join([whole[0], *kept, whole[12][:20]]) + "\n")
+    output.with_suffix(".csv").write_text("\n".join([whole[0], *kept, whole[12][:-3]]))
     assert evaluate(pictures, "-o", output, *options).exit_code == 0
     again = list(csv.DictReader(output.with_suffix(".csv").open()))
     assert sum(r["decode_ms"] == "12345.5" for r in again) == 11
-    complete = [r for r in again if r["decode_ms"]]
-    assert len(complete) == len(whole) - 1
-    assert len({(r["codec"], r["quality"], r["picture"]) for r in complete}) == len(whole) - 1
+    assert len(again) == len(whole) - 1
+    assert len({(r["codec"], r["quality"], r["picture"]) for r in again}) == len(again)
+    assert all(len(r) == len(COLUMNS) and float(r["decode_ms"]) > 0 for r in again)
+
+
+def test_a_row_cut_off_anywhere_is_measured_again(tmp_path):
+    path = tmp_path / "out.csv"
+    rows = [row(1000, 30.25, picture=name, decode_ms=123.456) for name in ("a.png", "b.png", "c.png")]
+    results = Results(path)
+    for each in rows[:2]:
+        results.add(each)
+    data = path.read_bytes()
+    last = data[:-2].rindex(b"\n") + 1
+    for cut in range(last, len(data)):
+        path.write_bytes(data[:cut])
+        again = Results(path)
+        assert list(again.rows.values()) == rows[:1]
+        again.add(rows[2])
+        assert list(Results(path).rows.values()) == [rows[0], rows[2]]
+
+
+@pytest.mark.parametrize("line", ["JPEG,,,50\n", "JPEG,,,50,a.png,9,9,9,x,0.9,1,2\n", "{row},1\n"])
+def test_a_damaged_row_is_an_error_that_names_its_line(tmp_path, line):
+    path = tmp_path / "out.csv"
+    Results(path).add(row(1000, 30.0))
+    good = path.read_text().splitlines()[1]
+    with path.open("a") as file:
+        file.write(line.format(row=good))
+    with pytest.raises(FileError, match="line 3 is damaged"):
+        Results(path)
 
 
 def test_rows_of_another_bundle_are_not_taken_for_this_one(pictures, tiny_path, other_path, tmp_path):
