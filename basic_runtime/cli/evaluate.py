@@ -69,7 +69,9 @@ def evaluate(
     """
     from basic_runtime.bundle import Bundle
     from basic_runtime.evaluate import measure
+    from basic_runtime.evaluate.curves import require_packages
 
+    require_packages()
     opened = Bundle(bundle)
     chosen = levels if levels is not None else tuple(range(len(opened.manifest.levels)))
     for level in chosen:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,19 @@ class BdRate:
     overlap: float
 
 
+def require_packages() -> None:
+    """Raises MissingExtraError if the package that computes BD-rates is not installed."""
+    if find_spec("bjontegaard") is None:
+        raise MissingExtraError("evaluating a bundle", "evaluate")
+
+
 def bd_rate(anchor: Curve, curve: Curve, metric: str) -> BdRate | None:
     """BD-rate of a curve against an anchor, or None if they are no curves or share no qualities.
 
     Piecewise cubic interpolation over the shared range (G. Bjøntegaard, VCEG-M33 2001; the package `bjontegaard`).
-    Raises MissingExtraError if that is not installed.
     """
-    try:
-        from bjontegaard import bd_rate as compute
-    except ImportError as error:
-        raise MissingExtraError("BD-rates", "evaluate") from error
+    from bjontegaard import bd_rate as compute
+
     one, two = anchor.quality(metric), curve.quality(metric)
     if not all(len(q) > 1 and (np.diff(q) > 0).all() for q in (one, two)):
         return None  # a point, a curve without this metric, or one whose quality falls with rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,13 @@ def test_wrong_arguments(pictures, tiny_path, tmp_path, arguments, code, message
     result = evaluate(*(a.format(**places) for a in arguments), "--bundle", tiny_path)
     assert result.exit_code == code and message in result.output
     assert len(result.stderr.strip().splitlines()) == 1 or code == 2
+
+
+def test_a_missing_package_is_said_before_anything_is_coded(pictures, tiny_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bjontegaard", None)
+    result = evaluate(pictures, "--bundle", tiny_path, "-o", tmp_path / "out")
+    assert result.exit_code == 1 and "basic-codec[evaluate]" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_ms_ssim():
