@@ -1,12 +1,15 @@
-"""Photos for training: decoded once into memory, cut into random crops by a background thread."""
+"""Photos for training: decoded when first used, kept while memory lasts, cut into random crops by threads."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,8 +25,17 @@ HOLD_OUT_EVERY = 10
 #: Crops are shrunk by a random factor of this range, so that no 8x8 lattice of JPEG sources is learnt.
 SCALE_RANGE = (0.6, 1.0)
 
-#: Batches prepared ahead of the one in use.
+#: Batches prepared ahead of the one in use, for each thread that prepares them.
 AHEAD = 4
+
+#: Threads that decode photos which are not in memory; Pillow decodes without the interpreter's lock.
+MAX_DECODERS = 8
+
+#: Share of the free memory that decoded photos may take when nobody says how much.
+CACHE_SHARE = 0.5
+
+#: The gamma augmentation of the original draws the exponent of its power law from this range.
+GAMMA_RANGE = (0.05, 2.0)
 
 
 def list_photos(folder: Path) -> list[Path]:
@@ -58,15 +70,144 @@ def load_all(paths: list[Path], min_side: int) -> tuple[list[np.ndarray], list[s
             pixels = load_rgb(path)
         except BasicError as error:
             return str(error)
-        return (
-            pixels
-            if min(pixels.shape[:2]) >= min_side
-            else f"{path}: smaller than {min_side} pixels, skipped"
-        )
+        return pixels if min(pixels.shape[:2]) >= min_side else _too_small(path, min_side)
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(load, paths))
     return [r for r in results if isinstance(r, np.ndarray)], [r for r in results if isinstance(r, str)]
+
+
+class Photos(Protocol):
+    """Photos that crops are drawn from: pixels by index, and how many pixels each has."""
+
+    areas: np.ndarray
+
+    def pixels(self, index: int) -> np.ndarray | None:
+        """uint8 (H, W, 3), or None for a file that turned out to be damaged."""
+        ...
+
+    @property
+    def decoders(self) -> int:
+        """Threads worth using."""
+        ...
+
+
+class PhotosInMemory:
+    """Decoded photos, uint8 (H, W, 3) each."""
+
+    decoders = 1
+
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        self.pictures = pictures
+        self.areas = np.array([p.shape[0] * p.shape[1] for p in pictures], np.int64)
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.pictures[index]
+
+
+class PhotoFiles:
+    """Photos on disk: decoded when a crop needs them, and kept as long as `cache_bytes` of pixels allow.
+
+    Only headers are read at first. Photos below `min_side` pixels a side are left out, as are files that turn
+    out to be damaged, each with one message to `report`, which any thread may call. What fits is kept for
+    good: crops are drawn independently, so replacing one photo by another would save no decoding. Raises
+    ImageError when no photo is left.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        min_side: int,
+        cache_bytes: int,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self.report, self.cache_bytes = report, cache_bytes
+        with ThreadPoolExecutor(MAX_DECODERS) as pool:
+            found = list(pool.map(lambda path: _header(path, min_side), paths))
+        self.paths = [path for path, size in zip(paths, found, strict=True) if isinstance(size, int)]
+        self.areas = np.array([size for size in found if isinstance(size, int)], np.int64)
+        for message in found:
+            if isinstance(message, str):
+                report(message)
+        self._kept: dict[int, np.ndarray] = {}
+        self._kept_bytes = 0
+        self._damaged: set[int] = set()
+        self._lock = threading.Lock()
+        self._require_some()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def decoders(self) -> int:
+        """One thread when all photos stay in memory, else as many as this process has cores, up to 8."""
+        cores = len(os.sched_getaffinity(0))
+        return 1 if 3 * int(self.areas.sum()) <= self.cache_bytes else min(cores, MAX_DECODERS)
+
+    def pixels(self, index: int) -> np.ndarray | None:
+        if index in self._damaged:
+            return None
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        try:
+            pixels = load_rgb(self.paths[index])
+        except BasicError as error:
+            self._leave_out(index, str(error))
+            return None
+        with self._lock:
+            if index not in self._kept and self._kept_bytes + pixels.nbytes <= self.cache_bytes:
+                self._kept[index] = pixels
+                self._kept_bytes += pixels.nbytes
+        return pixels
+
+    def _leave_out(self, index: int, message: str) -> None:
+        with self._lock:
+            if index in self._damaged:
+                return
+            self._damaged.add(index)
+        self.report(f"{message}; skipped")
+        self._require_some()
+
+    def _require_some(self) -> None:
+        if len(self._damaged) == len(self.paths):
+            raise ImageError("no usable photo is left to train on; add undamaged photos of sufficient size")
+
+
+def _header(path: Path, min_side: int) -> int | str:
+    """Pixels of a photo by its header, or why it is left out."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Exception as error:  # Pillow raises anything on damaged headers
+        return f"{path}: not a readable picture ({error}), skipped"
+    return width * height if min(width, height) >= min_side else _too_small(path, min_side)
+
+
+def _too_small(path: Path, min_side: int) -> str:
+    return f"{path}: smaller than {min_side} pixels, skipped"
+
+
+def cache_budget(gigabytes: float | None = None, processes: int = 1) -> int:
+    """Bytes of decoded photos that each of `processes` on this machine may keep.
+
+    `gigabytes` (10^9 bytes) are for all of them together; the default is half of the memory that is free now.
+    """
+    total = CACHE_SHARE * _free_memory() if gigabytes is None else gigabytes * 1e9
+    return int(total / processes)
+
+
+def _free_memory() -> int:
+    """Bytes that this machine, or the container that this process runs in, can still give out."""
+    with open("/proc/meminfo") as file:
+        values = dict(line.split(":", 1) for line in file)
+    free = 1024 * int(values["MemAvailable"].split()[0])
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        return min(free, max(0, limit - int((group / "memory.current").read_text())))
+    except (OSError, ValueError):  # no control group, or the limit "max"
+        return free
 
 
 def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -83,6 +224,20 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
     return crop if rng.random() < 0.5 else crop[::-1]
 
 
+def random_gamma(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The original's gamma augmentation (model-spec §2.3): a quarter each of sRGB to linear light, linear
+    light to sRGB, a power law with a random exponent, and nothing. uint8 to float32 in [0, 255], not rounded."""
+    values = np.linspace(0, 1, 256)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        values = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    elif kind == 1:
+        values = np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
+    elif kind == 2:
+        values = values ** rng.uniform(*GAMMA_RANGE)
+    return (255 * values).astype(np.float32)[crop]
+
+
 def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
     """The middle of a picture, uint8 (size, size, 3)."""
     top, left = (picture.shape[0] - size) // 2, (picture.shape[1] - size) // 2
@@ -90,37 +245,62 @@ def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def to_tensor(crops: list[np.ndarray]) -> Tensor:
-    """Crops, uint8 (size, size, 3), as float32 (B, 3, size, size) in [0, 1], channels last in memory."""
+    """Crops (size, size, 3) of values 0 .. 255 as float32 (B, 3, size, size) in [0, 1], channels last in
+    memory."""
     tensor = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
 class CropStream:
-    """Endless batches of crops, float32 (B, 3, size, size) in [0, 1], prepared ahead in one thread.
+    """Endless batches of crops, float32 (B, 3, size, size) in [0, 1], prepared ahead by threads.
 
-    Larger photos are drawn more often, in proportion to their pixels. Batch n depends on the seed and n
-    alone, so that a run resumed at its n-th step sees what an uninterrupted one sees.
+    Larger photos are drawn more often, in proportion to their pixels. Crop i of batch n depends on the photos'
+    sizes, the seed, n and i alone: a run resumed at its n-th step sees what an uninterrupted one sees, however
+    many photos stay in memory, and `ranks` processes share out the `batch` crops that one would train on. Rank
+    r gets the r-th part. gamma: with the original's `random_gamma`. Raises ValueError for a batch that does
+    not divide.
     """
 
-    def __init__(self, pictures: list[np.ndarray], size: int, batch: int, seed: int) -> None:
-        self.pictures, self.size, self.batch_size, self.seed = pictures, size, batch, seed
-        area = np.array([p.shape[0] * p.shape[1] for p in pictures], np.float64)
-        self.weights = area / area.sum()
+    def __init__(
+        self,
+        photos: Photos | list[np.ndarray],
+        size: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        gamma: bool = False,
+    ) -> None:
+        if batch % ranks:
+            raise ValueError(f"a batch of {batch} crops does not divide among {ranks} processes")
+        self.photos = PhotosInMemory(photos) if isinstance(photos, list) else photos
+        self.size, self.seed, self.gamma = size, seed, gamma
+        self.batch_size = batch // ranks
+        self.first = rank * self.batch_size
+        total = np.cumsum(self.photos.areas, dtype=np.float64)
+        self.cumulative = total / total[-1]
 
     def batch(self, number: int) -> Tensor:
-        """The batch with a number."""
-        rng = np.random.default_rng([self.seed, number])
-        chosen = rng.choice(len(self.pictures), self.batch_size, p=self.weights)
-        return to_tensor([random_crop(self.pictures[i], self.size, rng) for i in chosen])
+        """This rank's part of the batch with a number."""
+        return to_tensor([self._crop(number, self.first + i) for i in range(self.batch_size)])
+
+    def _crop(self, number: int, position: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, number, position])
+        picture = None
+        while picture is None:  # a damaged file: draw another
+            picture = self.photos.pixels(int(np.searchsorted(self.cumulative, rng.random(), side="right")))
+        crop = random_crop(picture, self.size, rng)
+        return random_gamma(crop, rng) if self.gamma else crop
 
     def batches(self, start: int) -> Iterator[Tensor]:
-        """Batches start, start + 1, ...; closing the iterator ends its thread, whose errors it raises."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="crops")
+        """Batches start, start + 1, ...; closing the iterator ends its threads, whose errors it raises."""
+        threads = self.photos.decoders
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="crops")
         ready: deque[Future[Tensor]] = deque()
         try:
             for number in count(start):
                 ready.append(pool.submit(self.batch, number))
-                if len(ready) > AHEAD:
+                if len(ready) > AHEAD * threads:
                     yield ready.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)

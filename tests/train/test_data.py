@@ -8,7 +8,18 @@ import torch
 from PIL import Image
 
 from basic_runtime.errors import ImageError
-from basic_train.data import CropStream, centre_crop, list_photos, load_all, load_rgb, random_crop, split
+from basic_train.data import (
+    CropStream,
+    PhotoFiles,
+    cache_budget,
+    centre_crop,
+    list_photos,
+    load_all,
+    load_rgb,
+    random_crop,
+    random_gamma,
+    split,
+)
 
 
 def test_photos_are_found_in_sub_folders_and_sorted(tmp_path):
@@ -93,3 +104,82 @@ def test_an_error_in_the_thread_reaches_the_loop():
     batches = CropStream([picture], 64, batch=0, seed=0).batches(0)
     with pytest.raises(ValueError, match="need at least one array"):
         next(batches)
+
+
+def test_ranks_share_out_the_batch_that_one_process_would_see(photos):
+    pictures = [load_rgb(p) for p in list_photos(photos)]
+    whole = CropStream(pictures, 64, 6, seed=5).batch(7)
+    parts = [CropStream(pictures, 64, 6, seed=5, rank=r, ranks=3).batch(7) for r in range(3)]
+    assert torch.equal(torch.cat(parts), whole)
+    with pytest.raises(ValueError, match="6 crops does not divide among 4"):
+        CropStream(pictures, 64, 6, seed=5, ranks=4)
+
+
+def test_batches_do_not_depend_on_how_much_stays_in_memory(photos):
+    paths = list_photos(photos)
+    expected = CropStream([load_rgb(p) for p in paths], 64, 4, seed=1)
+    one_photo = load_rgb(paths[0]).nbytes
+    for cache_bytes, threads in ((0, None), (2 * one_photo, None), (len(paths) * one_photo, 1)):
+        files = PhotoFiles(paths, 64, cache_bytes)
+        assert threads is None or files.decoders == threads
+        stream = CropStream(files, 64, 4, seed=1).batches(3)
+        for number in range(3, 8):
+            assert torch.equal(next(stream), expected.batch(number))
+        stream.close()
+
+
+def test_photos_are_decoded_once_while_the_budget_lasts(photos):
+    path = list_photos(photos)[0]
+    size = load_rgb(path).nbytes
+    kept, streamed = PhotoFiles([path], 64, size), PhotoFiles([path], 64, size - 1)
+    assert kept.pixels(0) is kept.pixels(0)
+    assert streamed.pixels(0) is not streamed.pixels(0)
+    np.testing.assert_array_equal(kept.pixels(0), streamed.pixels(0))
+
+
+def test_photos_damaged_behind_their_header_are_reported_once_and_replaced(photos, tmp_path):
+    good = list_photos(photos)[0]
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(good.read_bytes()[:4000])
+    (tmp_path / "empty.jpg").touch()
+    Image.new("RGB", (63, 300)).save(tmp_path / "small.png")
+    messages: list[str] = []
+    files = PhotoFiles([cut, good, tmp_path / "empty.jpg", tmp_path / "small.png"], 64, 0, messages.append)
+    assert len(files) == 2 and len(messages) == 2
+    assert "empty.jpg" in messages[0] and "small.png: smaller than 64 pixels" in messages[1]
+    first = CropStream(files, 64, 8, seed=0).batch(0)
+    assert [m for m in messages[2:] if "cut.png" in m and "damaged" in m] == messages[2:]
+    assert len(messages) == 3 and torch.equal(first, CropStream(files, 64, 8, seed=0).batch(0))
+
+
+def test_a_folder_of_damaged_photos_ends_the_run(photos, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(list_photos(photos)[0].read_bytes()[:4000])
+    files = PhotoFiles([cut], 64, 0, lambda message: None)
+    with pytest.raises(ImageError, match="no usable photo"):
+        CropStream(files, 64, 1, seed=0).batch(0)
+    with pytest.raises(ImageError, match="no usable photo"):
+        PhotoFiles([tmp_path / "missing.png"], 64, 0, lambda message: None)
+
+
+def test_the_budget_is_shared_by_the_processes_of_a_machine():
+    assert cache_budget(6, processes=4) == 1_500_000_000
+    assert 0 < cache_budget(processes=2) <= cache_budget() * 0.6
+
+
+def test_gamma_keeps_black_and_white_and_the_order_of_values():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    results = [random_gamma(ramp, np.random.default_rng(seed)) for seed in range(40)]
+    for result in results:
+        assert result.dtype == np.float32 and (np.diff(result[:, 0, 0]) >= 0).all()
+        assert abs(result[0, 0, 0]) < 1e-3 and abs(result[-1, 0, 0] - 255) < 1e-3
+    middles = [float(r[128, 0, 0]) for r in results]
+    assert min(middles) < 60 and max(middles) > 180 and 128.0 in middles
+
+
+def test_gamma_changes_crops_and_nothing_else_of_the_stream(photos):
+    pictures = [load_rgb(p) for p in list_photos(photos)]
+    plain = CropStream(pictures, 64, 8, seed=0).batch(0)
+    changed = CropStream(pictures, 64, 8, seed=0, gamma=True).batch(0)
+    same = [torch.equal(a, b) for a, b in zip(plain, changed, strict=True)]
+    assert any(same) and not all(same) and changed.max() <= 1 + 1e-6
