@@ -8,6 +8,7 @@ from basic_runtime import __version__
 from basic_runtime.cli.errors import OneLineErrors
 from basic_train.cli.info import info
 from basic_train.cli.levels import levels
+from basic_train.cli.prepare import prepare
 from basic_train.cli.run import run
 
 
@@ -21,5 +22,5 @@ def main() -> None:
     """Train the supernet of BaSIC: one set of weights for all widths and qualities."""
 
 
-for _command in (run, levels, info):
+for _command in (prepare, run, levels, info):
     main.add_command(_command)

@@ -1,0 +1,124 @@
+"""`basic-train prepare`: make a training set from a folder of photos."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from basic_train.prepare.procedure import PROCEDURES, Procedure
+
+DEFAULT = Procedure()
+MAX_SHOWN = 20
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--like",
+    type=click.Choice(list(PROCEDURES)),
+    help="The rules of a published set; options change single ones.",
+)
+@click.option(
+    "--min-side", type=click.IntRange(min=1), help=f"Shortest side of a result [default: {DEFAULT.min_side}]."
+)
+@click.option(
+    "--max-side",
+    type=click.IntRange(min=1),
+    help=f"Longest side of a result; more is downsampled [default: {DEFAULT.max_side}].",
+)
+@click.option(
+    "--factor",
+    type=click.FloatRange(min=1),
+    help=f"Sides of JPEG and lossy WebP sources are divided by this [default: {DEFAULT.factor}].",
+)
+@click.option(
+    "--near",
+    type=click.IntRange(0, 15),
+    help=f"Bits of 256 in which the hashes of duplicates may differ [default: {DEFAULT.near}].",
+)
+@click.option("--keep-duplicates", is_flag=True, help="Look for no duplicates.")
+@click.option("--count", type=click.IntRange(min=1), help="Choose so many photos [default: all].")
+@click.option(
+    "--choose", type=click.Choice(["largest", "random"]), help=f"By what [default: {DEFAULT.choose}]."
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of the random choice.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes [default: one per core].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prepare(
+    source: Path,
+    out: Path,
+    like: str | None,
+    keep_duplicates: bool,
+    jobs: int | None,
+    as_json: bool,
+    **rules: Any,
+) -> None:
+    """Make a training set in OUT from the photos below SOURCE.
+
+    \b
+    basic-train prepare Pictures photos
+    basic-train prepare ILSVRC2012/train photos --like imagenet-subset
+
+    Writes PNGs and index.csv. JPEG artefacts are stripped by downsampling; small pictures, duplicates and damaged
+    files are left out. A run that was stopped goes on with the same command.
+    """
+    from basic_train.prepare.run import Preparation
+
+    procedure = _procedure(like, keep_duplicates, rules)
+    with _progress() as progress:
+        jobs = jobs or len(os.sched_getaffinity(0))
+        outcome = Preparation(source, out, procedure, jobs, progress).run()
+    if as_json:
+        click.echo(json.dumps(asdict(outcome) | {"pictures": outcome.pictures}, indent=1))
+        return
+    for title, lines in (("left out", outcome.unusable), ("no longer part of the set", outcome.stale)):
+        for line in lines[:MAX_SHOWN]:
+            click.echo(f"{title}: {line}", err=True)
+        if len(lines) > MAX_SHOWN:
+            click.echo(f"{title}: {len(lines) - MAX_SHOWN} more (--json lists all)", err=True)
+    click.echo(
+        f"{out}: {outcome.pictures} pictures, {outcome.written} of them new; left out: {outcome.too_small} too "
+        f"small, {outcome.duplicates} duplicates, {len(outcome.unusable)} not usable, {outcome.not_chosen} not chosen"
+    )
+
+
+def _procedure(like: str | None, keep_duplicates: bool, rules: dict[str, Any]) -> Procedure:
+    given = {name: value for name, value in rules.items() if value is not None}
+    if keep_duplicates:
+        if "near" in given:
+            raise click.UsageError("give --near or --keep-duplicates, not both")
+        given["near"] = None
+    base = PROCEDURES[like] if like else DEFAULT
+    if base.halve_above is not None and (clash := sorted({"factor", "max_side"} & given.keys())):
+        raise click.UsageError(
+            f"--{clash[0].replace('_', '-')}: --like {like} has a rule of its own for sizes"
+        )
+    try:
+        return replace(base, **given)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total)
+
+        yield show

@@ -1,0 +1,276 @@
+"""The preparation of a training set from start to end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from basic_runtime.errors import FileError, ImageError
+from basic_runtime.files import write_bytes
+from basic_train.prepare.duplicates import near_duplicates
+from basic_train.prepare.journal import Journal
+from basic_train.prepare.pictures import (
+    SUFFIXES,
+    Hashes,
+    Source,
+    Written,
+    convert,
+    read_hashes,
+    read_header,
+)
+from basic_train.prepare.procedure import Procedure, Size
+
+INDEX_FILE = "index.csv"
+#: Folder in the training set for what the next run goes on from.
+STATE_FOLDER = ".prepare"
+COLUMNS = ("file", "source", "width", "height", "source_width", "source_height", "factor", "sha256")
+
+#: Called with what is being done, how much of it is done, and how much there is.
+OnProgress = Callable[[str, int, int], None]
+#: `map` over some processes.
+Workers = Callable[[Callable[[Any], Any], list[Any]], Iterator[Any]]
+R = TypeVar("R")
+
+#: Files that a worker process is given at once.
+MAX_CHUNK = 32
+
+
+@dataclass
+class Outcome:
+    """What became of the source folder's pictures: how many were written now or by an earlier run, how many
+    were left out, a message per file that is damaged or no photo, and PNGs of an earlier run that no longer
+    belong to the set."""
+
+    written: int = 0
+    already_there: int = 0
+    too_small: int = 0
+    duplicates: int = 0
+    not_chosen: int = 0
+    unusable: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures of the training set."""
+        return self.written + self.already_there
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+class Preparation:
+    """A training set in the making: `run` writes PNGs and index.csv to `out` and goes on where it was stopped.
+
+    jobs: worker processes. Raises FileError for folders that do not do or hold a set made by other rules, and
+    ImageError if no picture remains.
+    """
+
+    def __init__(
+        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: OnProgress = _ignore
+    ) -> None:
+        self.source, self.out, self.procedure = source, out, procedure
+        self.jobs, self.progress = jobs, progress
+        self.outcome = Outcome()
+        if not source.is_dir():
+            raise FileError(f"{source}: no such folder; name the folder with the photos")
+        if source.resolve() == out.resolve():
+            raise FileError(f"{out}: is the source itself; name another folder for the training set")
+
+    def run(self) -> Outcome:
+        """Prepare the set, or the rest of it."""
+        self._settle()
+        with self._workers() as workers:
+            planned = self._plan(workers)
+            planned = self._without_duplicates(workers, planned)
+            self._convert(workers, self._choose(planned))
+        if not self.outcome.pictures:
+            raise ImageError(f"{self.source}: no picture remains: {self._reasons()}")
+        return self.outcome
+
+    def _settle(self) -> None:
+        """Make the folders, and note the rules that the set is made by."""
+        rules = self.out / STATE_FOLDER / "procedure.json"
+        text = json.dumps(asdict(self.procedure), indent=1)
+        try:
+            rules.parent.mkdir(parents=True, exist_ok=True)
+            before = rules.read_text() if rules.exists() else text
+        except OSError as error:
+            raise FileError(
+                f"{self.out}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+        if before != text:
+            raise FileError(
+                f"{self.out}: holds a set made with other options (see {rules}); "
+                "repeat those, or choose another folder"
+            )
+        write_bytes(rules, text.encode(), overwrite=True)
+
+    @contextmanager
+    def _workers(self) -> Iterator[Workers]:
+        """A `map` over worker processes, in order; without processes for one job."""
+        if self.jobs == 1:
+            yield map
+            return
+        # Threads draw the progress bar, and forked copies of a threaded process may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_leave_ctrl_c_to_parent) as pool:
+
+            def in_chunks(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
+                size = min(MAX_CHUNK, len(items) // (8 * self.jobs) + 1)
+                return pool.map(function, items, chunksize=size)
+
+            try:
+                yield in_chunks
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _watch(self, stage: str, results: Iterable[R], total: int) -> Iterator[R]:
+        self.progress(stage, 0, total)
+        for done, result in enumerate(results, 1):
+            yield result
+            self.progress(stage, done, total)
+
+    def _plan(self, workers: Workers) -> dict[Source, Size]:
+        """Sources that are large enough, and the sizes of their results."""
+        names = self._names()
+        headers = workers(partial(read_header, self.source), names)
+        planned: dict[Source, Size] = {}
+        for header in self._watch("reading headers", headers, len(names)):
+            if isinstance(header, str):
+                self.outcome.unusable.append(header)
+                continue
+            size = self.procedure.result(header.width, header.height, header.lossy)
+            if size is None:
+                self.outcome.too_small += 1
+            else:
+                planned[header] = size
+        return planned
+
+    def _names(self) -> list[str]:
+        """Picture files below the source folder, sorted, without what lies in the training set's folder."""
+        out = self.out.resolve()
+        files = (p for p in self.source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        outside = (p for p in files if out not in p.resolve().parents)
+        return sorted(p.relative_to(self.source).as_posix() for p in outside)
+
+    def _without_duplicates(self, workers: Workers, planned: dict[Source, Size]) -> dict[Source, Size]:
+        near = self.procedure.near
+        if near is None:
+            return planned
+        hashes: dict[str, str] = {}
+        with Journal(self.out / STATE_FOLDER / "hashes.jsonl") as journal:
+            missing = [s.name for s in planned if _fact(journal, s) is None]
+            stamps = {source.name: source.stamp for source in planned}
+            found = workers(partial(read_hashes, self.source), missing)
+            for name, result in zip(missing, self._watch("hashing", found, len(missing)), strict=True):
+                if isinstance(result, Hashes):
+                    journal.add(name, {"stamp": stamps[name], "difference": result.difference})
+                else:
+                    self.outcome.unusable.append(result)
+            hashes = {s.name: fact["difference"] for s in planned if (fact := _fact(journal, s))}
+        order = [source.name for source in _largest_first(planned) if source.name in hashes]
+        copies = near_duplicates(hashes, order, near)
+        self.outcome.duplicates = len(copies)
+        return {s: size for s, size in planned.items() if s.name in hashes and s.name not in copies}
+
+    def _choose(self, planned: dict[Source, Size]) -> dict[Source, Size]:
+        count = self.procedure.count
+        if count is None or count >= len(planned):
+            return planned
+        self.outcome.not_chosen = len(planned) - count
+        if self.procedure.choose == "largest":
+            chosen = _largest_first(planned)[:count]
+        else:
+            sources = list(planned)
+            indexes = np.random.default_rng(self.procedure.seed).permutation(len(sources))[:count]
+            chosen = [sources[i] for i in sorted(indexes)]
+        return {source: planned[source] for source in chosen}
+
+    def _convert(self, workers: Workers, chosen: dict[Source, Size]) -> None:
+        """Write what is missing, then the index of all."""
+        targets = target_names([source.name for source in chosen])
+        with Journal(self.out / STATE_FOLDER / "written.jsonl") as journal:
+            missing = [
+                source
+                for source in chosen
+                if _fact(journal, source) is None or not (self.out / targets[source.name]).exists()
+            ]
+            self._make_folders(targets[source.name] for source in missing)
+            tasks = [(source, self.out / targets[source.name], chosen[source]) for source in missing]
+            found = workers(partial(_convert_task, self.source, self.procedure), tasks)
+            for source, result in zip(missing, self._watch("writing", found, len(missing)), strict=True):
+                if isinstance(result, Written):
+                    journal.add(source.name, {"stamp": source.stamp, **asdict(result)})
+                    self.outcome.written += 1
+                else:
+                    self.outcome.unusable.append(result)
+            done = {source: fact for source in chosen if (fact := _fact(journal, source))}
+        self.outcome.already_there = len(done) - self.outcome.written
+        rows = [
+            (targets[s.name], s.name, fact["width"], fact["height"], s.width, s.height,
+             f"{chosen[s].factor:.4g}", fact["sha256"])
+            for s, fact in sorted(done.items(), key=lambda item: item[0].name)
+        ]  # fmt: skip
+        _write_index(self.out / INDEX_FILE, rows)
+        there = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*.png")}
+        self.outcome.stale = sorted(there - {row[0] for row in rows})
+
+    def _make_folders(self, files: Iterable[str]) -> None:
+        for folder in {(self.out / file).parent for file in files}:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _reasons(self) -> str:
+        o = self.outcome
+        if not (o.too_small or o.unusable or o.not_chosen):
+            return "there is none below this folder"
+        return f"{o.too_small} too small, {len(o.unusable)} not usable, {o.duplicates} duplicates"
+
+
+def _leave_ctrl_c_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _convert_task(root: Path, procedure: Procedure, task: tuple[Source, Path, Size]) -> Written | str:
+    source, target, size = task
+    return convert(root, source, target, size, procedure)
+
+
+def _fact(journal: Journal, source: Source) -> dict[str, Any] | None:
+    """What the journal knows about this version of a source."""
+    fact = journal.facts.get(source.name)
+    return fact if fact is not None and fact["stamp"] == source.stamp else None
+
+
+def _largest_first(sources: Iterable[Source]) -> list[Source]:
+    return sorted(sources, key=lambda source: (-source.pixels, source.name))
+
+
+def target_names(names: list[str]) -> dict[str, str]:
+    """Name of the PNG of each source: that of the source with another suffix, or, where several in a folder
+    differ in the suffix only, with a suffix more."""
+    changed = {name: str(Path(name).with_suffix(".png")) for name in names}
+    uses = Counter(changed.values()) + Counter(f"{name}.png" for name in names)
+    return {name: new if uses[new] == 1 else f"{name}.png" for name, new in changed.items()}
+
+
+def _write_index(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode(), overwrite=True)
