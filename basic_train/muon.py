@@ -57,14 +57,20 @@ def _iterate_gram(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised per weight; parameters have two or more dimensions, rows first.
+    """Nesterov momentum, orthogonalised per weight; parameters have two or more dimensions, rows (outputs) first,
+    or second in parameter groups with `transposed`, as the weights of transposed convolutions.
 
     lr: size of the update's singular values, times sqrt(rows / columns) for tall matrices. Weights of one
     shape are updated together: most matrices of a codec are too small to fill a processor.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self,
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "transposed": False})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
@@ -74,16 +80,19 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     alike[weight.shape].append(weight)
             for weights in alike.values():
-                self._update(weights, group["lr"], group["momentum"])
+                self._update(weights, group["lr"], group["momentum"], group.get("transposed", False))
 
-    def _update(self, weights: list[Tensor], lr: float, momentum: float) -> None:
+    def _update(self, weights: list[Tensor], lr: float, momentum: float, transposed: bool) -> None:
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
         gradients = [weight.grad for weight in weights]
         averages = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        updates = torch.stack(torch._foreach_lerp(gradients, averages, momentum)).flatten(2)
+        updates = torch.stack(torch._foreach_lerp(gradients, averages, momentum))
+        updates = updates.transpose(1, 2) if transposed else updates
+        shape, updates = updates.shape, updates.flatten(2)
         tall = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
-        updates = orthogonalise(updates).reshape(-1, *weights[0].shape)
+        updates = orthogonalise(updates).reshape(shape)
+        updates = updates.transpose(1, 2) if transposed else updates
         torch._foreach_add_(weights, list(updates.unbind()), alpha=-lr * tall)

@@ -2,62 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 #: Pictures are coded in blocks of the stride of z.
 CROP_MULTIPLE = 64
 
+#: MS-SSIM halves a picture four times and then needs a window of 11 pixels.
+MS_SSIM_CROP = 192
+
+
+def _setting(default: Any, text: str, known: tuple[str, ...] = ()) -> Any:
+    """A field whose text and known values make the command's option."""
+    return field(default=default, metadata={"help": text, "known": known})
+
+
+#: Fields that must be more than 0 where they are given, and fields that are shares.
+POSITIVE = (
+    "minutes",
+    "steps",
+    "batch",
+    "accumulate",
+    "quality_steps",
+    "cache_gigabytes",
+    "learning_rate",
+    "muon_rate",
+    "warmup_steps",
+    "decay",
+    "clip",
+    "validation_photos",
+)
+SHARES = ("full_share", "ema", "decay")
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. minutes: whole length of the learning-rate schedule, over all resumes; steps: its length
-    in steps instead, which makes a run repeatable; decay: share of it at the end in which the rate falls to
-    zero; learning_rate: of Adam (biases, gains, prior); muon_rate: of Muon (convolution and context weights);
-    full_share: how often a transform runs at full width rather than at a random narrower one; ema:
-    decay of the averaged weights that are saved. Raises ValueError for impossible values."""
+    """How to train. Each field's meaning is the text of its option. Raises ValueError for impossible values."""
 
-    preset: str = "lite"
-    minutes: float = 60.0
-    steps: int | None = None
-    batch: int = 8
-    crop: int = 256
-    learning_rate: float = 1e-3
-    muon_rate: float = 0.02
-    warmup_steps: int = 200
-    decay: float = 0.4
-    clip: float = 1.0
-    ema: float = 0.9995
-    full_share: float = 0.4
-    seed: int = 0
-    save_minutes: float = 3.0
-    validation_photos: int = 12
+    preset: str = _setting("lite", "Model; `basic-train recipes` names those that have a recipe.")
+    model: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "A change of the preset: field of ModelConfig = TOML value."}
+    )
+    objective: str = _setting("random-widths", "What a step minimises.")
+    distortion: str = _setting("mse", "What is weighed against the rate.", ("mse", "ms-ssim"))
+    minutes: float = _setting(60.0, "Length of the schedule, over all resumes.")
+    steps: int | None = _setting(None, "Length of the schedule in steps, instead of minutes: repeatable.")
+    batch: int = _setting(8, "Crops per step, all processes together.")
+    accumulate: int = _setting(
+        1, "Parts in which each process computes its share of a batch, to save memory."
+    )
+    crop: int = _setting(256, "Side of a crop, a multiple of 64.")
+    gamma: bool = _setting(False, "Change the gamma of crops at random, as the original does.")
+    cache_gigabytes: float | None = _setting(None, "Memory for decoded photos [default: half of the free].")
+    quality_steps: int | None = _setting(None, "Train so many evenly spaced qualities, instead of all.")
+    optimizer: str = _setting("muon", "Of convolution and context weights; all else: Adam.", ("muon", "adam"))
+    learning_rate: float = _setting(1e-3, "Of Adam, after the warm-up.")
+    muon_rate: float = _setting(0.02, "Of Muon, after the warm-up.")
+    warmup_steps: int = _setting(200, "Steps in which the learning rate rises.")
+    decay: float = _setting(0.4, "Share at the end in which the rate falls to zero.")
+    clip: float = _setting(1.0, "Largest L2 norm of the gradient.")
+    precision: str = _setting("bf16-mixed", "Of the computation.", ("bf16-mixed", "32-true"))
+    ema: float = _setting(0.9995, "Decay of the averaged weights that are saved.")
+    full_share: float = _setting(
+        0.4, "How often a transform runs at full width, not at a random narrower one."
+    )
+    distillation: float = _setting(1.0, "Weight of the distance to the full width's picture.")
+    sandwich: bool = _setting(True, "Distil to the narrowest width in every step, beside a random one.")
+    seed: int = _setting(0, "Of the weights, crops, widths and noise.")
+    save_minutes: float = _setting(3.0, "Time between saves.")
+    validation_photos: int = _setting(12, "Held-out photos measured at each save.")
 
     def __post_init__(self) -> None:
         if self.crop < CROP_MULTIPLE or self.crop % CROP_MULTIPLE:
             raise ValueError(f"crop={self.crop}: crops are squares of a multiple of {CROP_MULTIPLE} pixels")
-        for name in (
-            "minutes",
-            "steps",
-            "batch",
-            "learning_rate",
-            "muon_rate",
-            "warmup_steps",
-            "decay",
-            "clip",
-            "validation_photos",
-        ):
+        if self.distortion == "ms-ssim" and self.crop < MS_SSIM_CROP:
+            raise ValueError(f"crop={self.crop}: MS-SSIM needs crops of at least {MS_SSIM_CROP} pixels")
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be more than 0")
-        for name in ("full_share", "ema"):
+        for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie between 0 and 1")
+        for setting in fields(self):
+            known = setting.metadata.get("known")
+            if known and getattr(self, setting.name) not in known:
+                value = getattr(self, setting.name)
+                raise ValueError(f"{setting.name}={value}: must be one of {', '.join(known)}")
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of `dataclasses.asdict`; fields that the file does not have keep their defaults."""
-        known = {field.name for field in fields(cls)}
+        known = {setting.name for setting in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
     def progress(self, step: int, minutes: float) -> float:

@@ -1,29 +1,38 @@
-"""The training loop: one random width per transform and step, all qualities in every batch."""
+"""The training loop: what a step minimises is an `Objective`, on what it runs are `Devices`."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from basic_runtime.errors import BasicError, FileError, ImageError
 from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
-from basic_train.data import CropStream, centre_crop, list_photos, load_all, split, to_tensor
-from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.data import (
+    CropStream,
+    PhotoFiles,
+    cache_budget,
+    centre_crop,
+    list_photos,
+    load_all,
+    split,
+    to_tensor,
+)
+from basic_train.devices import Devices, tune_allocator
 from basic_train.model.presets import PRESETS, ModelConfig
-from basic_train.model.supernet import Supernet, Widths
-from basic_train.muon import Muon
+from basic_train.model.supernet import Supernet
+from basic_train.objective import OBJECTIVES, TrainingStep
+from basic_train.optimise import Averager, optimizers
 from basic_train.recipe import Recipe
 
 MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.pt", "log.jsonl"
@@ -49,51 +58,6 @@ class Progress:
     patches_per_second: float
 
 
-def tune_allocator() -> None:
-    """Keep freed tensors in the process: glibc returns each to the kernel, which halves the speed."""
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):
-        pass  # another C library: only speed is lost
-
-
-def random_widths(config: ModelConfig, full_share: float, rng: np.random.Generator) -> Widths:
-    """Width index per transform: full with probability `full_share`, else uniform over the others."""
-    last = len(config.widths) - 1
-    draw = [last if rng.random() < full_share else int(rng.integers(last)) for _ in range(4)]
-    return Widths(*draw)
-
-
-def optimizers(net: Supernet, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the weights of convolutions and of the context model, then Adam for all else."""
-    matrices, others = [], []
-    for name, parameter in net.named_parameters():
-        is_layer = parameter.ndim == 4 or (parameter.ndim == 2 and name.startswith("context."))
-        (matrices if is_layer else others).append(parameter)
-    return [Muon(matrices, recipe.muon_rate), torch.optim.Adam(others, recipe.learning_rate, fused=True)]
-
-
-class Averager:
-    """Exponential moving average of a module's weights, with the usual warm start."""
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.weights = {k: v.detach().clone() for k, v in net.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, net: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = net.state_dict()
-        torch._foreach_lerp_(list(self.weights.values()), [current[k] for k in self.weights], 1 - decay)
-
-    @torch.no_grad()
-    def load(self, weights: dict[str, Tensor]) -> None:
-        for name, value in self.weights.items():
-            value.copy_(weights[name])
-
-
 def stored_run(folder: Path) -> tuple[ModelConfig, Recipe] | None:
     """Configuration and recipe of the run that a folder holds, or None. Raises CheckpointError."""
     if not (folder / STATE_FILE).exists():
@@ -107,8 +71,10 @@ class Trainer:
 
     A folder that holds a run is resumed; a new run may start from the weights of a checkpoint. With
     `Recipe.steps`, an interrupted and resumed run gives the same weights as an uninterrupted one on the same
-    machine and thread count. Raises CheckpointError for a folder
-    with another preset or with damaged files, ImageError for photos that do not do.
+    machine and thread count. A step of several processes is that of one process with as many times the
+    `Recipe.accumulate`, but for the rounding of sums; all see the folder, the first writes. Raises
+    CheckpointError for a folder with another model or with damaged files, ImageError for photos that do not
+    do, DeviceError for devices that are not there.
     """
 
     def __init__(
@@ -118,100 +84,135 @@ class Trainer:
         data: Path,
         report: Callable[[str], None] = print,
         start_from: Path | None = None,
+        devices: Devices = Devices(),  # noqa: B008 (frozen)
     ) -> None:
-        from lightning_fabric import Fabric
-        from torch.utils.tensorboard import SummaryWriter
-
         tune_allocator()
-        self.recipe, self.folder, self.report = recipe, folder, report
+        self.recipe, self.folder = recipe, folder
         resumed = stored_run(folder)
         start = checkpoint.load(start_from) if start_from and not resumed else None
         self.previous: dict[str, Any] | None = start[1] if start else None
-        stored = resumed[0] if resumed else start[0].config if start else None
-        self.config = self._configuration(stored)
+        self.config = self._configuration(resumed, start)
+        self.fabric = devices.fabric(recipe.precision)
+        self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.manual_seed(recipe.seed)
-            self.fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
-            net = Supernet(self.config).to(memory_format=torch.channels_last)
-            self.net, *self.optimizers = self.fabric.setup(net, *optimizers(net, recipe))
-            if start:
-                self._module.load_state_dict(start[0].state_dict())
-            self.average = Averager(self._module, recipe.ema)
+            if self.fabric.is_global_zero:
+                folder.mkdir(parents=True, exist_ok=True)
+            self._build(start[0] if start else None)
             self.step, self.patches, self.minutes = 0, 0, 0.0
-            if (folder / STATE_FILE).exists():
+            if resumed:
                 self._resume()
-            self.writer = SummaryWriter(str(folder), purge_step=self.step + 1)
+            self.writer = self._writer()
         except OSError as error:
             raise FileError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error
         self._stopped = False
 
     @property
-    def _module(self) -> Supernet:
-        return self.net.module
+    def module(self) -> TrainingStep:
+        """Net and objective, without what spreads them over processes."""
+        return self._wrapped.module
 
     @property
     def finished(self) -> bool:
         """True once the recipe's schedule is used up."""
         return self.recipe.progress(self.step, self.minutes) >= 1
 
-    def _configuration(self, stored: ModelConfig | None) -> ModelConfig:
-        """The stored configuration, if it is of the recipe's preset, or that of the preset itself."""
+    def _configuration(
+        self, resumed: tuple[ModelConfig, Recipe] | None, start: tuple[Supernet, dict[str, Any]] | None
+    ) -> ModelConfig:
+        """That of the folder's run, or that of the start or the preset with the recipe's changes."""
         preset = self.recipe.preset
         if preset not in PRESETS:
             raise TrainingError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        if self.recipe.objective not in OBJECTIVES:
+            known = ", ".join(OBJECTIVES)
+            raise TrainingError(f"unknown objective {self.recipe.objective!r}; known: {known}")
+        stored = resumed[0] if resumed else start[0].config if start else None
         if stored is not None and stored.preset != preset:
             raise CheckpointError(
                 f"{self.folder}: the weights to go on with are of preset {stored.preset!r}, not {preset!r}; "
                 f"pass --preset {stored.preset} to go on with them, or another folder to start afresh"
             )
-        return stored or PRESETS[preset]
+        if resumed:
+            if resumed[1].model != self.recipe.model:
+                raise CheckpointError(
+                    f"{self.folder}: the model of a run cannot be changed; start in another folder"
+                )
+            return resumed[0]
+        try:
+            return (stored or PRESETS[preset]).changed(self.recipe.model)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"preset {preset!r} cannot be changed so: {error}") from error
+
+    def _build(self, start: Supernet | None) -> None:
+        """Net, objective, optimisers and average. Every process draws the same weights."""
+        torch.manual_seed(self.recipe.seed)
+        net = Supernet(self.config)
+        if start:
+            try:
+                net.load_state_dict(start.state_dict())
+            except RuntimeError as error:
+                raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
+        objective = OBJECTIVES[self.recipe.objective](self.config, self.recipe)
+        module = TrainingStep(net, objective).to(memory_format=torch.channels_last)
+        found = optimizers(module, self.recipe)
+        self.rates = [optimizer.defaults["lr"] for optimizer in found]
+        self._wrapped, *self.optimizers = self.fabric.setup(module, *found)
+        self.average = Averager(self.module, self.recipe.ema)
+
+    def _writer(self) -> AbstractContextManager[Any]:
+        from torch.utils.tensorboard import SummaryWriter
+
+        if not self.fabric.is_global_zero:
+            return nullcontext()
+        return SummaryWriter(str(self.folder), purge_step=self.step + 1)
 
     def _load_photos(self, data: Path) -> None:
-        train, held_out = split(list_photos(data))
-        pictures, skipped = load_all(train, self.recipe.crop)
-        every = max(1, len(held_out) // self.recipe.validation_photos)
-        self.held_out, more_skipped = load_all(held_out[::every], self.recipe.crop)
-        for message in skipped + more_skipped:
-            self.report(message)
-        if not pictures or not self.held_out:
-            raise ImageError(
-                f"{data}: {len(pictures)} usable photos to train on and {len(self.held_out)} to hold out; "
-                f"add photos of at least {self.recipe.crop} pixels a side (every tenth file is held out)"
+        recipe, world = self.recipe, self.fabric.world_size
+        if recipe.batch % (world * recipe.accumulate):
+            raise TrainingError(
+                f"a batch of {recipe.batch} does not divide into {world} process(es) with "
+                f"{recipe.accumulate} part(s) each; pass another --batch or --accumulate"
             )
-        self.crops = CropStream(pictures, self.recipe.crop, self.recipe.batch, self.recipe.seed)
-        self.report(
-            f"{len(pictures)} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured"
-        )
+        train, held_out = split(list_photos(data))
+        every = max(1, len(held_out) // recipe.validation_photos)
+        self.held_out, skipped = load_all(held_out[::every], recipe.crop)
+        for message in skipped:
+            self.report(message)
+        photos = self._training_photos(train)
+        usable = len(photos) if photos else 0
+        if not photos or not self.held_out:
+            raise ImageError(
+                f"{data}: {usable} usable photos to train on and {len(self.held_out)} to hold out; "
+                f"add photos of at least {recipe.crop} pixels a side (every tenth file is held out)"
+            )
+        rank = self.fabric.global_rank
+        self.crops = CropStream(photos, recipe.crop, recipe.batch, recipe.seed, rank, world, recipe.gamma)
+        self.report(f"{usable} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured")
+
+    def _training_photos(self, paths: list[Path]) -> PhotoFiles | None:
+        here = self.fabric.world_size // self.fabric.strategy.num_nodes if self.fabric.world_size > 1 else 1
+        budget = cache_budget(self.recipe.cache_gigabytes, here)
+        try:
+            return PhotoFiles(paths, self.recipe.crop, budget, self.report)
+        except ImageError:
+            return None  # said with the folder's name
 
     def _resume(self) -> None:
         path = self.folder / STATE_FILE
         state = checkpoint.load_state(path)
         try:
-            self._module.load_state_dict(state["weights"])
+            self.module.load_state_dict(state["weights"])
             for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(stored)
             self.average.load(state["average"])
             self.step, self.patches, self.minutes = state["step"], state["patches"], state["minutes"]
             self.previous = state["previous"]
-            self._set_random_state(state["random"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this model ({error}); start in another folder"
             ) from error
         self.report(f"resumed at {self.minutes:.1f} minutes, step {self.step}, {self.patches} patches")
-
-    def _random_state(self) -> dict[str, Tensor]:
-        state = {"cpu": torch.get_rng_state()}
-        if self.fabric.device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
-        return state
-
-    def _set_random_state(self, state: dict[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if "cuda" in state and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.fabric.device)
 
     def save(self) -> None:
         """Write the averaged weights and the state to resume from."""
@@ -223,17 +224,17 @@ class Trainer:
             "previous": self.previous,
         }
         state = {
-            "weights": self._module.state_dict(),
+            "weights": self.module.state_dict(),
             "average": self.average.weights,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "random": self._random_state(),
             "step": self.step,
             "patches": self.patches,
             "minutes": self.minutes,
             "previous": self.previous,
         }
+        weights, config = self.module.stored(self.average.weights, self.config)
         try:
-            checkpoint.save(self.folder / MODEL_FILE, self.average.weights, self.config, history)
+            checkpoint.save(self.folder / MODEL_FILE, weights, config, history)
             checkpoint.save_state(self.folder / STATE_FILE, state)
         except OSError as error:
             raise FileError(
@@ -241,7 +242,8 @@ class Trainer:
             ) from error
 
     def stop(self) -> None:
-        """Ask `run` to save and return after the current step; may be called from a signal handler."""
+        """Ask `run` to save and return after the current step; may be called from a signal handler, on any
+        process."""
         self._stopped = True
 
     def run(
@@ -250,56 +252,76 @@ class Trainer:
         on_save: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Train until the recipe's schedule is used up, or until `stop`; saves, validates and logs every
-        `save_minutes` and at the end. `on_save` gets what is written to the log. Raises TrainingError when
-        the loss is not finite: the state of the last save is kept."""
+        `save_minutes` and at the end. `on_save` gets what is written to the log, on the process that writes.
+        Raises TrainingError when the loss is not finite: the state of the last save is kept."""
         if self.finished:
             self.report(f"{self.folder}: this run is complete; raise its minutes or steps to go on")
             return
-        begun, before, saved = time.monotonic(), self.minutes, self.minutes
-        with closing(self.crops.batches(self.step)) as batches, closing(self.writer):
+        saved, self._begun = self.minutes, time.monotonic() - 60 * self.minutes
+        with closing(self.crops.batches(self.step)) as batches, self.writer:
             for x in batches:
-                progress = self._train_step(self.fabric.to_device(x))
-                now = before + (time.monotonic() - begun) / 60
-                progress.patches_per_second = x.shape[0] / max(60 * (now - self.minutes), 1e-9)
-                progress.minutes = self.minutes = now
+                progress = self._train_step(x.chunk(self.recipe.accumulate))
                 if on_step:
                     on_step(progress)
-                if self.finished or self.minutes - saved >= self.recipe.save_minutes:
-                    saved = self.minutes
+                due = self.finished or self.minutes - saved >= self.recipe.save_minutes
+                saved = self.minutes if due else saved
+                stopped = self._mean(torch.tensor(float(self._stopped))) > 0
+                if self.fabric.is_global_zero and (due or stopped):
                     self.save()
+                if self.fabric.is_global_zero and due:
                     record = self._log(progress)
                     if on_save:
                         on_save(record)
-                elif self._stopped:
-                    self.save()
-                if self.finished or self._stopped:
+                if self.finished or stopped:
                     return
 
-    def _train_step(self, x: Tensor) -> Progress:
-        recipe = self.recipe
-        factor = recipe.rate_factor(self.step, self.minutes)
-        for optimizer, rate in zip(self.optimizers, (recipe.muon_rate, recipe.learning_rate), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * factor
-        quality = torch.rand(x.shape[0], device=x.device)
-        widths = random_widths(
-            self.config, recipe.full_share, np.random.default_rng([recipe.seed, self.step, 1])
-        )
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
-        result = rate_distortion(self.net(x, quality, widths), x, lambdas)
-        loss = result.loss.item()
+    def _train_step(self, parts: Sequence[Tensor]) -> Progress:
+        """One step on this process's parts of the batch, and its means over all processes."""
+        recipe, before = self.recipe, self.minutes
+        self._set_rates()
+        self.module.zero_grad(set_to_none=True)
+        totals = torch.zeros(3)
+        for number, x in enumerate(parts):
+            last = number + 1 == len(parts)
+            with self.fabric.no_backward_sync(self._wrapped, enabled=not last):
+                loss, bpp, mse = self._forward(self.fabric.to_device(x), number)
+                self.fabric.backward(loss / len(parts))
+            totals += torch.stack([loss.detach(), bpp.mean(), mse.log10().mean()]).cpu() / len(parts)
+        loss, bpp, log_mse = self._mean(totals).tolist()
         self._require_finite("loss", loss)
-        self.net.zero_grad(set_to_none=True)
-        self.fabric.backward(result.loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), recipe.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
         self._require_finite("gradient", float(norm))
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        self.patches += x.shape[0]
-        self.average.update(self._module, self.step)
-        psnr = float(-10 * result.mse.log10().mean())
-        return Progress(self.step, self.patches, self.minutes, loss, float(result.bpp.mean()), psnr, 0.0)
+        self.patches += recipe.batch
+        self.average.update(self.module, self.step)
+        self.minutes = self.fabric.broadcast((time.monotonic() - self._begun) / 60)
+        speed = recipe.batch / max(60 * (self.minutes - before), 1e-9)
+        return Progress(self.step, self.patches, self.minutes, loss, bpp, -10 * log_mse, speed)
+
+    def _set_rates(self) -> None:
+        factor = self.recipe.rate_factor(self.step, self.minutes)
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+
+    def _forward(self, x: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, bpp and mse of a part. Its noise and qualities depend on seed, step and the part's place in the
+        whole batch alone; the objective's generator is the same for all parts."""
+        recipe = self.recipe
+        place = self.fabric.global_rank * recipe.accumulate + number
+        noise = np.random.SeedSequence([recipe.seed, self.step, 2, place])
+        torch.manual_seed(int(noise.generate_state(1, np.uint64)[0]))
+        quality = torch.rand(x.shape[0], device=x.device)
+        if recipe.quality_steps:
+            quality = torch.floor(quality * recipe.quality_steps) / max(1, recipe.quality_steps - 1)
+        rng = np.random.default_rng([recipe.seed, self.step, 1])
+        return self._wrapped(x, quality, rng, recipe.progress(self.step, self.minutes))
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Mean over all processes, on the CPU."""
+        return self.fabric.all_reduce(self.fabric.to_device(values), reduce_op="mean").cpu()
 
     def _require_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -325,26 +347,19 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
         """Noise-estimated rate and PSNR of the averaged weights on centre crops, widest and narrowest, per
-        quality.
-
-        Every call draws the same noise, and leaves the training's random numbers alone.
-        """
-        device = self.fabric.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.recipe.seed)
-            net = Supernet(self.config).to(device, memory_format=torch.channels_last)
-            net.load_state_dict(self.average.weights)
-            net.eval()
-            x = to_tensor([centre_crop(p, self.recipe.crop) for p in self.held_out]).to(device)
-            indexes = (len(self.config.widths) - 1, 0)
-            return [
-                self._measure(net, x, index, value) for index in indexes for value in VALIDATION_QUALITIES
-            ]
+        quality. Every call draws the same noise."""
+        torch.manual_seed(self.recipe.seed)
+        weights, config = self.module.stored(self.average.weights, self.config)
+        net = Supernet(config).to(self.fabric.device, memory_format=torch.channels_last)
+        net.load_state_dict(weights)
+        net.eval()
+        x = self.fabric.to_device(to_tensor([centre_crop(p, self.recipe.crop) for p in self.held_out]))
+        indexes = sorted({len(config.widths) - 1, 0}, reverse=True)
+        return [self._measure(net, x, index, value) for index in indexes for value in VALIDATION_QUALITIES]
 
     def _measure(self, net: Supernet, x: Tensor, index: int, value: float) -> dict[str, float]:
         quality = torch.full((x.shape[0],), value, device=x.device)
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
-        result = rate_distortion(net(x, quality, Supernet.uniform(index)), x, lambdas)
+        result = self.module.objective.measure(net(x, quality, net.uniform(index)), x, quality)
         return {
             "width": self.config.widths[index],
             "quality": value,

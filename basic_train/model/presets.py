@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -63,6 +65,20 @@ class ModelConfig:
             fixed[name] = tuple(fixed[name])
         fixed["contexts"] = tuple(ContextShape(**shape) for shape in fixed["contexts"])
         return cls(**fixed)
+
+    def changed(self, changes: dict[str, Any]) -> ModelConfig:
+        """The same model with other values of fields. A `grouping_name` alone brings its grouping along, of as many
+        channel groups as before. Raises ValueError for unknown fields and for values that do not go together."""
+        if not changes:
+            return self
+        values = self.to_json()
+        for name in changes.keys() - values.keys():
+            near = difflib.get_close_matches(name, values, 1)
+            raise ValueError(f"unknown field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        values = json.loads(json.dumps(values | changes))
+        if "grouping_name" in changes and "grouping" not in changes:
+            values["grouping"] = tiled(changes["grouping_name"], len(self.grouping)).tile.tolist()
+        return type(self).from_json(values)
 
     def with_grouping(self, name: str, groups: int) -> ModelConfig:
         """The same model with another fixed grouping."""

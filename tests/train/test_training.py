@@ -16,6 +16,7 @@ from basic_train.checkpoint import CheckpointError
 from basic_train.losses import lambda_of_quality, rate_distortion
 from basic_train.model.presets import LITE, TINY
 from basic_train.model.supernet import Supernet, TrainOutput
+from basic_train.objective import random_widths
 from basic_train.recipe import Recipe
 from basic_train.train import (
     LOG_FILE,
@@ -23,7 +24,6 @@ from basic_train.train import (
     STATE_FILE,
     Trainer,
     TrainingError,
-    random_widths,
     stored_run,
 )
 
@@ -89,7 +89,7 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path, photos, finished)
     assert train(tmp_path, photos, stop_at=3).step == 3
     resumed = train(tmp_path, photos)
     assert resumed.step == finished.step == 6 and resumed.patches == 12
-    ours, theirs = (t.net.module.state_dict() for t in (resumed, finished))
+    ours, theirs = (t.module.state_dict() for t in (resumed, finished))
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
         assert torch.equal(resumed.average.weights[name], finished.average.weights[name]), name
@@ -99,7 +99,7 @@ def test_a_new_run_may_start_from_a_checkpoint(tmp_path, photos, finished):
     start = finished.folder / MODEL_FILE
     trainer = Trainer(RECIPE, tmp_path / "new", photos, report=lambda line: None, start_from=start)
     for name, value in checkpoint.load(start)[0].state_dict().items():
-        assert torch.equal(trainer.net.module.state_dict()[name], value), name
+        assert torch.equal(trainer.module.net.state_dict()[name], value), name
     trainer.run(lambda progress: trainer.stop())
     assert trainer.step == 1
     history = checkpoint.read_header(tmp_path / "new" / MODEL_FILE)[1]
@@ -134,8 +134,8 @@ def test_the_averaged_weights_are_saved_with_configuration_and_history(finished)
     assert not net.training and net.config == TINY
     assert history["step"] == 6 and Recipe.from_json(history["recipe"]) == RECIPE
     for name, value in net.state_dict().items():
-        assert torch.equal(value, finished.average.weights[name])
-    assert any(not torch.equal(v, finished.net.module.state_dict()[k]) for k, v in net.state_dict().items())
+        assert torch.equal(value, finished.average.weights[f"net.{name}"])
+    assert any(not torch.equal(v, finished.module.net.state_dict()[k]) for k, v in net.state_dict().items())
 
 
 def test_training_lowers_the_loss(tmp_path, photos):
@@ -220,9 +220,7 @@ def test_damaged_states_are_refused(tmp_path, photos, data):
 def test_a_state_of_another_model_is_refused(tmp_path, photos):
     train(tmp_path, photos, stop_at=1)
     state = checkpoint.load_state(tmp_path / STATE_FILE)
-    state["weights"].pop("context.context_bias")
+    state["weights"].pop("net.context.context_bias")
     checkpoint.save_state(tmp_path / STATE_FILE, state)
     with pytest.raises(CheckpointError, match="does not fit this model"):
         Trainer(RECIPE, tmp_path, photos)
-
-

@@ -1,0 +1,73 @@
+"""On what a run computes: processor or GPUs, one process or many, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from basic_runtime.errors import BasicError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+
+
+class DeviceError(BasicError):
+    """The devices asked for are not there."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """count: processes on each node, a GPU each, or on processors a share of the cores each; nodes: machines that run
+    the same command. Under torchrun both come from its environment instead."""
+
+    accelerator: str = "auto"
+    count: int = 1
+    nodes: int = 1
+
+    def fabric(self, precision: str) -> Fabric:
+        """Start the other processes, if any, and join them; every process returns. Raises DeviceError."""
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
+
+        places = _from_torchrun(self)
+        many = places.count * places.nodes > 1
+        # An objective may leave some of its parameters, or a net's, out of a step.
+        strategy = DDPStrategy(find_unused_parameters=True) if many else "auto"
+        try:
+            fabric = Fabric(
+                accelerator=places.accelerator,
+                devices=places.count,
+                num_nodes=places.nodes,
+                strategy=strategy,
+                precision=precision,
+            )
+            fabric.launch()
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DeviceError(
+                f"cannot start {places.count} process(es) on {places.accelerator!r}: {reason}; "
+                "pass other --accelerator, --devices or --nodes"
+            ) from error
+        return fabric
+
+
+def _from_torchrun(asked: Devices) -> Devices:
+    """What torchrun started, where it did; else what was asked for."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return asked
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return replace(asked, count=local, nodes=int(os.environ["WORLD_SIZE"]) // local)
+
+
+def tune_allocator() -> None:
+    """Keep freed tensors in the process: glibc returns each to the kernel, which halves the speed."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass  # another C library: only speed is lost
