@@ -6,6 +6,7 @@ import click
 
 from basic_runtime import __version__
 from basic_runtime.cli.errors import OneLineErrors
+from basic_train.cli.import_ import import_
 from basic_train.cli.info import info
 from basic_train.cli.levels import levels
 from basic_train.cli.prepare import prepare
@@ -22,5 +23,5 @@ def main() -> None:
     """Train the supernet of BaSIC: one set of weights for all widths and qualities."""
 
 
-for _command in (prepare, run, levels, info):
+for _command in (prepare, import_, run, levels, info):
     main.add_command(_command)

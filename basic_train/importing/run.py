@@ -1,0 +1,59 @@
+"""From a foreign file to a supernet: which kind of file it is, and what of it is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from basic_train.importing import compressai, original
+from basic_train.importing.entries import read_entries
+from basic_train.model.supernet import Supernet
+
+DEFAULT_GROUPING = "checkerboard"
+
+#: CompressAI's files do not say their lambda; this is that of its fourth quality.
+DEFAULT_LAMBDA = 0.013
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a file leaves open. codec: which of its models; coder: which of a model's decoding orders; lambda_:
+    that it was trained for; lambda_range: of the qualities that it is to learn; grouping: by name, for models
+    that decode position by position."""
+
+    codec: int | None = None
+    coder: int | None = None
+    lambda_: float | None = None
+    lambda_range: tuple[float, float] | None = None
+    grouping: str = DEFAULT_GROUPING
+
+
+@dataclass
+class Imported:
+    """A supernet, the kind of model that it was, and lines on what differs from it."""
+
+    net: Supernet
+    kind: str
+    notices: list[str] = field(default_factory=list)
+
+
+def import_file(path: Path, choices: Choices = Choices()) -> Imported:  # noqa: B008 (frozen)
+    """Read a checkpoint of the original or of CompressAI. Raises CheckpointError with one line."""
+    entries = read_entries(path)
+    notices: list[str] = []
+    if original.recognised(entries):
+        chosen, codec = original.select(entries, choices.codec)
+        lambda_ = choices.lambda_ or original.LAMBDAS[min(codec, len(original.LAMBDAS) - 1)]
+        span = choices.lambda_range or (lambda_, lambda_)
+        net = original.convert(chosen, choices.coder, lambda_, span, choices.grouping, notices)
+        return Imported(net, f"BaSIC, model {codec}", notices)
+    kind = compressai.architecture(entries)
+    if choices.lambda_ is None:
+        notices.append(f"the file does not say its lambda: {DEFAULT_LAMBDA} is assumed")
+    lambda_ = choices.lambda_ or DEFAULT_LAMBDA
+    net = compressai.convert(entries, lambda_, choices.lambda_range or (lambda_, lambda_), choices.grouping)
+    if kind == "mbt2018":
+        notices.append(
+            f"the model decodes position by position; {choices.grouping} stands in for it and needs fine-tuning"
+        )
+    return Imported(net, f"CompressAI {kind}", notices)
