@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,7 +123,10 @@ class PhotoFiles:
         report: Callable[[str], None] = print,
     ) -> None:
         self.report, self.cache_bytes = report, cache_bytes
-        with ThreadPoolExecutor(MAX_DECODERS) as pool:
+        with ThreadPoolExecutor(MAX_DECODERS) as pool, warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # the reader has limits of its own
             found = list(pool.map(lambda path: _header(path, min_side), paths))
         self.paths = [path for path, size in zip(paths, found, strict=True) if isinstance(size, int)]
         self.areas = np.array([size for size in found if isinstance(size, int)], np.int64)
@@ -225,7 +229,7 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
 
 
 def random_gamma(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The original's gamma augmentation (model-spec §2.3): a quarter each of sRGB to linear light, linear
+    """The original's gamma augmentation: a quarter each of sRGB to linear light, linear
     light to sRGB, a power law with a random exponent, and nothing. uint8 to float32 in [0, 255], not rounded."""
     values = np.linspace(0, 1, 256)
     kind = int(rng.integers(4))

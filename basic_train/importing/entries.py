@@ -19,22 +19,22 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 class Entries:
     """A state dict from a file. `take` hands out tensors as float32 and checks what they are."""
 
-    def __init__(self, name: str, tensors: dict[str, Tensor]) -> None:
-        self.name, self.tensors = name, tensors
+    def __init__(self, name: str, tensors: dict[str, Tensor], prefix: str = "") -> None:
+        self.name, self.tensors, self.prefix = name, tensors, prefix
 
     def __contains__(self, key: str) -> bool:
         return key in self.tensors
 
     def below(self, prefix: str) -> Entries:
-        """The entries whose names begin with a prefix, without it."""
+        """The entries whose names begin with a prefix, without it (messages still name it)."""
         found = {key[len(prefix) :]: t for key, t in self.tensors.items() if key.startswith(prefix)}
-        return Entries(f"{self.name} ({prefix}*)" if prefix else self.name, found)
+        return Entries(self.name, found, self.prefix + prefix)
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor. Raises CheckpointError if there is none of this name."""
         if key not in self.tensors:
             raise CheckpointError(
-                f"{self.name}: has no tensor {key}; pass the complete state dict of a model that can be imported"
+                f"{self.name}: has no tensor {self.prefix}{key}; pass a complete state dict"
             )
         return tuple(self.tensors[key].shape)
 
@@ -42,19 +42,23 @@ class Entries:
         """A tensor as float32. Raises CheckpointError if it is missing, of another shape or not finite."""
         if self.shape(key) != shape:
             raise CheckpointError(
-                f"{self.name}: {key} is {_sides(self.shape(key))}, not {_sides(shape)}; "
+                f"{self.name}: {self.prefix}{key} is {_sides(self.shape(key))}, not {_sides(shape)}; "
                 "the file is of another architecture, or damaged"
             )
         tensor = self.tensors[key]
         if tensor.layout != torch.strided or not tensor.is_floating_point():
-            raise CheckpointError(f"{self.name}: {key} is of type {tensor.dtype}; numbers are expected")
+            raise CheckpointError(
+                f"{self.name}: {self.prefix}{key} is of type {tensor.dtype}; numbers are expected"
+            )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(
-                f"{self.name}: {key} repeats numbers to fill its shape; the file is damaged"
+                f"{self.name}: {self.prefix}{key} repeats numbers to fill its shape; the file is damaged"
             )
         value = tensor.detach().float().contiguous()
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{self.name}: {key} holds infinities or NaN; use an earlier checkpoint")
+            raise CheckpointError(
+                f"{self.name}: {self.prefix}{key} holds infinities or NaN; use an earlier checkpoint"
+            )
         return value
 
 

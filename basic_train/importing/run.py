@@ -44,6 +44,8 @@ def import_file(path: Path, choices: Choices = Choices()) -> Imported:  # noqa: 
     if original.recognised(entries):
         chosen, codec = original.select(entries, choices.codec)
         lambda_ = choices.lambda_ or original.LAMBDAS[min(codec, len(original.LAMBDAS) - 1)]
+        if choices.lambda_ is None:
+            notices.append(f"lambda {lambda_} is assumed, that of model {codec} in the original's recipes")
         span = choices.lambda_range or (lambda_, lambda_)
         net = original.convert(chosen, choices.coder, lambda_, span, choices.grouping, notices)
         return Imported(net, f"BaSIC, model {codec}", notices)

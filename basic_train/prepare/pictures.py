@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +52,13 @@ def read_header(root: Path, name: str) -> Source | str:
         status = os.stat(path)
         with open(path, "rb") as file:
             start = file.read(16)
-        with Image.open(path, formats=(*FORMATS, "BMP")) as image:
-            lossy = _is_lossy(image, start)
-            return Source(name, *image.size, lossy, f"{status.st_size}-{status.st_mtime_ns}")
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # the reader has limits of its own
+            with Image.open(path, formats=(*FORMATS, "BMP")) as image:
+                lossy = _is_lossy(image, start)
+                return Source(name, *image.size, lossy, f"{status.st_size}-{status.st_mtime_ns}")
     except Exception as error:  # Pillow raises anything on damaged headers
         return f"{path}: not a readable picture ({' '.join(str(error).split())})"
 
@@ -61,7 +66,7 @@ def read_header(root: Path, name: str) -> Source | str:
 def _is_lossy(image: Image.Image, start: bytes) -> bool:
     if image.format == "WEBP":
         return start[12:16] != b"VP8L"  # with metadata (VP8X) either is possible: the careful guess
-    return image.format == "JPEG" or image.info.get("compression") == "jpeg"
+    return start.startswith(JPEG_START) or image.info.get("compression") == "jpeg"
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,17 @@ def read_hashes(root: Path, name: str) -> Hashes | str:
     """Hashes of a source, or why it cannot be read. JPEGs are decoded at the smallest scale that will do."""
     path = root / name
     try:
-        data = read_bytes(path)
+        data = _read(path)
         return Hashes(hashlib.sha256(data).hexdigest(), difference_hash(_preview(path, data)))
     except ImageError as error:
         return str(error)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except BasicError as error:
+        raise ImageError(str(error)) from error
 
 
 def _preview(path: Path, data: bytes) -> Image.Image:
@@ -88,7 +100,6 @@ def _preview(path: Path, data: bytes) -> Image.Image:
         return Image.fromarray(_decode(path, data).pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
-        DEFAULT_LIMITS.check_size(*image.size)
         image.draft("L", (4 * HASH_SIDE, 4 * HASH_SIDE))
         image.load()
     except Exception as error:  # Pillow raises anything on damaged data
@@ -119,7 +130,7 @@ def convert(root: Path, source: Source, target: Path, size: Size, procedure: Pro
     """Write the PNG of a source to `target`, or say why not. Raises FileError where it cannot be written."""
     path = root / source.name
     try:
-        data = read_bytes(path)
+        data = _read(path)
         picture = _decode(path, data)
         if (picture.width, picture.height) != (source.width, source.height):
             size = _turned(source, picture, size)

@@ -163,10 +163,11 @@ class Preparation:
 
     def _names(self) -> list[str]:
         """Picture files below the source folder, sorted, without what lies in the training set's folder."""
-        out = self.out.resolve()
         files = (p for p in self.source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        outside = (p for p in files if out not in p.resolve().parents)
-        return sorted(p.relative_to(self.source).as_posix() for p in outside)
+        names = (p.relative_to(self.source).as_posix() for p in files)
+        root, out = self.source.resolve(), self.out.resolve()
+        inside = f"{out.relative_to(root).as_posix()}/" if out.is_relative_to(root) else None
+        return sorted(name for name in names if inside is None or not name.startswith(inside))
 
     def _without_duplicates(self, workers: Workers, planned: dict[Source, Size]) -> dict[Source, Size]:
         near = self.procedure.near
