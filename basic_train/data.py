@@ -29,7 +29,7 @@ SCALE_RANGE = (0.6, 1.0)
 #: Batches prepared ahead of the one in use, for each thread that prepares them.
 AHEAD = 4
 
-#: Threads that decode photos which are not in memory; Pillow decodes without the interpreter's lock.
+#: Threads that decode photos and cut crops; Pillow does both without the interpreter's lock.
 MAX_DECODERS = 8
 
 #: Share of the free memory that decoded photos may take when nobody says how much.
@@ -144,9 +144,10 @@ class PhotoFiles:
 
     @property
     def decoders(self) -> int:
-        """One thread when all photos stay in memory, else as many as this process has cores, up to 8."""
+        """As many threads as this process has cores, or half of them when all photos stay in memory, up to 8."""
         cores = len(os.sched_getaffinity(0))
-        return 1 if 3 * int(self.areas.sum()) <= self.cache_bytes else min(cores, MAX_DECODERS)
+        stay = 3 * int(self.areas.sum()) <= self.cache_bytes
+        return min(max(1, cores // 2) if stay else cores, MAX_DECODERS)
 
     def pixels(self, index: int) -> np.ndarray | None:
         if index in self._damaged:

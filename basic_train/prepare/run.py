@@ -10,9 +10,11 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +38,7 @@ from basic_train.prepare.procedure import Procedure, Size
 INDEX_FILE = "index.csv"
 #: Folder in the training set for what the next run goes on from.
 STATE_FOLDER = ".prepare"
+WRITTEN_FILE = "written.jsonl"
 COLUMNS = ("file", "source", "width", "height", "source_width", "source_height", "factor", "sha256")
 
 #: Called with what is being done, how much of it is done, and how much there is.
@@ -44,8 +47,8 @@ OnProgress = Callable[[str, int, int], None]
 Workers = Callable[[Callable[[Any], Any], list[Any]], Iterator[Any]]
 R = TypeVar("R")
 
-#: Files that a worker process is given at once.
-MAX_CHUNK = 32
+#: Headers, which take a fraction of a millisecond, that a worker process reads at once.
+CHUNK = 256
 
 
 @dataclass
@@ -102,12 +105,13 @@ class Preparation:
         return self.outcome
 
     def _settle(self) -> None:
-        """Make the folders, and note the rules that the set is made by."""
-        rules = self.out / STATE_FOLDER / "procedure.json"
+        """Make the folders, and note the rules that the set is made by; they hold once a picture is written."""
+        rules, written = self.out / STATE_FOLDER / "procedure.json", self.out / STATE_FOLDER / WRITTEN_FILE
         text = json.dumps(asdict(self.procedure), indent=1)
         try:
             rules.parent.mkdir(parents=True, exist_ok=True)
-            before = rules.read_text() if rules.exists() else text
+            begun = written.exists() and written.stat().st_size > 0
+            before = rules.read_text() if begun else text
         except OSError as error:
             raise FileError(
                 f"{self.out}: cannot be written ({error.strerror}); choose another folder"
@@ -121,20 +125,21 @@ class Preparation:
 
     @contextmanager
     def _workers(self) -> Iterator[Workers]:
-        """A `map` over worker processes, in order; without processes for one job."""
+        """A `map` over worker processes, in order and one by one, so that little is lost when the run is stopped;
+        without processes for one job."""
         if self.jobs == 1:
             yield map
             return
         # Threads draw the progress bar, and forked copies of a threaded process may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_leave_ctrl_c_to_parent) as pool:
-
-            def in_chunks(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
-                size = min(MAX_CHUNK, len(items) // (8 * self.jobs) + 1)
-                return pool.map(function, items, chunksize=size)
-
             try:
-                yield in_chunks
+                yield pool.map
+            except BrokenProcessPool as error:
+                raise ImageError(
+                    f"{self.out}: a worker process was killed, perhaps for want of memory; the same command "
+                    "goes on, with fewer --jobs if need be"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -148,7 +153,8 @@ class Preparation:
     def _plan(self, workers: Workers) -> dict[Source, Size]:
         """Sources that are large enough, and the sizes of their results."""
         names = self._names()
-        headers = workers(partial(read_header, self.source), names)
+        chunks = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
+        headers = chain.from_iterable(workers(partial(_headers, self.source), chunks))
         planned: dict[Source, Size] = {}
         for header in self._watch("reading headers", headers, len(names)):
             if isinstance(header, str):
@@ -205,7 +211,7 @@ class Preparation:
     def _convert(self, workers: Workers, chosen: dict[Source, Size]) -> None:
         """Write what is missing, then the index of all."""
         targets = target_names([source.name for source in chosen])
-        with Journal(self.out / STATE_FOLDER / "written.jsonl") as journal:
+        with Journal(self.out / STATE_FOLDER / WRITTEN_FILE) as journal:
             missing = [
                 source
                 for source in chosen
@@ -237,13 +243,17 @@ class Preparation:
 
     def _reasons(self) -> str:
         o = self.outcome
-        if not (o.too_small or o.unusable or o.not_chosen):
+        if not (o.too_small or o.unusable):
             return "there is none below this folder"
         return f"{o.too_small} too small, {len(o.unusable)} not usable, {o.duplicates} duplicates"
 
 
 def _leave_ctrl_c_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _headers(root: Path, names: list[str]) -> list[Source | str]:
+    return [read_header(root, name) for name in names]
 
 
 def _convert_task(root: Path, procedure: Procedure, task: tuple[Source, Path, Size]) -> Written | str:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 
 import numpy as np
@@ -111,6 +112,16 @@ def test_worker_processes_give_the_same_set(source, tmp_path):
     assert (tmp_path / "one" / "index.csv").read_text() == (tmp_path / "two" / "index.csv").read_text()
     for row in index(tmp_path / "one").values():
         assert (tmp_path / "one" / row["file"]).read_bytes() == (tmp_path / "two" / row["file"]).read_bytes()
+
+
+def test_a_killed_worker_ends_the_run_with_one_line(source, tmp_path):
+    def kill(stage, done, total):
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(ImageError, match="a worker process was killed"):
+        Preparation(source, tmp_path / "out", small(), jobs=2, progress=kill).run()
+    assert Preparation(source, tmp_path / "out", small()).run().pictures == 3
 
 
 def test_the_imagenet_subset_is_the_largest_halved_by_the_shorter_side():
@@ -261,6 +272,7 @@ def test_errors_are_one_line(source, tmp_path):
         assert result.exit_code == 1 and expected in result.stderr and result.stderr.count("\n") == 1
     result = run(source, tmp_path / "none", "--min-side", 5000, "--max-side", 6000, "--jobs", 1)
     assert result.exit_code == 1 and "no picture remains: 6 too small, 1 not usable" in result.stderr
+    assert run(source, tmp_path / "none", "--min-side", 64, "--jobs", 1).exit_code == 0
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ImageError, match="there is none below this folder"):
