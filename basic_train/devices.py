@@ -28,7 +28,7 @@ class Devices:
     count: int = 1
     nodes: int = 1
 
-    def fabric(self, precision: str) -> Fabric:
+    def fabric(self) -> Fabric:
         """Start the other processes, if any, and join them; every process returns. Raises DeviceError."""
         from lightning_fabric import Fabric
         from lightning_fabric.strategies import DDPStrategy
@@ -43,7 +43,6 @@ class Devices:
                 devices=places.count,
                 num_nodes=places.nodes,
                 strategy=strategy,
-                precision=precision,
             )
             fabric.launch()
         except (RuntimeError, ValueError) as error:

@@ -7,9 +7,10 @@ and files; an objective owns what is drawn, run and summed in a step, and any mo
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from basic_train.losses import RateDistortion, lambda_of_quality, rate_distortion
+from basic_train.losses import RateDistortion, balance, lambda_of_quality, rate_distortion, squared_error
 from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet, TrainOutput, Widths
 from basic_train.recipe import Recipe
@@ -47,14 +48,20 @@ class Objective(nn.Module):
     def measure(self, output: TrainOutput, x: Tensor, quality: Tensor) -> RateDistortion:
         """The recipe's rate-distortion loss of an output."""
         lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
-        return rate_distortion(output, x, lambdas)
+        return rate_distortion(output, x, lambdas, self.recipe.distortion)
 
 
 def random_widths(config: ModelConfig, full_share: float, rng: np.random.Generator) -> Widths:
-    """Width index per transform: full with probability `full_share`, else uniform over the others."""
-    last = len(config.widths) - 1
-    draw = [last if rng.random() < full_share else int(rng.integers(last)) for _ in range(4)]
-    return Widths(*draw)
+    """Width index per transform: full with probability `full_share`, else uniform over the others; one draw for all
+    where the latents go with the width."""
+
+    def draw(choices: list[int]) -> int:
+        *narrower, full = choices
+        return full if rng.random() < full_share or not narrower else narrower[rng.integers(len(narrower))]
+
+    if config.latents:
+        return Supernet.uniform(draw(config.choices()[0]))
+    return Widths(*(draw(choices) for choices in config.choices()))
 
 
 class RandomWidths(Objective):
@@ -65,6 +72,33 @@ class RandomWidths(Objective):
     ) -> RateDistortion:
         widths = random_widths(self.config, self.recipe.full_share, rng)
         return self.measure(net(x, quality, widths), x, quality)
+
+
+class Distillation(Objective):
+    """Rate and distortion at the full width of g_s; a narrower one, and with `sandwich` the narrowest too, learns the
+    full width's picture from the same latent, which it does not move (model-spec §2.4; Yu and Huang, "Universally
+    slimmable networks", 2019).
+
+    The distance is weighed as the distortion of the image's quality is, times `Recipe.distillation`; the original
+    leaves it unweighted.
+    """
+
+    def forward(
+        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
+    ) -> RateDistortion:
+        widths = random_widths(self.config, self.recipe.full_share, rng)
+        choices = self.config.choices()[3]
+        narrowest, full = choices[0], choices[-1]
+        latents = net.latents(x, quality, widths)
+        picture = net.reconstruct(latents.y_hat, quality, full)
+        result = self.measure(TrainOutput(latents.y_bits, latents.z_bits, picture), x, quality)
+        students = {widths.g_s} | ({narrowest} if self.recipe.sandwich else set())
+        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        weight = self.recipe.distillation * balance(lambdas) * lambdas * 255**2
+        for index in sorted(students - {full}):
+            student = net.reconstruct(latents.y_hat.detach(), quality, index)
+            result.loss = result.loss + torch.mean(weight * squared_error(student, picture.detach()))
+        return result
 
 
 class TrainingStep(nn.Module):
@@ -93,4 +127,4 @@ def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"random-widths": RandomWidths}
+OBJECTIVES: dict[str, type[Objective]] = {"random-widths": RandomWidths, "distillation": Distillation}

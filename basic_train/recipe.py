@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 #: Pictures are coded in blocks of the stride of z.
 CROP_MULTIPLE = 64
@@ -89,6 +90,17 @@ class Recipe:
             if known and getattr(self, setting.name) not in known:
                 value = getattr(self, setting.name)
                 raise ValueError(f"{setting.name}={value}: must be one of {', '.join(known)}")
+
+    @classmethod
+    def kind(cls, name: str) -> type:
+        """Type of a field's value where it has one: bool, int, float, str or dict."""
+        hint = get_type_hints(cls)[name]
+        kinds = (
+            [kind for kind in get_args(hint) if kind is not type(None)]
+            if isinstance(hint, UnionType)
+            else [hint]
+        )
+        return get_origin(kinds[0]) or kinds[0]
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:

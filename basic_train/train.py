@@ -92,7 +92,7 @@ class Trainer:
         start = checkpoint.load(start_from) if start_from and not resumed else None
         self.previous: dict[str, Any] | None = start[1] if start else None
         self.config = self._configuration(resumed, start)
-        self.fabric = devices.fabric(recipe.precision)
+        self.fabric = devices.fabric()
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
         try:
@@ -317,7 +317,10 @@ class Trainer:
         if recipe.quality_steps:
             quality = torch.floor(quality * recipe.quality_steps) / max(1, recipe.quality_steps - 1)
         rng = np.random.default_rng([recipe.seed, self.step, 1])
-        return self._wrapped(x, quality, rng, recipe.progress(self.step, self.minutes))
+        # Fabric's own mixed precision would round the inputs too, which are what the loss compares with.
+        mixed = recipe.precision == "bf16-mixed"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
+            return self._wrapped(x, quality, rng, recipe.progress(self.step, self.minutes))
 
     def _mean(self, values: Tensor) -> Tensor:
         """Mean over all processes, on the CPU."""

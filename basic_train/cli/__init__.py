@@ -10,6 +10,7 @@ from basic_train.cli.import_ import import_
 from basic_train.cli.info import info
 from basic_train.cli.levels import levels
 from basic_train.cli.prepare import prepare
+from basic_train.cli.recipes import recipes
 from basic_train.cli.run import run
 
 
@@ -23,5 +24,5 @@ def main() -> None:
     """Train the supernet of BaSIC: one set of weights for all widths and qualities."""
 
 
-for _command in (prepare, import_, run, levels, info):
+for _command in (prepare, import_, recipes, run, levels, info):
     main.add_command(_command)

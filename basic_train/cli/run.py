@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_train import recipes
 from basic_train.cli.setup import extra_packages
+from basic_train.devices import ACCELERATORS, Devices
 from basic_train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -24,12 +27,43 @@ if TYPE_CHECKING:
 DEFAULT = Recipe()
 
 
-def recipe_option(name: str, kind: Any, text: str) -> Any:
-    """An option for a field of `Recipe`, whose default is the field's, or that of the run in the folder."""
-    field = name.replace("-", "_")
-    default = getattr(DEFAULT, field)
-    shown = "" if default is None else f" [default: {default}]"
-    return click.option(f"--{name}", field, type=kind, default=None, help=text + shown)
+def _option(setting: Field[Any]) -> Any:
+    """The option of a field of `Recipe`, whose default is that of the recipe or of the run in the folder."""
+    name, kind = setting.name.replace("_", "-"), Recipe.kind(setting.name)
+    text, known = setting.metadata["help"], setting.metadata.get("known")
+    if kind is dict:
+        return click.option(
+            f"--{name}", setting.name, metavar="FIELD=VALUE", multiple=True, callback=_changes, help=text
+        )
+    default = getattr(DEFAULT, setting.name)
+    if kind is bool:
+        text += f" [default: {'yes' if default else 'no'}]"
+        return click.option(f"--{name}/--no-{name}", setting.name, default=None, help=text)
+    text += "" if default is None else f" [default: {default}]"
+    return click.option(
+        f"--{name}", setting.name, type=click.Choice(known) if known else kind, default=None, help=text
+    )
+
+
+def _changes(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
+    """FIELD=VALUE texts as a dictionary; values are those of TOML, or else plain text."""
+    changes: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not FIELD=VALUE")
+        try:
+            changes[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[name] = value
+    return changes or None
+
+
+def recipe_options(command: Any) -> Any:
+    """Options for all fields of `Recipe`, in their order."""
+    for setting in reversed(fields(Recipe)):
+        command = _option(setting)(command)
+    return command
 
 
 @click.command()
@@ -40,31 +74,39 @@ def recipe_option(name: str, kind: Any, text: str) -> Any:
     "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; an old run goes on."
 )
 @click.option(
+    "--recipe", "recipe_name", metavar="NAME|FILE.toml", help="Values that are not given as options."
+)
+@click.option(
     "--start-from",
     type=click.Path(path_type=Path),
     help="A new run begins with the weights of this checkpoint.",
 )
-@recipe_option("preset", str, "Model: lite, paper or tiny.")
-@recipe_option("minutes", click.FloatRange(min=0, min_open=True), "Length of the schedule, over all resumes.")
-@recipe_option("steps", click.IntRange(min=1), "Length of the schedule in steps, instead of minutes.")
-@recipe_option("batch", click.IntRange(min=1), "Crops per step.")
-@recipe_option("crop", click.IntRange(min=64), "Side of a crop, a multiple of 64.")
-@recipe_option("learning-rate", click.FloatRange(min=0, min_open=True), "Of Adam, after the warm-up.")
-@recipe_option("muon-rate", click.FloatRange(min=0, min_open=True), "Of Muon, after the warm-up.")
-@recipe_option("warmup-steps", click.IntRange(min=1), "Steps in which the learning rate rises.")
-@recipe_option(
-    "decay", click.FloatRange(0, 1, min_open=True), "Share at the end in which the rate falls to zero."
+@click.option("--accelerator", type=click.Choice(ACCELERATORS), default="auto", show_default=True)
+@click.option(
+    "--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on each node."
 )
-@recipe_option("full-share", click.FloatRange(0, 1), "How often a transform runs at full width.")
-@recipe_option("ema", click.FloatRange(0, 1), "Decay of the averaged weights that are saved.")
-@recipe_option("seed", click.IntRange(min=0), "Of the weights, crops, widths and noise.")
-@recipe_option("save-minutes", click.FloatRange(min=0), "Time between saves.")
-@recipe_option("validation-photos", click.IntRange(min=1), "Held-out photos measured at each save.")
-def run(data: Path, out: Path, start_from: Path | None, **given: Any) -> None:
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Machines, with NODE_RANK, MASTER_ADDR and MASTER_PORT set on each. Under torchrun leave both.",
+)
+@recipe_options
+def run(
+    data: Path,
+    out: Path,
+    recipe_name: str | None,
+    start_from: Path | None,
+    accelerator: str,
+    devices: int,
+    nodes: int,
+    **given: Any,
+) -> None:
     """Train a model in a folder, or go on with the run that the folder holds.
 
-    Ctrl-C saves and stops; the same command resumes. Options that are not given keep the values of the
-    folder's run.
+    Ctrl-C saves and stops; the same command resumes. Without --recipe, options that are not given keep the values
+    of the folder's run; those of a new run are of the recipe `lite`.
     """
     from rich.console import Console
 
@@ -77,16 +119,24 @@ def run(data: Path, out: Path, start_from: Path | None, **given: Any) -> None:
     with extra_packages("training"):
         from basic_train.train import MODEL_FILE, Trainer, stored_run
 
-        stored = stored_run(out)
-        recipe = _recipe(stored[1] if stored else DEFAULT, given)
-        trainer = Trainer(recipe, out, data, report, start_from)
-    with _stop_on_signals(trainer, report):
+        recipe = _recipe(_base(recipe_name, stored_run(out)), given)
+        trainer = Trainer(recipe, out, data, report, start_from, Devices(accelerator, devices, nodes))
+    with _stop_on_signals(trainer):
         _train(trainer, console, report)
+    if not trainer.fabric.is_global_zero:
+        return
     if trainer.finished:
         report(f"done: {out / MODEL_FILE}")
     else:
         report(f"stopped and saved at step {trainer.step}; the same command resumes")
         sys.exit(130)
+
+
+def _base(name: str | None, stored: tuple[Any, Recipe] | None) -> Recipe:
+    """The recipe named, or that of the folder's run, or the default."""
+    if name is not None:
+        return recipes.load(name).recipe
+    return stored[1] if stored else DEFAULT
 
 
 def _recipe(base: Recipe, given: dict[str, Any]) -> Recipe:
@@ -103,11 +153,11 @@ def _recipe(base: Recipe, given: dict[str, Any]) -> Recipe:
 
 
 @contextmanager
-def _stop_on_signals(trainer: Trainer, report: Any) -> Iterator[None]:
+def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C and termination end the run after the step at hand; a second one ends it at once."""
 
     def handle(number: int, frame: Any) -> None:
-        report("stopping after this step")
+        trainer.report("stopping after this step")
         trainer.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -121,7 +171,7 @@ def _stop_on_signals(trainer: Trainer, report: Any) -> Iterator[None]:
 
 def _train(trainer: Trainer, console: Console, report: Any) -> None:
     """Run with a progress bar on a terminal, else with a line per save."""
-    if not console.is_terminal:
+    if not (console.is_terminal and trainer.fabric.is_global_zero):
         trainer.run(on_save=lambda record: report(_save_line(record)))
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from basic_runtime.errors import MissingExtraError
 
-EXTRA_PACKAGES = {"torch", "lightning_fabric", "tensorboard", "matplotlib"}
+EXTRA_PACKAGES = {"torch", "lightning_fabric", "tensorboard", "matplotlib", "pytorch_msssim"}
 
 
 @contextmanager

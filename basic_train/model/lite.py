@@ -7,11 +7,15 @@ bf16 kernels everywhere, and train seven times faster than 5x5 convolutions with
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
-from basic_train.model.slimmable import Channels, SlimConv2d, SlimResidual, SlimSequential
+from basic_train.model.blocks import bottleneck, halved, shuffled_up
+from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
+
+if TYPE_CHECKING:
+    from basic_train.model.presets import ModelConfig
 
 
 class Blocks(NamedTuple):
@@ -22,27 +26,15 @@ class Blocks(NamedTuple):
     latent: int
 
 
-def _bottleneck(channels: Channels, inner: Channels) -> SlimResidual:
-    """1x1, 3x3, 1x1: 2 C I + 9 I^2 MAC per position with I channels inside."""
-    return SlimResidual(
-        SlimSequential(
-            SlimConv2d(channels, inner, 1),
-            nn.ReLU(),
-            SlimConv2d(inner, inner, 3),
-            nn.ReLU(),
-            SlimConv2d(inner, channels, 1),
-        )
+def build(config: ModelConfig) -> Transforms:
+    """The four transforms of a configuration."""
+    blocks = Blocks(config.quarter_blocks, config.eighth_blocks, config.latent_blocks)
+    return Transforms(
+        analysis(config.encoder_widths, config.y_channels, blocks),
+        hyper_analysis(config.hyper_widths, config.y_channels, config.z_channels),
+        hyper_synthesis(config.hyper_widths, config.z_channels, config.priors),
+        synthesis(config.widths, config.y_channels, blocks),
     )
-
-
-def _up(
-    ins: Channels, outs: Channels, factor: int, kernel: int = 1, precise: bool = False
-) -> list[nn.Module]:
-    return [SlimConv2d(ins, [c * factor**2 for c in outs], kernel, precise=precise), nn.PixelShuffle(factor)]
-
-
-def _halved(channels: Channels) -> list[int]:
-    return [c // 2 for c in channels]
 
 
 def analysis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequential:
@@ -51,29 +43,29 @@ def analysis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequentia
     All widths write the same latents, so the blocks there are slim inside only; their sum stays float32.
     """
     same = [3] * len(widths)
-    half = _halved(widths)
+    half = halved(widths)
     latent = [y_channels] * len(widths)
     return SlimSequential(
         SlimConv2d(same, half, 4, stride=4),
-        *(_bottleneck(half, _halved(half)) for _ in range(blocks.quarter)),
+        *(bottleneck(half, halved(half)) for _ in range(blocks.quarter)),
         SlimConv2d(half, widths, 2, stride=2),
-        *(_bottleneck(widths, half) for _ in range(blocks.eighth)),
+        *(bottleneck(widths, half) for _ in range(blocks.eighth)),
         SlimConv2d(widths, latent, 2, stride=2, precise=True),
-        *(_bottleneck(latent, half) for _ in range(blocks.latent)),
+        *(bottleneck(latent, half) for _ in range(blocks.latent)),
     )
 
 
 def synthesis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequential:
     """g_s: latent (B, y_channels, h, w) to picture (B, 3, 16h, 16w), the mirror of `analysis`."""
-    half = _halved(widths)
+    half = halved(widths)
     latent = [y_channels] * len(widths)
     return SlimSequential(
-        *(_bottleneck(latent, half) for _ in range(blocks.latent)),
-        *_up(latent, widths, 2, precise=True),
-        *(_bottleneck(widths, half) for _ in range(blocks.eighth)),
-        *_up(widths, half, 2),
-        *(_bottleneck(half, _halved(half)) for _ in range(blocks.quarter)),
-        *_up(half, [3] * len(widths), 4, precise=True),
+        *(bottleneck(latent, half) for _ in range(blocks.latent)),
+        *shuffled_up(latent, widths, 2, precise=True),
+        *(bottleneck(widths, half) for _ in range(blocks.eighth)),
+        *shuffled_up(widths, half, 2),
+        *(bottleneck(half, halved(half)) for _ in range(blocks.quarter)),
+        *shuffled_up(half, [3] * len(widths), 4, precise=True),
     )
 
 
@@ -93,9 +85,9 @@ def hyper_analysis(widths: Channels, y_channels: int, z_channels: int) -> SlimSe
 def hyper_synthesis(widths: Channels, z_channels: int, priors: Channels) -> SlimSequential:
     """h_s: z (B, z_channels, h/4, w/4) to the prior of y (B, priors[width], h, w)."""
     return SlimSequential(
-        *_up([z_channels] * len(widths), widths, 2, kernel=3),
+        *shuffled_up([z_channels] * len(widths), widths, 2, kernel=3),
         nn.ReLU(),
-        *_up(widths, widths, 2, kernel=3),
+        *shuffled_up(widths, widths, 2, kernel=3),
         nn.ReLU(),
         SlimConv2d(widths, priors, 3),
     )

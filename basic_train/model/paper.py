@@ -5,69 +5,75 @@ Layers keep the original's positions in the sequence, so that its weights import
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
+from basic_train.model.blocks import constant, down, up, widened
 from basic_train.model.gdn import SlimGDN
-from basic_train.model.slimmable import Channels, SlimConv2d, SlimConvTranspose2d, SlimSequential
+from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
+
+if TYPE_CHECKING:
+    from basic_train.model.presets import ModelConfig
 
 SLOPE = 0.01
 
 
-def _down(ins: Channels, outs: Channels, precise: bool = False) -> SlimConv2d:
-    return SlimConv2d(ins, outs, 5, stride=2, padding=2, precise=precise)
-
-
-def _up(ins: Channels, outs: Channels, precise: bool = False) -> SlimConvTranspose2d:
-    return SlimConvTranspose2d(ins, outs, precise=precise)
-
-
-def analysis(widths: Channels, y_channels: int) -> SlimSequential:
-    """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16)."""
-    count = len(widths)
-    return SlimSequential(
-        _down([3] * count, widths),
-        SlimGDN(widths),
-        _down(widths, widths),
-        SlimGDN(widths),
-        _down(widths, widths),
-        SlimGDN(widths),
-        _down(widths, [y_channels] * count, precise=True),
+def build(config: ModelConfig) -> Transforms:
+    """The four transforms of a configuration."""
+    y, z = config.y_widths, config.z_widths
+    return Transforms(
+        analysis(config.encoder_widths, y),
+        hyper_analysis(config.hyper_widths, y, z),
+        hyper_synthesis(config.hyper_widths, z, config.priors),
+        synthesis(config.widths, y),
     )
 
 
-def synthesis(widths: Channels, y_channels: int) -> SlimSequential:
-    """g_s: latent (B, y_channels, h, w) to picture (B, 3, 16h, 16w), not clamped."""
-    count = len(widths)
+def analysis(widths: Channels, latents: Channels) -> SlimSequential:
+    """g_a: picture (B, 3, H, W) to latent (B, latents[width], H/16, W/16)."""
     return SlimSequential(
-        _up([y_channels] * count, widths, precise=True),
-        SlimGDN(widths, inverse=True),
-        _up(widths, widths),
-        SlimGDN(widths, inverse=True),
-        _up(widths, widths),
-        SlimGDN(widths, inverse=True),
-        _up(widths, [3] * count, precise=True),
+        down(constant(3, widths), widths),
+        SlimGDN(widths),
+        down(widths, widths),
+        SlimGDN(widths),
+        down(widths, widths),
+        SlimGDN(widths),
+        down(widths, latents, precise=True),
     )
 
 
-def hyper_analysis(widths: Channels, y_channels: int, z_channels: int) -> SlimSequential:
-    """h_a: y (B, y_channels, h, w), not rounded, to z (B, z_channels, h/4, w/4)."""
-    count = len(widths)
+def synthesis(widths: Channels, latents: Channels) -> SlimSequential:
+    """g_s: latent (B, latents[width], h, w) to picture (B, 3, 16h, 16w), not clamped."""
     return SlimSequential(
-        SlimConv2d([y_channels] * count, widths, 3),
-        nn.LeakyReLU(SLOPE),
-        _down(widths, widths),
-        nn.LeakyReLU(SLOPE),
-        _down(widths, [z_channels] * count, precise=True),
+        up(latents, widths, precise=True),
+        SlimGDN(widths, inverse=True),
+        up(widths, widths),
+        SlimGDN(widths, inverse=True),
+        up(widths, widths),
+        SlimGDN(widths, inverse=True),
+        up(widths, constant(3, widths), precise=True),
     )
 
 
-def hyper_synthesis(widths: Channels, z_channels: int, priors: Channels) -> SlimSequential:
-    """h_s: z (B, z_channels, h/4, w/4) to the prior of y (B, priors[width], h, w)."""
-    wider = [3 * w // 2 for w in widths]
+def hyper_analysis(widths: Channels, latents: Channels, hyper_latents: Channels) -> SlimSequential:
+    """h_a: y (B, latents[width], h, w), not rounded, to z (B, hyper_latents[width], h/4, w/4)."""
     return SlimSequential(
-        _up([z_channels] * len(widths), widths),
+        SlimConv2d(latents, widths, 3),
         nn.LeakyReLU(SLOPE),
-        _up(widths, wider),
+        down(widths, widths),
+        nn.LeakyReLU(SLOPE),
+        down(widths, hyper_latents, precise=True),
+    )
+
+
+def hyper_synthesis(widths: Channels, hyper_latents: Channels, priors: Channels) -> SlimSequential:
+    """h_s: z (B, hyper_latents[width], h/4, w/4) to the prior of y (B, priors[width], h, w)."""
+    wider = widened(widths)
+    return SlimSequential(
+        up(hyper_latents, widths),
+        nn.LeakyReLU(SLOPE),
+        up(widths, wider),
         nn.LeakyReLU(SLOPE),
         SlimConv2d(wider, priors, 3),
     )

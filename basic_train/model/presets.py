@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from basic_train.grouping import Grouping, tiled
+from basic_train.model.backbones import BACKBONES
 from basic_train.model.context import ContextShape
+
+CONTEXTS = ("grouped", "scale-only")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,9 @@ class ModelConfig:
     widths: of g_a and g_s, ascending; hyper_widths: of h_a and h_s; priors and contexts: channels of the
     prior of y and of the context model at each h_s width. scale_parameter: what the context model's second
     output means, "log" (index into the scale table, linear in ln sigma) or "linear" (sigma itself, as in the
-    original). grouping: stage of each channel group and phase as nested lists (G, t, t).
+    original). grouping: stage of each channel group and phase as nested lists (G, t, t). analysis_widths: of g_a
+    where they are not those of g_s. latents: channels of y and of z at each width where they go with it, for which all
+    transforms must run at one width. context: "grouped", or "scale-only" for none (means 0, scales from h_s).
     """
 
     preset: str
@@ -43,13 +49,47 @@ class ModelConfig:
     lambda_max: float = 0.14
     quality_anchors: int = 8
     levels: list[dict[str, int]] = field(default_factory=list)
+    analysis_widths: tuple[int, ...] = ()
+    latents: tuple[int, ...] = ()
+    context: str = "grouped"
 
     def __post_init__(self) -> None:
-        counts = {len(v) for v in (self.widths, self.hyper_widths, self.priors, self.contexts)}
-        if len(counts) != 1:
-            raise ValueError("widths, hyper_widths, priors and contexts need one entry per width")
-        if self.backbone not in ("lite", "paper"):
-            raise ValueError(f"unknown backbone {self.backbone!r}; known: lite, paper")
+        per_width = [self.widths, self.hyper_widths, self.priors]
+        per_width += [self.contexts] if self.context == "grouped" else []
+        per_width += [values for values in (self.analysis_widths, self.latents) if values]
+        if len({len(values) for values in per_width}) != 1:
+            raise ValueError("fields with a value per width need as many values as `widths` has")
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
+        if self.context not in CONTEXTS:
+            raise ValueError(f"unknown context {self.context!r}; known: {', '.join(CONTEXTS)}")
+        if self.latents and (self.backbone != "hyperprior" or self.context != "scale-only"):
+            raise ValueError("latents that go with the width need backbone hyperprior, context scale-only")
+        if self.latents and {max(self.latents)} != {self.y_channels, self.z_channels}:
+            raise ValueError("y_channels and z_channels must be the largest of latents")
+
+    @property
+    def encoder_widths(self) -> tuple[int, ...]:
+        """Widths of g_a."""
+        return self.analysis_widths or self.widths
+
+    @property
+    def y_widths(self) -> tuple[int, ...]:
+        """Channels of y at each width."""
+        return self.latents or (self.y_channels,) * len(self.widths)
+
+    @property
+    def z_widths(self) -> tuple[int, ...]:
+        """Channels of z at each width."""
+        return self.latents or (self.z_channels,) * len(self.widths)
+
+    def choices(self) -> tuple[list[int], ...]:
+        """For g_a, h_a, h_s and g_s the width indexes that differ, ascending: where a transform has the same size at
+        several indexes, only the last is trained and used."""
+        contexts = self.contexts or (None,) * len(self.widths)
+        h_s = list(zip(self.hyper_widths, self.priors, contexts, strict=True))
+        sizes: list[Sequence[Any]] = [self.encoder_widths, self.hyper_widths, h_s, self.widths]
+        return tuple([i for i, size in enumerate(s) if size not in s[i + 1 :]] for s in sizes)
 
     def grouping_map(self) -> Grouping:
         return Grouping(self.grouping_name, np.array(self.grouping))
@@ -61,8 +101,8 @@ class ModelConfig:
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
         """The inverse of `to_json` after a trip through JSON (lists become tuples again)."""
         fixed = dict(values)
-        for name in ("widths", "hyper_widths", "priors"):
-            fixed[name] = tuple(fixed[name])
+        for name in ("widths", "hyper_widths", "priors", "analysis_widths", "latents"):
+            fixed[name] = tuple(fixed.get(name, ()))
         fixed["contexts"] = tuple(ContextShape(**shape) for shape in fixed["contexts"])
         return cls(**fixed)
 
@@ -140,4 +180,79 @@ PAPER = ModelConfig(
     scale_parameter="linear",
 )
 
-PRESETS = {config.preset: config for config in (LITE, TINY, PAPER)}
+#: The paper's joint autoregressive model with a universally slimmable decoder only: 13 widths of g_s.
+USDECODER = replace(
+    PAPER,
+    preset="usdecoder",
+    widths=tuple(range(48, 193, 12)),
+    analysis_widths=(192,) * 13,
+    hyper_widths=(192,) * 13,
+    priors=(384,) * 13,
+    contexts=(ContextShape(384, 640, 512),) * 13,
+)
+
+#: Scales from the hyperprior alone, at the five lambdas of CompressAI's qualities 1 to 5 (model-spec §2.1, §5.2).
+HYPERPRIOR = replace(
+    PAPER,
+    preset="hyperprior",
+    backbone="hyperprior",
+    priors=(192,) * 5,
+    contexts=(),
+    context="scale-only",
+    grouping_name="none",
+    grouping=tiled("none", 1).tile.tolist(),
+    lambda_min=0.0018,
+    lambda_max=0.025,
+    quality_anchors=5,
+)
+
+#: Its ablation: no width but the full one.
+HYPERPRIOR_STATIC = replace(
+    HYPERPRIOR, preset="hyperprior-static", widths=(192,), hyper_widths=(192,), priors=(192,)
+)
+
+#: Its comparison: one level sets the widths of all transforms and of the latents (Yang et al., "Slimmable compressive
+#: autoencoders", 2021).
+HYPERPRIOR_SLIMMABLE = replace(
+    HYPERPRIOR, preset="hyperprior-slimmable", priors=HYPERPRIOR.widths, latents=HYPERPRIOR.widths
+)
+
+#: Its comparison: a universally slimmable decoder only.
+HYPERPRIOR_USDECODER = replace(
+    HYPERPRIOR,
+    preset="hyperprior-usdecoder",
+    widths=USDECODER.widths,
+    analysis_widths=USDECODER.analysis_widths,
+    hyper_widths=USDECODER.hyper_widths,
+    priors=(192,) * 13,
+)
+
+#: Other transforms around the context model of `paper`, which grows with the latent (model-spec §1.4).
+CHENG2020 = replace(
+    PAPER,
+    preset="cheng2020",
+    backbone="cheng2020",
+    widths=(32, 64, 96, 128),
+    hyper_widths=(32, 64, 96, 128),
+    priors=(256,) * 4,
+    contexts=(ContextShape(256, 424, 340),) * 4,
+    y_channels=128,
+    z_channels=128,
+)
+ELIC = replace(PAPER, preset="elic", backbone="elic")
+
+PRESETS = {
+    config.preset: config
+    for config in (
+        LITE,
+        TINY,
+        PAPER,
+        USDECODER,
+        HYPERPRIOR,
+        HYPERPRIOR_STATIC,
+        HYPERPRIOR_SLIMMABLE,
+        HYPERPRIOR_USDECODER,
+        CHENG2020,
+        ELIC,
+    )
+}

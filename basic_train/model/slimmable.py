@@ -8,6 +8,7 @@ an argument of every call, never hidden state.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -60,10 +61,15 @@ class SlimConv2d(Slim):
     def forward(self, x: Tensor, index: int) -> Tensor:
         out = self.outs[index]
         weight, bias = self.weight[:out, : x.shape[1]], self.bias[:out]
+        stride = self.stride
+        if stride > 1 and weight.shape[-1] == 1:
+            # The same, without a bug of oneDNN: the gradient of strided 1x1 convolutions in the channels-last
+            # layout writes beyond its memory for some sizes (torch 2.13, three input channels).
+            x, stride = x[:, :, ::stride, ::stride], 1
         if not self.precise:
-            return F.conv2d(x, weight, bias, self.stride, self.padding)
+            return F.conv2d(x, weight, bias, stride, self.padding)
         with torch.autocast(x.device.type, enabled=False):
-            return F.conv2d(x.float(), weight, bias, self.stride, self.padding)
+            return F.conv2d(x.float(), weight, bias, stride, self.padding)
 
     def plain(self, index: int) -> nn.Conv2d:
         ins, outs, kernel = self.ins[index], self.outs[index], self.weight.shape[-1]
@@ -155,31 +161,44 @@ class SlimSequential(Slim):
 
 
 class Residual(nn.Module):
-    """x + body(x) with plain layers: what `SlimResidual` exports."""
+    """x + body(x), or skip(x) + body(x), with plain layers: what `SlimResidual` exports."""
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, skip: nn.Module | None = None) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.skip = body, skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        return (x if self.skip is None else self.skip(x)) + self.body(x)
 
 
 class SlimResidual(Slim):
-    """x + body(x, width)."""
+    """x + body(x, width), or skip(x, width) + body(x, width) where the body changes the shape."""
 
-    def __init__(self, body: SlimSequential) -> None:
+    def __init__(self, body: SlimSequential, skip: Slim | None = None) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.skip = body, skip
 
     def forward(self, x: Tensor, index: int) -> Tensor:
-        return x + self.body(x, index)
+        return (x if self.skip is None else self.skip(x, index)) + self.body(x, index)
 
     def plain(self, index: int) -> Residual:
-        return Residual(self.body.plain(index))
+        return Residual(self.body.plain(index), self.skip.plain(index) if self.skip else None)
 
     def macs(self, index: int) -> float:
-        return self.body.macs(index)
+        return self.body.macs(index) + (self.skip.macs(index) if self.skip else 0.0)
+
+    @property
+    def scale(self) -> float:
+        return self.body.scale
+
+
+class Transforms(NamedTuple):
+    """What a backbone consists of; see `basic_train.model.backbones`."""
+
+    g_a: SlimSequential
+    h_a: SlimSequential
+    h_s: SlimSequential
+    g_s: SlimSequential
 
 
 def _side(layer: nn.Module) -> float:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from basic_train.model import lite
+from basic_train.model.backbones import BACKBONES
 from basic_train.model.context import GroupedContext
+from basic_train.model.hyperprior import PriorPerWidth, ScaleOnly
 from basic_train.model.presets import ModelConfig
 from basic_train.model.priors import (
     SCALE_MIN,
@@ -44,6 +45,15 @@ class TrainOutput:
     y_bits: Tensor
     z_bits: Tensor
     x_hat: Tensor
+
+
+@dataclass
+class Latents:
+    """What reaches the decoder, (B, M, h, w), and bits per image of y and z (B,)."""
+
+    y_hat: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
 
 
 class QualityGains(nn.Module):
@@ -83,29 +93,23 @@ class Supernet(nn.Module):
         super().__init__()
         self.config = config
         m, n = config.y_channels, config.z_channels
-        if config.backbone == "lite":
-            blocks = lite.Blocks(config.quarter_blocks, config.eighth_blocks, config.latent_blocks)
-            self.g_a = lite.analysis(config.widths, m, blocks)
-            self.h_a = lite.hyper_analysis(config.hyper_widths, m, n)
-            self.h_s = lite.hyper_synthesis(config.hyper_widths, n, config.priors)
-            self.g_s = lite.synthesis(config.widths, m, blocks)
-        else:
-            from basic_train.model import paper
+        self.g_a, self.h_a, self.h_s, self.g_s = BACKBONES[config.backbone](config)
+        self.z_prior = PriorPerWidth(config.latents) if config.latents else FactorizedPrior(n)
+        self.context = self._context(config)
+        self.gains = QualityGains(m, config.quality_anchors, config.lambda_max / config.lambda_min)
 
-            self.g_a = paper.analysis(config.widths, m)
-            self.h_a = paper.hyper_analysis(config.hyper_widths, m, n)
-            self.h_s = paper.hyper_synthesis(config.hyper_widths, n, config.priors)
-            self.g_s = paper.synthesis(config.widths, m)
-        self.z_prior = FactorizedPrior(n)
-        self.context = GroupedContext(
-            m,
+    @staticmethod
+    def _context(config: ModelConfig) -> GroupedContext | ScaleOnly:
+        if config.context == "scale-only":
+            return ScaleOnly()
+        return GroupedContext(
+            config.y_channels,
             config.grouping_map(),
             config.contexts,
             config.priors,
             config.context_kernel,
             config.context_slope,
         )
-        self.gains = QualityGains(m, config.quality_anchors, config.lambda_max / config.lambda_min)
 
     @property
     def full(self) -> Widths:
@@ -127,16 +131,31 @@ class Supernet(nn.Module):
         """Training pass: x (B, 3, H, W) in [0, 1], sides multiples of 64; quality (B,) in [0, 1].
 
         Rates use uniform noise; h_s and g_s see rounded latents with straight-through gradients, g_s by the
-        rule of the real decoder, y_hat = round(y - mean) + mean (model-spec §2.2, §9.14).
+        rule of the real decoder, y_hat = round(y - mean) + mean (model-spec §2.2, §9.14). Raises ValueError for
+        different widths where latents go with the width.
         """
-        y = self.g_a(x, widths.g_a).float() * self.gains.encode(quality)
+        latents = self.latents(x, quality, widths)
+        x_hat = self.reconstruct(latents.y_hat, quality, widths.g_s)
+        return TrainOutput(latents.y_bits, latents.z_bits, x_hat)
+
+    def latents(self, x: Tensor, quality: Tensor, widths: Widths) -> Latents:
+        """The part of `forward` before g_s."""
+        if self.config.latents and len(set(widths)) > 1:
+            raise ValueError(f"the latents of {self.config.preset} go with the width: all four must be equal")
+        y = self.g_a(x, widths.g_a).float()
+        y = y * self.gains.encode(quality)[:, : y.shape[1]]
         z = self.h_a(y, widths.h_a).float()
         prior = self.h_s(round_ste(z), widths.h_s)
         parameters = self.context(uniform_noise(y), prior, widths.h_s).float()
         mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])
-        y_hat = round_ste(y - mean) + mean
-        x_hat = self.g_s(y_hat * self.gains.decode(quality), widths.g_s).float()
         with torch.autocast(x.device.type, enabled=False):
             y_bits = gaussian_bits(uniform_noise(y - mean), sigma).flatten(1).sum(1)
-            z_bits = self.z_prior.bits(uniform_noise(z)).flatten(1).sum(1)
-        return TrainOutput(y_bits, z_bits, x_hat)
+            z_bits = self._prior_of_z(widths).bits(uniform_noise(z)).flatten(1).sum(1)
+        return Latents(round_ste(y - mean) + mean, y_bits, z_bits)
+
+    def reconstruct(self, y_hat: Tensor, quality: Tensor, index: int) -> Tensor:
+        """The picture (B, 3, 16h, 16w), not clamped, of y_hat (B, M, h, w) at a width of g_s."""
+        return self.g_s(y_hat * self.gains.decode(quality)[:, : y_hat.shape[1]], index).float()
+
+    def _prior_of_z(self, widths: Widths) -> FactorizedPrior:
+        return self.z_prior[widths.h_s] if isinstance(self.z_prior, PriorPerWidth) else self.z_prior

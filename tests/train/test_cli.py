@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import basic_train
+from basic_train import recipes
+from basic_train.checkpoint import read_header
 from basic_train.cli import main
+from basic_train.recipe import Recipe
 from basic_train.train import LOG_FILE, MODEL_FILE
 
 # Commands run the package that these tests import, wherever that is, and not what lies in the current folder.
@@ -66,10 +70,50 @@ def test_info_of_a_preset():
     assert facts["history"] is None and sum(facts["parameters"].values()) == 14_133_723
 
 
+def test_recipes_are_listed_and_printed():
+    listed = invoke("recipes").output.splitlines()
+    assert [line.split()[0] for line in listed] == recipes.names()
+    assert any(line.startswith("paper ") and "joint autoregressive" in line for line in listed)
+    printed = invoke("recipes", "hyperprior").output.splitlines()
+    assert "quality_steps = 5" in printed and "preset = hyperprior" in printed
+
+
+def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
+    text = {float: "0.5", int: "1", dict: "lambda_min=0.01", bool: None}
+    arguments, expected = [], {}
+    for setting in fields(Recipe):
+        kind = Recipe.kind(setting.name)
+        option = "--" + setting.name.replace("_", "-")
+        if setting.name in ("minutes", "crop"):  # not with --steps; not 1
+            continue
+        if kind is str:
+            value = {"preset": "tiny", "optimizer": "adam", "precision": "32-true", "distortion": "mse"}
+            arguments += [option, value.get(setting.name, getattr(Recipe(), setting.name))]
+        else:
+            arguments += [option, *([text[kind]] if text[kind] else [])]
+            expected[setting.name] = {float: 0.5, int: 1, bool: True, dict: {"lambda_min": 0.01}}[kind]
+    result = invoke("run", "--crop", "64", *arguments, "--data", photos, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    config, history = read_header(tmp_path / MODEL_FILE)
+    assert history["recipe"] | expected == history["recipe"] and history["recipe"]["optimizer"] == "adam"
+    assert config.lambda_min == 0.01
+
+
+def test_options_change_a_recipe_of_a_file(photos, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "tiny"\ncrop = 64\nbatch = 4\nsteps = 7\ngamma = true\n')
+    options = ("--batch", 2, "--steps", 1, "--no-gamma", "--data", photos, "--out", tmp_path / "run")
+    assert invoke("run", "--recipe", path, *options).exit_code == 0
+    recipe = read_header(tmp_path / "run" / MODEL_FILE)[1]["recipe"]
+    assert (recipe["batch"], recipe["crop"], recipe["steps"], recipe["gamma"]) == (2, 64, 1, False)
+
+
 def test_usage_errors():
     for arguments, message in {
         ("info",): "name a checkpoint, or a preset",
         ("info", "--preset", "huge"): "unknown preset 'huge'",
+        ("run", "--data", "a", "--out", "b", "--model", "widths"): "'widths' is not FIELD=VALUE",
+        ("run", "--data", "a", "--out", "b", "--optimizer", "sgd"): "'sgd' is not one of 'muon', 'adam'",
         ("run", "--data", "a", "--out", "b", "--crop", "100"): "multiple of 64",
         (
             "run",
@@ -101,6 +145,7 @@ def test_errors_are_one_line(run_folder, photos, tmp_path):
             "--out",
             tmp_path / "file" / "r",
         ): "cannot be written (Not a directory)",
+        ("run", "--recipe", "papper", "--data", photos, "--out", tmp_path / "r"): "did you mean 'paper'?",
         ("info", tmp_path / "no"): "not a readable checkpoint",
         ("info", tmp_path / "file"): "not a readable checkpoint",
     }.items():

@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from small_models import small
 
-from basic_train.grouping import Grouping, tiled
+from basic_train.grouping import Grouping
 from basic_train.losses import lambda_of_quality, rate_distortion
 from basic_train.model.cost import macs_per_pixel, parameter_counts
 from basic_train.model.gdn import BETA_MIN, SlimGDN, non_negative
-from basic_train.model.presets import LITE, PAPER, PRESETS, TINY, ModelConfig
+from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY, ModelConfig
 from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d
 from basic_train.model.supernet import QualityGains, Supernet, Widths
 
@@ -77,6 +78,56 @@ def test_sliced_paper_transforms_have_the_parameters_of_the_original(index, expe
     assert tuple(sum(p.numel() for p in part.parameters()) for part in plain) == expected
 
 
+# kMAC/pixel of model-spec §1.4 (rounded there) of g_a, h_a, h_s and g_s at the full and the smallest width.
+BACKBONE_KMACS = {
+    "cheng2020": ((170.2, 1.48, 3.42, 257.3), (10.9, 0.21, 0.54, 16.9)),
+    "elic": ((197.1, 2.42, 5.46, 197.1), (13.7, 0.44, 1.11, 13.7)),
+    "usdecoder": ((91.296, 2.421, 5.463, 91.296), (91.296, 2.421, 5.463, 7.056)),
+}
+
+
+@pytest.mark.parametrize("preset", BACKBONE_KMACS)
+def test_other_backbones_cost_what_the_originals_cost(preset):
+    net = on_meta(PRESETS[preset])
+    for widths, expected in zip((net.full, net.uniform(0)), BACKBONE_KMACS[preset], strict=True):
+        cost = macs_per_pixel(net, widths)
+        found = [cost[name] / 1000 for name in ("g_a", "h_a", "h_s", "g_s")]
+        np.testing.assert_allclose(found, expected, atol=0.06, rtol=0.015)
+
+
+def test_the_hyperprior_has_the_parameters_of_compressai():
+    """bmshj2018-hyperprior with 192 channels everywhere, as the original trains it: 5x5 convolutions of g_a, h_a, h_s
+    and g_s, and GDN's beta and gamma."""
+    found = parameter_counts(on_meta(HYPERPRIOR))
+    conv = 192 * 192 * 25 + 192
+    gdn = 3 * (192 + 192**2) + 3 * 4 * 5
+    assert found["g_a"] == 3 * 192 * 25 + 192 + 3 * conv + gdn
+    assert found["g_s"] == 3 * conv + 192 * 3 * 25 + 3 + gdn
+    assert found["h_a"] == found["h_s"] == 192 * 192 * 9 + 192 + 2 * conv
+    assert found["context"] == 0
+
+
+def test_scales_of_the_hyperprior_come_from_z_alone():
+    torch.manual_seed(0)
+    net = Supernet(HYPERPRIOR.changed(small(HYPERPRIOR)))
+    z, y = torch.randn(1, 16, 1, 1), torch.randn(1, 16, 4, 4)
+    prior = net.h_s(z, 4)
+    parameters = net.context(y, prior, 4)
+    assert torch.equal(parameters[:, 0::2], torch.zeros_like(y)) and torch.equal(parameters[:, 1::2], prior)
+    assert torch.equal(net.h_a(y, 2), net.h_a(-y, 2))
+
+
+def test_latents_that_go_with_the_width():
+    config = PRESETS["hyperprior-slimmable"]
+    net = Supernet(config.changed(small(config))).eval()
+    x, quality = torch.rand(2, 3, 64, 64), torch.tensor([0.0, 1.0])
+    with torch.no_grad():
+        for index, channels in enumerate(net.config.latents):
+            assert net.latents(x, quality, net.uniform(index)).y_hat.shape == (2, channels, 4, 4)
+        with pytest.raises(ValueError, match="all four must be equal"):
+            net(x, quality, Widths(0, 0, 1, 0))
+
+
 def test_lite_is_slim_enough_for_its_levels():
     net = on_meta(LITE)
     cheap, full = (sum(macs_per_pixel(net, net.uniform(i)).values()) for i in (0, len(LITE.widths) - 1))
@@ -104,22 +155,23 @@ def test_paper_trains_a_step_and_evaluates():
             assert output.y_bits > 0 and output.z_bits > 0
 
 
-@pytest.mark.parametrize("config", [TINY, PAPER], ids=["tiny", "paper"])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", ["g_a", "h_a", "h_s", "g_s"])
-def test_plain_transforms_equal_the_supernet_at_every_width(config, name):
+def test_plain_transforms_equal_the_supernet_at_every_width(preset, name):
     torch.manual_seed(1)
+    config = PRESETS[preset].changed(small(PRESETS[preset]))
     net = Supernet(config)
-    ins = {
-        "g_a": (3, 64),
-        "h_a": (config.y_channels, 4),
-        "h_s": (config.z_channels, 1),
-        "g_s": (config.y_channels, 4),
+    ins = {"g_a": 64, "h_a": 4, "h_s": 1, "g_s": 4}
+    channels = {
+        "g_a": [3] * len(config.widths),
+        "h_a": config.y_widths,
+        "h_s": config.z_widths,
+        "g_s": config.y_widths,
     }
-    channels, side = ins[name]
-    x = torch.randn(1, channels, side, side)
     with torch.no_grad():
         for index in range(len(config.widths)):
             slim = getattr(net, name)
+            x = torch.randn(1, channels[name][index], ins[name], ins[name])
             torch.testing.assert_close(slim.plain(index)(x), slim(x, index), atol=1e-5, rtol=1e-4)
 
 
@@ -231,7 +283,14 @@ def test_paper_with_twelve_groups_says_what_does_not_divide():
 def test_configurations_survive_json(name):
     config = PRESETS[name]
     assert ModelConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
-    assert config.grouping_map().stages == tiled("group-diagonal", 2).stages == 8
+    assert config.grouping_map().stages == (8 if config.context == "grouped" else 1)
+
+
+def test_configurations_of_older_checkpoints_are_read():
+    values = json.loads(json.dumps(LITE.to_json()))
+    for newer in ("analysis_widths", "latents", "context"):
+        values.pop(newer)
+    assert ModelConfig.from_json(values) == LITE
 
 
 def test_quality_gains_are_reciprocal_at_first_and_monotone():

@@ -35,3 +35,16 @@ def test_weights_of_one_shape_are_updated_as_if_alone():
             optimizer.step()
     for weight, other in zip(weights, alone, strict=True):
         torch.testing.assert_close(weight, other, rtol=1e-5, atol=1e-5)
+
+
+def test_transposed_weights_are_updated_as_their_transposes():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(6, 10, 3, 3))
+    turned = torch.nn.Parameter(weight.detach().transpose(0, 1).clone())
+    optimizers = (Muon([{"params": [weight], "transposed": True}], lr=0.1), Muon([turned], lr=0.1))
+    for _ in range(3):
+        weight.grad = torch.randn_like(weight)
+        turned.grad = weight.grad.transpose(0, 1).clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(weight.transpose(0, 1), turned, rtol=1e-5, atol=1e-5)

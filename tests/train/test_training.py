@@ -9,14 +9,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from small_models import small
 
 from basic_runtime.errors import ImageError
 from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
-from basic_train.losses import lambda_of_quality, rate_distortion
-from basic_train.model.presets import LITE, TINY
-from basic_train.model.supernet import Supernet, TrainOutput
-from basic_train.objective import random_widths
+from basic_train.data import CropStream, PhotoFiles, list_photos, split
+from basic_train.model.presets import PAPER, TINY
+from basic_train.model.slimmable import SlimConvTranspose2d
+from basic_train.model.supernet import Supernet
+from basic_train.objective import OBJECTIVES, Objective
+from basic_train.optimise import optimizers
 from basic_train.recipe import Recipe
 from basic_train.train import (
     LOG_FILE,
@@ -65,24 +68,79 @@ def test_recipes_of_older_and_newer_files_are_read():
     assert Recipe.from_json({"batch": 3, "colour": "blue"}) == Recipe(batch=3)
 
 
-def test_each_transform_draws_its_own_width():
-    rng = np.random.default_rng(0)
-    draws = np.array([random_widths(LITE, 0.5, rng) for _ in range(4000)])
-    assert draws.min() == 0 and draws.max() == 4
-    np.testing.assert_allclose((draws == 4).mean(0), 0.5, atol=0.03)
-    for index in range(4):
-        np.testing.assert_allclose((draws == index).mean(0), 0.125, atol=0.03)
-    assert abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.06
+def test_qualities_may_come_in_steps(tmp_path, photos, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "recorder", Recorder)
+    trainer = train(tmp_path, photos, replace(RECIPE, objective="recorder", quality_steps=5, batch=4))
+    drawn = torch.cat([quality for _, quality, _, _ in trainer.module.objective.given])
+    assert set(drawn.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
-def test_loss_is_rate_plus_weighted_distortion():
-    x = torch.zeros(2, 3, 64, 64)
-    output = TrainOutput(torch.tensor([4096.0, 0.0]), torch.tensor([0.0, 2048.0]), x + 0.1)
-    result = rate_distortion(output, x, torch.full((2,), 0.013))
-    torch.testing.assert_close(result.bpp, torch.tensor([1.0, 0.5]))
-    torch.testing.assert_close(result.loss, torch.tensor(0.75 + 0.013 * 255**2 * 0.01))
-    ends = lambda_of_quality(torch.tensor([0.0, 0.5, 1.0]), 0.001, 0.1)
-    torch.testing.assert_close(ends, torch.tensor([0.001, 0.01, 0.1]))
+def test_adam_alone_and_muon_with_transposed_weights():
+    net = Supernet(PAPER.changed(small(PAPER)))
+    (adam,) = optimizers(net, Recipe(optimizer="adam"))
+    assert len(adam.param_groups[0]["params"]) == len(list(net.parameters()))
+    muon, adam = optimizers(net, Recipe())
+    transposed = [m.weight for m in net.modules() if isinstance(m, SlimConvTranspose2d)]
+    assert len(transposed) == 6
+    assert {id(p) for p in muon.param_groups[1]["params"]} == {id(w) for w in transposed}
+    assert muon.param_groups[1]["transposed"] and not muon.param_groups[0]["transposed"]
+    net.requires_grad_(False)
+    assert optimizers(net, Recipe()) == []
+
+
+class Recorder(Objective):
+    """An objective with a module of its own, which keeps what it is given."""
+
+    def __init__(self, config, recipe):
+        super().__init__(config, recipe)
+        self.factor = torch.nn.Parameter(torch.ones(()))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.given = []
+
+    def prepare(self, net):
+        net.g_a.requires_grad_(False)
+
+    def forward(self, net, x, quality, rng, progress):
+        self.given.append((x, quality, rng.random(), progress))
+        self.calls += 1
+        result = self.measure(net(x, quality, net.full), x, quality)
+        result.loss = result.loss * self.factor
+        return result
+
+    def stored(self, net_weights, own_weights, config):
+        assert own_weights["calls"].item() == len(self.given) and own_weights["factor"] != 1
+        return net_weights, replace(config, lambda_max=0.1)
+
+
+def test_an_objective_of_ones_own(tmp_path, photos, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "recorder", Recorder)
+    recipe = replace(RECIPE, objective="recorder", accumulate=2)
+    trainer = train(tmp_path, photos, recipe)
+    objective, net = trainer.module.objective, trainer.module.net
+    assert len(objective.given) == 12
+    stream = CropStream(PhotoFiles(split(list_photos(photos))[0], 64, 2**30), 64, 2, RECIPE.seed)
+    for number, (x, quality, draw, progress) in enumerate(objective.given):
+        step, part = divmod(number, 2)
+        assert torch.equal(x, stream.batch(step)[part : part + 1])  # in full precision
+        assert quality.dtype == torch.float32 and draw == objective.given[2 * step][2]
+        assert progress == pytest.approx(step / 6)
+    assert len({float(quality[0]) for _, quality, _, _ in objective.given}) == 12
+    torch.manual_seed(RECIPE.seed)
+    start = Supernet(TINY)
+    moved = {
+        k.split(".")[0] for k, v in start.state_dict().items() if not torch.equal(v, net.state_dict()[k])
+    }
+    assert moved == {name for name, _ in net.named_children()} - {"g_a"}
+    assert checkpoint.read_header(tmp_path / MODEL_FILE)[0].lambda_max == 0.1
+    longer = replace(recipe, steps=7)
+    resumed = Trainer(longer, tmp_path, photos, report=lambda line: None)
+    assert resumed.module.objective.calls == 12
+    assert resumed.module.objective.factor == objective.factor
+
+
+def test_unknown_objectives_are_refused(tmp_path, photos):
+    with pytest.raises(TrainingError, match="unknown objective 'magic'; known: random-widths"):
+        Trainer(replace(RECIPE, objective="magic"), tmp_path, photos)
 
 
 def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path, photos, finished):

@@ -1,0 +1,87 @@
+"""Recipes as TOML files: one in this folder for each experiment, or the user's own.
+
+A file holds values of fields of `Recipe` and a `summary` of one line; a table `[model]` changes fields of the preset.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from basic_runtime.errors import BasicError
+from basic_train.recipe import Recipe
+
+SUFFIX = ".toml"
+
+#: Of the recipes that come along.
+FOLDER = resources.files(__package__)
+
+
+class RecipeError(BasicError):
+    """A recipe is missing, or says something that no recipe can say."""
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe as its file gives it."""
+
+    name: str
+    summary: str
+    recipe: Recipe
+
+
+def names() -> list[str]:
+    """The recipes of this package, sorted."""
+    files = (entry.name for entry in FOLDER.iterdir())
+    return sorted(name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX))
+
+
+def load(name: str) -> RecipeFile:
+    """A recipe of this package by its name, or one of the user's by the path of its file, which ends in .toml.
+    Raises RecipeError."""
+    if name.endswith(SUFFIX):
+        return _read(Path(name), name)
+    if name not in names():
+        raise RecipeError(
+            f"unknown recipe {name!r}{_hint(name, names())}; `basic-train recipes` lists them, or pass a .toml file"
+        )
+    return _read(FOLDER / (name + SUFFIX), name)
+
+
+def _read(file: Traversable, name: str) -> RecipeFile:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{name}: not a readable recipe ({reason}); pass a TOML file") from error
+    summary = values.pop("summary", "")
+    known = [setting.name for setting in fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise RecipeError(f"{name}: unknown key {key!r}{_hint(key, known)}")
+    try:
+        return RecipeFile(name, summary, make(values))
+    except ValueError as error:
+        raise RecipeError(f"{name}: {error}") from error
+
+
+def make(values: dict[str, Any]) -> Recipe:
+    """A recipe from values of its fields. Raises ValueError, also for a value of the wrong type."""
+    checked = {}
+    for name, value in values.items():
+        kind = Recipe.kind(name)
+        wanted = float(value) if kind is float and type(value) is int else value
+        if type(wanted) is not kind:
+            raise ValueError(f"{name}={value!r}: must be of type {kind.__name__}")
+        checked[name] = wanted
+    return Recipe(**checked)
+
+
+def _hint(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f", did you mean {near[0]!r}?" if near else ""

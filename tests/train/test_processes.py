@@ -1,0 +1,95 @@
+"""Runs of several processes, and runs that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import worker
+
+import basic_train
+from basic_runtime.errors import BasicError
+from basic_train import checkpoint
+from basic_train.devices import Devices
+from basic_train.recipe import Recipe
+from basic_train.train import LOG_FILE, MODEL_FILE, STATE_FILE, Trainer, TrainingError
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(basic_train.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+
+
+def train(recipe, folder, photos):
+    trainer = Trainer(recipe, folder, photos, report=lambda line: None)
+    trainer.run()
+    return trainer
+
+
+def test_two_processes_make_the_steps_of_one(tmp_path, photos):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, worker.__file__, photos, tmp_path], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("photos to train on") == 1  # the first process speaks for all
+    joint = train(replace(worker.RECIPE, accumulate=2), tmp_path / "joint", photos)
+    first, second = (torch.load(tmp_path / f"rank-{rank}.pt") for rank in (0, 1))
+    for name, value in joint.module.state_dict().items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=1e-3, atol=3e-4)
+    theirs, ours = records(tmp_path / "run"), records(tmp_path / "joint")
+    assert len(theirs) == len(ours) == 1
+    assert theirs[0]["patches"] == ours[0]["patches"] == 16
+    assert theirs[0]["loss"] == pytest.approx(ours[0]["loss"], rel=1e-3)
+    assert len(list((tmp_path / "run").glob("events.out.tfevents*"))) == 1
+
+
+def test_the_command_starts_its_processes(tmp_path, photos):
+    command = [sys.executable, "-m", "basic_train.cli", "run", "--recipe", "tiny", "--accelerator", "cpu"]
+    options = ["--devices", "2", "--steps", "2", "--crop", "64", "--batch", "2"]
+    done = subprocess.run(
+        [*command, *options, "--data", photos, "--out", tmp_path],
+        env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done: ") == 1
+    assert checkpoint.read_header(tmp_path / MODEL_FILE)[1]["patches"] == 4
+
+
+def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(tmp_path, photos):
+    recipe = Recipe(preset="tiny", steps=12, crop=64, batch=2, save_minutes=1e-6, validation_photos=1)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    options = ["--preset", "tiny", "--steps", "12", "--crop", "64", "--batch", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "basic_train.cli", "run", *options, "--save-minutes", "1e-6",
+         "--validation-photos", "1", "--data", photos, "--out", killed],
+        env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (killed / STATE_FILE).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    resumed, uninterrupted = train(recipe, killed, photos), train(recipe, whole, photos)
+    assert resumed.step == uninterrupted.step == 12
+    for name, value in uninterrupted.average.weights.items():
+        assert torch.equal(resumed.average.weights[name], value), name
+
+
+def test_batches_that_do_not_divide_are_refused(tmp_path, photos):
+    with pytest.raises(TrainingError, match="does not divide into 1 process.* with 3 part"):
+        Trainer(replace(worker.RECIPE, accumulate=3), tmp_path, photos)
+
+
+def test_devices_that_are_not_there_are_refused(tmp_path, photos):
+    with pytest.raises(BasicError, match="cannot start 1 process.* on 'mps'"):
+        Trainer(worker.RECIPE, tmp_path, photos, devices=Devices("mps"))
