@@ -44,20 +44,18 @@ def convert(entries: Entries, lambda_: float, lambdas: tuple[float, float], grou
     does with the same weights; taps that no raster scan sees are zero. Raises CheckpointError.
     """
     name = architecture(entries)
-    n, _, _, _ = _conv_shape(entries, "g_a.0.weight")
-    m, _, _, _ = _conv_shape(entries, "g_a.6.weight")
-    if name == "bmshj2018-hyperprior":
-        raise CheckpointError(
-            f"{entries.name}: is a scale hyperprior (|y| into h_a, no means), which no preset computes; "
-            "mbt2018-mean and mbt2018 can be imported"
-        )
-    channels = Channels(n=n, m=m, z=n, h_a=n, h_s=m).check(entries.name)
+    n, m = (_outputs(entries, key) for key in ("g_a.0.weight", "g_a.6.weight"))
+    scale_only = name == "bmshj2018-hyperprior"
+    channels = Channels(n, m, z=n, h_a=n, h_s=n if scale_only else m, scale_only=scale_only)
+    channels.check(entries.name)
+    shape: ContextShape | None = None
+    weights: Weights = {}
     if name == "mbt2018":
         shape, weights = ContextShape(2 * m, 10 * m // 3, 8 * m // 3), _raster_context(entries, m)
-    else:
+    elif name == "mbt2018-mean":
         shape, weights = ContextShape(1, 4 * m, 4 * m), _no_context(m)
-        grouping = "none"
-    config = configuration(channels, shape, tiled(grouping, 1), lambdas)
+    order = tiled(grouping if name == "mbt2018" else "none", 1)
+    config = configuration(channels, shape, order, lambdas)
     parts = {part: entries.below(f"{part}.") for part in ("g_a", "h_a", "h_s", "g_s")}
     weights |= transforms(parts, "", channels)
     weights |= normalisations(parts, n, lambda *_: _plain_scalars())
@@ -65,13 +63,14 @@ def convert(entries: Entries, lambda_: float, lambdas: tuple[float, float], grou
     return assembled(config, weights | gains(config, lambda_))
 
 
-def _conv_shape(entries: Entries, key: str) -> tuple[int, ...]:
+def _outputs(entries: Entries, key: str) -> int:
+    """Channels that a convolution gives."""
     shape = entries.shape(key)
     if len(shape) != 4:
         raise CheckpointError(
             f"{entries.name}: {key} has {len(shape)} dimensions, not the 4 of a convolution"
         )
-    return shape
+    return shape[0]
 
 
 def _plain_scalars() -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Weights of the `paper` supernet from tensors of one width: what all imported models share.
+"""Weights of the `paper` and `hyperprior` supernets from tensors of one width: what all imported models share.
 
 Foreign layers keep their positions in the sequence; only the names before and after them differ.
 """
@@ -17,7 +17,7 @@ from basic_train.checkpoint import CheckpointError
 from basic_train.grouping import Grouping
 from basic_train.importing.entries import Entries
 from basic_train.model.context import ContextShape
-from basic_train.model.presets import PAPER, ModelConfig
+from basic_train.model.presets import HYPERPRIOR, PAPER, ModelConfig
 from basic_train.model.supernet import Supernet
 
 #: Filters of the factorised prior (Ballé et al. 2018), the same in all these models.
@@ -31,16 +31,18 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Channels:
-    """n: of g_a and g_s; m: of y; z: of z; h_a, h_s: of the hyper-transforms. Raises CheckpointError when too
-    many."""
+    """n: of g_a and g_s; m: of y; z: of z; h_a, h_s: of the hyper-transforms. scale_only: layers of the scale
+    hyperprior, without means and context."""
 
     n: int
     m: int
     z: int
     h_a: int
     h_s: int
+    scale_only: bool = False
 
     def check(self, name: str) -> Channels:
+        """Itself, if there are not too many. Raises CheckpointError."""
         if not all(0 < c <= MAX_CHANNELS for c in (self.n, self.m, self.z, self.h_a, self.h_s)):
             raise CheckpointError(
                 f"{name}: has layers of {max(self.n, self.m, self.z)} channels; 1 to {MAX_CHANNELS} are supported"
@@ -52,6 +54,15 @@ class Channels:
         """Full width of our hyper-transforms, which share one: the narrower is padded with zeros."""
         return max(self.h_a, self.h_s)
 
+    @property
+    def prior(self) -> int:
+        """Channels of the prior of y."""
+        return self.m if self.scale_only else 2 * self.m
+
+    def second(self, width: int) -> int:
+        """Channels behind the second layer of h_s at a width."""
+        return width if self.scale_only else 3 * width // 2
+
 
 def slim(full: int) -> tuple[int, ...]:
     """The widths of `paper` for another full width: 1/4, 3/8, 1/2, 3/4, 1."""
@@ -59,16 +70,17 @@ def slim(full: int) -> tuple[int, ...]:
 
 
 def configuration(
-    channels: Channels, context: ContextShape, grouping: Grouping, lambdas: tuple[float, float]
+    channels: Channels, context: ContextShape | None, grouping: Grouping, lambdas: tuple[float, float]
 ) -> ModelConfig:
-    """The `paper` configuration of a model's channels, for lambdas from the lowest to the highest quality."""
+    """The `paper` configuration of a model's channels, or that of `hyperprior` for those without a context model,
+    for lambdas from the lowest to the highest quality."""
     count = len(PAPER.widths)
     return replace(
-        PAPER,
+        HYPERPRIOR if channels.scale_only else PAPER,
         widths=slim(channels.n),
         hyper_widths=slim(channels.hyper),
-        priors=(2 * channels.m,) * count,
-        contexts=(context,) * count,
+        priors=(channels.prior,) * count,
+        contexts=(context,) * count if context else (),
         y_channels=channels.m,
         z_channels=channels.z,
         grouping_name=grouping.name,
@@ -80,7 +92,7 @@ def configuration(
 
 def transforms(entries: Mapping[str, Entries], infix: str, c: Channels) -> Weights:
     """Convolutions of the four transforms. infix: what stands between a layer's number and `weight`."""
-    wide, hyper = 3 * c.h_s // 2, 3 * c.hyper // 2
+    wide, hyper = c.second(c.h_s), c.second(c.hyper)
     down = [(c.n, 3, 5, 5), (c.n, c.n, 5, 5), (c.n, c.n, 5, 5), (c.m, c.n, 5, 5)]
     up = [(c.m, c.n, 5, 5), (c.n, c.n, 5, 5), (c.n, c.n, 5, 5), (c.n, 3, 5, 5)]
     weights: Weights = {}
@@ -92,11 +104,12 @@ def transforms(entries: Mapping[str, Entries], infix: str, c: Channels) -> Weigh
         ("h_a", 4, (c.z, c.h_a, 5, 5), (c.z, c.hyper, 5, 5)),
         ("h_s", 0, (c.z, c.h_s, 5, 5), (c.z, c.hyper, 5, 5)),
         ("h_s", 2, (c.h_s, wide, 5, 5), (c.hyper, hyper, 5, 5)),
-        ("h_s", 4, (2 * c.m, wide, 3, 3), (2 * c.m, hyper, 3, 3)),
+        ("h_s", 4, (c.prior, wide, 3, 3), (c.prior, hyper, 3, 3)),
     ]
     for name, position, theirs, ours in layers:
         transposed = name == "g_s" or (name == "h_s" and position < 4)
-        layer, target = f"{position}{infix}", f"{name}.layers.{position}"
+        behind_abs = name == "h_a" and c.scale_only  # our h_a takes |y| in a layer of its own
+        layer, target = f"{position}{infix}", f"{name}.layers.{position + behind_abs}"
         weights[f"{target}.weight"] = padded(entries[name].take(f"{layer}.weight", theirs), ours)
         outs, full_outs = (theirs[1], ours[1]) if transposed else (theirs[0], ours[0])
         weights[f"{target}.bias"] = padded(entries[name].take(f"{layer}.bias", (outs,)), (full_outs,))
