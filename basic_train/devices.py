@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,15 +29,17 @@ class Devices:
     count: int = 1
     nodes: int = 1
 
-    def fabric(self) -> Fabric:
-        """Start the other processes, if any, and join them; every process returns. Raises DeviceError."""
+    def fabric(self, leaves_out: bool) -> Fabric:
+        """Start the other processes, if any, and join them; every process returns. leaves_out: whether a step may give
+        some parameters no gradient. Raises DeviceError."""
         from lightning_fabric import Fabric
         from lightning_fabric.strategies import DDPStrategy
 
         places = _from_torchrun(self)
         many = places.count * places.nodes > 1
-        # An objective may leave some of its parameters, or a net's, out of a step.
-        strategy = DDPStrategy(find_unused_parameters=True) if many else "auto"
+        # 1x1 kernels have the strides of either layout; nothing is slower for it.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        strategy = DDPStrategy(find_unused_parameters=leaves_out) if many else "auto"
         try:
             fabric = Fabric(
                 accelerator=places.accelerator,
@@ -52,6 +55,14 @@ class Devices:
                 "pass other --accelerator, --devices or --nodes"
             ) from error
         return fabric
+
+
+def leave() -> None:
+    """Part from the other processes of a run, where there are any."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _from_torchrun(asked: Devices) -> Devices:

@@ -24,6 +24,12 @@ class Objective(nn.Module):
         super().__init__()
         self.config, self.recipe = config, recipe
 
+    @classmethod
+    def leaves_out(cls, config: ModelConfig) -> bool:
+        """Whether a step may give some parameters no gradient. Several processes then look for them, which takes time;
+        they cannot go on where False turns out to be wrong."""
+        return True
+
     def prepare(self, net: Supernet) -> None:
         """Called once, with the weights a run starts from, before the optimisers are made; may freeze parts with
         `requires_grad_(False)`. A resumed run calls it too, then loads its state."""
@@ -67,6 +73,10 @@ def random_widths(config: ModelConfig, full_share: float, rng: np.random.Generat
 class RandomWidths(Objective):
     """One random width per transform and step."""
 
+    @classmethod
+    def leaves_out(cls, config: ModelConfig) -> bool:
+        return bool(config.latents)  # the priors of z of other widths
+
     def forward(
         self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
     ) -> RateDistortion:
@@ -74,7 +84,7 @@ class RandomWidths(Objective):
         return self.measure(net(x, quality, widths), x, quality)
 
 
-class Distillation(Objective):
+class Distillation(RandomWidths):
     """Rate and distortion at the full width of g_s; a narrower one, and with `sandwich` the narrowest too, learns the
     full width's picture from the same latent, which it does not move (model-spec §2.4; Yu and Huang, "Universally
     slimmable networks", 2019).

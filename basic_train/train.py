@@ -63,6 +63,8 @@ def stored_run(folder: Path) -> tuple[ModelConfig, Recipe] | None:
     if not (folder / STATE_FILE).exists():
         return None
     config, history = checkpoint.read_header(folder / MODEL_FILE)
+    if "training_config" in history:  # an objective stores another one than it trains
+        config = ModelConfig.from_json(history["training_config"])
     return config, Recipe.from_json(history["recipe"])
 
 
@@ -92,7 +94,7 @@ class Trainer:
         start = checkpoint.load(start_from) if start_from and not resumed else None
         self.previous: dict[str, Any] | None = start[1] if start else None
         self.config = self._configuration(resumed, start)
-        self.fabric = devices.fabric()
+        self.fabric = devices.fabric(OBJECTIVES[recipe.objective].leaves_out(self.config))
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
         try:
@@ -233,6 +235,8 @@ class Trainer:
             "previous": self.previous,
         }
         weights, config = self.module.stored(self.average.weights, self.config)
+        if config != self.config:
+            history["training_config"] = self.config.to_json()
         try:
             checkpoint.save(self.folder / MODEL_FILE, weights, config, history)
             checkpoint.save_state(self.folder / STATE_FILE, state)

@@ -16,7 +16,7 @@ import click
 
 from basic_train import recipes
 from basic_train.cli.setup import extra_packages
-from basic_train.devices import ACCELERATORS, Devices
+from basic_train.devices import ACCELERATORS, Devices, leave
 from basic_train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def run(
         trainer = Trainer(recipe, out, data, report, start_from, Devices(accelerator, devices, nodes))
     with _stop_on_signals(trainer):
         _train(trainer, console, report)
+    leave()
     if not trainer.fabric.is_global_zero:
         return
     if trainer.finished:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from basic_runtime.errors import BasicError
 from basic_runtime.tables import SCALES, TableArrays, code_lengths, concatenate, gaussian_rows, rows_from_pmf
 from basic_train.grouping import Grouping
 from basic_train.model.integer import MEAN_BITS, Z_MAX, IntegerEntropy
@@ -73,8 +74,17 @@ class FloatEntropy:
         return nearest.clamp(0, len(SCALES) - 1).to(torch.uint8)
 
 
+class NoContextError(BasicError):
+    """A model without a context model, which trains and is compared but is not coded."""
+
+
 def coder_tables(net: Supernet) -> TableArrays:
-    """The coder's integer tables: 64 Gaussian rows, then one row per z channel."""
+    """The coder's integer tables: 64 Gaussian rows, then one row per z channel. Raises NoContextError."""
+    if net.config.context != "grouped":
+        raise NoContextError(
+            f"preset {net.config.preset!r} has no context model, and files need one; "
+            "take a preset that has: lite, paper, usdecoder, cheng2020 or elic"
+        )
     pmf = net.z_prior.pmf(Z_MAX).numpy()
     return concatenate(gaussian_rows(SCALES), rows_from_pmf([(-Z_MAX, row) for row in pmf]))
 

@@ -12,6 +12,7 @@ from small_models import small
 
 from basic_train.grouping import Grouping
 from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.model.coded import NoContextError, coder_tables
 from basic_train.model.cost import macs_per_pixel, parameter_counts
 from basic_train.model.gdn import BETA_MIN, SlimGDN, non_negative
 from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY, ModelConfig
@@ -115,6 +116,13 @@ def test_scales_of_the_hyperprior_come_from_z_alone():
     parameters = net.context(y, prior, 4)
     assert torch.equal(parameters[:, 0::2], torch.zeros_like(y)) and torch.equal(parameters[:, 1::2], prior)
     assert torch.equal(net.h_a(y, 2), net.h_a(-y, 2))
+
+
+@pytest.mark.parametrize("preset", ["hyperprior", "hyperprior-slimmable"])
+def test_models_without_context_are_not_coded(preset):
+    net = Supernet(PRESETS[preset].changed(small(PRESETS[preset])))
+    with pytest.raises(NoContextError, match="has no context model"):
+        coder_tables(net)
 
 
 def test_latents_that_go_with_the_width():

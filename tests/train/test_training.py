@@ -134,7 +134,7 @@ def test_an_objective_of_ones_own(tmp_path, photos, monkeypatch):
     assert checkpoint.read_header(tmp_path / MODEL_FILE)[0].lambda_max == 0.1
     longer = replace(recipe, steps=7)
     resumed = Trainer(longer, tmp_path, photos, report=lambda line: None)
-    assert resumed.module.objective.calls == 12
+    assert resumed.config == TINY and resumed.module.objective.calls == 12
     assert resumed.module.objective.factor == objective.factor
 
 
