@@ -22,6 +22,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
 from basic_runtime.tables import TableArrays
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost
+from basic_train.model.context import GroupedContext
 from basic_train.model.integer import IntegerEntropy, OverflowBoundError, quantise
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 
@@ -91,6 +92,11 @@ def export_bundle(net: Supernet, target: Path, options: Options, progress: Progr
     Raises ExportError (a graph that differs from PyTorch, levels that do not fit, an entropy path that cannot
     be made exact), FileError (the target), ImageError (photos).
     """
+    if not isinstance(net.context, GroupedContext):
+        raise ExportError(
+            f"preset {net.config.preset!r} has no grouped context model, which a bundle's entropy path is built "
+            "from: export a model that has one, like lite or paper"
+        )
     with BundleWriter(target, options.overwrite) as writer:
         return _Export(net.float().eval(), writer, options, progress).run()
 

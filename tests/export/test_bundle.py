@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from safetensors.numpy import load_file
 
+from basic_export.errors import ExportError
+from basic_export.export import Options, export_bundle
 from basic_export.photos import bundled_photo
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_train.model.cost import Costs
+from basic_train.model.presets import PRESETS
 from basic_train.model.supernet import Supernet
 
 from .models import Exported
@@ -110,3 +114,9 @@ def test_the_manifest_is_readable(exported: Exported) -> None:
     text = (exported.path / "manifest.json").read_text()
     assert text.count("\n") > 100
     assert json.loads(text)["format"] == "basic-bundle"
+
+
+def test_models_without_a_grouped_context_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="'hyperprior' has no grouped context model"):
+        export_bundle(Supernet(PRESETS["hyperprior"]), tmp_path / "bundle", Options("none"))
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,12 @@ from basic_train.devices import Devices
 from basic_train.recipe import Recipe
 from basic_train.train import LOG_FILE, MODEL_FILE, STATE_FILE, Trainer, TrainingError
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(basic_train.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+# The installed package, not the source tree that tests may be started from.
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(Path(basic_train.__file__).parents[1]),
+    "PYTHONSAFEPATH": "1",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 def records(folder):
