@@ -29,6 +29,7 @@ from basic_train.data import (
     to_tensor,
 )
 from basic_train.devices import Devices, tune_allocator
+from basic_train.model import linear
 from basic_train.model.presets import PRESETS, ModelConfig
 from basic_train.model.supernet import Supernet
 from basic_train.objective import OBJECTIVES, TrainingStep
@@ -36,6 +37,9 @@ from basic_train.optimise import Averager, optimizers
 from basic_train.recipe import Recipe
 
 MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.pt", "log.jsonl"
+
+#: Batches of crops of which a linear path takes the principal components.
+LINEAR_BATCHES = 64
 
 #: Qualities at which the held-out photos are measured.
 VALIDATION_QUALITIES = (0.0, 0.33, 0.67, 1.0)
@@ -100,7 +104,7 @@ class Trainer:
         try:
             if self.fabric.is_global_zero:
                 folder.mkdir(parents=True, exist_ok=True)
-            self._build(start[0] if start else None)
+            self._build(start[0] if start else None, bool(resumed))
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if resumed:
                 self._resume()
@@ -146,7 +150,7 @@ class Trainer:
         except (TypeError, ValueError) as error:
             raise TrainingError(f"preset {preset!r} cannot be changed so: {error}") from error
 
-    def _build(self, start: Supernet | None) -> None:
+    def _build(self, start: Supernet | None, resumed: bool) -> None:
         """Net, objective, optimisers and average. Every process draws the same weights."""
         torch.manual_seed(self.recipe.seed)
         net = Supernet(self.config)
@@ -155,12 +159,20 @@ class Trainer:
                 net.load_state_dict(start.state_dict())
             except RuntimeError as error:
                 raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
+        elif self.config.linear_path and not resumed:
+            self._start_linear(net)
         objective = OBJECTIVES[self.recipe.objective](self.config, self.recipe)
         module = TrainingStep(net, objective).to(memory_format=torch.channels_last)
         found = optimizers(module, self.recipe)
         self.rates = [optimizer.defaults["lr"] for optimizer in found]
         self._wrapped, *self.optimizers = self.fabric.setup(module, *found)
         self.average = Averager(self.module, self.recipe.ema)
+
+    def _start_linear(self, net: Supernet) -> None:
+        """On the crops of the first steps; of several processes, the first one's weights are taken."""
+        with closing(self.crops.batches(0)) as batches:
+            crops = torch.cat([batch for batch, _ in zip(batches, range(LINEAR_BATCHES), strict=False)])
+        linear.initialise(net, crops)
 
     def _writer(self) -> AbstractContextManager[Any]:
         from torch.utils.tensorboard import SummaryWriter

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import nn
 
 from basic_train.model.blocks import bottleneck, halved, shuffled_up
+from basic_train.model.linear import analysis_path, synthesis_path
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
 
 if TYPE_CHECKING:
@@ -29,24 +30,30 @@ class Blocks(NamedTuple):
 def build(config: ModelConfig) -> Transforms:
     """The four transforms of a configuration."""
     blocks = Blocks(config.quarter_blocks, config.eighth_blocks, config.latent_blocks)
+    g_a = analysis(config.encoder_widths, config.y_channels, blocks, whitened=config.linear_path)
+    g_s = synthesis(config.widths, config.y_channels, blocks)
+    if config.linear_path:
+        g_a = SlimSequential(analysis_path(g_a, len(config.widths), config.y_channels))
+        g_s = SlimSequential(synthesis_path(g_s, len(config.widths), config.y_channels))
     return Transforms(
-        analysis(config.encoder_widths, config.y_channels, blocks),
+        g_a,
         hyper_analysis(config.hyper_widths, config.y_channels, config.z_channels),
         hyper_synthesis(config.hyper_widths, config.z_channels, config.priors),
-        synthesis(config.widths, config.y_channels, blocks),
+        g_s,
     )
 
 
-def analysis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequential:
+def analysis(widths: Channels, y_channels: int, blocks: Blocks, whitened: bool) -> SlimSequential:
     """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 at 1/4, width at 1/8.
 
     All widths write the same latents, so the blocks there are slim inside only; their sum stays float32.
+    whitened: the first convolution's weights are large, and its input needs all its bits.
     """
     same = [3] * len(widths)
     half = halved(widths)
     latent = [y_channels] * len(widths)
     return SlimSequential(
-        SlimConv2d(same, half, 4, stride=4),
+        SlimConv2d(same, half, 4, stride=4, precise=whitened),
         *(bottleneck(half, halved(half)) for _ in range(blocks.quarter)),
         SlimConv2d(half, widths, 2, stride=2),
         *(bottleneck(widths, half) for _ in range(blocks.eighth)),

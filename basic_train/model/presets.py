@@ -26,7 +26,8 @@ class ModelConfig:
     output means, "log" (index into the scale table, linear in ln sigma) or "linear" (sigma itself, as in the
     original). grouping: stage of each channel group and phase as nested lists (G, t, t). analysis_widths: of g_a
     where they are not those of g_s. latents: channels of y and of z at each width where they go with it, for which all
-    transforms must run at one width. context: "grouped", or "scale-only" for none (means 0, scales from h_s).
+    transforms must run at one width. linear_path: of `lite`, whether g_a and g_s start as a linear transform of the
+    training photos (`basic_train.model.linear`). context: "grouped", or "scale-only" for none (means 0, scales from h_s).
     """
 
     preset: str
@@ -45,6 +46,7 @@ class ModelConfig:
     quarter_blocks: int = 2
     eighth_blocks: int = 5
     latent_blocks: int = 0
+    linear_path: bool = False
     lambda_min: float = 0.0014
     lambda_max: float = 0.14
     quality_anchors: int = 8
@@ -129,21 +131,23 @@ def _slim_contexts(channels: tuple[int, ...]) -> tuple[ContextShape, ...]:
     return tuple(ContextShape(c, c, c) for c in channels)
 
 
-#: For CPUs and fast training: 16.9 kMAC/pixel for g_a and g_s at full width, 1.4 at the smallest. 256 latents, as
-#: 128 cap the picture at 35 dB and 192 at 37 (docs/lab.md).
+#: For CPUs and fast training: 20.0 kMAC/pixel for each of g_a and g_s at full width, 1.8 at the smallest. 320 latents:
+#: the best linear transform with 256 caps the picture at 40 dB, with 320 at 43 (docs/lab.md).
 LITE = ModelConfig(
     preset="lite",
     backbone="lite",
-    widths=(48, 72, 96, 144, 192),
+    widths=(32, 72, 96, 144, 192),
     hyper_widths=(32, 48, 64, 96, 128),
-    priors=(48, 96, 128, 192, 256),
-    contexts=_slim_contexts((48, 96, 128, 192, 256)),
-    y_channels=256,
+    priors=(32, 96, 128, 192, 256),
+    contexts=_slim_contexts((32, 96, 128, 192, 256)),
+    y_channels=320,
     z_channels=64,
     grouping_name="group-diagonal",
     grouping=tiled("group-diagonal", 2).tile.tolist(),
     context_slope=2.0**-7,
+    eighth_blocks=6,
     latent_blocks=3,
+    linear_path=True,
     lambda_min=0.0009,
     lambda_max=0.16,
 )
