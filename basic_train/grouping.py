@@ -21,6 +21,9 @@ Labels = NDArray[np.int64]
 #: ELIC's uneven channel split (16, 16, 32, 64, 64 of 192 channels) counted in groups of one twelfth.
 ELIC_SPLITS = (1, 1, 2, 4, 4)
 
+#: The same of 320 channels (16, 16, 32, 64, 192) in groups of one twentieth.
+ELIC320_SPLITS = (1, 1, 2, 4, 12)
+
 #: Order of the four phases of a 2x2 tile that decodes diagonal neighbours first: (0,0), (1,1), (0,1), (1,0).
 DIAGONAL_RANK = np.array([[0, 2], [3, 1]])
 
@@ -108,10 +111,18 @@ def channelwise_g10(groups: int, height: int, width: int) -> Labels:
 
 def elic(groups: int, height: int, width: int) -> Labels:
     """Five uneven channel splits, each a checkerboard (He et al. 2022): ten stages."""
-    _require_groups("elic", groups, sum(ELIC_SPLITS))
+    return _uneven_checkerboards("elic", ELIC_SPLITS, groups, height, width)
+
+
+def elic320(groups: int, height: int, width: int) -> Labels:
+    """ELIC's splits of 320 channels: ten stages."""
+    return _uneven_checkerboards("elic320", ELIC320_SPLITS, groups, height, width)
+
+
+def _uneven_checkerboards(name: str, splits: tuple[int, ...], groups: int, height: int, width: int) -> Labels:
+    _require_groups(name, groups, sum(splits))
     g, r, c = _grid(groups, height, width)
-    split = np.repeat(np.arange(len(ELIC_SPLITS)), ELIC_SPLITS)
-    return 2 * split[g] + (r + c) % 2
+    return 2 * np.repeat(np.arange(len(splits)), splits)[g] + (r + c) % 2
 
 
 def group_diagonal(groups: int, height: int, width: int) -> Labels:
@@ -154,6 +165,7 @@ METHODS: dict[str, Callable[[int, int, int], Labels]] = {
     "channelwise-scanline": channelwise_scanline,
     "channelwise-g10": channelwise_g10,
     "elic": elic,
+    "elic320": elic320,
     "group-diagonal": group_diagonal,
     "random": random,
     "channelwise-random": channelwise_random,
@@ -171,6 +183,7 @@ TILES = {
     "raster2x2": 2,
     "channelwise-checkerboard": 2,
     "elic": 2,
+    "elic320": 2,
     "group-diagonal": 2,
     "quarter-checkerboard": 4,
 }

@@ -6,6 +6,7 @@ import click
 
 from basic_runtime import __version__
 from basic_runtime.cli.errors import OneLineErrors
+from basic_train.cli.groupings import groupings
 from basic_train.cli.import_ import import_
 from basic_train.cli.info import info
 from basic_train.cli.levels import levels
@@ -24,5 +25,5 @@ def main() -> None:
     """Train the supernet of BaSIC: one set of weights for all widths and qualities."""
 
 
-for _command in (prepare, import_, recipes, run, levels, info):
+for _command in (prepare, import_, recipes, run, groupings, levels, info):
     main.add_command(_command)

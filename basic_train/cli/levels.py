@@ -96,7 +96,7 @@ def levels(
         path = checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint
         net, history = checkpoints.load(path)
         options = Search(**search)
-        found = _measure(net, _crops(data, crop, photos), qualities, cost, options)
+        found = _measure(net, held_out_crops(data, crop, photos), qualities, cost, options)
         table = find(found, options)
         config = replace(net.config, levels=[level.widths._asdict() for level in table])
         weights = {name: value.half() if half else value for name, value in net.state_dict().items()}
@@ -104,7 +104,7 @@ def levels(
         _report(net, found, table, cost, qualities, output, as_json)
 
 
-def _crops(data: Path, side: int, count: int) -> Tensor:
+def held_out_crops(data: Path, side: int, count: int) -> Tensor:
     """Centre crops of held-out photos, evenly chosen. Raises ImageError if there are none of this size."""
     from basic_runtime.errors import ImageError
     from basic_train.data import centre_crop, list_photos, load_all, split, to_tensor

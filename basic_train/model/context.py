@@ -106,6 +106,16 @@ class GroupedContext(nn.Module):
         self.merge_hidden = GroupedLinear(groups, full.hidden1, full.hidden2)
         self.merge_out = GroupedLinear(groups, full.hidden2, 2 * y_channels)
 
+    def regroup(self, grouping: Grouping) -> None:
+        """Go on with another grouping. With one width only, as with more the channels of a group are a prefix of it,
+        the weights serve any number of channel groups. Raises ValueError."""
+        if len(self.shapes) > 1 and grouping.groups != self.grouping.groups:
+            raise ValueError("a context model of several widths keeps its number of channel groups")
+        self._check(grouping.groups)
+        self.grouping = grouping
+        for layer in (self.merge_context, self.merge_hidden, self.merge_out):
+            layer.groups = grouping.groups
+
     def _check(self, groups: int) -> None:
         for shape in self.shapes:
             for name in ("context", "hidden1", "hidden2"):

@@ -30,7 +30,7 @@ class Blocks(NamedTuple):
 def build(config: ModelConfig) -> Transforms:
     """The four transforms of a configuration."""
     blocks = Blocks(config.quarter_blocks, config.eighth_blocks, config.latent_blocks)
-    g_a = analysis(config.encoder_widths, config.y_channels, blocks, whitened=config.linear_path)
+    g_a = analysis(config.encoder_widths, config.y_channels, blocks, components=config.linear_path)
     g_s = synthesis(config.widths, config.y_channels, blocks)
     if config.linear_path:
         g_a = SlimSequential(analysis_path(g_a, len(config.widths), config.y_channels))
@@ -43,17 +43,17 @@ def build(config: ModelConfig) -> Transforms:
     )
 
 
-def analysis(widths: Channels, y_channels: int, blocks: Blocks, whitened: bool) -> SlimSequential:
+def analysis(widths: Channels, y_channels: int, blocks: Blocks, components: bool) -> SlimSequential:
     """g_a: picture (B, 3, H, W) to latent (B, y_channels, H/16, W/16); width/2 at 1/4, width at 1/8.
 
     All widths write the same latents, so the blocks there are slim inside only; their sum stays float32.
-    whitened: the first convolution's weights are large, and its input needs all its bits.
+    components: the first convolution gives principal components, the weak ones of which bf16 would drown.
     """
     same = [3] * len(widths)
     half = halved(widths)
     latent = [y_channels] * len(widths)
     return SlimSequential(
-        SlimConv2d(same, half, 4, stride=4, precise=whitened),
+        SlimConv2d(same, half, 4, stride=4, precise=components),
         *(bottleneck(half, halved(half)) for _ in range(blocks.quarter)),
         SlimConv2d(half, widths, 2, stride=2),
         *(bottleneck(widths, half) for _ in range(blocks.eighth)),

@@ -27,7 +27,8 @@ class ModelConfig:
     original). grouping: stage of each channel group and phase as nested lists (G, t, t). analysis_widths: of g_a
     where they are not those of g_s. latents: channels of y and of z at each width where they go with it, for which all
     transforms must run at one width. linear_path: of `lite`, whether g_a and g_s start as a linear transform of the
-    training photos (`basic_train.model.linear`). context: "grouped", or "scale-only" for none (means 0, scales from h_s).
+    training photos (`basic_train.model.linear`). context: "grouped", or "scale-only" for none (means 0, scales from
+    h_s).
     """
 
     preset: str

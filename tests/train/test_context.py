@@ -13,6 +13,7 @@ from basic_train.model.masked import MaskedContext
 H, W, M = 4, 8, 24
 SHAPES = (ContextShape(12, 24, 12), ContextShape(24, 36, 48))
 PRIORS = (10, 16)
+PERIODIC = [name for name in TILES if name != "elic320"]  # M does not divide into its groups
 
 
 def build(grouping, seed=0):
@@ -65,7 +66,7 @@ def reference(context, y, prior, index, label_map):
 
 
 @pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("name", TILES)
+@pytest.mark.parametrize("name", PERIODIC)
 def test_phase_convolutions_equal_the_specification(name, index):
     grouping = tiled(name, groups_of(name))
     context, y = build(grouping)
@@ -77,7 +78,7 @@ def test_phase_convolutions_equal_the_specification(name, index):
     )
 
 
-@pytest.mark.parametrize("name", TILES)
+@pytest.mark.parametrize("name", PERIODIC)
 def test_later_stages_never_leak_into_earlier_ones(name):
     grouping = tiled(name, groups_of(name))
     context, y = build(grouping)
@@ -104,7 +105,7 @@ def test_a_learned_tile_is_masked_like_any_other():
     )
 
 
-@pytest.mark.parametrize("name", TILES)
+@pytest.mark.parametrize("name", PERIODIC)
 def test_masked_pass_over_a_full_map_equals_the_tiled_pass(name):
     grouping = tiled(name, groups_of(name))
     context, y = build(grouping)

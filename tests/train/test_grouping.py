@@ -27,6 +27,10 @@ TABLE = {
 }
 
 
+#: Channel groups of methods that are not for twelve.
+GROUPS = {"elic320": 20}
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_every_channel_group_has_the_labels_of_the_table(name):
     np.testing.assert_array_equal(labels(name, 3, H, W), np.broadcast_to(TABLE[name], (3, H, W)))
@@ -61,6 +65,12 @@ def test_elic_splits_twelve_groups_in_five_checkerboards():
         found - found[:, :1, :1], np.broadcast_to(TABLE["checkerboard"], (12, H, W))
     )
     assert tiled("elic", 12).stages == 10
+
+
+def test_elic_of_320_channels_has_splits_of_16_16_32_64_and_192():
+    found = labels("elic320", 20, H, W)
+    assert np.bincount(found[:, 0, 0] // 2).tolist() == [1, 1, 2, 4, 12]
+    np.testing.assert_array_equal(found[-1], np.array(TABLE["checkerboard"]) + 8)
 
 
 @pytest.mark.parametrize("name", ["elic", "channelwise-g10"])
@@ -99,13 +109,13 @@ def test_relabel_dense_keeps_the_order_and_closes_the_gaps():
 
 @pytest.mark.parametrize("name", TILES)
 def test_tiles_repeat_to_the_full_map(name):
-    groups = 12
+    groups = GROUPS.get(name, 12)
     np.testing.assert_array_equal(tiled(name, groups).labels(5, 7), labels(name, groups, 5, 7))
 
 
 @pytest.mark.parametrize("name", TILES)
 def test_slots_of_all_stages_are_each_element_of_the_tile_once(name):
-    grouping = tiled(name, 12)
+    grouping = tiled(name, GROUPS.get(name, 12))
     slots = [slot for stage in range(grouping.stages) for slot in grouping.slots(stage)]
     assert sorted(slots) == [tuple(s) for s in np.argwhere(np.ones_like(grouping.tile))]
 
