@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from basic_export.errors import ExportError
 from basic_export.graphs import OPSET, canonical, initializers, name_sides, slice_of
 from basic_train.model.cost import macs_per_pixel
+from basic_train.model.linear import PlainAnalysis, PlainSynthesis
 from basic_train.model.supernet import Z_STRIDE, Supernet
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Analysis(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+        if isinstance(self.body, PlainAnalysis):
+            return self.body(x, gain)
         return self.body(x) * gain
 
 
@@ -58,6 +61,8 @@ class Synthesis(nn.Module):
         self.body = body
 
     def forward(self, y: Tensor, gain: Tensor) -> Tensor:
+        if isinstance(self.body, PlainSynthesis):
+            return self.body(y, gain)
         return self.body(y * gain)
 
 

@@ -45,8 +45,10 @@ def _reach(model: ModelProto, axis: int) -> int:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         found = [fields[name] for name in node.input if name in fields]
-        if not found:  # computed from weights alone
-            constants.update({name: constants[node.input[0]] for name in node.output})
+        if not found:  # computed from weights and gains alone
+            constants.update(
+                {name: constants[node.input[0]] for name in node.output if node.input[0] in constants}
+            )
             continue
         result = _through(node, axis, found, constants)
         fields.update({name: result for name in node.output})

@@ -80,7 +80,7 @@ def pixel_inputs(net: Supernet, photo: np.ndarray) -> PixelInputs:
     """Inputs of g_a, h_a and g_s from a photo uint8 (H, W, 3), by the widest g_a."""
     quality = torch.tensor([QUALITY])
     x, encode, decode = to_tensor(photo), net.gains.encode(quality), net.gains.decode(quality)
-    y = net.g_a(x, net.full.g_a) * encode
+    y = net.analyse(x, quality, net.full.g_a)
     return PixelInputs(x, y, torch.floor(y + 0.5), encode, decode)
 
 

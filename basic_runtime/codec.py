@@ -20,6 +20,7 @@ from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import GraphSpec
 from basic_runtime.quality import quality_step
+from basic_runtime.target import largest_within
 from basic_runtime.tiles import TILE_PIXELS, Span, Tile, TiledEngine, Tiling
 
 Pixels = NDArray[np.uint8]
@@ -63,6 +64,7 @@ class Codec:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = limits
+        self.threads = threads
         self._trace = trace
         if tile_pixels <= 0 or tile_pixels % self.bundle.manifest.z_stride:
             raise ValueError(
@@ -89,18 +91,39 @@ class Codec:
         `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `alpha` is uint8 (H, W), lossless.
         Raises ValueError for wrong arguments, LimitError for a picture that is too large.
         """
-        if not isinstance(image, Picture):
-            image = Picture(image, alpha, icc, exif, xmp)
-        elif any(extra is not None for extra in (alpha, icc, exif, xmp)):
-            raise ValueError("a Picture holds its own alpha and metadata: set them there")
-        picture = image
-        pixels = picture.pixels
-        step = quality_step(quality)
+        picture = _as_picture(image, alpha, icc, exif, xmp)
+        return self._encode(picture, quality_step(quality), self._checked_level(picture, level))
+
+    def encode_within(
+        self,
+        image: Picture | Pixels,
+        max_bytes: int,
+        level: int | None = None,
+        *,
+        alpha: Pixels | None = None,
+        icc: bytes | None = None,
+        exif: bytes | None = None,
+        xmp: bytes | None = None,
+    ) -> bytes:
+        """Compress a picture, as `encode` does, at the highest quality whose file has at most `max_bytes`.
+
+        At most four encodes. Raises TargetError if even the lowest quality's file is larger.
+        """
+        picture = _as_picture(image, alpha, icc, exif, xmp)
+        level = self._checked_level(picture, level)
+        return largest_within(lambda step: self._encode(picture, step, level), container.QUALITY_STEPS, max_bytes)[1]
+
+    def _checked_level(self, picture: Picture, level: int | None) -> int:
+        height, width = picture.pixels.shape[:2]
         if level is None:
             level = len(self.bundle.manifest.levels) - 1
-        spec = self.bundle.level(level)
-        height, width = pixels.shape[:2]
+        self.bundle.level(level)
         self.limits.check_size(width, height)
+        return level
+
+    def _encode(self, picture: Picture, step: int, level: int) -> bytes:
+        pixels, spec = picture.pixels, self.bundle.level(level)
+        height, width = pixels.shape[:2]
 
         g_a, h_a = self._engine(spec.g_a), self._engine(spec.h_a)
         entropy = self._grouped_entropy(spec.entropy)
@@ -269,6 +292,16 @@ class Codec:
         manifest = self.bundle.manifest
         ratio = manifest.z_stride // manifest.y_stride
         return -(-header.height // manifest.z_stride) * ratio, -(-header.width // manifest.z_stride) * ratio
+
+
+def _as_picture(
+    image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+) -> Picture:
+    if not isinstance(image, Picture):
+        return Picture(image, alpha, icc, exif, xmp)
+    if any(extra is not None for extra in (alpha, icc, exif, xmp)):
+        raise ValueError("a Picture holds its own alpha and metadata: set them there")
+    return image
 
 
 def _to_planes(pixels: Pixels, rows: Span, columns: Span) -> FloatArray:

@@ -67,13 +67,13 @@ def _marker(bundle: Bundle, variant: int, backend: Backend) -> Path:
     graphs = [spec.h_s, *(stage.graph for stage in spec.stages)]
     key = [
         bundle.manifest.model_id, bundle.manifest.files["weights.bin"], spec.golden_sha256, *graphs,
-        backend.name, backend.version, backend.settings(), backend.threads, _cpu(),
+        backend.name, backend.version, backend.settings(), backend.threads, processor(),
     ]  # fmt: skip
     return cache_folder() / "golden" / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
 
 @cache
-def _cpu() -> str:
+def processor() -> str:
     """Name and features of the processor: other instructions mean other kernels."""
     described = [platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):

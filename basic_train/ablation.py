@@ -117,7 +117,7 @@ def freeze(net: Supernet, crops: Tensor, quality: Tensor) -> Latents:
     """Latents of crops (N, 3, H, W) at their qualities (N,), at full width; half precision, as there are many."""
     full, found, z_bits = net.full, [], 0.0
     for x, q in zip(crops.split(8), quality.split(8), strict=True):
-        y = net.g_a(x, full.g_a) * net.gains.encode(q)
+        y = net.analyse(x, q, full.g_a)
         z = round_z(net.h_a(y, full.h_a))
         z_bits += float(net.z_prior.bits(z).sum())
         found.append((y.half(), net.h_s(z, full.h_s).half()))

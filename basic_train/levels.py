@@ -92,7 +92,7 @@ class Evaluator:
             torch.tensor(self.qualities), net.config.lambda_min, net.config.lambda_max
         )
         self.weights = 255**2 * lambdas.double().numpy()
-        self._analysis = cache(self._g_a)
+        self._y = cache(self._g_a)
         self._hyper = cache(self._h_a)
         self._reference = cache(self._code_reference)
         self.coded = cache(self._coded)
@@ -115,11 +115,8 @@ class Evaluator:
         return np.array(bits), np.array(mse)
 
     @torch.no_grad()
-    def _g_a(self, index: int) -> Tensor:
-        return self.net.g_a(self.crops, index)
-
-    def _y(self, index: int, q: int) -> Tensor:
-        return self._analysis(index) * self.net.gains.encode(self._quality(q))
+    def _g_a(self, index: int, q: int) -> Tensor:
+        return self.net.analyse(self.crops, self._quality(q), index)
 
     def _quality(self, q: int) -> Tensor:
         return torch.full((len(self.crops),), self.qualities[q])
@@ -160,7 +157,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _mse(self, y_hat: Tensor, g_s: int, q: int) -> float:
-        x_hat = self.net.g_s(y_hat * self.net.gains.decode(self._quality(q)), g_s)
+        x_hat = self.net.reconstruct(y_hat, self._quality(q), g_s)
         return float((x_hat.clamp(0, 1) - self.crops).square().mean())
 
     def _per_pixel(self, bits: float) -> float:
@@ -174,21 +171,23 @@ def latencies(net: Supernet, height: int = 512, width: int = 768, repetitions: i
     """
     y_shape, z_shape = (height // 16, width // 16), (height // 64, width // 64)
     config = net.config
+    y = torch.randn(1, config.y_channels, *y_shape)
+    gain = (torch.ones(1, config.y_channels, 1, 1),) if config.linear_path else ()
     inputs = {
-        "g_a": torch.rand(1, 3, height, width),
-        "h_a": torch.randn(1, config.y_channels, *y_shape),
-        "h_s": torch.zeros(1, config.z_channels, *z_shape),
-        "g_s": torch.randn(1, config.y_channels, *y_shape),
+        "g_a": (torch.rand(1, 3, height, width), *gain),
+        "h_a": (y,),
+        "h_s": (torch.zeros(1, config.z_channels, *z_shape),),
+        "g_s": (y, *gain),
     }
     indexes = range(len(config.widths))
     found: dict[str, tuple[float, ...]] = {}
     with torch.no_grad():
-        for name, x in inputs.items():
+        for name, given in inputs.items():
             plain = [getattr(net, name).plain(index) for index in indexes]
-            found[name] = tuple(_best_ms(lambda m=m, x=x: m(x), repetitions) for m in plain)
+            found[name] = tuple(_best_ms(lambda m=m, given=given: m(*given), repetitions) for m in plain)
         priors = [torch.zeros(1, config.priors[index], *y_shape) for index in indexes]
         found["context"] = tuple(
-            _best_ms(lambda i=i: net.context(inputs["g_s"], priors[i], i), repetitions) for i in indexes
+            _best_ms(lambda i=i: net.context(y, priors[i], i), repetitions) for i in indexes
         )
     return Costs(**{name: tuple(np.maximum.accumulate(ms).tolist()) for name, ms in found.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
-from basic_runtime.cli.options import codec_options, limit_options, output_options
+from basic_runtime.cli.options import LevelChoice, budget_option, codec_options, limit_options, output_options
 
 
 @click.command(short_help="Decompress .basic files.")
@@ -18,8 +18,9 @@ from basic_runtime.cli.options import codec_options, limit_options, output_optio
     help="Format of outputs that are not named (default: png; -o goes by its extension).",
 )
 @click.option(
-    "--level", type=click.IntRange(0, 7), help="0 fast preview, 7 best (default: what the file suggests)."
+    "--level", type=LevelChoice(), help="0 fast preview, 7 best, or auto (default: what the file suggests)."
 )
+@budget_option
 @limit_options
 @codec_options
 def decode(
@@ -30,7 +31,8 @@ def decode(
     as_json: bool,
     workers: int | None,
     kind: str | None,
-    level: int | None,
+    level: int | str | None,
+    budget_ms: float | None,
     max_pixels: int | None,
     bundle: str | None,
     engine: str,
@@ -40,18 +42,22 @@ def decode(
 
     IN may be - for standard input. Any level decodes any file.
     """
-    from basic_runtime.cli.setup import make_codec
+    from basic_runtime.cli.setup import level_chooser, make_codec
+    from basic_runtime.container import peek
     from basic_runtime.files import check_target, read_bytes
     from basic_runtime.imageio import output_format, write_picture
 
     jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
-    workers, threads = share_cores(len(jobs), workers, threads)
+    workers, threads = share_cores(len(jobs), 1 if budget_ms and workers is None else workers, threads)
     codec = make_codec(bundle, engine, threads, level, max_pixels)
+    level_for = level_chooser(codec, level, budget_ms, "decode")
 
     def work(job: Job) -> Result:
         check_target(job.target, overwrite)
         output_format(job.target, kind)
-        picture = codec.decode_picture(read_bytes(job.source, codec.limits), level)
+        data = read_bytes(job.source, codec.limits)
+        header = peek(data)
+        picture = codec.decode_picture(data, level_for(header.width * header.height))
         notices = write_picture(job.target, picture, kind, overwrite)
         return {"width": picture.width, "height": picture.height, "notices": notices}
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
-from basic_runtime.cli.options import codec_options, limit_options, output_options
+from basic_runtime.cli.options import (
+    ByteSize,
+    LevelChoice,
+    budget_option,
+    codec_options,
+    limit_options,
+    output_options,
+)
 
 if TYPE_CHECKING:
     from basic_runtime.imageio import Picture
@@ -18,12 +25,20 @@ EXTENSION = ".basic"
 @click.command(short_help="Compress pictures.")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @output_options
+@click.option("-q", "--quality", type=click.IntRange(1, 100), help="1 small, 100 good [default: 50].")
 @click.option(
-    "-q", "--quality", type=click.IntRange(1, 100), default=50, show_default=True, help="1 small, 100 good."
+    "--target-size", type=ByteSize(), help="The best quality in at most so many bytes, like 40000 or 40k."
 )
 @click.option(
-    "--level", type=click.IntRange(0, 7), help="0 fast, 7 compresses best (default: the bundle's best)."
+    "--target-bpp",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="BPP",
+    help="The best quality in at most so many bits per pixel.",
 )
+@click.option(
+    "--level", type=LevelChoice(), help="0 fast, 7 compresses best, or auto (default: the bundle's best)."
+)
+@budget_option
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
 @limit_options
 @codec_options
@@ -34,8 +49,11 @@ def encode(
     overwrite: bool,
     as_json: bool,
     workers: int | None,
-    quality: int,
-    level: int | None,
+    quality: int | None,
+    target_size: int | None,
+    target_bpp: float | None,
+    level: int | str | None,
+    budget_ms: float | None,
     strip: bool,
     max_pixels: int | None,
     bundle: str | None,
@@ -46,29 +64,41 @@ def encode(
 
     IN may be - for standard input. Metadata, colour profile and transparency are kept.
     """
-    from basic_runtime.cli.setup import make_codec
+    from basic_runtime.cli.setup import level_chooser, make_codec
+    from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
     from basic_runtime.files import check_target, write_bytes
     from basic_runtime.imageio import read_picture
     from basic_runtime.metrics import bpp
+    from basic_runtime.quality import quality_of_step
 
+    if sum(value is not None for value in (quality, target_size, target_bpp)) > 1:
+        raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
     jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
-    workers, threads = share_cores(len(jobs), workers, threads)
+    workers, threads = share_cores(len(jobs), 1 if budget_ms and workers is None else workers, threads)
     codec = make_codec(bundle, engine, threads, level, max_pixels)
+    level_for = level_chooser(codec, level, budget_ms, "encode")
+
+    def compress(picture: Picture) -> bytes:
+        pixels = picture.width * picture.height
+        if target_size is None and target_bpp is None:
+            return codec.encode(picture, quality or DEFAULT_QUALITY, level_for(pixels))
+        most = target_size or int((target_bpp or 0) * pixels / 8)
+        return codec.encode_within(picture, most, level_for(pixels))
 
     def work(job: Job) -> Result:
         check_target(job.target, overwrite)
         picture = read_picture(job.source, codec.limits)
         if strip:
             picture = _without_metadata(picture)
-        data = codec.encode(picture, quality, level)
+        data = compress(picture)
         write_bytes(job.target, data, overwrite)
         return {
             "width": picture.width,
             "height": picture.height,
             "bytes": len(data),
             "bpp": round(bpp(len(data), picture.width, picture.height), 5),
-            "quality": quality,
+            "quality": quality or quality_of_step(peek(data).quality_step),
             "level": peek(data).level,
             "notices": picture.notices,
         }

@@ -26,6 +26,41 @@ class LevelList(click.ParamType[tuple[int, ...]]):
         return tuple(sorted(set(levels)))
 
 
+class LevelChoice(click.ParamType[int | str]):
+    """A level 0 to 7, or auto."""
+
+    name = "0-7|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        text = str(value)
+        if text == AUTO:
+            return AUTO
+        if re.fullmatch("[0-7]", text) is None:
+            self.fail(f"{text!r} is no level from 0 to 7, nor auto", param, ctx)
+        return int(text)
+
+
+class ByteSize(click.ParamType[int]):
+    """Bytes, like 40000, 40k or 1.5M (k and M are 1000 and 1,000,000)."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([kM]?)", str(value))
+        size = int(float(match[1]) * {"": 1, "k": 1000, "M": 1_000_000}[match[2]]) if match else 0
+        if size < 1:
+            self.fail(f"{value!r} is no size like 40000, 40k or 1.5M", param, ctx)
+        return size
+
+
+#: The level that the machine's profile gives for a time budget.
+AUTO = "auto"
+
+#: What --level auto may take when no budget is named.
+DEFAULT_BUDGET_MS = 1000.0
+
 Command = Callable[..., Any]
 
 
@@ -50,6 +85,13 @@ codec_options = _combine(
     click.option(
         "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
     ),
+)
+
+budget_option = click.option(
+    "--budget-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="The best level that takes no longer on this machine; needs basic-run profile --save once.",
 )
 
 limit_options = _combine(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from basic_runtime.cli.options import LevelList
+
+if TYPE_CHECKING:
+    from basic_runtime.bundle import Bundle
 
 
 class _Size(click.ParamType[tuple[int, int]]):
@@ -35,6 +39,11 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--save",
+    is_flag=True,
+    help="Time all levels at several sizes and remember it for --level auto and --budget-ms.",
+)
 @click.option("--plot", metavar="PNG", help="Write a plot of the medians, too.")
 def profile(
     size: tuple[int, int],
@@ -44,6 +53,7 @@ def profile(
     engine: str,
     threads: int | None,
     as_json: bool,
+    save: bool,
     plot: str | None,
 ) -> None:
     """Time each part of encoding and decoding at each level: percentiles 50, 90, 99, beside its MACs."""
@@ -56,6 +66,13 @@ def profile(
 
     width, height = size
     opened = Bundle(bundle)
+    if save:
+        if levels is not None or plot is not None:
+            raise click.UsageError(
+                "--save times all levels, at sizes of its own: leave --levels and --plot out"
+            )
+        _save(opened, engine, threads, reps, as_json)
+        return
     last = len(opened.manifest.levels) - 1
     if levels is not None and max(levels) > last:
         raise BundleError(
@@ -69,3 +86,18 @@ def profile(
     if plot is not None:
         write_plot(result, plot)
         click.echo(f"plot: {plot}", err=as_json)
+
+
+def _save(bundle: Bundle, engine: str, threads: int | None, reps: int, as_json: bool) -> None:
+    from basic_runtime import machine
+    from basic_runtime.engines import create_backend
+
+    found = machine.measure(bundle, engine, threads, reps)
+    path = machine.save(found, bundle, create_backend(engine, threads))
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    for row in found.times:
+        per_megapixel = f"{1e6 * row.per_pixel:.1f} ms per megapixel"
+        click.echo(f"level {row.level} {row.direction}: {row.constant:.1f} ms + {per_megapixel}")
+    click.echo(f"saved: {path}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import click
+
+from basic_runtime.cli.options import AUTO, DEFAULT_BUDGET_MS
 from basic_runtime.codec import Codec
 from basic_runtime.errors import BundleError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
@@ -15,7 +19,11 @@ def make_limits(max_pixels: int | None) -> Limits:
 
 
 def make_codec(
-    bundle: str | None, engine: str, threads: int | None, level: int | None, max_pixels: int | None = None
+    bundle: str | None,
+    engine: str,
+    threads: int | None,
+    level: int | str | None,
+    max_pixels: int | None = None,
 ) -> Codec:
     """The codec, with the graphs of no level loaded yet.
 
@@ -24,8 +32,28 @@ def make_codec(
     """
     codec = Codec(bundle, engine, threads, make_limits(max_pixels))
     last = len(codec.bundle.manifest.levels) - 1
-    if level is not None and level > last:
+    if isinstance(level, int) and level > last:
         raise BundleError(
             f"{codec.bundle.path}: has levels 0 to {last}, not {level}: choose one with --level"
         )
     return codec
+
+
+LevelOf = Callable[[int], int | None]
+"""The level for a picture of so many pixels, None for the default."""
+
+
+def level_chooser(codec: Codec, level: int | str | None, budget_ms: float | None, direction: str) -> LevelOf:
+    """What --level and --budget-ms ask for. direction: "encode" or "decode", whose time counts.
+
+    Raises UsageError for a level with a budget, MachineProfileError if this machine has not been measured.
+    """
+    if budget_ms is None and level != AUTO:
+        return lambda pixels: level if isinstance(level, int) else None
+    if isinstance(level, int):
+        raise click.UsageError("--budget-ms picks the level: leave --level out, or say auto")
+    from basic_runtime import machine
+
+    found = machine.load(codec.bundle, codec.backend, codec.threads)
+    budget = DEFAULT_BUDGET_MS if budget_ms is None else budget_ms
+    return lambda pixels: found.level_within(direction, pixels, budget)

@@ -151,7 +151,7 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 def analyse(net: Supernet, pixels: np.ndarray, step: int, widths: Widths) -> tuple[Tensor, Tensor]:
     """Latents y (1, M, h, w), scaled by the quality's gain, and z of a picture."""
     quality = torch.tensor([step / (QUALITY_STEPS - 1)])
-    y = net.g_a(to_tensor(pixels), widths.g_a) * net.gains.encode(quality)
+    y = net.analyse(to_tensor(pixels), quality, widths.g_a)
     return y, net.h_a(y, widths.h_a)
 
 
@@ -165,7 +165,7 @@ def code_picture(
     """
     latents = code_latents(entropy, tables, *analyse(net, pixels, step, widths))
     quality = torch.tensor([step / (QUALITY_STEPS - 1)])
-    x_hat = net.g_s(latents.y_hat * net.gains.decode(quality), widths.g_s)
+    x_hat = net.reconstruct(latents.y_hat, quality, widths.g_s)
     decoded = torch.clamp(torch.floor(x_hat * 255 + 0.5), 0, 255).to(torch.uint8)
     cropped = decoded[0, :, : pixels.shape[0], : pixels.shape[1]]
     return CodedPicture(latents.y_bits, latents.z_bits, cropped.permute(1, 2, 0).numpy())

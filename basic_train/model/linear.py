@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from basic_train.model.slimmable import SlimConv2d, SlimResidual, SlimSequential
+from basic_train.model.slimmable import Slim, SlimConv2d, SlimResidual, SlimSequential
 
 if TYPE_CHECKING:
     from basic_train.model.supernet import Supernet
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 #: Side of a block: the stride of y.
 BLOCK = 16
 
-#: Latents are components divided by this power of their standard deviation. 1 makes all of unit variance, so that a
-#: rare weak one that is not zero is a great outlier to g_s; 0 leaves the mean alone in sight (docs/lab.md).
+#: Subtracted from the picture that the network of g_a sees.
+MIDDLE = 0.5
+
+#: The networks see strong components divided by this power of their standard deviation: 1 would make a rare weak one
+#: that is not zero a great outlier, 0 leaves the mean alone in sight.
 EVENNESS = 0.5
 
 #: Variance below which a component is scaled as if it had this much: half a step of 8-bit pixels, squared.
@@ -39,16 +42,87 @@ class Components(NamedTuple):
     variances: Tensor
 
 
-def analysis_path(body: SlimSequential, widths: int, y_channels: int) -> SlimResidual:
-    """body(x) + linear(x): x (B, 3, H, W) to y (B, y_channels, H/16, W/16)."""
-    path = SlimConv2d([3] * widths, [y_channels] * widths, BLOCK, stride=BLOCK, precise=True)
-    return SlimResidual(body, path.requires_grad_(False))
+class Scale(nn.Module):
+    """Multiplies each channel by a constant."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
 
 
-def synthesis_path(body: SlimSequential, widths: int, y_channels: int) -> SlimResidual:
-    """body(y) + linear(y), the mirror of `analysis_path`."""
-    path = SlimConv2d([y_channels] * widths, [3 * BLOCK**2] * widths, 1, precise=True)
-    return SlimResidual(body, SlimSequential(path.requires_grad_(False), nn.PixelShuffle(BLOCK)))
+class PlainAnalysis(nn.Module):
+    """What `LinearAnalysis` is at one width."""
+
+    def __init__(self, path: nn.Module, body: nn.Module) -> None:
+        super().__init__()
+        self.path, self.body = path, body
+
+    def forward(self, x: Tensor, gain: Tensor) -> Tensor:
+        return self.path(x) * gain + self.body((x - MIDDLE) * gain[:, :1])
+
+
+class PlainSynthesis(nn.Module):
+    """What `LinearSynthesis` is at one width."""
+
+    def __init__(self, path: nn.Module, body: nn.Module) -> None:
+        super().__init__()
+        self.path, self.body = path, body
+
+    def forward(self, y: Tensor, gain: Tensor) -> Tensor:
+        return self.path(y * gain) + self.body(y) * gain[:, :1]
+
+
+class LinearAnalysis(Slim):
+    """g_a with its gains: x (B, 3, H, W), gain (B, M, 1, 1) to y (B, M, H/16, W/16).
+
+    The network sees the picture in quantisation steps, and adds to y: one network then does for all qualities what it
+    would do for one, and its gradients weigh alike.
+    """
+
+    def __init__(self, body: SlimSequential, widths: int, y_channels: int) -> None:
+        super().__init__()
+        self.path = SlimConv2d([3] * widths, [y_channels] * widths, BLOCK, stride=BLOCK, precise=True)
+        self.path.requires_grad_(False)
+        self.body = body
+
+    def forward(self, x: Tensor, index: int, gain: Tensor) -> Tensor:
+        return self.path(x, index) * gain + self.body((x - MIDDLE) * gain[:, :1], index).float()
+
+    def plain(self, index: int) -> PlainAnalysis:
+        return PlainAnalysis(self.path.plain(index), self.body.plain(index))
+
+    def macs(self, index: int) -> float:
+        return self.path.macs(index) + self.body.macs(index)
+
+    @property
+    def scale(self) -> float:
+        return 1 / BLOCK
+
+
+class LinearSynthesis(Slim):
+    """g_s with its gains: y (B, M, h, w), gain (B, M, 1, 1) to x (B, 3, 16h, 16w), the mirror of `LinearAnalysis`."""
+
+    def __init__(self, body: SlimSequential, widths: int, y_channels: int) -> None:
+        super().__init__()
+        path = SlimConv2d([y_channels] * widths, [3 * BLOCK**2] * widths, 1, precise=True)
+        self.path = SlimSequential(path.requires_grad_(False), nn.PixelShuffle(BLOCK))
+        self.body = SlimSequential(Scale(y_channels), *body.layers)
+
+    def forward(self, y: Tensor, index: int, gain: Tensor) -> Tensor:
+        return self.path(y * gain, index) + self.body(y, index).float() * gain[:, :1]
+
+    def plain(self, index: int) -> PlainSynthesis:
+        return PlainSynthesis(self.path.plain(index), self.body.plain(index))
+
+    def macs(self, index: int) -> float:
+        return self.path.macs(index) + self.body.macs(index)
+
+    @property
+    def scale(self) -> float:
+        return float(BLOCK)
 
 
 def components(pictures: Tensor, side: int) -> Components:
@@ -71,25 +145,27 @@ def initialise(net: Supernet, pictures: Tensor) -> None:
     config = net.config
     found = components(pictures, BLOCK)
     basis = found.basis[:, : config.y_channels]
-    scales = found.variances[: config.y_channels].clamp(min=SMALLEST_VARIANCE) ** (EVENNESS / 2)
-    _set_analysis(net.g_a.layers[0], basis, scales, found.mean)
-    _set_synthesis(net.g_s.layers[0], basis, scales, found.mean)
-    _set_first(net.g_a.layers[0].body.layers[0], pictures)
+    deviations = found.variances[: config.y_channels].clamp(min=SMALLEST_VARIANCE).sqrt()
     step = math.sqrt(18 / (config.lambda_min * 255**2 * math.log(2)))
-    net.gains.log_encode += (scales / step).log()
-    net.gains.log_decode -= (scales / step).log()
+    _set_analysis(net.g_a, basis, found.mean)
+    _set_synthesis(net.g_s, basis, found.mean)
+    _set_first(net.g_a.body.layers[0], pictures)
+    # At the middle quality strong latents span hundreds of steps, which the network of g_s sees as their root.
+    middle = step * (config.lambda_min / config.lambda_max) ** 0.25
+    net.g_s.body.layers[0].weight.copy_((deviations / middle).clamp(min=1)[None, :, None, None] ** -EVENNESS)
+    net.gains.log_encode -= math.log(step)
+    net.gains.log_decode += math.log(step)
 
 
-def _set_analysis(transform: SlimResidual, basis: Tensor, scales: Tensor, mean: Tensor) -> None:
-    rows = (basis / scales).T  # (M, D)
-    transform.skip.weight.copy_(rows.reshape(-1, 3, BLOCK, BLOCK))
-    transform.skip.bias.copy_(-rows @ mean)
+def _set_analysis(transform: LinearAnalysis, basis: Tensor, mean: Tensor) -> None:
+    transform.path.weight.copy_(basis.T.reshape(-1, 3, BLOCK, BLOCK))
+    transform.path.bias.copy_(-basis.T @ mean)
     _silence(transform.body)
 
 
-def _set_synthesis(transform: SlimResidual, basis: Tensor, scales: Tensor, mean: Tensor) -> None:
-    path = transform.skip.layers[0]
-    path.weight.copy_((basis * scales)[:, :, None, None])
+def _set_synthesis(transform: LinearSynthesis, basis: Tensor, mean: Tensor) -> None:
+    path = transform.path.layers[0]
+    path.weight.copy_(basis[:, :, None, None])
     path.bias.copy_(mean)
     _silence(transform.body)
 
@@ -106,11 +182,11 @@ def _silence(body: SlimSequential) -> None:
 
 
 def _set_first(conv: SlimConv2d, pictures: Tensor) -> None:
-    """First outputs: components of its patches, strongest first, on the scale of latents."""
+    """First outputs: components of its patches, strongest first, on a more even scale."""
     side = conv.weight.shape[-1]
-    found = components(pictures, side)
+    found = components(pictures - MIDDLE, side)
     count = min(len(conv.weight), 3 * side**2)
     scales = found.variances[:count].clamp(min=SMALLEST_VARIANCE) ** (EVENNESS / 2)
     rows = (found.basis[:, :count] / scales).T
     conv.weight[:count] = rows.reshape(-1, 3, side, side)
-    conv.bias[:count] = -rows @ found.mean
+    conv.bias[:count] = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import nn
 
 from basic_train.model.blocks import bottleneck, halved, shuffled_up
-from basic_train.model.linear import analysis_path, synthesis_path
+from basic_train.model.linear import LinearAnalysis, LinearSynthesis
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def build(config: ModelConfig) -> Transforms:
     g_a = analysis(config.encoder_widths, config.y_channels, blocks, components=config.linear_path)
     g_s = synthesis(config.widths, config.y_channels, blocks)
     if config.linear_path:
-        g_a = SlimSequential(analysis_path(g_a, len(config.widths), config.y_channels))
-        g_s = SlimSequential(synthesis_path(g_s, len(config.widths), config.y_channels))
+        g_a = LinearAnalysis(g_a, len(config.widths), config.y_channels)
+        g_s = LinearSynthesis(g_s, len(config.widths), config.y_channels)
     return Transforms(
         g_a,
         hyper_analysis(config.hyper_widths, config.y_channels, config.z_channels),

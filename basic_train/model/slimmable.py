@@ -195,10 +195,10 @@ class SlimResidual(Slim):
 class Transforms(NamedTuple):
     """What a backbone consists of; see `basic_train.model.backbones`."""
 
-    g_a: SlimSequential
+    g_a: Slim
     h_a: SlimSequential
     h_s: SlimSequential
-    g_s: SlimSequential
+    g_s: Slim
 
 
 def _side(layer: nn.Module) -> float:

@@ -142,8 +142,7 @@ class Supernet(nn.Module):
         """The part of `forward` before g_s."""
         if self.config.latents and len(set(widths)) > 1:
             raise ValueError(f"the latents of {self.config.preset} go with the width: all four must be equal")
-        y = self.g_a(x, widths.g_a).float()
-        y = y * self.gains.encode(quality)[:, : y.shape[1]]
+        y = self.analyse(x, quality, widths.g_a)
         z = self.h_a(y, widths.h_a).float()
         prior = self.h_s(round_ste(z), widths.h_s)
         parameters = self.context(uniform_noise(y), prior, widths.h_s).float()
@@ -153,9 +152,20 @@ class Supernet(nn.Module):
             z_bits = self._prior_of_z(widths).bits(uniform_noise(z)).flatten(1).sum(1)
         return Latents(round_ste(y - mean) + mean, y_bits, z_bits)
 
+    def analyse(self, x: Tensor, quality: Tensor, index: int) -> Tensor:
+        """y (B, M, h, w) in quantisation steps, of x (B, 3, 16h, 16w) at a width of g_a."""
+        gain = self.gains.encode(quality)
+        if self.config.linear_path:
+            return self.g_a(x, index, gain)
+        y = self.g_a(x, index).float()
+        return y * gain[:, : y.shape[1]]
+
     def reconstruct(self, y_hat: Tensor, quality: Tensor, index: int) -> Tensor:
         """The picture (B, 3, 16h, 16w), not clamped, of y_hat (B, M, h, w) at a width of g_s."""
-        return self.g_s(y_hat * self.gains.decode(quality)[:, : y_hat.shape[1]], index).float()
+        gain = self.gains.decode(quality)
+        if self.config.linear_path:
+            return self.g_s(y_hat, index, gain)
+        return self.g_s(y_hat * gain[:, : y_hat.shape[1]], index).float()
 
     def _prior_of_z(self, widths: Widths) -> FactorizedPrior:
         return self.z_prior[widths.h_s] if isinstance(self.z_prior, PriorPerWidth) else self.z_prior

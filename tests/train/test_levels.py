@@ -85,7 +85,7 @@ def test_rates_are_those_of_the_coder(net, evaluator):
     bits, _ = evaluator.coded(Widths(1, 0, 2, 0))
     tables, entropy, coded = coder_tables(net), FloatEntropy(net, 2), 0.0
     for x in evaluator.crops:
-        y = net.g_a(x[None], 1) * net.gains.encode(torch.tensor([QUALITIES[1]]))
+        y = net.analyse(x[None], torch.tensor([QUALITIES[1]]), 1)
         latents = code_latents(entropy, tables, y.detach(), net.h_a(y, 0).detach())
         coded += latents.y_bits + latents.z_bits
     assert bits[1] == pytest.approx(coded / (2 * 64 * 64), rel=0.01)

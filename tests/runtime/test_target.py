@@ -1,0 +1,148 @@
+"""Files of a wanted size: the search, the codec and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from basic_runtime.cli import main
+from basic_runtime.codec import Codec
+from basic_runtime.container import peek
+from basic_runtime.target import MAX_TRIALS, TargetError, largest_within
+
+STEPS = 64
+
+
+@given(
+    st.floats(200, 100_000),
+    st.floats(0.015, 0.07),
+    st.floats(-0.5, 0.5),
+    st.floats(0.2, 60),
+)
+def test_search_fits_closely_in_few_trials(first: float, slope: float, bend: float, factor: float) -> None:
+    """Log size as a bent line over the steps, as photos have it."""
+
+    def size(step: int) -> int:
+        t = step / (STEPS - 1)
+        return int(first * math.exp(slope * (STEPS - 1) * (t + bend * t * (1 - t)))) + step
+
+    calls: list[int] = []
+
+    def encode(step: int) -> bytes:
+        calls.append(step)
+        return bytes(size(step))
+
+    most = int(first * factor)
+    fitting = [step for step in range(STEPS) if size(step) <= most]
+    if not fitting:
+        with pytest.raises(TargetError, match="the smallest file"):
+            largest_within(encode, STEPS, most)
+        return
+    step, data = largest_within(encode, STEPS, most)
+    assert len(data) == size(step) <= most
+    assert len(calls) <= MAX_TRIALS or step <= 3
+    assert fitting[-1] - step <= 4 or size(fitting[-1]) <= 1.16 * len(data)
+    assert len(set(calls)) == len(calls)
+
+
+def test_search_tries_the_ends() -> None:
+    assert largest_within(lambda step: bytes(100 + step), STEPS, 10_000)[0] == STEPS - 1
+    assert largest_within(lambda step: bytes(100 + step), STEPS, 100)[0] == 0
+    with pytest.raises(TargetError, match="100 bytes, more than 99"):
+        largest_within(lambda step: bytes(100 + step), STEPS, 99)
+
+
+def test_codec_stays_within(tiny_path: Path, photo) -> None:
+    codec, picture = Codec(tiny_path), photo(96, 128)
+    sizes = [len(codec.encode(picture, quality)) for quality in (1, 50, 100)]
+    assert sizes[0] < sizes[1] < sizes[2]
+    for most in (sizes[0], (sizes[0] + sizes[2]) // 2, sizes[2] + 1):
+        data = codec.encode_within(picture, most, 3)
+        assert len(data) <= most and peek(data).level == 3
+        assert codec.decode(data).shape == picture.shape
+    with pytest.raises(TargetError):
+        codec.encode_within(picture, 60)
+
+
+@pytest.fixture
+def png(tmp_path: Path, photo) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(photo(96, 128)).save(path)
+    return path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(a) for a in arguments], prog_name="basic-run")
+
+
+def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_path: Path) -> None:
+    common = ["encode", png, "--bundle", tiny_path, "--json", "--overwrite", "-o", tmp_path / "out.basic"]
+    whole = json.loads(run(*common, "-q", 60).stdout)[0]["bytes"]
+    for option, value in (("--target-size", whole), ("--target-size", f"{whole / 1000}k")):
+        done = run(*common, option, value)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)[0]["bytes"] == (tmp_path / "out.basic").stat().st_size <= whole
+    bits = 8 * whole / (96 * 128)
+    done = run(*common, "--target-bpp", bits + 0.001)
+    result = json.loads(done.stdout)[0]
+    assert result["bpp"] <= bits + 0.001 and 1 <= result["quality"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--target-size", "50k", "-q", "3"], 2, "exclude each other"),
+        (["--target-size", "50k", "--target-bpp", "1"], 2, "exclude each other"),
+        (["--target-size", "many"], 2, "no size like 40000, 40k or 1.5M"),
+        (["--target-size", "0"], 2, "no size like"),
+        (["--target-size", "20"], 1, "in.png: the smallest file of this picture has"),
+        (["--level", "8"], 2, "no level from 0 to 7, nor auto"),
+        (["--level", "3", "--budget-ms", "50"], 2, "--budget-ms picks the level"),
+        (["--level", "auto"], 1, "has not been measured with model"),
+        (["--budget-ms", "50"], 1, "run `basic-run profile --save --engine onnxruntime`"),
+    ],
+)
+def test_mistakes(
+    tiny_path: Path, png: Path, tmp_path: Path, monkeypatch, arguments: list[str], status: int, message: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = run("encode", png, "--bundle", tiny_path, "-o", tmp_path / "out.basic", *arguments)
+    assert done.exit_code == status and message in done.output
+    assert not (tmp_path / "out.basic").exists()
+
+
+def test_levels_by_time(tiny_path: Path, png: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = run("profile", "--save", "--bundle", tiny_path, "--reps", 1, "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["times"]
+    assert {(row["level"], row["direction"]) for row in rows} == {
+        (level, direction) for level in range(8) for direction in ("encode", "decode")
+    }
+    assert all(np.isfinite([row["constant"], row["per_pixel"]]).all() for row in rows)
+    coded, common = tmp_path / "out.basic", ["--bundle", tiny_path, "--overwrite"]
+    assert run("encode", png, "-o", coded, *common, "--budget-ms", 1e6).exit_code == 0
+    assert peek(coded.read_bytes()).level == 7
+    assert run("encode", png, "-o", coded, *common, "--level", "auto").exit_code == 0
+    assert run("decode", coded, "-o", tmp_path / "out.png", *common, "--budget-ms", 1e6).exit_code == 0
+    done = run("encode", png, "-o", coded, *common, "--budget-ms", 1e-6)
+    assert done.exit_code == 1 and "raise --budget-ms" in done.output
+    done = run("profile", "--save", "--levels", "1", "--bundle", tiny_path)
+    assert done.exit_code == 2 and "leave --levels and --plot out" in done.output
+
+
+def test_budget_takes_the_highest_level_that_fits() -> None:
+    from basic_runtime.machine import LevelTime, MachineProfile
+
+    times = [LevelTime(level, "encode", 1.0 + level, 1e-5 * (level + 1)) for level in range(8)]
+    found = MachineProfile("id", "engine", None, tuple(times))
+    assert found.level_within("encode", 1_000_000, 34) == 2  # 3 + 30 ms
+    assert found.level_within("encode", 0, 8) == 7
