@@ -46,6 +46,9 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
 @click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
+@click.option(
+    "--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one."
+)
 @click.option("--verify/--no-verify", default=True, help="Compare every graph with PyTorch. [default: yes]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report instead of tables.")
@@ -57,6 +60,7 @@ def main(
     name: str | None,
     photos: Path | None,
     check_photo: Path | None,
+    grouping: str | None,
     verify: bool,
     overwrite: bool,
     as_json: bool,
@@ -75,7 +79,7 @@ def main(
     check_target(output, overwrite)
     if checkpoint.is_dir():
         checkpoint = checkpoint / "model.safetensors"
-    net, _ = checkpoints.load(checkpoint)
+    net, _ = checkpoints.load_with_coder(checkpoint, grouping)
     options = Options(name or f"{net.config.preset}-1", levels, photos, check_photo, verify, overwrite)
     if not verify:
         click.echo(f"{PROGRAM}: warning: --no-verify: graphs are not compared with PyTorch", err=True)

@@ -66,6 +66,17 @@ def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
     return net.eval(), history
 
 
+def load_with_coder(path: Path, grouping: str | None) -> tuple[Supernet, dict[str, Any]]:
+    """`load`, then of several groupings the named one, or the first."""
+    net, history = load(path)
+    if grouping is None:
+        return net, history
+    try:
+        return net.with_coder(grouping), history
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write the trainer's state (optimiser, random generators, step counters) for exact resume."""
     beside = path.with_name(path.name + ".part")

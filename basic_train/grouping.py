@@ -246,3 +246,12 @@ def tiled(name: str, groups: int) -> Grouping:
     if name not in TILES:
         raise ValueError(f"grouping {name!r} does not repeat with a tile; these do: {', '.join(TILES)}")
     return Grouping(name, labels(name, groups, TILES[name], TILES[name]))
+
+
+#: Maps found by `basic-train groupings` on `lite` (docs/lab.md): name -> tile (G, 2, 2).
+LEARNED: dict[str, list[list[list[int]]]] = {
+    "learned-g4-s8": [[[0, 1], [1, 0]], [[2, 3], [3, 2]], [[4, 5], [5, 4]], [[6, 7], [7, 6]]],
+    "learned-g4-s6": [[[0, 0], [1, 0]], [[1, 2], [2, 1]], [[3, 3], [4, 3]], [[4, 5], [5, 4]]],
+    "learned-g4-s4": [[[0, 0], [0, 0]], [[1, 1], [1, 1]], [[2, 2], [2, 2]], [[3, 3], [3, 3]]],
+    "learned-g2-s2": [[[0, 0], [0, 0]], [[1, 1], [1, 1]]],
+}

@@ -48,6 +48,7 @@ def render(facts: dict[str, Any]) -> Group:
         f"{facts['stages']} stages",
         f"lambda {config['lambda_min']} to {config['lambda_max']} over {config['quality_anchors']} anchors",
     ]
+    lines += [f"or grouping {item['name']}" for item in config["alternatives"]]
     if facts["history"]:
         lines += _history_lines(facts["history"])
     return Group(

@@ -274,19 +274,24 @@ def candidates(
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Candidates:
     """Every configuration with its loss composed from parts. `advance` is told how many parts are measured."""
-    indexes = range(len(evaluator.net.config.widths))
-    total = len(indexes) ** 3 + len(indexes) ** 2
+    config = evaluator.net.config
+    if config.latents:
+        raise LevelError(
+            f"{config.preset}: all four transforms run at one width, so its levels are its widths and there is "
+            "nothing to search"
+        )
+    g_a, h_a, h_s, g_s = config.choices()
+    total = len(g_a) * (len(g_s) + len(h_a) * len(h_s))
     bits, mse = {}, {}
-    for key in product(indexes, repeat=2):
+    for key in product(g_a, g_s):
         mse[key] = evaluator.distortion(*key)
         advance(len(mse), total)
-    for triple in product(indexes, repeat=3):
+    for triple in product(g_a, h_a, h_s):
         bits[triple] = evaluator.bits(*triple)
         advance(len(mse) + len(bits), total)
-    last = indexes[-1]
-    full_bits, full_mse = bits[last, last, last], mse[last, last]
+    full_bits, full_mse = bits[g_a[-1], h_a[-1], h_s[-1]], mse[g_a[-1], g_s[-1]]
     configurations = sorted(
-        (Widths(*item) for item in product(indexes, repeat=4)), key=lambda w: (costs.side(w, side), w)
+        (Widths(*item) for item in product(g_a, h_a, h_s, g_s)), key=lambda w: (costs.side(w, side), w)
     )
     loss = [
         rate_loss(bits[w[:3]], mse[w.g_a, w.g_s], full_bits, full_mse, evaluator.weights)
@@ -314,14 +319,14 @@ def search(found: Candidates, options: Search) -> list[Level]:
 
 def _chains(found: Candidates, options: Search) -> Iterable[tuple[float, list[int]]]:
     """The best chain and its penalty for every choice of h_s widths."""
-    count = len(found.evaluator.net.config.widths)
-    ends = {0, count - 1}  # of the first and of the last level
-    size = count if options.entropy_widths is None else min(options.entropy_widths, count)
+    indexes = found.evaluator.net.config.choices()[2]
+    ends = {indexes[0], indexes[-1]}  # of the first and of the last level
+    size = len(indexes) if options.entropy_widths is None else min(options.entropy_widths, len(indexes))
     if size < len(ends):
         raise LevelError(
             f"a table needs at least {len(ends)} widths of h_s, not {size}: raise --entropy-widths"
         )
-    for chosen in combinations(range(count), size):
+    for chosen in combinations(indexes, size):
         if not ends <= set(chosen):
             continue
         kept = [i for i, w in enumerate(found.configurations) if w.h_s in chosen]

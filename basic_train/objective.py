@@ -6,6 +6,8 @@ and files; an objective owns what is drawn, run and summed in a step, and any mo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -57,21 +59,23 @@ class Objective(nn.Module):
         return rate_distortion(output, x, lambdas, self.recipe.distortion)
 
 
-def random_widths(config: ModelConfig, full_share: float, rng: np.random.Generator) -> Widths:
+def random_widths(config: ModelConfig, recipe: Recipe, rng: np.random.Generator) -> Widths:
     """Width index per transform: full with probability `full_share`, else uniform over the others; one draw for all
-    where the latents go with the width."""
+    with probability `uniform_share`, and always where the latents go with the width."""
 
     def draw(choices: list[int]) -> int:
         *narrower, full = choices
-        return full if rng.random() < full_share or not narrower else narrower[rng.integers(len(narrower))]
+        return full if rng.random() < recipe.full_share or not narrower else narrower[rng.integers(len(narrower))]
 
-    if config.latents:
-        return Supernet.uniform(draw(config.choices()[0]))
-    return Widths(*(draw(choices) for choices in config.choices()))
+    choices = config.choices()
+    alike = all(indexes == choices[0] for indexes in choices)
+    if config.latents or (alike and rng.random() < recipe.uniform_share):
+        return Supernet.uniform(draw(choices[0]))
+    return Widths(*(draw(indexes) for indexes in choices))
 
 
 class RandomWidths(Objective):
-    """One random width per transform and step."""
+    """A random width of each transform, or of all together, in each step."""
 
     @classmethod
     def leaves_out(cls, config: ModelConfig) -> bool:
@@ -80,7 +84,7 @@ class RandomWidths(Objective):
     def forward(
         self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
     ) -> RateDistortion:
-        widths = random_widths(self.config, self.recipe.full_share, rng)
+        widths = random_widths(self.config, self.recipe, rng)
         return self.measure(net(x, quality, widths), x, quality)
 
 
@@ -96,7 +100,7 @@ class Distillation(RandomWidths):
     def forward(
         self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
     ) -> RateDistortion:
-        widths = random_widths(self.config, self.recipe.full_share, rng)
+        widths = random_widths(self.config, self.recipe, rng)
         choices = self.config.choices()[3]
         narrowest, full = choices[0], choices[-1]
         latents = net.latents(x, quality, widths)
@@ -109,6 +113,76 @@ class Distillation(RandomWidths):
             student = net.reconstruct(latents.y_hat.detach(), quality, index)
             result.loss = result.loss + torch.mean(weight * squared_error(student, picture.detach()))
         return result
+
+
+class Combined(RandomWidths):
+    """A model with alternative groupings: the original's combined entropy coder (model-spec §3.5).
+
+    blend "all": the first context model trains the backbone and is what is reported; each other one sees y and prior
+    detached, and its rate is added. blend "learned": the rates are summed with the softmax of learned weights, and all
+    train the backbone; the likeliest becomes the model's first grouping in the checkpoint.
+    """
+
+    def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
+        super().__init__(config, recipe)
+        if not config.alternatives:
+            raise ValueError(
+                f"objective 'combined' needs a model with alternative groupings, which {config.preset!r} has not; "
+                "take preset paper-combined"
+            )
+        if recipe.blend == "learned":
+            self.blend = nn.Parameter(torch.zeros(len(config.coders())))
+
+    def forward(
+        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
+    ) -> RateDistortion:
+        widths = random_widths(self.config, self.recipe, rng)
+        latents = net.latents(x, quality, widths)
+        learned = self.recipe.blend == "learned"
+        y, prior = (v if learned else v.detach() for v in (latents.y, latents.prior))
+        others = [net.code(context, y, prior, widths.h_s)[1] for context in net.alternatives]
+        y_bits = latents.y_bits
+        if learned:
+            y_bits = torch.einsum("k,kb->b", self.blend.softmax(0), torch.stack([y_bits, *others]))
+        picture = net.reconstruct(latents.y_hat, quality, widths.g_s)
+        result = self.measure(TrainOutput(y_bits, latents.z_bits, picture), x, quality)
+        if not learned:
+            lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+            pixels = x.shape[-1] * x.shape[-2]
+            for bits in others:
+                result.loss = result.loss + torch.mean(balance(lambdas) * bits / pixels)
+        return result
+
+    def stored(
+        self, net_weights: dict[str, Tensor], own_weights: dict[str, Tensor], config: ModelConfig
+    ) -> tuple[dict[str, Tensor], ModelConfig]:
+        if self.recipe.blend != "learned":
+            return net_weights, config
+        return _with_first(int(own_weights["blend"].argmax()), net_weights, config)
+
+
+def _with_first(
+    chosen: int, weights: dict[str, Tensor], config: ModelConfig
+) -> tuple[dict[str, Tensor], ModelConfig]:
+    """The model with its chosen grouping and the first one exchanged."""
+    if chosen == 0:
+        return weights, config
+    place = f"alternatives.{chosen - 1}."
+
+    def renamed(name: str) -> str:
+        if name.startswith("context."):
+            return place + name.removeprefix("context.")
+        return "context." + name.removeprefix(place) if name.startswith(place) else name
+
+    groupings = config.coders()
+    groupings[0], groupings[chosen] = groupings[chosen], groupings[0]
+    changed = replace(
+        config,
+        grouping_name=groupings[0].name,
+        grouping=groupings[0].tile.tolist(),
+        alternatives=[{"name": g.name, "tile": g.tile.tolist()} for g in groupings[1:]],
+    )
+    return {renamed(name): value for name, value in weights.items()}, changed
 
 
 class TrainingStep(nn.Module):
@@ -137,4 +211,8 @@ def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"random-widths": RandomWidths, "distillation": Distillation}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "random-widths": RandomWidths,
+    "distillation": Distillation,
+    "combined": Combined,
+}

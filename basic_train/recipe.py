@@ -33,7 +33,7 @@ POSITIVE = (
     "clip",
     "validation_photos",
 )
-SHARES = ("full_share", "ema", "decay")
+SHARES = ("full_share", "uniform_share", "ema", "decay")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Recipe:
     distortion: str = _setting("mse", "What is weighed against the rate.", ("mse", "ms-ssim"))
     minutes: float = _setting(60.0, "Length of the schedule, over all resumes.")
     steps: int | None = _setting(None, "Length of the schedule in steps, instead of minutes: repeatable.")
-    batch: int = _setting(8, "Crops per step, all processes together.")
+    batch: int = _setting(16, "Crops per step, all processes together.")
     accumulate: int = _setting(
         1, "Parts in which each process computes its share of a batch, to save memory."
     )
@@ -58,17 +58,26 @@ class Recipe:
     quality_steps: int | None = _setting(None, "Train so many evenly spaced qualities, instead of all.")
     optimizer: str = _setting("muon", "Of convolution and context weights; all else: Adam.", ("muon", "adam"))
     learning_rate: float = _setting(1e-3, "Of Adam, after the warm-up.")
-    muon_rate: float = _setting(0.02, "Of Muon, after the warm-up.")
+    muon_rate: float = _setting(0.01, "Of Muon, after the warm-up.")
     warmup_steps: int = _setting(200, "Steps in which the learning rate rises.")
-    decay: float = _setting(0.4, "Share at the end in which the rate falls to zero.")
+    decay: float = _setting(1.0, "Share at the end in which the rate falls to zero.")
     clip: float = _setting(1.0, "Largest L2 norm of the gradient.")
     precision: str = _setting("bf16-mixed", "Of the computation.", ("bf16-mixed", "32-true"))
-    ema: float = _setting(0.9995, "Decay of the averaged weights that are saved.")
+    ema: float = _setting(0.999, "Decay of the averaged weights that are saved.")
     full_share: float = _setting(
-        0.4, "How often a transform runs at full width, not at a random narrower one."
+        0.5, "How often a transform runs at full width, not at a random narrower one."
+    )
+    uniform_share: float = _setting(
+        0.5,
+        "How often all transforms run at one width: independent draws hardly ever meet the cheapest level.",
     )
     distillation: float = _setting(1.0, "Weight of the distance to the full width's picture.")
     sandwich: bool = _setting(True, "Distil to the narrowest width in every step, beside a random one.")
+    blend: str = _setting(
+        "all",
+        "Of alternative groupings: each trains beside the first, or all are weighed and the best is kept first.",
+        ("all", "learned"),
+    )
     seed: int = _setting(0, "Of the weights, crops, widths and noise.")
     save_minutes: float = _setting(3.0, "Time between saves.")
     validation_photos: int = _setting(12, "Held-out photos measured at each save.")

@@ -38,8 +38,8 @@ from basic_train.recipe import Recipe
 
 MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.pt", "log.jsonl"
 
-#: Batches of crops of which a linear path takes the principal components.
-LINEAR_BATCHES = 64
+#: Crops of which a linear path takes the principal components, so many at a time.
+LINEAR_CROPS, LINEAR_BATCH = 512, 16
 
 #: Qualities at which the held-out photos are measured.
 VALIDATION_QUALITIES = (0.0, 0.33, 0.67, 1.0)
@@ -161,7 +161,10 @@ class Trainer:
                 raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
         elif self.config.linear_path and not resumed:
             self._start_linear(net)
-        objective = OBJECTIVES[self.recipe.objective](self.config, self.recipe)
+        try:
+            objective = OBJECTIVES[self.recipe.objective](self.config, self.recipe)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
         module = TrainingStep(net, objective).to(memory_format=torch.channels_last)
         found = optimizers(module, self.recipe)
         self.rates = [optimizer.defaults["lr"] for optimizer in found]
@@ -169,10 +172,10 @@ class Trainer:
         self.average = Averager(self.module, self.recipe.ema)
 
     def _start_linear(self, net: Supernet) -> None:
-        """On the crops of the first steps; of several processes, the first one's weights are taken."""
-        with closing(self.crops.batches(0)) as batches:
-            crops = torch.cat([batch for batch, _ in zip(batches, range(LINEAR_BATCHES), strict=False)])
-        linear.initialise(net, crops)
+        """On crops that depend on the seed alone, so that every process starts from the same weights."""
+        stream = CropStream(self.crops.photos, self.recipe.crop, LINEAR_BATCH, self.recipe.seed)
+        crops = [stream.batch(number) for number in range(LINEAR_CROPS // LINEAR_BATCH)]
+        linear.initialise(net, torch.cat(crops))
 
     def _writer(self) -> AbstractContextManager[Any]:
         from torch.utils.tensorboard import SummaryWriter

@@ -15,7 +15,7 @@ from basic_train.cli.setup import extra_packages
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from basic_train.levels import Candidates, Search
+    from basic_train.levels import Candidates, Level, Search
     from basic_train.model.supernet import Supernet
 
 UNITS = {"macs": "MAC per pixel", "ms": "ms, PyTorch, 768x512"}
@@ -61,6 +61,14 @@ _PATH = click.Path(path_type=Path)
 @click.option("--qualities", type=_Qualities(), default=(0.15, 0.5, 0.85), help="[default: 0.15,0.5,0.85]")
 @click.option("--photos", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
 @click.option("--crop", type=click.IntRange(64), default=256, show_default=True, help="Side of their crops.")
+@click.option(
+    "--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one."
+)
+@click.option(
+    "--per-quality",
+    is_flag=True,
+    help="A table, and a checkpoint OUTPUT-qQUALITY, for each of --qualities; prints what one for all loses.",
+)
 @click.option("--half", is_flag=True, help="Store the weights as float16.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -72,6 +80,8 @@ def levels(
     qualities: tuple[float, ...],
     photos: int,
     crop: int,
+    grouping: str | None,
+    per_quality: bool,
     half: bool,
     overwrite: bool,
     as_json: bool,
@@ -85,7 +95,9 @@ def levels(
     Every configuration of widths is ranked by the rate that it loses at equal quality. The table goes into a
     copy of the checkpoint, which basic-export takes it from.
     """
-    check_target(output, overwrite)
+    targets = _targets(output, qualities) if per_quality else {output: qualities}
+    for target in targets:
+        check_target(target, overwrite)
     with extra_packages("the level search"):
         from basic_train import checkpoint as checkpoints
         from basic_train.levels import Search
@@ -94,14 +106,45 @@ def levels(
 
         tune_allocator()
         path = checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint
-        net, history = checkpoints.load(path)
-        options = Search(**search)
-        found = _measure(net, held_out_crops(data, crop, photos), qualities, cost, options)
-        table = find(found, options)
-        config = replace(net.config, levels=[level.widths._asdict() for level in table])
-        weights = {name: value.half() if half else value for name, value in net.state_dict().items()}
-        checkpoints.save(output, weights, config, history)
-        _report(net, found, table, cost, qualities, output, as_json)
+        net, history = checkpoints.load_with_coder(path, grouping)
+        options, crops = Search(**search), held_out_crops(data, crop, photos)
+        shared = _measure(net, crops, qualities, cost, options) if per_quality else None
+        together, weights = find(shared, options) if shared else [], net.state_dict()
+        results: list[dict[str, Any]] = []
+        for target, at in targets.items():
+            found = _measure(net, crops, at, cost, options)
+            table = find(found, options)
+            config = replace(net.config, levels=[level.widths._asdict() for level in table])
+            stored = {name: value.half() if half else value for name, value in weights.items()}
+            checkpoints.save(target, stored, config, history)
+            results.append(_report(net, found, table, cost, at, target, as_json))
+            if shared:
+                results[-1]["loss_percent_of_one_table"] = _loss_of(found, together)
+        _say(results, per_quality, as_json)
+
+
+def _targets(output: Path, qualities: tuple[float, ...]) -> dict[Path, tuple[float, ...]]:
+    """A checkpoint for each quality, named after it."""
+    return {output.with_name(f"{output.stem}-q{q:g}{output.suffix}"): (q,) for q in qualities}
+
+
+def _loss_of(found: Candidates, table: list[Level]) -> float:
+    """Percent of rate that another table's levels lose at these qualities, mean over levels."""
+    losses = [found.code(found.configurations.index(level.widths)).loss_percent for level in table]
+    return sum(losses) / len(losses)
+
+
+def _say(results: list[dict[str, Any]], per_quality: bool, as_json: bool) -> None:
+    """JSON of all tables, or what one table for all qualities loses against theirs."""
+    if as_json:
+        click.echo(json.dumps(results if per_quality else results[0], indent=1))
+        return
+    for result in results if per_quality else []:
+        own = sum(level["loss_percent"] for level in result["levels"]) / len(result["levels"])
+        click.echo(
+            f"quality {result['qualities'][0]:g}: mean loss {own:+.2f} %, "
+            f"with one table for all {result['loss_percent_of_one_table']:+.2f} %"
+        )
 
 
 def held_out_crops(data: Path, side: int, count: int) -> Tensor:
@@ -149,18 +192,16 @@ def _report(
     qualities: tuple[float, ...],
     output: Path,
     as_json: bool,
-) -> None:
-    """JSON and plot beside the checkpoint, and the table on the screen."""
+) -> dict[str, Any]:
+    """JSON and plot beside the checkpoint, and the table on the screen unless JSON is wanted; returns the values."""
     from rich.console import Console
 
     from basic_runtime.files import write_bytes
     from basic_train import levels_report
 
     values = levels_report.as_json(table, UNITS[cost], qualities)
-    text = json.dumps(values, indent=1)
-    write_bytes(output.with_suffix(".levels.json"), text.encode() + b"\n", overwrite=True)
+    write_bytes(output.with_suffix(".levels.json"), json.dumps(values, indent=1).encode() + b"\n", overwrite=True)
     levels_report.plot(found, table, UNITS[cost], output.with_suffix(".levels.png"))
-    if as_json:
-        click.echo(text)
-    else:
+    if not as_json:
         Console().print(levels_report.table(net, table, UNITS[cost]), highlight=False)
+    return values

@@ -177,12 +177,29 @@ class GroupedContext(nn.Module):
     def _tensor(mask: np.ndarray, like: Tensor) -> Tensor:
         return torch.from_numpy(mask).to(device=like.device, dtype=like.dtype)
 
-    def macs(self, index: int) -> float:
-        """Multiply-accumulates per position of y of one dense (unmasked) pass at a width."""
+    def dense_macs(self, index: int) -> float:
+        """Multiply-accumulates per position of y of one unmasked pass at a width, as model-spec §1.5 counts."""
         shape = self.shapes[index]
         context = self.y_channels * self.kernel**2 * shape.context
         merger = (shape.context + self.priors[index]) * shape.hidden1
         return context + merger + shape.hidden1 * shape.hidden2 + shape.hidden2 * 2 * self.y_channels
+
+    def macs(self, index: int) -> float:
+        """Multiply-accumulates per position of y of all stages together at a width, compiled: what a mask hides, and
+        context units that see no element of y at all and so are constants, cost nothing."""
+        found = [self._phase_macs(phase, index) for phase in phases(self.grouping.side)]
+        return sum(found) / len(found)
+
+    def _phase_macs(self, phase: tuple[int, int], index: int) -> float:
+        shape, groups = self.shapes[index], self.grouping.groups
+        taps = context_mask(self.grouping, phase, self.kernel)  # (G out, G in, k, k)
+        visible = merger_mask(self.grouping, phase)  # (G out, G in)
+        seeing = taps.any((1, 2, 3))
+        latents, context = self.y_channels / groups, shape.context / groups
+        hidden1, hidden2 = shape.hidden1 / groups, shape.hidden2 / groups
+        total = taps.sum() * latents * context + (visible & seeing).sum() * context * hidden1
+        total += self.priors[index] * shape.hidden1
+        return float(total + visible.sum() * (hidden1 * hidden2 + hidden2 * 2 * latents))
 
 
 def interleave(grid: list[list[Tensor]]) -> Tensor:

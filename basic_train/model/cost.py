@@ -13,8 +13,8 @@ SIDES = ("both", "encode", "decode")
 
 @dataclass(frozen=True)
 class Costs:
-    """What each transform costs at each width index, in any unit. `context` goes with h_s and counts all
-    stages of one dense pass, as compiled stages cost no more."""
+    """What each transform costs at each width index, in any unit. `context` goes with h_s: all its stages,
+    compiled as export does."""
 
     g_a: tuple[float, ...]
     h_a: tuple[float, ...]
@@ -46,7 +46,7 @@ class Costs:
 
 
 def macs_per_pixel(net: Supernet, widths: Widths) -> dict[str, float]:
-    """MAC per picture pixel of g_a, h_a, h_s, context (one dense pass) and g_s at the given widths.
+    """MAC per picture pixel of g_a, h_a, h_s, context (all stages, compiled) and g_s at the given widths.
 
     Normalisation counts as its 1x1 convolution; biases and activations count nothing (model-spec §1.5).
     """
@@ -62,7 +62,8 @@ def macs_per_pixel(net: Supernet, widths: Widths) -> dict[str, float]:
 
 def parameter_counts(net: Supernet) -> dict[str, int]:
     """Trained numbers of each part of the supernet, all widths together."""
-    return {name: _count(part) for name, part in net.named_children()}
+    parts = {name: _count(part) for name, part in net.named_children()}
+    return {name: count for name, count in parts.items() if count or name != "alternatives"}
 
 
 def _count(part: nn.Module) -> int:

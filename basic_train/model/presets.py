@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from basic_train.grouping import Grouping, tiled
+from basic_train.grouping import LEARNED, Grouping, tiled
 from basic_train.model.backbones import BACKBONES
 from basic_train.model.context import ContextShape
 
@@ -28,7 +28,8 @@ class ModelConfig:
     where they are not those of g_s. latents: channels of y and of z at each width where they go with it, for which all
     transforms must run at one width. linear_path: of `lite`, whether g_a and g_s start as a linear transform of the
     training photos (`basic_train.model.linear`). context: "grouped", or "scale-only" for none (means 0, scales from
-    h_s).
+    h_s). alternatives: further groupings, each {"name": ..., "tile": ...} with a context model of its own (the
+    original's combined entropy coder).
     """
 
     preset: str
@@ -55,6 +56,7 @@ class ModelConfig:
     analysis_widths: tuple[int, ...] = ()
     latents: tuple[int, ...] = ()
     context: str = "grouped"
+    alternatives: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         per_width = [self.widths, self.hyper_widths, self.priors]
@@ -68,6 +70,10 @@ class ModelConfig:
             raise ValueError(f"unknown context {self.context!r}; known: {', '.join(CONTEXTS)}")
         if self.latents and (self.backbone != "hyperprior" or self.context != "scale-only"):
             raise ValueError("latents that go with the width need backbone hyperprior, context scale-only")
+        if self.alternatives and self.context != "grouped":
+            raise ValueError("alternatives are groupings of a grouped context model, which this model has not")
+        if any(set(item) != {"name", "tile"} for item in self.alternatives):
+            raise ValueError("each of alternatives has a name and a tile")
         if self.latents and {max(self.latents)} != {self.y_channels, self.z_channels}:
             raise ValueError("y_channels and z_channels must be the largest of latents")
 
@@ -96,6 +102,11 @@ class ModelConfig:
 
     def grouping_map(self) -> Grouping:
         return Grouping(self.grouping_name, np.array(self.grouping))
+
+    def coders(self) -> list[Grouping]:
+        """The grouping and its alternatives, in order."""
+        others = [Grouping(item["name"], np.array(item["tile"])) for item in self.alternatives]
+        return [self.grouping_map(), *others]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -185,6 +196,14 @@ PAPER = ModelConfig(
     scale_parameter="linear",
 )
 
+#: The original's combined entropy coder: groupings of 8, 6, 4 and 2 stages with context models of their own. The maps
+#: were found on `lite` (docs/lab.md); in the place of its scanline, a stage per position, stands group-diagonal.
+PAPER_COMBINED = replace(
+    PAPER,
+    preset="paper-combined",
+    alternatives=[{"name": name, "tile": tile} for name, tile in LEARNED.items()],
+)
+
 #: The paper's joint autoregressive model with a universally slimmable decoder only: 13 widths of g_s.
 USDECODER = replace(
     PAPER,
@@ -252,6 +271,7 @@ PRESETS = {
         LITE,
         TINY,
         PAPER,
+        PAPER_COMBINED,
         USDECODER,
         HYPERPRIOR,
         HYPERPRIOR_STATIC,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -49,11 +49,14 @@ class TrainOutput:
 
 @dataclass
 class Latents:
-    """What reaches the decoder, (B, M, h, w), and bits per image of y and z (B,)."""
+    """What reaches the decoder, (B, M, h, w), and bits per image of y and z (B,); y and its prior, for other coders
+    of y."""
 
     y_hat: Tensor
     y_bits: Tensor
     z_bits: Tensor
+    y: Tensor
+    prior: Tensor
 
 
 class QualityGains(nn.Module):
@@ -95,16 +98,17 @@ class Supernet(nn.Module):
         m, n = config.y_channels, config.z_channels
         self.g_a, self.h_a, self.h_s, self.g_s = BACKBONES[config.backbone](config)
         self.z_prior = PriorPerWidth(config.latents) if config.latents else FactorizedPrior(n)
-        self.context = self._context(config)
+        self.context = self._context(config, 0)
+        self.alternatives = nn.ModuleList(self._context(config, k + 1) for k in range(len(config.alternatives)))
         self.gains = QualityGains(m, config.quality_anchors, config.lambda_max / config.lambda_min)
 
     @staticmethod
-    def _context(config: ModelConfig) -> GroupedContext | ScaleOnly:
+    def _context(config: ModelConfig, coder: int) -> GroupedContext | ScaleOnly:
         if config.context == "scale-only":
             return ScaleOnly()
         return GroupedContext(
             config.y_channels,
-            config.grouping_map(),
+            config.coders()[coder],
             config.contexts,
             config.priors,
             config.context_kernel,
@@ -145,12 +149,33 @@ class Supernet(nn.Module):
         y = self.analyse(x, quality, widths.g_a)
         z = self.h_a(y, widths.h_a).float()
         prior = self.h_s(round_ste(z), widths.h_s)
-        parameters = self.context(uniform_noise(y), prior, widths.h_s).float()
-        mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])
+        mean, y_bits = self.code(self.context, y, prior, widths.h_s)
         with torch.autocast(x.device.type, enabled=False):
-            y_bits = gaussian_bits(uniform_noise(y - mean), sigma).flatten(1).sum(1)
             z_bits = self._prior_of_z(widths).bits(uniform_noise(z)).flatten(1).sum(1)
-        return Latents(round_ste(y - mean) + mean, y_bits, z_bits)
+        return Latents(round_ste(y - mean) + mean, y_bits, z_bits, y, prior)
+
+    def code(self, context: nn.Module, y: Tensor, prior: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Means of y (B, M, h, w) and its bits per image (B,) by a context model, with the noise stand-in."""
+        parameters = context(uniform_noise(y), prior, index).float()
+        mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])
+        with torch.autocast(y.device.type, enabled=False):
+            return mean, gaussian_bits(uniform_noise(y - mean), sigma).flatten(1).sum(1)
+
+    def with_coder(self, name: str) -> Supernet:
+        """This net with one of its groupings as the only one; weights are copied. Raises ValueError."""
+        names = [grouping.name for grouping in self.config.coders()]
+        if name not in names:
+            raise ValueError(f"the model has no grouping {name!r}; it has {', '.join(names)}")
+        number = names.index(name)
+        chosen = self.config.coders()[number]
+        net = Supernet(
+            replace(self.config, grouping_name=name, grouping=chosen.tile.tolist(), alternatives=[])
+        )
+        kept = {k: v for k, v in self.state_dict().items() if not k.startswith(("alternatives.", "context."))}
+        context = self.context if number == 0 else self.alternatives[number - 1]
+        kept |= {f"context.{k}": v for k, v in context.state_dict().items()}
+        net.load_state_dict(kept)
+        return net.train(self.training)
 
     def analyse(self, x: Tensor, quality: Tensor, index: int) -> Tensor:
         """y (B, M, h, w) in quantisation steps, of x (B, 3, 16h, 16w) at a width of g_a."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from small_models import small
 
 from basic_train import checkpoint
 from basic_train.cli import main
@@ -24,7 +25,7 @@ from basic_train.levels import (
 )
 from basic_train.model.coded import FloatEntropy, code_latents, coder_tables
 from basic_train.model.cost import Costs
-from basic_train.model.presets import TINY
+from basic_train.model.presets import HYPERPRIOR, HYPERPRIOR_SLIMMABLE, HYPERPRIOR_USDECODER, TINY
 from basic_train.model.supernet import Supernet, Widths
 
 QUALITIES = (0.0, 1.0)
@@ -167,9 +168,49 @@ def test_half_precision_weights_are_stored_and_read(net, photos, tmp_path):
     assert checkpoint.load(target)[0].config.levels
 
 
+def test_a_table_per_quality_and_what_one_for_all_loses(net, photos, tmp_path):
+    source, target = tmp_path / "tiny.safetensors", tmp_path / "lv.safetensors"
+    checkpoint.save(source, net.state_dict(), net.config, {})
+    arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--photos", 1]
+    arguments += ["--per-quality", "--qualities", "0.2,0.8"]
+    result = CliRunner().invoke(main, list(map(str, [*arguments, "--json"])))
+    assert result.exit_code == 0, result.output
+    tables = json.loads(result.stdout)
+    assert [table["qualities"] for table in tables] == [[0.2], [0.8]] and not target.exists()
+    for table in tables:
+        stored = checkpoint.load(tmp_path / f"lv-q{table['qualities'][0]}.safetensors")[0].config.levels
+        assert stored == [{name: level[name] for name in Widths._fields} for level in table["levels"]]
+        own = np.mean([level["loss_percent"] for level in table["levels"]])
+        assert np.isfinite([own, table["loss_percent_of_one_table"]]).all()
+    result = CliRunner().invoke(main, list(map(str, [*arguments, "--overwrite"])))
+    assert result.exit_code == 0 and result.output.count("with one table for all") == 2
+
+
+@pytest.mark.parametrize("config", [HYPERPRIOR, HYPERPRIOR_USDECODER, HYPERPRIOR_SLIMMABLE])
+def test_models_without_context(config, photos, tmp_path):
+    """Three of five or thirteen widths; those of the usdecoder differ in g_s alone."""
+    changes = small(config)
+    cut = {name: changes[name][:3] for name in ("widths", "hyper_widths", "priors", "analysis_widths", "latents")}
+    if cut["latents"]:
+        cut |= {"y_channels": cut["latents"][-1], "z_channels": cut["latents"][-1]}
+    torch.manual_seed(0)
+    little = Supernet(config.changed(changes | cut))
+    source, target = tmp_path / "source.safetensors", tmp_path / "levels.safetensors"
+    checkpoint.save(source, little.state_dict(), little.config, {})
+    arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--photos", 1]
+    result = CliRunner().invoke(main, list(map(str, [*arguments, "--qualities", "0.5"])))
+    if config.latents:
+        assert result.exit_code == 1 and "nothing to search" in result.output
+        return
+    assert result.exit_code == 0, result.output
+    table = checkpoint.load(target)[0].config.levels
+    assert len(table) == 3 and [level["g_s"] for level in table] == sorted(level["g_s"] for level in table)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        (("--grouping", "zigzag"), 1, "the model has no grouping 'zigzag'; it has group-diagonal"),
         (("--qualities", "0.5,2"), 2, "no list of numbers from 0 to 1"),
         (("--crop", "100"), 2, "multiple of 64"),
         (("--crop", "4096"), 1, "pass a smaller --crop"),
