@@ -62,7 +62,7 @@ def test_info_prints_configuration_cost_and_history(run_folder):
             assert part in result.output
     facts = json.loads(invoke("info", run_folder, "--json").output)
     assert facts["config"]["preset"] == "tiny" and facts["history"]["recipe"]["batch"] == 2
-    assert len(facts["macs_per_pixel"]) == 3 and facts["parameters"]["g_a"] == 12048
+    assert len(facts["macs_per_pixel"]) == 3 and facts["parameters"]["g_a"] == 24352
 
 
 def test_info_of_a_preset():
