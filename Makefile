@@ -6,12 +6,16 @@ TORCH ?= torch==2.13.0
 PHOTO ?=
 # make results PICTURES=folder: rate and distortion of the bundled model on the pictures of a folder
 PICTURES ?= ../shared/data/kodak
+# make reproduce-bundle DATA=folder MINUTES=...: train, search levels and export on photos of a folder
+DATA ?= ../shared/data/train
+MINUTES ?= 120
+RUN ?= runs/lite
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo test lint bench results sanitize fuzz clean
+.PHONY: help demo test lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -19,6 +23,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: the entropy coder beside others, encoding and decoding by engine and level"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
+	@echo "make reproduce-bundle [DATA=folder MINUTES=120 RUN=runs/lite]  photos to bundle, as the bundled model was made"
 	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -65,6 +70,12 @@ results: .venv-test/.installed
 	.venv-test/bin/basic-run profile --json --plot docs/results/profile.png > docs/results/profile.json
 	.venv-test/bin/basic-run evaluate $(PICTURES) -o docs/results/$(notdir $(PICTURES))
 	.venv-test/bin/python -P benchmarks/readme_table.py docs/results/$(notdir $(PICTURES)).json docs/results/profile.json
+
+# The same command goes on with a run that was stopped.
+reproduce-bundle: .venv-test/.installed
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN) --minutes $(MINUTES)
+	.venv-test/bin/basic-train levels $(RUN) --data $(DATA) -o $(RUN)/levels.safetensors --half --overwrite
+	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
 
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \

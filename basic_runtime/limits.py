@@ -41,7 +41,7 @@ class Limits:
         if width * height > self.max_pixels:
             raise LimitError(
                 f"the picture is {width}x{height} pixels, and {self.max_pixels} in all are allowed: "
-                "raise the limit max_pixels if you trust the file"
+                "raise the limit max_pixels (--max-pixels) if you trust the file"
             )
 
     def check_bytes(self, what: str, size: int, limit_name: str) -> None:

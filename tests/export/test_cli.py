@@ -8,10 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from basic_export.cli import main
+from basic_runtime import Codec
+from basic_train import checkpoint
+from basic_train.model.presets import TINY
+from basic_train.model.supernet import Supernet
 
 from .models import Exported, Small
 
@@ -123,3 +129,18 @@ def test_another_process_writes_the_same_bytes(small: Small, tmp_path: Path) -> 
         return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
     assert hashes(again) == hashes(small.path)
+
+
+def test_one_of_several_groupings_is_exported(tmp_path: Path) -> None:
+    learned = [[[0, 1], [2, 0]], [[1, 3], [3, 2]]]
+    config = TINY.changed({"alternatives": [{"name": "learned", "tile": learned}]})
+    torch.manual_seed(0)
+    source, target = tmp_path / "both.safetensors", tmp_path / "bundle"
+    checkpoint.save(source, Supernet(config).state_dict(), config, {})
+    options = ["-o", target, "--levels", 1, "--no-verify", "--grouping"]
+    assert "has no grouping 'zigzag'; it has group-diagonal, learned" in error_of(run(source, *options, "zigzag"))
+    assert run(source, *options, "learned").exit_code == 0
+    codec = Codec(target)
+    assert [len(stage.slots) for stage in codec.bundle.manifest.entropy[0].stages] == [2, 2, 2, 2]
+    picture = np.arange(64 * 80 * 3, dtype=np.uint8).reshape(64, 80, 3)
+    assert codec.decode(codec.encode(picture)).shape == picture.shape
