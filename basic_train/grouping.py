@@ -248,10 +248,10 @@ def tiled(name: str, groups: int) -> Grouping:
     return Grouping(name, labels(name, groups, TILES[name], TILES[name]))
 
 
-#: Maps found by `basic-train groupings` on `lite` (docs/lab.md): name -> tile (G, 2, 2).
+#: Maps found by `basic-train groupings` on `lite` (docs/lab.md), some in fewer stages than allowed: name -> tile (G, 2, 2).
 LEARNED: dict[str, list[list[list[int]]]] = {
-    "learned-g4-s8": [[[0, 1], [1, 0]], [[2, 3], [3, 2]], [[4, 5], [5, 4]], [[6, 7], [7, 6]]],
-    "learned-g4-s6": [[[0, 0], [1, 0]], [[1, 2], [2, 1]], [[3, 3], [4, 3]], [[4, 5], [5, 4]]],
-    "learned-g4-s4": [[[0, 0], [0, 0]], [[1, 1], [1, 1]], [[2, 2], [2, 2]], [[3, 3], [3, 3]]],
+    "learned-g4-s8": [[[0, 5], [5, 2]], [[0, 5], [5, 2]], [[1, 4], [6, 3]], [[1, 4], [6, 3]]],
+    "learned-g4-s6": [[[1, 3], [3, 0]], [[1, 3], [3, 0]], [[2, 4], [4, 2]], [[2, 4], [4, 2]]],
+    "learned-g4-s4": [[[0, 2], [2, 0]], [[0, 2], [2, 0]], [[1, 3], [3, 1]], [[1, 3], [3, 1]]],
     "learned-g2-s2": [[[0, 0], [0, 0]], [[1, 1], [1, 1]]],
 }
