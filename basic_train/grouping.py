@@ -248,7 +248,8 @@ def tiled(name: str, groups: int) -> Grouping:
     return Grouping(name, labels(name, groups, TILES[name], TILES[name]))
 
 
-#: Maps found by `basic-train groupings` on `lite` (docs/lab.md), some in fewer stages than allowed: name -> tile (G, 2, 2).
+#: Maps found by `basic-train groupings` on `lite` (docs/lab.md), two in fewer stages than allowed: name -> tile
+#: (G, 2, 2).
 LEARNED: dict[str, list[list[list[int]]]] = {
     "learned-g4-s8": [[[0, 5], [5, 2]], [[0, 5], [5, 2]], [[1, 4], [6, 3]], [[1, 4], [6, 3]]],
     "learned-g4-s6": [[[1, 3], [3, 0]], [[1, 3], [3, 0]], [[2, 4], [4, 2]], [[2, 4], [4, 2]]],
