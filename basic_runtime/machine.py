@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend
 from basic_runtime.errors import BasicError
@@ -16,8 +18,12 @@ from basic_runtime.files import write_bytes
 from basic_runtime.golden import cache_folder, processor
 from basic_runtime.profile import TOTAL, Profile, profile
 
-#: Pictures of these sides are timed: a level's time is a constant and a time per pixel.
-SIZES = ((256, 256), (768, 512), (1536, 1024))
+#: Pictures of these sides are timed, the last of which is computed in tiles. Time per pixel is not constant: small
+#: pictures pay for calls, large ones leave the caches.
+SIZES = ((256, 256), (768, 512), (1536, 1024), (2304, 1536))
+
+#: A large picture needs fewer repetitions for as steady a median.
+LARGE_PIXELS, LARGE_SHARE = 1_000_000, 3
 
 
 class MachineProfileError(BasicError):
@@ -26,16 +32,20 @@ class MachineProfileError(BasicError):
 
 @dataclass(frozen=True)
 class LevelTime:
-    """Milliseconds of one direction ("encode" or "decode") at a level: constant + per_pixel * pixels."""
+    """Median milliseconds of one direction ("encode" or "decode") at a level, for pictures of so many pixels each,
+    ascending."""
 
     level: int
     direction: str
-    constant: float
-    per_pixel: float
+    pixels: tuple[int, ...]
+    ms: tuple[float, ...]
 
     def predict(self, pixels: int) -> float:
-        """Milliseconds for a picture of so many pixels."""
-        return self.constant + self.per_pixel * pixels
+        """Milliseconds for a picture of so many pixels: on straight lines between the sizes that were timed, at the
+        largest one's time per pixel beyond them."""
+        if pixels >= self.pixels[-1]:
+            return self.ms[-1] * pixels / self.pixels[-1]
+        return float(np.interp(pixels, self.pixels, self.ms))
 
 
 @dataclass(frozen=True)
@@ -62,11 +72,18 @@ class MachineProfile:
 def measure(bundle: Bundle, engine: str, threads: int | None, repetitions: int) -> MachineProfile:
     """Time every level at all `SIZES`."""
     runs = [
-        profile(bundle, engine, threads, width=width, height=height, repetitions=repetitions)
+        profile(
+            bundle,
+            engine,
+            threads,
+            width=width,
+            height=height,
+            repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
+        )
         for width, height in SIZES
     ]
     times = [
-        _fit(runs, level, direction)
+        _level_time(runs, level, direction)
         for level in range(len(bundle.manifest.levels))
         for direction in ("encode", "decode")
     ]
@@ -86,7 +103,10 @@ def load(bundle: Bundle, backend: Backend, threads: int | None) -> MachineProfil
     path = _path(bundle, backend, threads)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-        rows = tuple(LevelTime(**row) for row in values.pop("times"))
+        rows = tuple(
+            LevelTime(row["level"], row["direction"], tuple(row["pixels"]), tuple(row["ms"]))
+            for row in values.pop("times")
+        )
         return MachineProfile(times=rows, **values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         options = "" if threads is None else f" --threads {threads}"
@@ -102,19 +122,11 @@ def _path(bundle: Bundle, backend: Backend, threads: int | None) -> Path:
     return cache_folder() / "profiles" / f"{name}.json"
 
 
-def _fit(runs: Sequence[Profile], level: int, direction: str) -> LevelTime:
-    """Least relative squares through the medians: a budget is as often small as large."""
-    points = [
-        (run.width * run.height, timing.p50)
+def _level_time(runs: Sequence[Profile], level: int, direction: str) -> LevelTime:
+    medians = [
+        timing.p50
         for run in runs
         for timing in run.timings
         if (timing.level, timing.direction, timing.part) == (level, direction, TOTAL)
     ]
-    weights = [1 / ms**2 for _, ms in points]
-    total = sum(weights)
-    mean_x = sum(w * x for w, (x, _) in zip(weights, points, strict=True)) / total
-    mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
-    spread = sum(w * (x - mean_x) ** 2 for w, (x, _) in zip(weights, points, strict=True))
-    shared = sum(w * (x - mean_x) * (y - mean_y) for w, (x, y) in zip(weights, points, strict=True))
-    per_pixel = max(0.0, shared / spread)
-    return LevelTime(level, direction, max(0.0, mean_y - per_pixel * mean_x), per_pixel)
+    return LevelTime(level, direction, tuple(run.width * run.height for run in runs), tuple(medians))

@@ -98,6 +98,6 @@ def _save(bundle: Bundle, engine: str, threads: int | None, reps: int, as_json: 
         click.echo(json.dumps(asdict(found), indent=2))
         return
     for row in found.times:
-        per_megapixel = f"{1e6 * row.per_pixel:.1f} ms per megapixel"
-        click.echo(f"level {row.level} {row.direction}: {row.constant:.1f} ms + {per_megapixel}")
+        times = ", ".join(f"{ms:.0f} ms at {n / 1e6:.2f}" for n, ms in zip(row.pixels, row.ms, strict=True))
+        click.echo(f"level {row.level} {row.direction}: {times} megapixels")
     click.echo(f"saved: {path}")

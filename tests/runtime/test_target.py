@@ -6,7 +6,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -127,7 +126,7 @@ def test_levels_by_time(tiny_path: Path, png: Path, tmp_path: Path, monkeypatch)
     assert {(row["level"], row["direction"]) for row in rows} == {
         (level, direction) for level in range(8) for direction in ("encode", "decode")
     }
-    assert all(np.isfinite([row["constant"], row["per_pixel"]]).all() for row in rows)
+    assert all(len(row["ms"]) == len(row["pixels"]) == 4 and min(row["ms"]) > 0 for row in rows)
     coded, common = tmp_path / "out.basic", ["--bundle", tiny_path, "--overwrite"]
     assert run("encode", png, "-o", coded, *common, "--budget-ms", 1e6).exit_code == 0
     assert peek(coded.read_bytes()).level == 7
@@ -142,7 +141,12 @@ def test_levels_by_time(tiny_path: Path, png: Path, tmp_path: Path, monkeypatch)
 def test_budget_takes_the_highest_level_that_fits() -> None:
     from basic_runtime.machine import LevelTime, MachineProfile
 
-    times = [LevelTime(level, "encode", 1.0 + level, 1e-5 * (level + 1)) for level in range(8)]
+    sizes = (100_000, 1_000_000, 2_000_000)
+    times = [
+        LevelTime(level, "encode", sizes, (1.0 + level, 10.0 * (level + 1), 30.0 * (level + 1))) for level in range(8)
+    ]
     found = MachineProfile("id", "engine", None, tuple(times))
-    assert found.level_within("encode", 1_000_000, 34) == 2  # 3 + 30 ms
-    assert found.level_within("encode", 0, 8) == 7
+    assert found.level_within("encode", 1_000_000, 34) == 2
+    assert found.level_within("encode", 500, 8) == 7  # no less than the smallest picture
+    assert times[1].predict(1_500_000) == pytest.approx(40)  # on the line from 20 to 60
+    assert times[1].predict(8_000_000) == pytest.approx(240)
