@@ -64,7 +64,6 @@ class Codec:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = limits
-        self.threads = threads
         self._trace = trace
         if tile_pixels <= 0 or tile_pixels % self.bundle.manifest.z_stride:
             raise ValueError(

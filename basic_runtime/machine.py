@@ -92,15 +92,15 @@ def measure(bundle: Bundle, engine: str, threads: int | None, repetitions: int) 
 
 def save(found: MachineProfile, bundle: Bundle, backend: Backend) -> Path:
     """Remember a profile for this bundle, engine and processor. Raises FileError."""
-    path = _path(bundle, backend, found.threads)
+    path = _path(bundle, backend)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, json.dumps(asdict(found), indent=1).encode() + b"\n", overwrite=True)
     return path
 
 
-def load(bundle: Bundle, backend: Backend, threads: int | None) -> MachineProfile:
+def load(bundle: Bundle, backend: Backend) -> MachineProfile:
     """The profile that `save` remembered. Raises MachineProfileError if there is none."""
-    path = _path(bundle, backend, threads)
+    path = _path(bundle, backend)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         rows = tuple(
@@ -109,15 +109,17 @@ def load(bundle: Bundle, backend: Backend, threads: int | None) -> MachineProfil
         )
         return MachineProfile(times=rows, **values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        options = "" if threads is None else f" --threads {threads}"
+        options = "" if backend.threads is None else f" --threads {backend.threads}"
         raise MachineProfileError(
             f"this machine has not been measured with model {bundle.name} on {backend.name}: run "
             f"`basic-run profile --save --engine {backend.name}{options}` once, or name a --level"
         ) from error
 
 
-def _path(bundle: Bundle, backend: Backend, threads: int | None) -> Path:
-    key = [bundle.manifest.model_id, backend.name, backend.version, backend.settings(), threads, processor()]
+def _path(bundle: Bundle, backend: Backend) -> Path:
+    key = [
+        bundle.manifest.model_id, backend.name, backend.version, backend.settings(), backend.threads, processor(),
+    ]  # fmt: skip
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
     return cache_folder() / "profiles" / f"{name}.json"
 

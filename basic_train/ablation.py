@@ -33,9 +33,6 @@ SAMPLES = 2
 #: Share of a learned method's steps in which it finds its grouping by score function; the search takes none.
 FINDING = 0.5
 
-#: How a learned grouping is found.
-LEARNERS = ("search", "direct", "predictor")
-
 LN2 = math.log(2)
 
 
@@ -54,6 +51,11 @@ class Method:
     @property
     def learned(self) -> bool:
         return self.stages > 0
+
+    @property
+    def title(self) -> str:
+        """What its row is called: channelwise-g4, checkerboard, learned-g4-s8."""
+        return f"{self.name}-g{self.groups}" if not self.learned and self.groups > 1 else self.name
 
 
 def learned(stages: int, groups: int) -> Method:
@@ -84,11 +86,6 @@ def methods(latents: int) -> list[Method]:
         Method("scanline", 1),
     ]
     return fixed + [learned(2, 2), learned(4, 4), learned(6, 4), learned(8, 4), learned(10, many)]
-
-
-def title(method: Method) -> str:
-    """What a row is called: channelwise-g4, checkerboard, learned-g4-s8."""
-    return f"{method.name}-g{method.groups}" if not method.learned and method.groups > 1 else method.name
 
 
 @dataclass(frozen=True)
@@ -174,13 +171,13 @@ class Ablation:
             count = possible[rng.integers(len(possible))]
             stages = int(rng.integers(1, 4 * count + 1))
             self.base.regroup(Grouping("random", rng.integers(0, stages, (count, 2, 2))))
-            return self._bits(self.base(uniform_noise(y), prior, 0), y).mean()
+            return self.net.code(self.base, y, prior, 0)[1].mean()
 
-        self._train("base", self.base, nn.ModuleList(), self.steps, loss)
+        self._train("base", {"context": self.base}, self.steps, loss)
 
     def run(self, method: Method) -> tuple[Outcome, GroupedContext]:
         """Find the grouping of a learned method, fine-tune the base with it, and measure."""
-        context, name = copy.deepcopy(self.base), title(method)
+        context, name = copy.deepcopy(self.base), method.title
         if not method.learned and method.name not in TILES:
             return self._run_whole(method, context)
         steps = self.steps
@@ -196,9 +193,9 @@ class Ablation:
         context.regroup(grouping)
 
         def loss(y: Tensor, prior: Tensor) -> Tensor:
-            return self._bits(context(uniform_noise(y), prior, 0), y).mean()
+            return self.net.code(context, y, prior, 0)[1].mean()
 
-        self._train(name, context, nn.ModuleList(), steps, loss)
+        self._train(name, {"context": context}, steps, loss)
         height, width = self.held_out.y.shape[2:]
         bpp = self.measure(context, grouping.labels(height, width))
         return Outcome(name, method.groups, grouping.stages, bpp, grouping.tile.tolist()), context
@@ -210,12 +207,12 @@ class Ablation:
         masked = MaskedContext(context, order)
 
         def loss(y: Tensor, prior: Tensor) -> Tensor:
-            return self._bits(masked.parameters(uniform_noise(y), prior, 0), y).mean()
+            return self.net.code(masked.parameters, y, prior, 0)[1].mean()
 
-        self._train(title(method), context, nn.ModuleList(), self.steps, loss)
+        self._train(method.title, {"context": context}, self.steps, loss)
         order = labels(method.name, method.groups, *self.held_out.y.shape[2:])
         stages = int(order.max()) + 1
-        return Outcome(title(method), method.groups, stages, self.measure(context, order), None), context
+        return Outcome(method.title, method.groups, stages, self.measure(context, order), None), context
 
     def _learn(self, context: GroupedContext, method: Method, steps: int) -> Grouping:
         """By VIMCO: maps drawn at every position, the same for all images of a batch."""
@@ -236,20 +233,21 @@ class Ablation:
             score = vimco(nats.flatten(2).sum(2), chances)
             return mean_rate(nats).mean() / LN2 + score
 
-        self._train(f"{method.name}: {self.learner}", context, topology, steps, loss)
+        both = {"context": context, "topology": topology}
+        self._train(f"{method.name}: {self.learner}", both, steps, loss)
         return likeliest(topology, method.name)
 
     def _train(
         self,
         name: str,
-        context: GroupedContext,
-        beside: nn.Module,
+        trained: dict[str, nn.Module],
         steps: int,
         loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
-        """Steps on random batches, the rate falling to zero over them. The same seed for all methods."""
+        """Steps on random batches, the rate falling to zero over them. The same seed for all methods. trained: modules
+        by name; the weights of "context" are moved as those of a net's context model are."""
         torch.manual_seed(1)
-        module = nn.ModuleDict({"context": context, "topology": beside})
+        module = nn.ModuleDict(trained)
         recipe = Recipe(muon_rate=0.01, decay=1.0, warmup_steps=max(1, steps // 20), steps=max(1, steps))
         found = optimizers(module, recipe)
         rates = [optimizer.defaults["lr"] for optimizer in found]
@@ -274,9 +272,6 @@ class Ablation:
         """Bits of each element (B, M, h, w) with the noise stand-in."""
         mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
         return gaussian_bits(uniform_noise(y - mean), sigma)
-
-    def _bits(self, parameters: Tensor, y: Tensor) -> Tensor:
-        return self._element_bits(parameters, y).flatten(1).sum(1)
 
     @torch.no_grad()
     def _any_order(self, grouping: Grouping) -> float:
@@ -309,10 +304,10 @@ def search_tile(
     """
     groups, stages = method.groups, method.stages
     best = min(_regular(groups, stages), key=lambda tile: cost(Grouping(method.name, tile)))
-    lowest, changed, rounds = cost(Grouping(method.name, best)), True, 0
+    lowest, changed = cost(Grouping(method.name, best)), True
     slots = list(np.ndindex(best.shape))
     while changed:
-        changed, rounds = False, rounds + 1
+        changed = False
         for number, slot in enumerate(slots):
             report(number + 1, len(slots))
             for stage in range(stages):

@@ -84,13 +84,15 @@ def run_jobs(
 
 
 def share_cores(
-    jobs: int, workers: int | None, threads: int | None, cores: int | None = None
+    jobs: int, workers: int | None, threads: int | None, cores: int | None = None, *, timed: bool = False
 ) -> tuple[int, int | None]:
     """How many files at a time, and threads of the engine for each, as --jobs and --threads ask.
 
     Several files run side by side on one thread each: what of the work has no threads, such as reading and
-    writing pictures, then keeps no core idle.
+    writing pictures, then keeps no core idle. `timed` work is done one by one unless asked otherwise, as files side
+    by side slow each other down.
     """
+    workers = 1 if timed and workers is None else workers
     cores = default_threads() if cores is None else cores
     workers = min(jobs, cores if workers is None else workers)
     if threads is None and workers > 1:

@@ -48,7 +48,7 @@ def decode(
     from basic_runtime.imageio import output_format, write_picture
 
     jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
-    workers, threads = share_cores(len(jobs), 1 if budget_ms and workers is None else workers, threads)
+    workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels)
     level_for = level_chooser(codec, level, budget_ms, "decode")
 

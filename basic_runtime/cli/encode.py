@@ -75,7 +75,7 @@ def encode(
     if sum(value is not None for value in (quality, target_size, target_bpp)) > 1:
         raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
     jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
-    workers, threads = share_cores(len(jobs), 1 if budget_ms and workers is None else workers, threads)
+    workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels)
     level_for = level_chooser(codec, level, budget_ms, "encode")
 
@@ -93,13 +93,14 @@ def encode(
             picture = _without_metadata(picture)
         data = compress(picture)
         write_bytes(job.target, data, overwrite)
+        header = peek(data)
         return {
             "width": picture.width,
             "height": picture.height,
             "bytes": len(data),
             "bpp": round(bpp(len(data), picture.width, picture.height), 5),
-            "quality": quality or quality_of_step(peek(data).quality_step),
-            "level": peek(data).level,
+            "quality": quality or quality_of_step(header.quality_step),
+            "level": header.level,
             "notices": picture.notices,
         }
 

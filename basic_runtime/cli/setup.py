@@ -54,6 +54,6 @@ def level_chooser(codec: Codec, level: int | str | None, budget_ms: float | None
         raise click.UsageError("--budget-ms picks the level: leave --level out, or say auto")
     from basic_runtime import machine
 
-    found = machine.load(codec.bundle, codec.backend, codec.threads)
+    found = machine.load(codec.bundle, codec.backend)
     budget = DEFAULT_BUDGET_MS if budget_ms is None else budget_ms
     return lambda pixels: found.level_within(direction, pixels, budget)

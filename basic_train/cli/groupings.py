@@ -10,11 +10,10 @@ import click
 
 from basic_runtime.errors import BasicError
 from basic_runtime.files import write_bytes
+from basic_train.cli.levels import held_out_crops
 from basic_train.cli.setup import extra_packages
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from basic_train.ablation import Ablation, Method
     from basic_train.model.supernet import Supernet
 
@@ -86,13 +85,13 @@ def groupings(
         if any(sizes["context"] % method.groups for method in known):
             groups = sorted({method.groups for method in known})
             raise click.UsageError(f"--context {sizes['context']}: must divide into {groups} channel groups")
-        chosen = _chosen(known, names)
+        chosen, most_groups = _chosen(known, names), max(method.groups for method in known)
         settings = {"checkpoint": path.name, "learner": learner, **sizes}
         output.mkdir(parents=True, exist_ok=True)
         rows = ablation_report.load(output, settings)
-        todo = [method for method in chosen if _title(method) not in {row.name for row in rows}]
+        todo = [method for method in chosen if method.title not in {row.name for row in rows}]
         text = ablation_report.write(output, settings, rows) if rows else ""
-        for outcome in _outcomes(net, history, data, output, todo, learner, sizes):
+        for outcome in _outcomes(net, history, data, output, todo, most_groups, learner, sizes):
             rows.append(outcome)
             text = ablation_report.write(output, settings, rows)
         if as_json:
@@ -103,22 +102,16 @@ def groupings(
             Console().print(ablation_report.table(rows), highlight=False)
 
 
-def _title(method: Method) -> str:
-    from basic_train.ablation import title
-
-    return title(method)
-
-
 def _chosen(known: list[Method], names: str | None) -> list[Method]:
     """Rows by name, `none` first. Raises UsageError."""
     if names is None:
         return known
     wanted = {"none", *(name.strip() for name in names.split(","))}
-    unknown = wanted - {_title(method) for method in known}
+    unknown = wanted - {method.title for method in known}
     if unknown:
-        listed = ", ".join(_title(method) for method in known)
+        listed = ", ".join(method.title for method in known)
         raise click.UsageError(f"--methods: unknown {', '.join(sorted(unknown))}; known: {listed}")
-    return [method for method in known if _title(method) in wanted]
+    return [method for method in known if method.title in wanted]
 
 
 def _outcomes(
@@ -127,6 +120,7 @@ def _outcomes(
     data: Path,
     output: Path,
     todo: list[Method],
+    most_groups: int,
     learner: str,
     sizes: dict[str, int],
 ) -> Any:
@@ -145,11 +139,7 @@ def _outcomes(
         task = bar.add_task("latents", total=None)
         run = _ablation(net, data, learner, sizes)
         run.report = lambda what, step, steps: bar.update(task, description=what, completed=step, total=steps)
-        _base(
-            run,
-            output / "base.safetensors",
-            max(method.groups for method in ablation.methods(net.config.y_channels)),
-        )
+        _base(run, output / "base.safetensors", most_groups)
         for method in todo:
             outcome, context = run.run(method)
             if outcome.tile is not None:
@@ -187,15 +177,9 @@ def _ablation(net: Supernet, data: Path, learner: str, sizes: dict[str, int]) ->
     stream = CropStream(photos, CROP, 8, 0)
     crops = torch.cat([stream.batch(number) for number in range(-(-sizes["crops"] // 8))])
     training = freeze(net, crops, torch.rand(len(crops)))
-    measured = _held_out(data, sizes["held_out"])
+    measured = held_out_crops(data, CROP, sizes["held_out"])
     quality = torch.tensor(QUALITIES).repeat(len(measured))
     held_out = freeze(net, measured.repeat_interleave(len(QUALITIES), 0), quality)
     size = sizes["context"]
     shape = ContextShape(size, size, size)
     return Ablation(net, training, held_out, shape, sizes["steps"], sizes["batch"], learner)
-
-
-def _held_out(data: Path, count: int) -> Tensor:
-    from basic_train.cli.levels import held_out_crops
-
-    return held_out_crops(data, CROP, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -154,7 +155,9 @@ class Supernet(nn.Module):
             z_bits = self._prior_of_z(widths).bits(uniform_noise(z)).flatten(1).sum(1)
         return Latents(round_ste(y - mean) + mean, y_bits, z_bits, y, prior)
 
-    def code(self, context: nn.Module, y: Tensor, prior: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def code(
+        self, context: Callable[[Tensor, Tensor, int], Tensor], y: Tensor, prior: Tensor, index: int
+    ) -> tuple[Tensor, Tensor]:
         """Means of y (B, M, h, w) and its bits per image (B,) by a context model, with the noise stand-in."""
         parameters = context(uniform_noise(y), prior, index).float()
         mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from basic_train import checkpoint
-from basic_train.ablation import Method, learned, methods, search_tile, title
+from basic_train.ablation import Method, learned, methods, search_tile
 from basic_train.cli import main
 from basic_train.grouping import Grouping, tiled
 from basic_train.model.context import ContextShape, GroupedContext
@@ -109,7 +109,7 @@ def test_weights_of_one_width_serve_any_number_of_channel_groups():
 
 
 def test_comparison_has_the_rows_of_the_original():
-    names = [title(method) for method in methods(192)]
+    names = [method.title for method in methods(192)]
     for name in (
         "none",
         "channelwise-g2",
@@ -122,7 +122,7 @@ def test_comparison_has_the_rows_of_the_original():
         assert name in names
     assert {m.stages for m in methods(320) if m.learned} == {2, 4, 6, 8, 10}
     assert learned(10, 12) in methods(192) and learned(10, 10) in methods(320)
-    assert "elic320-g20" in [title(method) for method in methods(320)]
+    assert "elic320-g20" in [method.title for method in methods(320)]
 
 
 @pytest.fixture(scope="module")
