@@ -62,6 +62,9 @@ class Muon(torch.optim.Optimizer):
 
     lr: size of the update's singular values, times sqrt(rows / columns) for tall matrices. Weights of one
     shape are updated together: most matrices of a codec are too small to fill a processor.
+
+    A parameter group may have `factors`, a tensor that broadcasts to its weights' shape: they are then updated as if
+    weight / factors were the parameter, which is right where a layer's inputs or outputs differ much in size.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "transposed": False})
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "transposed": False, "factors": None})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
@@ -80,19 +83,22 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     alike[weight.shape].append(weight)
             for weights in alike.values():
-                self._update(weights, group["lr"], group["momentum"], group.get("transposed", False))
+                self._update(weights, group)
 
-    def _update(self, weights: list[Tensor], lr: float, momentum: float, transposed: bool) -> None:
+    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
         gradients = [weight.grad for weight in weights]
         averages = [self.state[weight]["momentum"] for weight in weights]
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        updates = torch.stack(torch._foreach_lerp(gradients, averages, momentum))
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        updates = torch.stack(torch._foreach_lerp(gradients, averages, group["momentum"]))
+        factors, transposed = group["factors"], group["transposed"]
+        updates = updates if factors is None else updates * factors
         updates = updates.transpose(1, 2) if transposed else updates
         shape, updates = updates.shape, updates.flatten(2)
         tall = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         updates = orthogonalise(updates).reshape(shape)
         updates = updates.transpose(1, 2) if transposed else updates
-        torch._foreach_add_(weights, list(updates.unbind()), alpha=-lr * tall)
+        updates = updates if factors is None else updates * factors
+        torch._foreach_add_(weights, list(updates.unbind()), alpha=-group["lr"] * tall)

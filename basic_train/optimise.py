@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from basic_train.model import linear
 from basic_train.model.slimmable import SlimConvTranspose2d
+from basic_train.model.supernet import Supernet
 from basic_train.muon import Muon
 from basic_train.recipe import Recipe
 
@@ -16,22 +20,44 @@ def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     columns = {
         id(m.weight) for m in module.modules() if isinstance(m, SlimConvTranspose2d | nn.ConvTranspose2d)
     }
+    factors = _factors(module)
     rows_first: list[Tensor] = []
     columns_first: list[Tensor] = []
     others: list[Tensor] = []
+    groups: list[dict[str, Any]] = []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         is_layer = parameter.ndim == 4 or (parameter.ndim == 2 and "context" in name)
         if recipe.optimizer == "adam" or not is_layer:
             others.append(parameter)
+        elif id(parameter) in factors:
+            groups.append({"params": [parameter], "factors": factors[id(parameter)]})
         else:
             (columns_first if id(parameter) in columns else rows_first).append(parameter)
-    groups = [{"params": rows_first}] if rows_first else []
+    groups += [{"params": rows_first}] if rows_first else []
     groups += [{"params": columns_first, "transposed": True}] if columns_first else []
     found: list[torch.optim.Optimizer] = [Muon(groups, recipe.muon_rate)] if groups else []
     if others:
         found.append(torch.optim.Adam(others, recipe.learning_rate, fused=True))
+    return found
+
+
+def _factors(module: nn.Module) -> dict[int, Tensor]:
+    """Factors of Muon for the layers of nets with a linear path that read or predict y, by the weight's id.
+
+    The mean component spans tens of quantisation steps and weak ones a fraction. A step of equal size in all inputs
+    would be noise of the mean in every unit, and the mean itself would never be predicted (docs/lab.md).
+    """
+    found: dict[int, Tensor] = {}
+    for net in module.modules():
+        if isinstance(net, Supernet) and net.config.linear_path:
+            sizes = linear.latent_sizes(net)
+            found[id(net.h_a.layers[0].weight)] = 1 / sizes[None, :, None, None]
+            for context in (net.context, *net.alternatives):
+                found[id(context.context_weight)] = 1 / sizes[None, :, None, None]
+                means_and_scales = torch.stack([sizes, torch.ones_like(sizes)], 1).flatten()
+                found[id(context.merge_out.weight)] = means_and_scales[:, None]
     return found
 
 

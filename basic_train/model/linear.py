@@ -157,6 +157,12 @@ def initialise(net: Supernet, pictures: Tensor) -> None:
     net.gains.log_decode += math.log(step)
 
 
+def latent_sizes(net: Supernet) -> Tensor:
+    """Standard deviations of the latents (M,) in quantisation steps at the middle quality, at least 1, as `initialise`
+    found them."""
+    return net.g_s.body.layers[0].weight.detach().flatten() ** (-1 / EVENNESS)
+
+
 def _set_analysis(transform: LinearAnalysis, basis: Tensor, mean: Tensor) -> None:
     transform.path.weight.copy_(basis.T.reshape(-1, 3, BLOCK, BLOCK))
     transform.path.bias.copy_(-basis.T @ mean)

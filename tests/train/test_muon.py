@@ -48,3 +48,17 @@ def test_transposed_weights_are_updated_as_their_transposes():
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(weight.transpose(0, 1), turned, rtol=1e-5, atol=1e-5)
+
+
+def test_factors_update_a_weight_as_if_it_were_stored_divided_by_them():
+    torch.manual_seed(0)
+    factors = torch.rand(1, 10, 1, 1) + 0.1
+    weight = torch.nn.Parameter(torch.randn(6, 10, 3, 3))
+    divided = torch.nn.Parameter(weight.detach() / factors)
+    optimizers = (Muon([{"params": [weight], "factors": factors}], lr=0.1), Muon([divided], lr=0.1))
+    for _ in range(3):
+        weight.grad = torch.randn_like(weight)
+        divided.grad = weight.grad * factors
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(weight, divided * factors, rtol=1e-5, atol=1e-5)

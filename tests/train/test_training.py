@@ -15,6 +15,7 @@ from basic_runtime.errors import ImageError
 from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
 from basic_train.data import CropStream, PhotoFiles, list_photos, split
+from basic_train.model.linear import EVENNESS
 from basic_train.model.presets import PAPER, TINY
 from basic_train.model.slimmable import SlimConvTranspose2d
 from basic_train.model.supernet import Supernet
@@ -86,6 +87,20 @@ def test_adam_alone_and_muon_with_transposed_weights():
     assert muon.param_groups[1]["transposed"] and not muon.param_groups[0]["transposed"]
     net.requires_grad_(False)
     assert optimizers(net, Recipe()) == []
+
+
+def test_layers_at_latents_of_unequal_size_have_factors():
+    net = Supernet(TINY)
+    sizes = torch.linspace(40, 1, TINY.y_channels)
+    with torch.no_grad():
+        net.g_s.body.layers[0].weight.copy_(sizes[None, :, None, None] ** -EVENNESS)
+    muon, _ = optimizers(net, Recipe())
+    found = {id(g["params"][0]): g["factors"] for g in muon.param_groups if g["factors"] is not None}
+    context = net.context
+    assert found.keys() == {id(w) for w in (net.h_a.layers[0].weight, context.context_weight, context.merge_out.weight)}
+    torch.testing.assert_close(found[id(context.context_weight)].flatten(), 1 / sizes)
+    torch.testing.assert_close(found[id(context.merge_out.weight)][0::2, 0], sizes)
+    assert (found[id(context.merge_out.weight)][1::2] == 1).all()
 
 
 class Recorder(Objective):
