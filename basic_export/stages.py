@@ -446,6 +446,7 @@ class _StageCompiler:
             name = unit_name(kind, source, phase)
             sources.append(name if source == stage else graph.read(name, units * len(members)))
         if prior is not None:
+            bias += _numpy(self.context.phase_bias)[phase][rows]
             weights.append(_numpy(self.context.merge_prior)[rows])
             sources.append(prior)
         weight = np.concatenate(weights, 1)

@@ -338,6 +338,7 @@ def static(net: Supernet, context: GroupedContext, name: str) -> tuple[Supernet,
         contexts=context.shapes,
         grouping_name=name,
         grouping=grouping.tile.tolist(),
+        phase_bias=False,  # the methods' context models have none: they share a base that any grouping trains
         levels=[],
     )
     weights = {k: v for k, v in net.state_dict().items() if not k.startswith("context.")}

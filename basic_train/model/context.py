@@ -82,7 +82,9 @@ class GroupedContext(nn.Module):
     """Masked k x k convolution of y, then a three-layer masked 1x1 merger with the prior.
 
     shapes: channels at each width, widest last; priors: channels of the prior at each width. Output (B, 2M,
-    h, w), the parameters of latent c in channels 2c (mean) and 2c + 1 (scale), as in the original.
+    h, w), the parameters of latent c in channels 2c (mean) and 2c + 1 (scale), as in the original. phase_bias: the
+    first merger layer has a bias of its own for each phase of the tile. Without it a unit cannot tell neighbours that
+    are not decoded yet from neighbours that are zero (docs/lab.md).
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class GroupedContext(nn.Module):
         priors: Sequence[int],
         kernel: int = 5,
         slope: float = 0.01,
+        phase_bias: bool = False,
     ) -> None:
         super().__init__()
         self.y_channels, self.grouping, self.kernel, self.slope = y_channels, grouping, kernel, slope
@@ -105,10 +108,14 @@ class GroupedContext(nn.Module):
         self.merge_prior = nn.Conv2d(self.priors[-1], full.hidden1, 1)
         self.merge_hidden = GroupedLinear(groups, full.hidden1, full.hidden2)
         self.merge_out = GroupedLinear(groups, full.hidden2, 2 * y_channels)
+        sides = (grouping.side, grouping.side)
+        self.phase_bias = nn.Parameter(torch.zeros(*sides, full.hidden1)) if phase_bias else None
 
     def regroup(self, grouping: Grouping) -> None:
         """Go on with another grouping. With one width only, as with more the channels of a group are a prefix of it,
         the weights serve any number of channel groups. Raises ValueError."""
+        if self.phase_bias is not None:
+            raise ValueError("a context model with a bias for each phase keeps its grouping")
         if len(self.shapes) > 1 and grouping.groups != self.grouping.groups:
             raise ValueError("a context model of several widths keeps its number of channel groups")
         self._check(grouping.groups)
@@ -141,11 +148,24 @@ class GroupedContext(nn.Module):
         return interleave(grid)
 
     def prior_part(self, prior: Tensor, index: int) -> Tensor:
-        """The prior's share of the first merger layer: (B, hidden1, h, w), the same for every stage."""
+        """The prior's and the phases' share of the first merger layer: (B, hidden1, h, w), the same for every stage."""
         groups, hidden = self.grouping.groups, self.shapes[index].hidden1
         weight = self.merge_prior.weight.unflatten(0, (groups, -1))[:, : hidden // groups, : prior.shape[1]]
         bias = self.merge_prior.bias.unflatten(0, (groups, -1))[:, : hidden // groups]
-        return F.conv2d(prior, weight.flatten(0, 1), bias.flatten())
+        merged = F.conv2d(prior, weight.flatten(0, 1), bias.flatten())
+        if self.phase_bias is None:
+            return merged
+        rows, columns = (torch.arange(length, device=prior.device) % self.grouping.side for length in prior.shape[2:])
+        biases = self.phase_bias_slice(hidden)[rows][:, columns]  # (h, w, hidden1)
+        return merged + biases.permute(2, 0, 1).to(merged.dtype)
+
+    def phase_bias_slice(self, hidden: int) -> Tensor:
+        """Biases of the phases at a width, (t, t, hidden) with `hidden` units of the first merger layer; zeros where
+        the model has none."""
+        if self.phase_bias is None:
+            return self.merge_prior.bias.new_zeros(self.grouping.side, self.grouping.side, hidden)
+        groups = self.grouping.groups
+        return self.phase_bias.unflatten(2, (groups, -1))[..., : hidden // groups].flatten(2)
 
     def _phase(self, padded: Tensor, prior: Tensor, phase: tuple[int, int], index: int) -> Tensor:
         shape, side = self.shapes[index], self.grouping.side

@@ -102,8 +102,9 @@ class IntegerContext:
     """The grouped context model in integers.
 
     context: masked convolution as one unmasked layer (the mask is applied per phase), merge_context and merge_prior:
-    the two halves of the first merger layer, whose sums are added before the requantisation of merge_context.
-    y_shift: int64 (M,), bits by which y_hat (units 2^-MEAN_BITS) is rounded on its way in, per channel.
+    the two halves of the first merger layer, whose sums and the phase's part of phase_bias (t, t, hidden1) are added
+    before the requantisation of merge_context. y_shift: int64 (M,), bits by which y_hat (units 2^-MEAN_BITS) is rounded
+    on its way in, per channel.
     """
 
     grouping: Grouping
@@ -112,6 +113,7 @@ class IntegerContext:
     context: IntegerLayer
     merge_context: IntegerLayer
     merge_prior: Tensor
+    phase_bias: Tensor
     merge_hidden: IntegerLayer
     merge_out: IntegerLayer
 
@@ -144,7 +146,8 @@ class IntegerContext:
             return replace(layer, weight=layer.weight * _expand(mask, layer.weight))
 
         first = masked(self.merge_context)
-        hidden = first.requantise(first.accumulate(context) + F.conv2d(prior, self.merge_prior))
+        own = self.phase_bias[phase][None, :, None, None]
+        hidden = first.requantise(first.accumulate(context) + F.conv2d(prior, self.merge_prior) + own)
         return masked(self.merge_out)(masked(self.merge_hidden)(hidden))
 
 
@@ -387,8 +390,10 @@ def _integer_context(
         prove(f"masked convolution, phase {phase}", context.weight * mask, context.bias, ACTIVATION_MAX)
 
     first = _first_merger_weight(net, index)
-    both, bits = _merger_layer(*first, torch.cat([context_bits, prior_bits]), inner_bits[1])
-    prove("merger layer 1", both.weight, both.bias, ACTIVATION_MAX)
+    own = model.phase_bias_slice(shape.hidden1)
+    both, bits = _merger_layer(*first, torch.cat([context_bits, prior_bits]), inner_bits[1], own.flatten(0, 1))
+    phase_bias = torch.round(own * torch.exp2((both.shift + bits).float()))
+    prove("merger layer 1", both.weight, both.bias, ACTIVATION_MAX, phase_bias.abs().amax((0, 1)))
     merge_context = replace(both, weight=both.weight[:, : shape.context], leak=True)
     second = model.merge_hidden.sliced(shape.hidden1, shape.hidden2)
     hidden, bits = _merger_layer(second[0].flatten(2).flatten(0, 1), second[1].flatten(), bits, inner_bits[2])
@@ -402,6 +407,7 @@ def _integer_context(
         context,
         merge_context,
         merge_prior,
+        phase_bias,
         replace(hidden, leak=True),
         out,
     )
@@ -409,11 +415,13 @@ def _integer_context(
 
 
 def _merger_layer(
-    weight: Tensor, bias: Tensor, in_bits: Tensor, wanted: Tensor
+    weight: Tensor, bias: Tensor, in_bits: Tensor, wanted: Tensor, further: Tensor | None = None
 ) -> tuple[IntegerLayer, Tensor]:
-    """A 1x1 layer (out, in) in integers, and the fraction bits of its output channels."""
+    """A 1x1 layer (out, in) in integers, and the fraction bits of its output channels. further: (N, out), of which one
+    row is added to the sums."""
     weight = weight[:, :, None, None]
-    sum_bits = _sum_bits(weight, bias, in_bits, ACTIVATION_MAX)
+    largest = bias.abs() if further is None else bias.abs() + further.abs().amax(0)
+    sum_bits = _sum_bits(weight, largest, in_bits, ACTIVATION_MAX)
     out_bits = _reachable(wanted, sum_bits)
     return integer_layer(weight, bias, in_bits, sum_bits, _Target(out_bits)), out_bits
 
@@ -460,6 +468,7 @@ def exact_share(entropy: IntegerEntropy) -> float:
     ]
     first = context.merge_context
     extra = context.merge_prior.abs().double().flatten(1).sum(1) * ACTIVATION_MAX
+    extra += context.phase_bias.abs().double().amax((0, 1))
     shares.append(prove("merger 1", first.weight, first.bias, ACTIVATION_MAX, extra))
     shares += [
         prove("merger", m.weight, m.bias, ACTIVATION_MAX) for m in (context.merge_hidden, context.merge_out)

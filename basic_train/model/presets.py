@@ -27,9 +27,9 @@ class ModelConfig:
     original). grouping: stage of each channel group and phase as nested lists (G, t, t). analysis_widths: of g_a
     where they are not those of g_s. latents: channels of y and of z at each width where they go with it, for which all
     transforms must run at one width. linear_path: of `lite`, whether g_a and g_s start as a linear transform of the
-    training photos (`basic_train.model.linear`). context: "grouped", or "scale-only" for none (means 0, scales from
-    h_s). alternatives: further groupings, each {"name": ..., "tile": ...} with a context model of its own (the
-    original's combined entropy coder).
+    training photos (`basic_train.model.linear`). phase_bias: of the grouped context model
+    (`GroupedContext`). context: "grouped", or "scale-only" for none (means 0, scales from h_s). alternatives: further
+    groupings, each {"name": ..., "tile": ...} with a context model of its own (the original's combined entropy coder).
     """
 
     preset: str
@@ -45,6 +45,7 @@ class ModelConfig:
     scale_parameter: str = "log"
     context_kernel: int = 5
     context_slope: float = 0.01
+    phase_bias: bool = False
     quarter_blocks: int = 2
     eighth_blocks: int = 5
     latent_blocks: int = 0
@@ -157,6 +158,7 @@ LITE = ModelConfig(
     grouping_name="group-diagonal",
     grouping=tiled("group-diagonal", 2).tile.tolist(),
     context_slope=2.0**-7,
+    phase_bias=True,
     eighth_blocks=6,
     latent_blocks=3,
     linear_path=True,

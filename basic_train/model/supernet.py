@@ -114,6 +114,7 @@ class Supernet(nn.Module):
             config.priors,
             config.context_kernel,
             config.context_slope,
+            config.phase_bias,
         )
 
     @property

@@ -62,6 +62,7 @@ def latents(
 def quantised(grouping: Grouping, scale_parameter: str = "log"):
     torch.manual_seed(3)
     net = Supernet(replace(config(grouping), scale_parameter=scale_parameter)).eval()
+    torch.nn.init.normal_(net.context.phase_bias, std=0.1)  # starts at zero
     return quantise(net, 1, latents(4, 24, net.config.z_channels))
 
 

@@ -55,7 +55,7 @@ def test_info_prints_configuration_cost_and_history(run_folder):
         for part in (
             "preset tiny",
             "group-diagonal, 2 channel groups, 8 stages",
-            "92,216",
+            "92,344",
             "patches",
             "0.325",
         ):

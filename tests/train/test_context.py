@@ -160,3 +160,32 @@ def test_labels_of_another_shape_are_refused():
 def test_channels_that_do_not_divide_into_groups_are_refused():
     with pytest.raises(ValueError, match="hidden1=640 does not divide into 12 channel groups"):
         GroupedContext(192, tiled("elic", 12), [ContextShape(384, 640, 512)], [384])
+
+
+def test_each_phase_adds_its_own_bias_at_every_width():
+    """A bias of the first merger layer at one phase is what that phase's prior would add."""
+    torch.manual_seed(0)
+    context = GroupedContext(M, tiled("group-diagonal", 2), SHAPES, PRIORS, phase_bias=True)
+    torch.nn.init.normal_(context.phase_bias)
+    y = torch.randn(1, M, H, W)
+    for index in (0, 1):
+        prior = prior_at(index)[:1].float()
+        per_group = SHAPES[index].hidden1 // 2
+        places = [*range(per_group), *(SHAPES[-1].hidden1 // 2 + k for k in range(per_group))]
+        biased = context(y, prior, index)
+        saved, context.phase_bias = context.phase_bias, None
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            bias = context.merge_prior.bias.detach().clone()
+            with torch.no_grad():
+                context.merge_prior.bias[places] += saved[i, j, places]
+            alone = context(y, prior, index)
+            torch.testing.assert_close(biased[:, :, i::2, j::2], alone[:, :, i::2, j::2])
+            with torch.no_grad():
+                context.merge_prior.bias.copy_(bias)
+        context.phase_bias = saved
+
+
+def test_a_context_model_with_phase_biases_keeps_its_grouping():
+    context = GroupedContext(M, tiled("checkerboard", 2), SHAPES[:1], PRIORS[:1], phase_bias=True)
+    with pytest.raises(ValueError, match="keeps its grouping"):
+        context.regroup(tiled("raster2x2", 2))
