@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from basic_export.errors import ExportError
 from basic_export.graphs import OPSET, canonical, initializers, name_sides, slice_of
+from basic_export.shaping import ShapedAnalysis, ShapedSynthesis, shaped
 from basic_train.model.cost import macs_per_pixel
+from basic_train.model.gdn import PlainGDN
 from basic_train.model.linear import PlainAnalysis, PlainSynthesis
 from basic_train.model.supernet import Z_STRIDE, Supernet
 
@@ -37,7 +39,7 @@ class Analysis(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor, gain: Tensor) -> Tensor:
-        if isinstance(self.body, PlainAnalysis):
+        if isinstance(self.body, (PlainAnalysis, ShapedAnalysis)):
             return self.body(x, gain)
         return self.body(x) * gain
 
@@ -61,7 +63,7 @@ class Synthesis(nn.Module):
         self.body = body
 
     def forward(self, y: Tensor, gain: Tensor) -> Tensor:
-        if isinstance(self.body, PlainSynthesis):
+        if isinstance(self.body, (PlainSynthesis, ShapedSynthesis)):
             return self.body(y, gain)
         return self.body(y * gain)
 
@@ -86,8 +88,8 @@ _SIGNATURES = {
 class PixelGraph:
     """A transform at one width.
 
-    `module` computes in PyTorch what `model` does, with the same rounded weights; `exact` has the
-    checkpoint's weights. macs_per_pixel counts per pixel of the picture.
+    `module` computes in PyTorch what `model` does, with the same rounded weights and in the same form (`shaping`);
+    `exact` is the transform as it was trained. macs_per_pixel counts per pixel of the picture, as it was trained.
     """
 
     transform: str
@@ -114,8 +116,9 @@ def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
     """
     signature = _SIGNATURES[transform]
     body: nn.Module = getattr(net, transform)
-    exact, rounded = signature.module(body.plain(index)).eval(), signature.module(body.plain(index)).eval()
-    shared = {f"body.{name}": full for name, full in _shared_weights(body, rounded.body).items()}
+    exact, rounded = (signature.module(form(body.plain(index))).eval() for form in (nn.Identity(), shaped))
+    widest = signature.module(shaped(body.plain(len(net.config.widths) - 1)))
+    shared = _shared_weights(widest, rounded)
     with torch.no_grad():
         for name, full in shared.items():
             parameter = rounded.get_parameter(name)
@@ -129,25 +132,21 @@ def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
     )  # fmt: skip
 
 
-def _shared_weights(body: nn.Module, plain: nn.Module) -> dict[str, np.ndarray]:
-    """Parameters of a plain module that are prefix slices of a supernet tensor: {plain name: full tensor}.
+def _shared_weights(widest: nn.Module, narrow: nn.Module) -> dict[str, np.ndarray]:
+    """Parameters of a transform that are prefix slices of those at full width: {name: full tensor}.
 
-    Plain modules keep the order of layers, so that names differ by the "layers" containers only. Filters are
-    float16, vectors (biases) stay float32: they are few, and shift whole channels.
+    Filters are float16, vectors (biases) stay float32: they are few, and shift whole channels. So do the constants of
+    GDN, whose range is that of squares; they belong to one width.
     """
-    full = {_plain_name(name): parameter.detach() for name, parameter in body.named_parameters()}
+    full = {name: parameter.detach().numpy() for name, parameter in widest.named_parameters()}
+    norms = [part for part in narrow.modules() if isinstance(part, PlainGDN)]
+    own = {id(parameter) for part in norms for parameter in part.parameters()}
     shared = {}
-    for name, parameter in plain.named_parameters():
-        if name not in full or full[name].ndim != parameter.ndim:
-            continue
-        values = full[name].cpu().numpy()
-        if np.array_equal(_prefix(values, parameter.shape), parameter.detach().numpy()):
+    for name, parameter in narrow.named_parameters():
+        values = full[name]
+        if id(parameter) not in own and np.array_equal(_prefix(values, parameter.shape), parameter.detach().numpy()):
             shared[name] = _half(values, name) if values.ndim > 1 else values
     return shared
-
-
-def _plain_name(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "layers")
 
 
 def _prefix(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
