@@ -5,16 +5,12 @@ Asked once per bundle, engine, version and CPU: a good answer is remembered in t
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import platform
-from functools import cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.cache import processor, remember, remembered
 from basic_runtime.engines import Backend
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import BundleError, EngineError
@@ -47,39 +43,16 @@ def check_golden(bundle: Bundle, variant: int, backend: Backend, entropy: Groupe
 
 def ensure_golden(bundle: Bundle, variant: int, backend: Backend, entropy: GroupedEntropy) -> None:
     """`check_golden`, unless this machine is known to have passed it. An unwritable cache is no error."""
-    marker = _marker(bundle, variant, backend)
-    if marker.is_file():
-        return
-    check_golden(bundle, variant, backend, entropy)
-    with contextlib.suppress(OSError):
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    question = _question(bundle, variant, backend)
+    if remembered("golden", question) is None:
+        check_golden(bundle, variant, backend, entropy)
+        remember("golden", question)
 
 
-def cache_folder() -> Path:
-    """Where results of golden checks are remembered: $XDG_CACHE_HOME/basic, or ~/.cache/basic."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path(os.path.expanduser("~/.cache"))) / "basic"
-
-
-def _marker(bundle: Bundle, variant: int, backend: Backend) -> Path:
+def _question(bundle: Bundle, variant: int, backend: Backend) -> list[Any]:
     spec = bundle.entropy(variant)
     graphs = [spec.h_s, *(stage.graph for stage in spec.stages)]
-    key = [
+    return [
         bundle.manifest.model_id, bundle.manifest.files["weights.bin"], spec.golden_sha256, *graphs,
         backend.name, backend.version, backend.settings(), backend.threads, processor(),
     ]  # fmt: skip
-    return cache_folder() / "golden" / hashlib.sha256(repr(key).encode()).hexdigest()[:32]
-
-
-@cache
-def processor() -> str:
-    """Name and features of the processor: other instructions mean other kernels."""
-    described = [platform.machine(), platform.processor()]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "flags", "Features")):
-                described.append(line)
-            if line == "":
-                break
-    return "|".join(described)

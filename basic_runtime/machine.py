@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines import Backend
+from basic_runtime.cache import cache_folder, processor
+from basic_runtime.engines import FLOAT32, Backend
 from basic_runtime.errors import BasicError
 from basic_runtime.files import write_bytes
-from basic_runtime.golden import cache_folder, processor
 from basic_runtime.profile import TOTAL, Profile, profile
 
 #: Pictures of these sides are timed, the last of which is computed in tiles. Time per pixel is not constant: small
@@ -69,13 +69,16 @@ class MachineProfile:
         return max(fitting)
 
 
-def measure(bundle: Bundle, engine: str, threads: int | None, repetitions: int) -> MachineProfile:
+def measure(
+    bundle: Bundle, engine: str, threads: int | None, repetitions: int, precision: str = FLOAT32
+) -> MachineProfile:
     """Time every level at all `SIZES`."""
     runs = [
         profile(
             bundle,
             engine,
             threads,
+            precision=precision,
             width=width,
             height=height,
             repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
@@ -110,6 +113,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
         return MachineProfile(times=rows, **values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         options = "" if backend.threads is None else f" --threads {backend.threads}"
+        options += "" if backend.precision == FLOAT32 else f" --precision {backend.precision}"
         raise MachineProfileError(
             f"this machine has not been measured with model {bundle.name} on {backend.name}: run "
             f"`basic-run profile --save --engine {backend.name}{options}` once, or name a --level"

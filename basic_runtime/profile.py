@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
-from basic_runtime.engines import create_backend
+from basic_runtime.engines import FLOAT32, create_backend
 from basic_runtime.errors import FileError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def profile(
     engine: str = "onnxruntime",
     threads: int | None = None,
     *,
+    precision: str = FLOAT32,
     width: int = 768,
     height: int = 512,
     levels: Sequence[int] | None = None,
@@ -87,7 +88,7 @@ def profile(
 ) -> Profile:
     """Time encode and decode of a synthetic picture at `levels` (default: all), after one warm-up each."""
     watch = _Stopwatch()
-    codec = Codec(bundle, create_backend(engine, threads), trace=watch)
+    codec = Codec(bundle, create_backend(engine, threads, precision), trace=watch)
     picture = synthetic_picture(width, height)
     timings: list[Timing] = []
     for level in levels if levels is not None else range(len(bundle.manifest.levels)):
@@ -101,7 +102,7 @@ def profile(
             runs = _repeat(work, watch, repetitions)
             macs = _macs_of_parts(bundle, level, direction, width * height)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
-    label = f"{codec.backend.name} {codec.backend.version}"
+    label = f"{codec.backend.name} {codec.backend.version}" + ("" if precision == FLOAT32 else f", {precision}")
     return Profile(bundle.name, label, threads, width, height, repetitions, tuple(timings))
 
 

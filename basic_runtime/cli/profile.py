@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList
+from basic_runtime.cli.options import LevelList, engine_options
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
@@ -34,10 +34,7 @@ class _Size(click.ParamType[tuple[int, int]]):
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
-@click.option("--engine", metavar="NAME", default="onnxruntime", show_default=True, help="Runs the graphs.")
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
-)
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--save",
@@ -51,6 +48,7 @@ def profile(
     reps: int,
     bundle: str | None,
     engine: str,
+    precision: str,
     threads: int | None,
     as_json: bool,
     save: bool,
@@ -71,14 +69,16 @@ def profile(
             raise click.UsageError(
                 "--save times all levels, at sizes of its own: leave --levels and --plot out"
             )
-        _save(opened, engine, threads, reps, as_json)
+        _save(opened, engine, precision, threads, reps, as_json)
         return
     last = len(opened.manifest.levels) - 1
     if levels is not None and max(levels) > last:
         raise BundleError(
             f"{opened.path}: has levels 0 to {last}, not {max(levels)}: choose others with --levels"
         )
-    result = run(opened, engine, threads, width=width, height=height, levels=levels, repetitions=reps)
+    result = run(
+        opened, engine, threads, precision=precision, width=width, height=height, levels=levels, repetitions=reps
+    )
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
     else:
@@ -88,12 +88,14 @@ def profile(
         click.echo(f"plot: {plot}", err=as_json)
 
 
-def _save(bundle: Bundle, engine: str, threads: int | None, reps: int, as_json: bool) -> None:
+def _save(
+    bundle: Bundle, engine: str, precision: str, threads: int | None, reps: int, as_json: bool
+) -> None:
     from basic_runtime import machine
     from basic_runtime.engines import create_backend
 
-    found = machine.measure(bundle, engine, threads, reps)
-    path = machine.save(found, bundle, create_backend(engine, threads))
+    found = machine.measure(bundle, engine, threads, reps, precision)
+    path = machine.save(found, bundle, create_backend(engine, threads, precision))
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
         return

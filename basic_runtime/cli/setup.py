@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import click
 
+from basic_runtime.cli.batch import Job
 from basic_runtime.cli.options import AUTO, DEFAULT_BUDGET_MS
 from basic_runtime.codec import Codec
+from basic_runtime.engines import FLOAT32, create_backend
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
@@ -24,19 +28,29 @@ def make_codec(
     threads: int | None,
     level: int | str | None,
     max_pixels: int | None = None,
+    precision: str = FLOAT32,
 ) -> Codec:
     """The codec, with the graphs of no level loaded yet.
 
     Raises BundleError if the bundle has no such level, and BundleError, EngineError or MissingExtraError as
     `Codec` does.
     """
-    codec = Codec(bundle, engine, threads, make_limits(max_pixels))
+    codec = Codec(bundle, create_backend(engine, threads, precision), limits=make_limits(max_pixels))
     last = len(codec.bundle.manifest.levels) - 1
     if isinstance(level, int) and level > last:
         raise BundleError(
             f"{codec.bundle.path}: has levels 0 to {last}, not {level}: choose one with --level"
         )
     return codec
+
+
+def engine_for(engine: str, precision: str, jobs: Sequence[Job], small: int) -> str:
+    """The engine of a command with these jobs: where any will do, and their inputs have less than `small` bytes in all,
+    the one that starts fastest."""
+    if engine != AUTO or precision != FLOAT32:
+        return engine
+    total = sum(os.path.getsize(job.source) for job in jobs if os.path.isfile(job.source))
+    return OnnxRuntimeBackend.name if total < small else AUTO
 
 
 LevelOf = Callable[[int], int | None]

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from basic_runtime.engines.base import Backend, Engine
+from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine
 from basic_runtime.errors import EngineError
 
-__all__ = ["BACKENDS", "Backend", "Engine", "available_backends", "create_backend"]
+__all__ = [
+    "AUTO",
+    "BACKENDS",
+    "BF16",
+    "FLOAT32",
+    "Backend",
+    "Engine",
+    "available_backends",
+    "create_backend",
+]
+
+AUTO = "auto"
+"""The name under which `create_backend` gives the faster of those that are installed, for each graph."""
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
@@ -20,17 +32,24 @@ BACKENDS: dict[str, tuple[str, str]] = {
 
 
 def _backend_class(name: str) -> type[Backend]:
-    if name not in BACKENDS:
-        raise EngineError(f"no engine is called {name!r}; choose one of {', '.join(BACKENDS)}")
-    module, class_name = BACKENDS[name]
+    if name not in BACKENDS and name != AUTO:
+        raise EngineError(f"no engine is called {name!r}; choose one of {', '.join((*BACKENDS, AUTO))}")
+    module, class_name = ("auto", "AutoBackend") if name == AUTO else BACKENDS[name]
     found: type[Backend] = getattr(import_module(f".{module}", __name__), class_name)
     return found
 
 
-def create_backend(name: str, threads: int | None = None) -> Backend:
-    """Make the back-end `name` ready. Raises EngineError for an unknown name or a library that does not
-    work here, MissingExtraError if its package is not installed."""
-    return _backend_class(name)(threads=threads)
+def create_backend(name: str, threads: int | None = None, precision: str = FLOAT32) -> Backend:
+    """Make the back-end `name` ready. Raises EngineError for an unknown name, a library that does not work here or a
+    precision that it does not have, MissingExtraError if its package is not installed."""
+    found = _backend_class(name)
+    if precision == FLOAT32:
+        return found(threads=threads)
+    if precision not in found.precisions:
+        raise EngineError(
+            f"engine {name!r} computes in {' or '.join(found.precisions)}, not in {precision}: take openvino or {AUTO}"
+        )
+    return found(threads=threads, precision=precision)
 
 
 def available_backends() -> list[str]:

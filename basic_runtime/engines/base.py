@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
+FLOAT32, BF16 = "float32", "bf16"
+
 
 class Engine(ABC):
     """One graph made runnable. Tensors are float32, C-contiguous, of shape (1, channels, height, width)."""
@@ -27,14 +29,16 @@ class Engine(ABC):
 class Backend(ABC):
     """A library that loads ONNX graphs as engines.
 
-    `threads` is the number of threads one run may use, None for the library's own choice.
+    `threads` is the number of threads one run may use, None for the library's own choice; `precision`, one of the
+    back-end's `precisions`, is that of graphs which are not loaded as strict.
     """
 
     name: ClassVar[str]
-    precision: ClassVar[str] = "float32"
+    precisions: ClassVar[tuple[str, ...]] = (FLOAT32,)
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:
         self.threads = threads
+        self.precision = precision
 
     @property
     @abstractmethod

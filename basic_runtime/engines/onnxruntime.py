@@ -21,6 +21,8 @@ _LEVELS: dict[str, str] = {
     "all": "ORT_ENABLE_ALL",
 }
 _LOG_FATAL_ONLY = 4
+_SPIN_MICROSECONDS = "200"
+_SPIN_DURATION_SINCE = (1, 26)
 _arena_lock = threading.Lock()
 _arena_ready = False
 
@@ -110,9 +112,8 @@ class OnnxRuntimeBackend(Backend):
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[self.optimisation])
         # Never the library's own default: it pins its threads to cores, where other programs may be at work.
         options.intra_op_num_threads = self.threads or default_threads()
-        # Sessions run in turn: threads of one that spin while they wait take the cores of the next. Those of a new
-        # session spin as well, which made loading a level three times slower (docs/lab.md).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for name, value in _spinning(ort).items():
+            options.add_session_config_entry(name, value)
         options.add_session_config_entry("session.use_env_allocators", "1")
         # The graphs lie one folder below the weights they share, where ONNX itself allows no reference.
         options.add_session_config_entry(
@@ -152,6 +153,17 @@ class TensorRtBackend(_GpuBackend):
 
     def _provider_options(self, strict: bool) -> dict[str, str]:
         return {"trt_fp16_enable": "0", "trt_int8_enable": "0", "trt_bf16_enable": "0"}
+
+
+def _spinning(ort: Any) -> dict[str, str]:
+    """Threads that wait for the next node spin for a moment, as waking them takes as long as a small node.
+
+    Sessions run in turn: threads of one that go on spinning take the cores of the next. Those of a new session spin as
+    well, without end where no duration can be set, which made loading a level three times slower (docs/lab.md).
+    """
+    if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _SPIN_DURATION_SINCE:
+        return {"session.intra_op.allow_spinning": "0"}
+    return {"session.intra_op.spin_duration_us": _SPIN_MICROSECONDS, "session.force_spinning_stop": "1"}
 
 
 def _first_line(error: Exception) -> str:

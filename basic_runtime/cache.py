@@ -1,0 +1,56 @@
+"""What a machine remembers between runs, in the user's cache folder: each answer in a file named by its question."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/basic, or ~/.cache/basic."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path(os.path.expanduser("~/.cache"))) / "basic"
+
+
+def remembered(kind: str, question: Sequence[Any]) -> str | None:
+    """The answer of an earlier run, None if there is none that can be read."""
+    try:
+        return _path(kind, question).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def remember(kind: str, question: Sequence[Any], answer: str = "") -> None:
+    """Keep an answer for later runs. A folder that cannot be written is no error."""
+    path = _path(kind, question)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        beside.write_text(answer)
+        beside.replace(path)
+
+
+@cache
+def processor() -> str:
+    """Name and features of the processor: other instructions mean other kernels."""
+    described = [platform.machine()]
+    try:
+        with open("/proc/cpuinfo") as lines:  # line by line: the file names every core
+            for line in lines:
+                if line.startswith(("model name", "flags", "Features")):
+                    described.append(line)
+                if line == "\n":
+                    break
+    except OSError:
+        described.append(platform.processor())  # on some systems a command of its own, so only where it is needed
+    return "|".join(described)
+
+
+def _path(kind: str, question: Sequence[Any]) -> Path:
+    return cache_folder() / kind / hashlib.sha256(repr(list(question)).encode()).hexdigest()[:32]

@@ -1,0 +1,140 @@
+"""The faster of ONNX Runtime and OpenVINO for each graph of the pixel path, found by timing both once per machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from basic_runtime.cache import processor, remember, remembered
+from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine, FloatArray
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines.openvino import OpenVinoBackend
+from basic_runtime.errors import EngineError
+
+#: Rounds in which both engines run once each; the first, in which they allocate, does not count. Later ones are left
+#: out once this many seconds have gone.
+ROUNDS, ENOUGH_SECONDS = 4, 0.25
+
+#: Inputs are cut to so many values before the engines are timed: a picture of 768x512.
+TIMED_VALUES = 3 * 768 * 512
+
+#: Sides of such a part are multiples of this: all strides of a graph divide it.
+GRID = 16
+
+
+class RacingEngine(Engine):
+    """A graph loaded on several back-ends, which runs on the one that was fastest on part of its first inputs."""
+
+    def __init__(self, engines: Mapping[str, Engine], question: list[Any]) -> None:
+        """`engines` by back-end; the winner's name is remembered as the answer to `question`."""
+        self._engines, self._question = dict(engines), question
+        self._winner: Engine | None = None
+        self._lock = threading.Lock()
+        first = next(iter(engines.values()))
+        self.inputs, self.outputs = first.inputs, first.outputs
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        with self._lock:
+            if self._winner is None:
+                name = fastest(self._engines, inputs)
+                remember("engines", self._question, name)
+                self._winner = self._engines[name]
+                self._engines.clear()
+        return self._winner.run(inputs)
+
+
+class AutoBackend(Backend):
+    """ONNX Runtime for the entropy path, whose small graphs it runs fastest; for the pixel path that or OpenVINO.
+
+    The choice is made when a graph first runs, in less than a second, and remembered for this graph, processor, number
+    of threads and versions. In bf16 the pixel path is OpenVINO's.
+    """
+
+    name: ClassVar[str] = "auto"
+    precisions: ClassVar[tuple[str, ...]] = (FLOAT32, BF16)
+
+    def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:
+        super().__init__(threads, precision)
+        self._onnxruntime = OnnxRuntimeBackend(threads)
+        if precision != FLOAT32:  # now, so that a machine which lacks it is found before any work
+            _ = self._openvino
+
+    @property
+    def version(self) -> str:
+        return " and ".join(self._versions())
+
+    @classmethod
+    def available(cls) -> bool:
+        return OnnxRuntimeBackend.available()
+
+    def settings(self) -> Any:
+        return None if self.precision == FLOAT32 else self.precision
+
+    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
+        if strict or (self.precision == FLOAT32 and not OpenVinoBackend.available()):
+            return self._onnxruntime.load(model, external_data=external_data, strict=strict)
+        if self.precision != FLOAT32:
+            return self._openvino.load(model, external_data=external_data, strict=False)
+        question = [model.stem, self._versions(), self.threads, processor()]
+        chosen = remembered("engines", question)
+        if chosen == OnnxRuntimeBackend.name:
+            return self._onnxruntime.load(model, external_data=external_data, strict=False)
+        try:
+            second = self._openvino.load(model, external_data=external_data, strict=False)
+        except EngineError:  # what is optional and does not work here is not missed
+            return self._onnxruntime.load(model, external_data=external_data, strict=False)
+        if chosen == OpenVinoBackend.name:
+            return second
+        first = self._onnxruntime.load(model, external_data=external_data, strict=False)
+        return RacingEngine({OnnxRuntimeBackend.name: first, OpenVinoBackend.name: second}, question)
+
+    @cached_property
+    def _openvino(self) -> OpenVinoBackend:
+        return OpenVinoBackend(self.threads, self.precision)
+
+    def _versions(self) -> list[str]:
+        """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""
+        versions = [f"onnxruntime {self._onnxruntime.version}"]
+        if OpenVinoBackend.available():
+            versions.append(f"openvino {version('openvino')}")
+        return versions
+
+
+def fastest(engines: Mapping[str, Engine], inputs: Mapping[str, FloatArray]) -> str:
+    """The name of the engine that takes the least time for (a part of) these inputs, timed in turn."""
+    part = _part(inputs)
+    best = dict.fromkeys(engines, float("inf"))
+    start = time.perf_counter()
+    for round_number in range(ROUNDS):
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            engine.run(part)
+            seconds = time.perf_counter() - began
+            if round_number > 0:
+                best[name] = min(best[name], seconds)
+        if round_number > 0 and time.perf_counter() - start > ENOUGH_SECONDS:
+            break
+    return min(best, key=lambda name: best[name])
+
+
+def _part(inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """The upper left part of each input that has positions, of at most `TIMED_VALUES` values in the largest of them."""
+    part = dict(inputs)
+    while max(value.size for value in part.values()) > TIMED_VALUES:
+        height, width = (max(value.shape[axis] for value in part.values()) for axis in (2, 3))
+        if max(height, width) <= GRID:
+            break
+        axis, side = (2, height) if height >= width else (3, width)
+        kept = max(GRID, side // 2 // GRID * GRID)
+        part = {
+            name: value if value.shape[2:] == (1, 1) else np.ascontiguousarray(np.split(value, [kept], axis)[0])
+            for name, value in part.items()
+        }
+    return part

@@ -1,0 +1,133 @@
+"""The engine that is chosen by measuring, and the pixel path in bf16."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+from basic_runtime.cache import cache_folder
+from basic_runtime.cli.batch import Job
+from basic_runtime.cli.setup import engine_for
+from basic_runtime.codec import Codec
+from basic_runtime.engines import BF16, FLOAT32, Engine, create_backend
+from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _part, fastest
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from basic_runtime.engines.openvino import OpenVinoEngine
+from basic_runtime.errors import EngineError
+
+Photo = Callable[[int, int], np.ndarray]
+
+KINDS = {"onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine}
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def load(codec: Codec, graph: str) -> Engine:
+    bundle = codec.bundle
+    strict = bundle.graph(graph).path == "entropy"
+    return codec.backend.load(bundle.graph_path(graph), external_data=bundle.weights_folder, strict=strict)
+
+
+def test_the_choice_is_remembered(tiny_path: Path, photo: Photo) -> None:
+    codec = Codec(tiny_path, "auto", threads=1)
+    graph = codec.bundle.level(0).g_a
+    assert isinstance(load(codec, graph), RacingEngine)
+    codec.encode(photo(64, 128), level=0)
+    answers = list((cache_folder() / "engines").iterdir())
+    assert len(answers) == 2  # g_a and h_a
+    for name, kind in KINDS.items():
+        for answer in answers:
+            answer.write_text(name)
+        assert isinstance(load(codec, graph), kind)
+
+
+def test_entropy_graphs_are_onnx_runtime_s(tiny_path: Path) -> None:
+    codec = Codec(tiny_path, "auto", threads=1)
+    spec = codec.bundle.entropy(0)
+    for graph in (spec.h_s, *(stage.graph for stage in spec.stages)):
+        assert isinstance(load(codec, graph), OnnxRuntimeEngine)
+
+
+def test_the_same_picture_as_with_one_engine(tiny_path: Path, photo: Photo) -> None:
+    picture = photo(100, 150)
+    auto, one = Codec(tiny_path, "auto", threads=1), Codec(tiny_path, threads=1)
+    data = one.encode(picture)
+    for _ in range(2):
+        difference = auto.decode(data).astype(int) - one.decode(data)
+        assert np.abs(difference).max() <= 1
+        one.decode(auto.encode(picture))
+
+
+class Slowed(Engine):
+    """A real engine that takes its time."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner, self.inputs, self.outputs = inner, inner.inputs, inner.outputs
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        time.sleep(0.1)
+        return self.inner.run(inputs)
+
+
+def test_the_slower_engine_loses(tiny_path: Path) -> None:
+    codec = Codec(tiny_path, threads=1)
+    engine = load(codec, codec.bundle.level(0).h_a)
+    y = np.zeros((1, codec.bundle.manifest.y_channels, 8, 8), np.float32)
+    assert fastest({"slow": Slowed(engine), "quick": engine}, {"y": y}) == "quick"
+    assert fastest({"quick": engine, "slow": Slowed(engine)}, {"y": y}) == "quick"
+
+
+def test_large_inputs_are_timed_in_part() -> None:
+    gain = np.ones((1, 5, 1, 1), np.float32)
+    for shape in ((1, 3, 4096, 1024), (1, 320, 256, 100), (1, 3, 64, 64)):
+        part = _part({"x": np.zeros(shape, np.float32), "gain": gain})
+        assert part["gain"] is gain and part["x"].size <= TIMED_VALUES
+        assert all(cut == side or cut % GRID == 0 for cut, side in zip(part["x"].shape, shape, strict=True))
+    assert part["x"].shape == shape
+
+
+def test_another_version_or_thread_count_is_measured_anew(tiny_path: Path, photo: Photo) -> None:
+    Codec(tiny_path, "auto", threads=1).encode(photo(64, 64), level=0)
+    other = Codec(tiny_path, "auto", threads=2)
+    assert isinstance(load(other, other.bundle.level(0).g_a), RacingEngine)
+
+
+def test_bf16_changes_pixels_a_little_and_latents_not_at_all(tiny_path: Path, photo: Photo) -> None:
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        for name in ("auto", "openvino"):
+            with pytest.raises(EngineError, match="this processor has no bf16"):
+                create_backend(name, precision=BF16)
+        return
+    plain = Codec(tiny_path, threads=1)
+    for name in ("auto", "openvino"):
+        reduced = Codec(tiny_path, create_backend(name, 1, BF16))
+        assert all(check.error is None for check in reduced.verify())
+        np.testing.assert_allclose(plain.decode(reduced.encode(photo(128, 192))), photo(128, 192), atol=64)
+        x = np.random.default_rng(1).uniform(0, 1, (1, 3, 64, 64)).astype(np.float32)
+        gain = plain.bundle.encode_gain(30)
+        exact, found = (load(c, plain.bundle.level(0).g_a).run({"x": x, "gain": gain})["y"] for c in (plain, reduced))
+        assert 0 < np.abs(exact - found).max() < 0.02 * np.abs(exact).max()
+
+
+def test_other_engines_have_no_bf16() -> None:
+    with pytest.raises(EngineError, match="engine 'onnxruntime' computes in float32, not in bf16"):
+        create_backend("onnxruntime", precision=BF16)
+
+
+def test_little_work_goes_to_the_engine_that_starts_fastest(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(bytes(600))
+    jobs = [Job(str(path), "a"), Job("-", "b")]
+    assert engine_for("auto", FLOAT32, jobs, 601) == OnnxRuntimeBackend.name
+    assert engine_for("auto", FLOAT32, [*jobs, jobs[0]], 601) == "auto"
+    assert engine_for("auto", BF16, jobs, 601) == "auto"
+    assert engine_for("openvino", FLOAT32, jobs, 601) == "openvino"
