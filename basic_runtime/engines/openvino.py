@@ -14,6 +14,7 @@ import numpy as np
 
 from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine, FloatArray
 from basic_runtime.errors import EngineError, MissingExtraError
+from basic_runtime.threads import default_threads
 
 
 class OpenVinoEngine(Engine):
@@ -83,9 +84,10 @@ class OpenVinoBackend(Backend):
             "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
             "EXECUTION_MODE_HINT": "PERFORMANCE" if reduced else "ACCURACY",
             "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": self.threads or default_threads(),
+            # Other programs, and the threads of another engine, may be at work on the cores it would pin them to.
+            "ENABLE_CPU_PINNING": False,
         }
-        if self.threads is not None:
-            config["INFERENCE_NUM_THREADS"] = self.threads
         try:
             graph = self._read(model, external_data)
             return OpenVinoEngine(graph, self._core.compile_model(graph, "CPU", config))
