@@ -59,7 +59,7 @@ lint: .venv-test/.installed
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -c "import torch" 2>/dev/null || .venv-bench/bin/pip install --quiet '$(TORCH)'
 	rm -rf build/lib*
-	.venv-bench/bin/pip install --quiet '.[openvino]' compressai constriction
+	.venv-bench/bin/pip install --quiet '.[openvino]' compressai constriction onnx
 	touch $@
 
 bench: .venv-bench/.installed

@@ -135,3 +135,9 @@ def dequantise(
 
     Raises StreamError for a symbol beyond the clamp of :func:`quantise`, ValueError for a bad mean.
     """
+
+def to_pixels(planes: NDArray[np.float32], pixels: NDArray[np.uint8]) -> None:
+    """pixels (h, w, 3) = clip(floor(255 planes + 1/2), 0, 255) of planes (3, h, w); NaN becomes 0.
+
+    Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
+    """

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime import container
+from basic_runtime._coder import to_pixels
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend, create_backend
 from basic_runtime.entropy import FloatArray, GroupedEntropy, Trace, no_trace
@@ -317,9 +318,11 @@ def _to_planes(pixels: Pixels, rows: Span, columns: Span) -> FloatArray:
 
 def _to_pixels(planes: FloatArray, pixels: Pixels) -> None:
     """clip(floor(255 x + 0.5)) of float32 (3, h, w) into uint8 (h, w, 3), or of the mean into gray (h, w)."""
+    if pixels.ndim == 3:
+        to_pixels(planes, pixels)
+        return
     for top in range(0, pixels.shape[0], _ROWS_AT_ONCE):
-        part, gray = planes[:, top : top + _ROWS_AT_ONCE], pixels.ndim == 2
-        scaled = (part.mean(axis=0) if gray else part) * np.float32(255)
+        scaled = planes[:, top : top + _ROWS_AT_ONCE].mean(axis=0) * np.float32(255)
         scaled += np.float32(0.5)
         np.clip(scaled, 0, 255, out=scaled)
-        pixels[top : top + _ROWS_AT_ONCE] = scaled if gray else scaled.transpose(1, 2, 0)
+        pixels[top : top + _ROWS_AT_ONCE] = scaled

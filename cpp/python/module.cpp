@@ -9,6 +9,7 @@
 
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
+#include "basic/pixels.hpp"
 
 namespace py = pybind11;
 
@@ -194,6 +195,30 @@ void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, 
     basic::dequantise(symbols_span, mean_span, mean_bits, out_span);
 }
 
+// Parts of larger arrays are welcome: only the innermost values must lie side by side.
+void to_pixels(const py::array& planes, py::array pixels) {
+    if (!has_dtype<float>(planes)) throw py::type_error("planes must have dtype float32");
+    if (!has_dtype<uint8_t>(pixels)) throw py::type_error("pixels must have dtype uint8");
+    if (planes.ndim() != 3 || planes.shape(0) != 3 || pixels.ndim() != 3 || pixels.shape(2) != 3 ||
+        pixels.shape(0) != planes.shape(1) || pixels.shape(1) != planes.shape(2))
+        throw py::value_error("planes must have shape (3, h, w) and pixels (h, w, 3)");
+    if (pixels.size() == 0) return;
+    constexpr py::ssize_t kFloat = sizeof(float);
+    if ((planes.shape(2) > 1 && planes.strides(2) != kFloat) || planes.strides(0) % kFloat != 0 ||
+        planes.strides(1) % kFloat != 0)
+        throw py::value_error("the rows of planes must be contiguous");
+    if ((pixels.shape(1) > 1 && pixels.strides(1) != 3) || pixels.strides(2) != 1)
+        throw py::value_error("the rows of pixels must be contiguous");
+    if (!pixels.writeable()) throw py::value_error("pixels is read-only");
+    const basic::FloatPlanes source{static_cast<const float*>(planes.data()), planes.strides(0) / kFloat,
+                                    planes.strides(1) / kFloat, static_cast<size_t>(planes.shape(1)),
+                                    static_cast<size_t>(planes.shape(2))};
+    auto* target = static_cast<uint8_t*>(pixels.mutable_data());
+    const py::ssize_t row_stride = pixels.strides(0);
+    const py::gil_scoped_release released;
+    basic::to_pixels(source, target, row_stride);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_coder, module) {
@@ -230,4 +255,5 @@ PYBIND11_MODULE(_coder, module) {
                "symbols"_a, "indexes"_a, "yhat"_a);
     module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a);
     module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a);
+    module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a);
 }

@@ -1,0 +1,40 @@
+// Written for auto-vectorisation on any target, as passes.cpp.
+#include "basic/pixels.hpp"
+
+#include <algorithm>
+
+namespace basic {
+namespace {
+
+constexpr size_t kBlock = 512;
+
+void round_block(const float* values, uint8_t* bytes, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+        float scaled = values[i] * 255.0f + 0.5f;
+        scaled = scaled > 0.0f ? scaled : 0.0f;  // so does NaN
+        scaled = scaled < 255.0f ? scaled : 255.0f;
+        bytes[i] = static_cast<uint8_t>(static_cast<int32_t>(scaled));
+    }
+}
+
+}  // namespace
+
+void to_pixels(const FloatPlanes& planes, uint8_t* pixels, ptrdiff_t row_stride) {
+    uint8_t bytes[3][kBlock];
+    for (size_t row = 0; row < planes.rows; ++row) {
+        const float* values = planes.data + static_cast<ptrdiff_t>(row) * planes.row_stride;
+        uint8_t* out = pixels + static_cast<ptrdiff_t>(row) * row_stride;
+        for (size_t column = 0; column < planes.columns; column += kBlock) {
+            const size_t count = std::min(kBlock, planes.columns - column);
+            for (ptrdiff_t plane = 0; plane < 3; ++plane)
+                round_block(values + plane * planes.plane_stride + column, bytes[plane], count);
+            for (size_t i = 0; i < count; ++i, out += 3) {
+                out[0] = bytes[0][i];
+                out[1] = bytes[1][i];
+                out[2] = bytes[2][i];
+            }
+        }
+    }
+}
+
+}  // namespace basic
