@@ -21,7 +21,7 @@ help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
 	@echo "make test               the whole test suite (PYTEST_ARGS=... go to pytest)"
 	@echo "make lint               ruff and mypy"
-	@echo "make bench              speed: the entropy coder beside others, encoding and decoding by engine and level"
+	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 RUN=runs/lite]  photos to bundle, as the bundled model was made"
 	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
@@ -65,6 +65,9 @@ lint: .venv-test/.installed
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -P -W ignore benchmarks/coder.py
 	.venv-bench/bin/python -P benchmarks/latency.py
+	.venv-bench/bin/python -P benchmarks/cost_table.py
+	.venv-bench/bin/python -P -W ignore benchmarks/transforms.py
+	.venv-bench/bin/python -P -W ignore benchmarks/stages.py
 
 results: .venv-test/.installed
 	.venv-test/bin/basic-run profile --json --plot docs/results/profile.png > docs/results/profile.json

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 import sys
@@ -85,7 +84,7 @@ def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
 
 
 def _write_beside(path: Path, data: bytes, overwrite: bool) -> None:
-    beside = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
+    beside = path.with_name(f".{path.name[:64]}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "xb") as file:
             file.write(data)

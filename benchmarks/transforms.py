@@ -32,6 +32,9 @@ Key = tuple[str, int, str]
 SHAPES = ((2048, 2048, 2048), (4096, 512, 512), (6144, 864, 96))
 """Rows, inner side and columns of the products; the last is that of a 3x3 convolution of 96 channels at 1/8."""
 
+#: Before each run: the threads of the library that ran before may spin on for a while, PyTorch's most of all.
+PAUSE_SECONDS = 0.05
+
 FLOAT32_ENGINES = ("onnxruntime", "openvino")
 
 
@@ -116,6 +119,7 @@ def measure(works: dict[Key, Work], reps: int) -> dict[Key, list[float]]:
     times: dict[Key, list[float]] = {key: [] for key in works}
     for _ in range(reps + 1):
         for key, work in works.items():
+            time.sleep(PAUSE_SECONDS)
             start = time.perf_counter()
             work()
             times[key].append(1000 * (time.perf_counter() - start))

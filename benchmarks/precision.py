@@ -1,0 +1,75 @@
+"""What --precision bf16 costs in rate at equal PSNR, on the pictures of a folder.
+
+    python benchmarks/precision.py ../shared/data/kodak [--bundle DIR] [--levels 0,7] [--every 1]
+
+Every picture is coded at eight qualities in float32 and in bf16, and each file decoded in both, all by OpenVINO.
+BD-rate (Akima) is that of the curves through the means over all pictures, against float32 at both ends.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import bjontegaard
+import click
+import numpy as np
+
+from basic_runtime.bundle import Bundle
+from basic_runtime.codec import Codec
+from basic_runtime.engines import BF16, FLOAT32, create_backend
+from basic_runtime.evaluate.measure import QUALITIES, list_pictures
+from basic_runtime.imageio import read_picture
+from basic_runtime.metrics import psnr
+
+Ends = tuple[str, str]
+"""Precision of the encoder and of the decoder."""
+
+PRECISIONS = (FLOAT32, BF16)
+EXACT: Ends = (FLOAT32, FLOAT32)
+
+
+def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> dict[Ends, np.ndarray]:
+    """Mean bits per pixel and PSNR at each quality, (qualities, 2), for each pair of ends."""
+    found: dict[Ends, list[np.ndarray]] = {ends: [] for ends in product(PRECISIONS, repeat=2)}
+    for quality in QUALITIES:
+        rows: dict[Ends, list[tuple[float, float]]] = {ends: [] for ends in found}
+        for picture in pictures:
+            for encoder in PRECISIONS:
+                data = codecs[encoder].encode(picture, quality, level)
+                bpp = 8 * len(data) / (picture.shape[0] * picture.shape[1])
+                for decoder in PRECISIONS:
+                    decoded = codecs[decoder].decode(data, level)
+                    rows[encoder, decoder].append((bpp, psnr(picture, decoded)))
+        for ends, values in rows.items():
+            found[ends].append(np.mean(values, axis=0))
+    return {ends: np.array(values) for ends, values in found.items()}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("--bundle", help="Model bundle (default: the one that is installed).")
+@click.option("--levels", default="0,7", show_default=True)
+@click.option("--every", default=1, show_default=True, help="Take every so manyth picture.")
+@click.option("--threads", default=2, show_default=True)
+def main(folder: Path, bundle: str | None, levels: str, every: int, threads: int) -> None:
+    """Print a Markdown table."""
+    opened = Bundle(bundle)
+    codecs = {p: Codec(opened, create_backend("openvino", threads, p)) for p in PRECISIONS}
+    pictures = [read_picture(path).pixels for path in list_pictures(folder)[::every]]
+    print(f"{opened.name}, {len(pictures)} pictures, qualities {', '.join(str(q) for q in QUALITIES)}\n")
+    print("| level | encoder | decoder | BD-rate | PSNR, dB: least and most change | rate, %: largest change |")
+    print("|---|---|---|---|---|---|")
+    for level in (int(part) for part in levels.split(",")):
+        found = points(codecs, pictures, level)
+        exact = found.pop(EXACT)
+        for (encoder, decoder), values in found.items():
+            rate = bjontegaard.bd_rate(*exact.T, *values.T, method="akima")
+            gain = values[:, 1] - exact[:, 1]
+            bits = 100 * np.abs(values[:, 0] / exact[:, 0] - 1).max()
+            change = f"{gain[np.abs(gain).argmin()]:+.3f}, {gain[np.abs(gain).argmax()]:+.3f}"
+            print(f"| {level} | {encoder} | {decoder} | {rate:+.2f} % | {change} | {bits:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
