@@ -119,10 +119,12 @@ def fastest(engines: Mapping[str, Engine], inputs: Mapping[str, FloatArray]) -> 
     for round_number in range(ROUNDS):
         for name, engine in engines.items():
             began = time.perf_counter()
-            engine.run(part)
-            seconds = time.perf_counter() - began
+            try:
+                engine.run(part)
+            except EngineError:  # whoever takes it meets the error again; another may do better
+                continue
             if round_number > 0:
-                best[name] = min(best[name], seconds)
+                best[name] = min(best[name], time.perf_counter() - began)
         if round_number > 0 and time.perf_counter() - start > ENOUGH_SECONDS:
             break
     first = next(iter(engines))

@@ -86,6 +86,23 @@ def test_the_slower_engine_loses(tiny_path: Path) -> None:
     assert fastest({"quick": engine, "slow": Slowed(engine)}, {"y": y}) == "quick"
 
 
+class Failing(Slowed):
+    """An engine that cannot run this graph after all."""
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        raise EngineError("out of order")
+
+
+def test_an_engine_that_fails_loses(tiny_path: Path) -> None:
+    codec = Codec(tiny_path, threads=1)
+    engine = load(codec, codec.bundle.level(0).h_a)
+    y = np.zeros((1, codec.bundle.manifest.y_channels, 8, 8), np.float32)
+    assert fastest({"first": engine, "failing": Failing(engine)}, {"y": y}) == "first"
+    assert fastest({"failing": Failing(engine), "second": engine}, {"y": y}) == "second"
+    with pytest.raises(EngineError, match="out of order"):
+        RacingEngine({"failing": Failing(engine)}, ["question"]).run({"y": y})
+
+
 def test_large_inputs_are_timed_in_part() -> None:
     gain = np.ones((1, 5, 1, 1), np.float32)
     for shape in ((1, 3, 4096, 1024), (1, 320, 256, 100), (1, 3, 64, 64)):

@@ -239,6 +239,11 @@ def test_error_engine_that_fails_its_golden_vector(packed: Path, bundle_copy: Pa
     fails(run("decode", "packed.basic", "--bundle", str(bundle_copy)), "'onnxruntime'", "golden vector")
 
 
+def test_error_precision_that_the_engine_has_not(packed: Path) -> None:
+    done = run("decode", "packed.basic", "--engine", "onnxruntime", "--precision", "bf16")
+    fails(done, "engine 'onnxruntime' computes in float32, not in bf16: take openvino or auto")
+
+
 def test_error_engine_that_is_not_there(packed: Path) -> None:
     fails(run("decode", "packed.basic", "--engine", "abacus"), "no engine is called 'abacus'")
 
