@@ -16,7 +16,7 @@ from basic_runtime.cli.batch import Job
 from basic_runtime.cli.setup import engine_for
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BF16, FLOAT32, Engine, create_backend
-from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _part, fastest
+from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _sample, fastest
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
 from basic_runtime.engines.openvino import OpenVinoEngine
 from basic_runtime.errors import EngineError
@@ -103,13 +103,21 @@ def test_an_engine_that_fails_loses(tiny_path: Path) -> None:
         RacingEngine({"failing": Failing(engine)}, ["question"]).run({"y": y})
 
 
-def test_large_inputs_are_timed_in_part() -> None:
-    gain = np.ones((1, 5, 1, 1), np.float32)
-    for shape in ((1, 3, 4096, 1024), (1, 320, 256, 100), (1, 3, 64, 64)):
-        part = _part({"x": np.zeros(shape, np.float32), "gain": gain})
-        assert part["gain"] is gain and part["x"].size <= TIMED_VALUES
-        assert all(cut == side or cut % GRID == 0 for cut, side in zip(part["x"].shape, shape, strict=True))
-    assert part["x"].shape == shape
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 4096, 1024), (1, 320, 256, 100), (1, 3, 64, 64), (1, 320, 4, 4), (1, 9, 7, 1)]
+)
+def test_engines_are_timed_on_inputs_of_one_size(shape: tuple[int, ...]) -> None:
+    gain = np.ones((1, shape[1], 1, 1), np.float32)
+    sample = _sample({"x": np.zeros(shape, np.float32), "gain": gain})
+    assert sample["gain"] is gain and TIMED_VALUES / 4 < sample["x"].size <= TIMED_VALUES
+    for found, side in zip(sample["x"].shape, shape, strict=True):
+        assert found % side == 0 or found % GRID == 0
+    assert sample["x"].flags.c_contiguous
+
+
+def test_an_input_of_one_position_is_timed_as_it_is() -> None:
+    x = np.zeros((1, 8, 1, 1), np.float32)
+    assert _sample({"x": x})["x"] is x
 
 
 def test_another_version_or_thread_count_is_measured_anew(tiny_path: Path, photo: Photo) -> None:
