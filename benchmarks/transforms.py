@@ -32,8 +32,8 @@ Key = tuple[str, int, str]
 SHAPES = ((2048, 2048, 2048), (4096, 512, 512), (6144, 864, 96))
 """Rows, inner side and columns of the products; the last is that of a 3x3 convolution of 96 channels at 1/8."""
 
-#: Before each run: the threads of the library that ran before may spin on for a while, PyTorch's most of all.
-PAUSE_SECONDS = 0.05
+#: Before each round: threads of PyTorch, the last of the round before, spin on for a while.
+PAUSE_SECONDS = 0.3
 
 FLOAT32_ENGINES = ("onnxruntime", "openvino")
 
@@ -115,11 +115,12 @@ def peer_macs(transform: str, channels: int, latents: int = 320) -> float:
 
 
 def measure(works: dict[Key, Work], reps: int) -> dict[Key, list[float]]:
-    """Milliseconds of each, after a round that does not count."""
+    """Milliseconds of each in every round, right after a run that does not count; the first round does not either."""
     times: dict[Key, list[float]] = {key: [] for key in works}
     for _ in range(reps + 1):
+        time.sleep(PAUSE_SECONDS)
         for key, work in works.items():
-            time.sleep(PAUSE_SECONDS)
+            work()
             start = time.perf_counter()
             work()
             times[key].append(1000 * (time.perf_counter() - start))
