@@ -106,7 +106,7 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
         (["--level", "8"], 2, "no level from 0 to 7, nor auto"),
         (["--level", "3", "--budget-ms", "50"], 2, "--budget-ms picks the level"),
         (["--level", "auto"], 1, "has not been measured with model"),
-        (["--budget-ms", "50"], 1, "run `basic-run profile --save --engine onnxruntime`"),
+        (["--budget-ms", "50"], 1, "run `basic-run profile --save --engine auto`"),
     ],
 )
 def test_mistakes(
