@@ -14,8 +14,8 @@ from basic_runtime.cli.options import (
     output_options,
 )
 
-#: Bytes of all inputs below which another engine would not be worth its start: about 4 megapixels.
-SMALL_DECODE = 300_000
+#: Bytes of all inputs below which another engine would not be worth its start: about 10 megapixels.
+SMALL_DECODE = 1_000_000
 
 
 @click.command(short_help="Decompress .basic files.")

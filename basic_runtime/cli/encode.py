@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 EXTENSION = ".basic"
 
-#: Bytes of all inputs below which another engine would not be worth its start: about 4 megapixels.
-SMALL_ENCODE = 4_000_000
+#: Bytes of all inputs below which another engine would not be worth its start: about 10 megapixels.
+SMALL_ENCODE = 10_000_000
 
 
 @click.command(short_help="Compress pictures.")
