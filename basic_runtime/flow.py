@@ -55,7 +55,7 @@ class Step:
     """A graph that reads some tensors of the picture and writes others, from the top down.
 
     `reach` is in rows of its coarsest input, None if unknown: the graph then runs on the whole picture. `side` is that
-    of its tiles, `band` the rows of the picture that it waits for, both default to the canvas's side.
+    of its tiles, `band` the most rows of the picture in one run, both default to the canvas's side.
     """
 
     def __init__(
@@ -93,12 +93,16 @@ class Step:
         return *self._sources.values(), *self._also
 
     def ready(self) -> int:
-        """The row of the picture to which it can be run now; `done` as long as less than a band is there."""
+        """The row of the picture to which it can be run now; `done` as long as less than half a band is there."""
         there, height = min(source.done for source in self._read), self._canvas.height
+        if self.margin is None:
+            return height if there == height else self.done
         if there < height:
-            there = 0 if self.margin is None else (there - self.margin) // self._align * self._align
-            return self.done + self._band if there - self.done >= self._band else self.done
-        return height if self.margin is None else min(height, self.done + self._band)
+            there = (there - self.margin) // self._align * self._align
+            # The margin is missing from the first band: waiting for all of it would put each step a band behind.
+            if there - self.done < self._band // 2:
+                return self.done
+        return min(there, self.done + self._band)
 
     def advance(self, last: int) -> None:
         """Run it on the rows of the picture up to `last`."""
