@@ -33,8 +33,6 @@ Pixels = NDArray[np.uint8]
 DEFAULT_QUALITY = 50
 _ROWS_AT_ONCE = 64
 
-_INPUTS = {"g_a": {"x", "gain"}, "h_a": {"y"}, "h_s": {"z"}, "g_s": {"y", "gain"}}
-
 
 @dataclass(frozen=True)
 class VariantCheck:
@@ -137,8 +135,8 @@ class Codec:
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         steps = [
-            self._step("g_a", spec.g_a, sources, y, canvas),
-            self._step("h_a", spec.h_a, {"y": y}, coding.z, canvas),
+            *self._steps("g_a", spec.g_a, sources, y, canvas),
+            *self._steps("h_a", spec.h_a, {"y": y}, coding.z, canvas),
             *coding.steps,
         ]
         run(steps, canvas)
@@ -187,7 +185,7 @@ class Codec:
         pixels = _Pixels(header.height, header.width, header.gray, self._trace)
         gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
         sources: dict[str, Source] = {"y": latent, "gain": gain}
-        run([self._step("g_s", spec.g_s, sources, pixels, canvas)], canvas)
+        run(self._steps("g_s", spec.g_s, sources, pixels, canvas), canvas)
         return Picture(pixels.values, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
 
     def _canvas(self, width: int, height: int) -> Canvas:
@@ -195,14 +193,43 @@ class Codec:
         height, width = (-(-side // align) * align for side in (height, width))
         return Canvas(height, width, self._tile_pixels, align)
 
+    def _steps(
+        self, name: str, graph: str, sources: dict[str, Source], sink: Sink, canvas: Canvas
+    ) -> list[Step]:
+        """A graph of the pixel path from its inputs to its output: whole, or in parts on a picture in tiles."""
+        spec = self.bundle.graph(graph)
+        if canvas.whole or spec.parts is None:
+            return [self._step(name, graph, sources, {}, sink, canvas, reach=spec.reach)]
+        between = {key: Planes(canvas, stride, integers=False) for key, stride in spec.parts.strides.items()}
+        return [
+            self._step(
+                name, part.id, sources | between, between, sink, canvas,
+                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel),
+            )
+            for part in spec.parts.graphs
+        ]  # fmt: skip
+
     def _step(
-        self, name: str, graph: str, sources: Mapping[str, Source], sink: Sink, canvas: Canvas
+        self,
+        name: str,
+        graph: str,
+        sources: Mapping[str, Source],
+        between: Mapping[str, Sink],
+        sink: Sink,
+        canvas: Canvas,
+        *,
+        reach: int | None,
+        side: int | None = None,
     ) -> Step:
-        """A graph of the pixel path, from its inputs to its only output."""
+        """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
         engine = self._engine(graph)
-        used = {key: sources[key] for key in engine.inputs}
-        reach = self.bundle.graph(graph).reach
-        return Step(name, engine, used, {engine.outputs[0]: sink}, canvas, reach=reach, trace=self._trace)
+        unknown = set(engine.inputs) - set(sources)
+        if unknown:
+            path = self.bundle.graph_path(graph)
+            raise BundleError(f"{path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
+        inputs = {key: sources[key] for key in engine.inputs}
+        outputs = {key: between.get(key, sink) for key in engine.outputs}
+        return Step(name, engine, inputs, outputs, canvas, reach=reach, side=side, trace=self._trace)
 
     def info(self, data: bytes) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
@@ -235,16 +262,12 @@ class Codec:
             return self._engines[graph_id]
 
     def _load_engine(self, graph_id: str) -> Engine:
-        spec = self.bundle.graph(graph_id)
-        path = self.bundle.graph_path(graph_id)
-        engine = self.backend.load(
-            path, external_data=self.bundle.weights_folder, strict=spec.path == "entropy"
+        spec = self.bundle.manifest.graphs.get(graph_id)  # parts of graphs are of the pixel path
+        return self.backend.load(
+            self.bundle.graph_path(graph_id),
+            external_data=self.bundle.weights_folder,
+            strict=spec is not None and spec.path == "entropy",
         )
-        wanted = _INPUTS.get(spec.transform)
-        if wanted is not None and not set(engine.inputs) <= wanted:
-            names = ", ".join(sorted(wanted))
-            raise BundleError(f"{path}: a graph of {spec.transform} must have the inputs {names}")
-        return engine
 
     def _grouped_entropy(self, variant: int) -> GroupedEntropy:
         with self._lock:

@@ -93,14 +93,14 @@ class Step:
         return *self._sources.values(), *self._also
 
     def ready(self) -> int:
-        """The row of the picture to which it can be run now; `done` as long as less than half a band is there."""
+        """The row of the picture to which it can be run now; `done` as long as there is too little to read."""
         there, height = min(source.done for source in self._read), self._canvas.height
         if self.margin is None:
             return height if there == height else self.done
         if there < height:
             there = (there - self.margin) // self._align * self._align
-            # The margin is missing from the first band: waiting for all of it would put each step a band behind.
-            if there - self.done < self._band // 2:
+            # Margins are missing from the first band: a step that waited for all of it would fall a band behind.
+            if there - self.done < self._band // 4:
                 return self.done
         return min(there, self.done + self._band)
 

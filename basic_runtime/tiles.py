@@ -8,11 +8,15 @@ differ by float rounding at most. All positions are rows and columns of the padd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 TILE_PIXELS = 1024
 """Side of a tile, without its margin, and of the largest picture that is computed whole."""
+
+TILE_BYTES = 12 << 20
+"""Size of the largest tensor of a tile."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Canvas:
     width: int
     side: int
     align: int
+
+    def side_for(self, bytes_per_pixel: float) -> int:
+        """Side of the tiles of a graph whose largest tensor takes so many bytes per pixel of the picture: such that the
+        tensor stays in the processor's caches, where `side` is `TILE_PIXELS`, and in proportion elsewhere."""
+        share = math.sqrt(TILE_BYTES / bytes_per_pixel) / TILE_PIXELS
+        return max(self.align, round(self.side * share / self.align) * self.align)
 
     @property
     def whole(self) -> bool:
