@@ -18,7 +18,7 @@ from basic_runtime.engines import Backend, Engine, create_backend
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import BasicError, BundleError, DesyncError, FormatError, WrongBundleError
-from basic_runtime.flow import Sink, Source, Step, Trace, no_trace, run
+from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace, run
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture
 from basic_runtime.info import FileInfo, file_info
@@ -32,6 +32,14 @@ Pixels = NDArray[np.uint8]
 
 DEFAULT_QUALITY = 50
 _ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What runs graphs: a back-end, and threads that run tiles side by side."""
+
+    backend: Backend
+    crew: Crew
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,11 @@ class Codec:
                 f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
             )
         self._tile_pixels = tile_pixels
-        self._engines: dict[str, Engine] = {}
-        self._entropy: dict[int, GroupedEntropy] = {}
+        self._engines: dict[tuple[str, Backend], Engine] = {}
+        self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
         self._lock = threading.RLock()
+        self._whole = _Machine(self.backend, Crew())
+        self._tiled: _Machine | None = None
 
     def encode(
         self,
@@ -129,9 +139,9 @@ class Codec:
 
         canvas = self._canvas(width, height)
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
-        coding = Encoding(self._grouped_entropy(spec.entropy), canvas, y, self._trace)
+        coding = Encoding(self._grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
-            "x": _Picture(pixels, canvas, self._trace),
+            "x": _Picture(pixels, canvas, self._tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         steps = [
@@ -174,15 +184,15 @@ class Codec:
         header = content.header
         self._check_model(header)
         spec = self.bundle.level(header.synthesis_level if level is None else level)
-        entropy = self._grouped_entropy(header.entropy)
         canvas = self._canvas(header.width, header.height)
+        entropy = self._grouped_entropy(header.entropy, canvas)
         latent, checksum = decode_latent(entropy, content.data, canvas, self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        pixels = _Pixels(header.height, header.width, header.gray, self._trace)
+        pixels = _Pixels(header.height, header.width, header.gray, self._tile_trace(canvas))
         gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
         sources: dict[str, Source] = {"y": latent, "gain": gain}
         run(self._steps("g_s", spec.g_s, sources, pixels, canvas), canvas)
@@ -222,14 +232,31 @@ class Codec:
         side: int | None = None,
     ) -> Step:
         """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
-        engine = self._engine(graph)
+        machine = self._machine(canvas)
+        engine = self._engine(graph, machine)
         unknown = set(engine.inputs) - set(sources)
         if unknown:
             path = self.bundle.graph_path(graph)
             raise BundleError(f"{path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
         inputs = {key: sources[key] for key in engine.inputs}
         outputs = {key: between.get(key, sink) for key in engine.outputs}
-        return Step(name, engine, inputs, outputs, canvas, reach=reach, side=side, trace=self._trace)
+        return Step(
+            name, engine, inputs, outputs, canvas, reach=reach, side=side, crew=machine.crew, trace=self._trace
+        )
+
+    def _machine(self, canvas: Canvas) -> _Machine:
+        """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
+        if canvas.whole:
+            return self._whole
+        with self._lock:
+            if self._tiled is None:
+                backend, count = self.backend.side_by_side()
+                self._tiled = _Machine(backend, Crew(count))
+            return self._tiled
+
+    def _tile_trace(self, canvas: Canvas) -> Trace:
+        """The trace for what happens within a tile, which is not timed where tiles run side by side."""
+        return self._trace if canvas.whole else no_trace
 
     def info(self, data: bytes) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
@@ -240,7 +267,7 @@ class Codec:
         results = []
         for variant in range(len(self.bundle.manifest.entropy)):
             try:
-                entropy = GroupedEntropy(self.bundle, variant, self._engine)
+                entropy = self._load_entropy(variant, self._whole)
                 check_golden(self.bundle, variant, self.backend, entropy)
             except BasicError as error:
                 results.append(VariantCheck(variant, error))
@@ -252,30 +279,40 @@ class Codec:
         """Load all graphs of a level now, so that the first call is as fast as the next."""
         spec = self.bundle.level(level)
         for graph_id in (spec.g_a, spec.h_a, spec.g_s):
-            self._engine(graph_id)
-        self._grouped_entropy(spec.entropy)
+            self._engine(graph_id, self._whole)
+        self._entropy_on(spec.entropy, self._whole)
 
-    def _engine(self, graph_id: str) -> Engine:
+    def _engine(self, graph_id: str, machine: _Machine) -> Engine:
         with self._lock:
-            if graph_id not in self._engines:
-                self._engines[graph_id] = self._load_engine(graph_id)
-            return self._engines[graph_id]
+            key = graph_id, machine.backend
+            if key not in self._engines:
+                self._engines[key] = self._load_engine(graph_id, machine.backend)
+            return self._engines[key]
 
-    def _load_engine(self, graph_id: str) -> Engine:
+    def _load_engine(self, graph_id: str, backend: Backend) -> Engine:
         spec = self.bundle.manifest.graphs.get(graph_id)  # parts of graphs are of the pixel path
-        return self.backend.load(
+        return backend.load(
             self.bundle.graph_path(graph_id),
             external_data=self.bundle.weights_folder,
             strict=spec is not None and spec.path == "entropy",
         )
 
-    def _grouped_entropy(self, variant: int) -> GroupedEntropy:
+    def _grouped_entropy(self, variant: int, canvas: Canvas) -> GroupedEntropy:
+        return self._entropy_on(variant, self._machine(canvas))
+
+    def _entropy_on(self, variant: int, machine: _Machine) -> GroupedEntropy:
         with self._lock:
-            if variant not in self._entropy:
-                entropy = GroupedEntropy(self.bundle, variant, self._engine)
-                ensure_golden(self.bundle, variant, self.backend, entropy)
-                self._entropy[variant] = entropy
-            return self._entropy[variant]
+            key = variant, machine.backend
+            if key not in self._entropy:
+                entropy = self._load_entropy(variant, machine)
+                ensure_golden(self.bundle, variant, machine.backend, entropy)
+                self._entropy[key] = entropy
+            return self._entropy[key]
+
+    def _load_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
+        return GroupedEntropy(
+            self.bundle, variant, lambda graph: self._engine(graph, machine), machine.crew
+        )
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle

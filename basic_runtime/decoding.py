@@ -61,7 +61,7 @@ class _Decoding:
             decode = partial(self._decode, number, mean, scale)
             sinks = {"mean": mean, "scale": scale}
             steps.append(entropy.stage_step(number, canvas, self._state, sinks, decode, self._trace))
-        latent = entropy.latent(self._state, canvas, self._trace)
+        latent = entropy.latent(self._state, canvas, self._trace if canvas.whole else no_trace)
         for step in steps:
             step.advance(canvas.height)
             drop_read(steps, canvas, keep=latent.planes)

@@ -18,7 +18,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import BundleError
-from basic_runtime.flow import Sink, Source, Step, Trace
+from basic_runtime.flow import Crew, Sink, Source, Step, Trace
 from basic_runtime.latent import Latent, slot_name
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.planes import Planes
@@ -35,8 +35,11 @@ class GroupedEntropy:
     units of 2^-mean_bits.
     """
 
-    def __init__(self, bundle: Bundle, variant: int, load: Callable[[str], Engine]) -> None:
-        """`load` makes an engine from a graph id. Raises BundleError if a stage reads what nothing gives."""
+    def __init__(
+        self, bundle: Bundle, variant: int, load: Callable[[str], Engine], crew: Crew | None = None
+    ) -> None:
+        """`load` makes an engine from a graph id, `crew` works on the tiles. Raises BundleError if a stage reads what
+        nothing gives."""
         manifest = bundle.manifest
         self.spec: EntropySpec = bundle.entropy(variant)
         self.tables = bundle.coder_tables
@@ -48,6 +51,7 @@ class GroupedEntropy:
         self.slot_stride = manifest.y_stride * self.spec.tile
         if self.z_stride % self.slot_stride:
             raise BundleError(f"{bundle.path}: tiles of {self.spec.tile} do not divide the latent's grid")
+        self.crew = crew or Crew()
         self._h_s = load(self.spec.h_s)
         self._stages = [(stage, load(stage.graph)) for stage in self.spec.stages]
         graphs = (self.spec.h_s, *(stage.graph for stage in self.spec.stages))
@@ -60,7 +64,9 @@ class GroupedEntropy:
         state.update(outputs)
         (name,) = self._h_s.inputs
         reach = self._reach[self.spec.h_s]
-        return Step("h_s", self._h_s, {name: z}, outputs, canvas, reach=reach, trace=trace)
+        return Step(
+            "h_s", self._h_s, {name: z}, outputs, canvas, reach=reach, crew=self.crew, trace=trace
+        )
 
     def stage_step(
         self,
@@ -81,7 +87,8 @@ class GroupedEntropy:
         state.update(cached | slots)
         return Step(
             f"stage {number}", engine, inputs, cached | dict(sinks), canvas,
-            reach=self._reach[stage.graph], also=also, after=after, trace=trace,
+            reach=self._reach[stage.graph], also=also, after=after,
+            crew=self.crew, trace=trace,
         )  # fmt: skip
 
     def store(self, number: int, yhat: FloatArray, state: Mapping[str, Planes], first: int, last: int) -> None:

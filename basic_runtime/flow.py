@@ -6,9 +6,10 @@ few rows between one graph and the next, and what nobody dropped: pixels and cod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
@@ -22,6 +23,21 @@ Trace = Callable[[str], AbstractContextManager[None]]
 
 def no_trace(part: str) -> AbstractContextManager[None]:
     return nullcontext()
+
+
+_Item = TypeVar("_Item")
+
+
+class Crew:
+    """Threads that do pieces of work side by side; a crew of one is the caller's own thread."""
+
+    def __init__(self, size: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(size) if size > 1 else None
+
+    def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        """Call `work` on all items, and wait. Raises what the first that fails raises."""
+        for _ in map(work, items) if self._pool is None else self._pool.map(work, items):
+            pass
 
 
 class Source(Protocol):
@@ -40,7 +56,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """What a step writes: rows of the picture are announced, written in parts, and ended."""
+    """What a step writes: rows of the picture are announced, written in parts by several threads, and ended."""
 
     scale: int
 
@@ -71,12 +87,14 @@ class Step:
         band: int | None = None,
         also: Sequence[Source] = (),
         after: Callable[[int, int], None] | None = None,
+        crew: Crew | None = None,
         trace: Trace = no_trace,
     ) -> None:
-        """`after` is called with the first and last row of the picture of each run, and reads those rows of `also`."""
+        """`after` is called with the first and last row of the picture of each run, and reads those rows of `also`.
+        `crew` works on the tiles."""
         self.name, self._engine, self._canvas, self._trace = name, engine, canvas, trace
         self._sources, self._sinks, self._also, self._after = sources, sinks, tuple(also), after
-        self._side = side or canvas.side
+        self._side, self._crew = side or canvas.side, crew or Crew()
         self._band = canvas.height if canvas.whole else band or canvas.side
         unit = max(source.scale for source in sources.values())
         self._align = max(unit, *(sink.scale for sink in sinks.values()))
@@ -110,15 +128,17 @@ class Step:
         with self._trace(self.name):
             for sink in self._sinks.values():
                 sink.begin(first, last)
-            for tile in self._canvas.tiles(first, last, self._side, self.margin):
-                inputs = {name: source.cut(tile) for name, source in self._sources.items()}
-                for name, values in self._engine.run(inputs).items():
-                    self._write(name, values, tile)
+            self._crew.each(self._run, self._canvas.tiles(first, last, self._side, self.margin))
             for sink in self._sinks.values():
                 sink.end(first, last)
         self.done = last
         if self._after is not None:
             self._after(first, last)
+
+    def _run(self, tile: Tile) -> None:
+        inputs = {name: source.cut(tile) for name, source in self._sources.items()}
+        for name, values in self._engine.run(inputs).items():
+            self._write(name, values, tile)
 
     def _write(self, name: str, values: FloatArray, tile: Tile) -> None:
         sink, rows, columns = self._sinks[name], tile.rows, tile.columns

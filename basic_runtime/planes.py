@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ class Planes:
         self._rows, self._columns = canvas.height // scale, canvas.width // scale
         self._dtype: Any = np.int16 if integers and not canvas.whole else np.float32
         self._data: NDArray[Any] | None = None
-        self._low = self._top = 0  # first row that counts, row of the picture at the top of the data
+        self._low = self._top = 0  # first row that counts, and row at the top of the data
         self._last = 0
+        self._lock = threading.Lock()
 
     @classmethod
     def of(cls, canvas: Canvas, values: FloatArray) -> Planes:
@@ -49,13 +51,15 @@ class Planes:
         if part.shape[2:] == (self._rows, self._columns) and self._dtype == np.float32:
             self._data = part
             return
-        data = self._room(part.shape[1])
-        kept = part if data.dtype == np.float32 else narrowed(part, np.int16)
-        if kept is None:
-            self._dtype, kept = np.float32, part
-            self._data = data = data.astype(np.float32)
-        top = row - self._top
-        data[:, :, top : top + part.shape[2], column : column + part.shape[3]] = kept
+        kept = part if self._dtype == np.float32 else narrowed(part, np.int16)
+        with self._lock:
+            data = self._room(part.shape[1])
+            if kept is None and self._dtype != np.float32:
+                self._dtype, self._data = np.float32, data.astype(np.float32)
+                data = self._data
+            top = row - self._top
+            place = data[:, :, top : top + part.shape[2], column : column + part.shape[3]]
+            place[...] = part if kept is None else kept
 
     def end(self, first: int, last: int) -> None:
         """Rows of the picture to `last` are written."""
@@ -130,6 +134,7 @@ class Band:
         self._channels, self._columns, self._top = channels, canvas.width // scale, 0
         self._shape: tuple[int, ...] = ()
         self._values: NDArray[Any] | None = None
+        self._lock = threading.Lock()
 
     def begin(self, first: int, last: int) -> None:
         self._top = first // self.scale
@@ -141,8 +146,9 @@ class Band:
         if part.shape == self._shape:
             self._values = np.ascontiguousarray(part)
             return
-        if self._values is None:
-            self._values = np.empty(self._shape, part.dtype)
+        with self._lock:
+            if self._values is None:
+                self._values = np.empty(self._shape, part.dtype)
         top = row - self._top
         self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]] = part
 

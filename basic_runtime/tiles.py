@@ -15,7 +15,7 @@ from dataclasses import dataclass
 TILE_PIXELS = 1024
 """Side of a tile, without its margin, and of the largest picture that is computed whole."""
 
-TILE_BYTES = 12 << 20
+TILE_BYTES = 8 << 20
 """Size of the largest tensor of a tile."""
 
 
