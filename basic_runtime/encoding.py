@@ -14,7 +14,7 @@ from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import EngineError
 from basic_runtime.flow import Step, Trace
-from basic_runtime.planes import Band, Planes
+from basic_runtime.planes import Band, Planes, room
 from basic_runtime.tiles import Canvas
 
 
@@ -136,7 +136,7 @@ class _Stage:
             self._indexes = indexes
         else:
             if first == 0:
-                self._indexes = np.empty(self._shape, np.uint8)
+                self._indexes = room(self._shape, np.uint8)
             self._indexes[:, :, first // self._scale : last // self._scale] = indexes
         self._symbols.begin(0, self._canvas.height)
         self._symbols.write(symbols, first // self._scale, 0)

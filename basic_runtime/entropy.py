@@ -63,10 +63,10 @@ class GroupedEntropy:
         outputs = {name: Planes(canvas, self.slot_stride) for name in self._h_s.outputs}
         state.update(outputs)
         (name,) = self._h_s.inputs
-        reach = self._reach[self.spec.h_s]
         return Step(
-            "h_s", self._h_s, {name: z}, outputs, canvas, reach=reach, crew=self.crew, trace=trace
-        )
+            "h_s", self._h_s, {name: z}, outputs, canvas, reach=self._reach[self.spec.h_s],
+            side=2 * canvas.side, crew=self.crew, trace=trace,
+        )  # fmt: skip
 
     def stage_step(
         self,

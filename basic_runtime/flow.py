@@ -71,7 +71,7 @@ class Step:
     """A graph that reads some tensors of the picture and writes others, from the top down.
 
     `reach` is in rows of its coarsest input, None if unknown: the graph then runs on the whole picture. `side` is that
-    of its tiles, `band` the most rows of the picture in one run, both default to the canvas's side.
+    of its tiles, the canvas's unless told.
     """
 
     def __init__(
@@ -84,7 +84,6 @@ class Step:
         *,
         reach: int | None,
         side: int | None = None,
-        band: int | None = None,
         also: Sequence[Source] = (),
         after: Callable[[int, int], None] | None = None,
         crew: Crew | None = None,
@@ -95,7 +94,6 @@ class Step:
         self.name, self._engine, self._canvas, self._trace = name, engine, canvas, trace
         self._sources, self._sinks, self._also, self._after = sources, sinks, tuple(also), after
         self._side, self._crew = side or canvas.side, crew or Crew()
-        self._band = canvas.height if canvas.whole else band or canvas.side
         unit = max(source.scale for source in sources.values())
         self._align = max(unit, *(sink.scale for sink in sinks.values()))
         self.margin = None if reach is None else -(-reach * unit // self._align) * self._align
@@ -118,9 +116,9 @@ class Step:
         if there < height:
             there = (there - self.margin) // self._align * self._align
             # Margins are missing from the first band: a step that waited for all of it would fall a band behind.
-            if there - self.done < self._band // 4:
+            if there - self.done < self._canvas.band // 4:
                 return self.done
-        return min(there, self.done + self._band)
+        return min(there, self.done + self._canvas.band)
 
     def advance(self, last: int) -> None:
         """Run it on the rows of the picture up to `last`."""

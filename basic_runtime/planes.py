@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import threading
 from typing import Any
 
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.tiles import Canvas, Tile
+
+_OWN_PAGES = 1 << 20
+"""Bytes from which an array gets pages of its own."""
 
 
 class Planes:
@@ -96,14 +101,24 @@ class Planes:
             return data
         wanted = self._last - self._low
         if data is None or wanted > data.shape[2]:
-            room = np.empty((1, channels, wanted, self._columns), self._dtype)
+            place = room((1, channels, wanted, self._columns), self._dtype)
         else:
-            room = data
+            place = data
         if data is not None:
             old, live = self._low - self._top, self.done // self.scale - self._low
-            room[:, :, :live] = data[:, :, old : old + live]
-        self._top, self._data = self._low, room
-        return room
+            place[:, :, :live] = data[:, :, old : old + live]
+        self._top, self._data = self._low, place
+        return place
+
+
+def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """A new array, of any content, whose memory the system gets back with it: of arrays below 32 MB malloc keeps it,
+    scattered among others."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(shape, dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def narrowed(values: NDArray[Any], dtype: Any) -> NDArray[Any] | None:
@@ -148,7 +163,7 @@ class Band:
             return
         with self._lock:
             if self._values is None:
-                self._values = np.empty(self._shape, part.dtype)
+                self._values = room(self._shape, part.dtype)
         top = row - self._top
         self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]] = part
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 TILE_PIXELS = 1024
 """Side of a tile, without its margin, and of the largest picture that is computed whole."""
 
+BAND_TILES = 6
+"""Tiles in a row of a band as high as a tile; wider bands are lower."""
+
 TILE_BYTES = 8 << 20
 """Size of the largest tensor of a tile."""
 
@@ -57,13 +60,25 @@ class Canvas:
         """Whether the picture is one tile."""
         return max(self.height, self.width) <= self.side
 
+    @property
+    def band(self) -> int:
+        """Rows of the picture that go through a graph at a time: fewer of a wide picture, so that memory is that of
+        some tiles in a row, whatever its width."""
+        if self.whole:
+            return self.height
+        tiles = max(1, -(-self.width // self.side))
+        return max(self.align, min(self.side, self.side * BAND_TILES // tiles // self.align * self.align))
+
     def tiles(self, first: int, last: int, side: int, margin: int | None) -> Iterator[Tile]:
-        """Tiles over all columns of rows `first` to `last`; a `margin` of None asks for the whole picture."""
+        """Tiles over all columns of rows `first` to `last`, as large as a square of this `side`. A `margin` of None
+        asks for the whole picture."""
         if margin is None:
             yield Tile(Span(0, self.height, first, last), Span(0, self.width, 0, self.width))
             return
         for rows in spans(first, last, self.height, side, margin, self.align):
-            for columns in spans(0, self.width, self.width, side, margin, self.align):
+            wide = side * side // (rows.last - rows.first)
+            wide = max(self.align, min(wide, 4 * side) // self.align * self.align)
+            for columns in spans(0, self.width, self.width, wide, margin, self.align):
                 yield Tile(rows, columns)
 
 
