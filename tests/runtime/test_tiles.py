@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.errors import EngineError
-from basic_runtime.flow import Step, drop_read, run
+from basic_runtime.flow import Crew, Step, drop_read, run
 from basic_runtime.planes import Band, Planes, narrowed
 from basic_runtime.tiles import Canvas, spans
 
@@ -44,12 +44,12 @@ class _Sums(Engine):
     inputs, outputs = ("in",), ("out",)
 
     def __init__(self) -> None:
-        self.largest = self.pixels = 0
+        self.tallest = self.pixels = 0
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         (x,) = inputs.values()
         height, width = x.shape[2:]
-        self.largest, self.pixels = max(self.largest, height, width), self.pixels + height * width
+        self.tallest, self.pixels = max(self.tallest, height), self.pixels + height * width
         padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         total = sum(padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3))
         return {"out": np.float32(total).repeat(2, 2).repeat(2, 3)}
@@ -85,7 +85,8 @@ def test_a_chain_in_tiles_gives_what_the_whole_gives(size: tuple[int, int], side
         assert all(planes.done == size[0] for planes in tensors)
         results.append(tensors[-1].rows(0, size[0]))
         if not canvas.whole:
-            assert max(engine.largest for engine in engines) <= (side + 32) // 4 * 2
+            for engine, planes in zip(engines, tensors, strict=False):
+                assert engine.tallest <= side // planes.scale + 2
     np.testing.assert_array_equal(*results)
 
 
@@ -111,12 +112,39 @@ def test_what_is_kept_is_not_dropped() -> None:
     assert tensors[0].view().size == 16
 
 
+def test_bands_of_wide_pictures_are_lower() -> None:
+    """So that a band of a picture of any width takes about as much memory."""
+    bands = [Canvas(64_000, width, 1024, 64).band for width in (1024, 6144, 12_288, 64_000)]
+    assert bands == [1024, 1024, 512, 64]
+
+
+def test_tiles_side_by_side_give_what_one_by_one_gives() -> None:
+    canvas = Canvas(512, 512, 64, 64)
+    x = np.random.default_rng(0).integers(-9, 9, (1, 2, 32, 32)).astype(np.float32)
+    results = []
+    for crew in (Crew(), Crew(3)):
+        result = _Kept(canvas, 8)
+        run([Step("g", _Sums(), {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1, crew=crew)], canvas)
+        results.append(result.view())
+    np.testing.assert_array_equal(*results)
+
+
+def test_an_error_in_a_crew_reaches_the_caller() -> None:
+    def fail(item: int) -> None:
+        if item == 3:
+            raise EngineError("third")
+
+    for crew in (Crew(), Crew(2)):
+        with pytest.raises(EngineError, match="third"):
+            crew.each(fail, range(9))
+
+
 def test_an_unknown_reach_runs_whole() -> None:
     canvas = Canvas(256, 256, 64, 64)
     engine, result = _Sums(), _Kept(canvas, 8)
     x = Planes.of(canvas, np.zeros((1, 1, 16, 16), np.float32))
     run([Step("whole", engine, {"in": x}, {"out": result}, canvas, reach=None)], canvas)
-    assert engine.largest == 16 and engine.pixels == 256
+    assert engine.tallest == 16 and engine.pixels == 256
 
 
 def test_outputs_of_another_size_are_refused() -> None:
