@@ -19,15 +19,40 @@ from safetensors.numpy import save
 
 import basic_runtime
 from basic_export.graphs import OPSET, canonical, serialise
+from basic_export.parts import split
 from basic_export.reach import reach
 from basic_export.weights import FILE_NAME, WeightStore
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import FORMAT, FORMAT_VERSION
+from basic_train.model.supernet import Y_STRIDE
 
 MANIFEST, TABLES, GOLDEN, GRAPHS = "manifest.json", "tables.safetensors", "golden.safetensors", "graphs"
 
+#: Rows of the picture per row of the input of graphs that are cut into parts.
+PICTURE_ROWS = {"g_a": {"x": 1}, "g_s": {"y": Y_STRIDE}}
+
 #: Hex digits of a graph's sha256 that name it.
 GRAPH_ID_DIGITS = 16
+
+
+def write_graph(bundle: Path, model: ModelProto) -> str:
+    """Write a graph whose weights are references into the folder of a bundle, and return its id."""
+    data = serialise(model)
+    name = hashlib.sha256(data).hexdigest()[:GRAPH_ID_DIGITS]
+    (bundle / GRAPHS / f"{name}.onnx").write_bytes(data)
+    return name
+
+
+def write_parts(bundle: Path, model: ModelProto, transform: str) -> dict[str, Any]:
+    """Write the parts of a graph of g_a or g_s, and return what the manifest says of them; {} if there are none."""
+    found = split(model, PICTURE_ROWS[transform]) if transform in PICTURE_ROWS else None
+    if found is None:
+        return {}
+    graphs = [
+        {"id": write_graph(bundle, part.model), "reach": part.reach, "bytes_per_pixel": part.bytes_per_pixel}
+        for part in found.parts
+    ]
+    return {"parts": {"strides": found.strides, "graphs": graphs}}
 
 
 class BundleWriter:
@@ -59,10 +84,10 @@ class BundleWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_graph(self, model: ModelProto, transform: str, width: int, macs_per_pixel: float) -> str:
-        """Write a graph with inline weights once, and return its id. transform: as in the manifest."""
-        data = serialise(self.weights.externalise(canonical(model, transform)))
-        name = hashlib.sha256(data).hexdigest()[:GRAPH_ID_DIGITS]
-        (self.folder / GRAPHS / f"{name}.onnx").write_bytes(data)
+        """Write a graph with inline weights once, and its parts, if it has any; returns its id. transform: as in the
+        manifest."""
+        stored = self.weights.externalise(canonical(model, transform))
+        name = write_graph(self.folder, stored)
         path = "entropy" if transform in ("h_s", "stage") else "pixel"
         self.graphs[name] = {
             "transform": transform,
@@ -70,7 +95,7 @@ class BundleWriter:
             "path": path,
             "macs_per_pixel": round(macs_per_pixel, 3),
             "reach": reach(model),
-        }
+        } | write_parts(self.folder, stored, transform)
         return name
 
     def write_tables(self, tables: Mapping[str, np.ndarray]) -> None:

@@ -197,7 +197,8 @@ class Bundle:
         for name, wanted in self.manifest.files.items():
             if self._sha256(self.path / name) != wanted:
                 raise BundleError(f"{self.path / name}: damaged, its sha256 is not the manifest's")
-        for graph_id in self.manifest.graphs:
+        parts = [part.id for spec in self.manifest.graphs.values() if spec.parts for part in spec.parts.graphs]
+        for graph_id in (*self.manifest.graphs, *parts):
             path = self.graph_path(graph_id)
             if not self._sha256(path).startswith(graph_id):
                 raise BundleError(f"{path}: damaged, its sha256 does not start with its name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,24 +13,34 @@ from numpy.typing import NDArray
 from basic_runtime import container
 from basic_runtime._coder import to_pixels
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines import Backend, create_backend
-from basic_runtime.entropy import FloatArray, GroupedEntropy, Trace, no_trace
+from basic_runtime.decoding import decode_latent
+from basic_runtime.encoding import Encoding
+from basic_runtime.engines import Backend, Engine, create_backend
+from basic_runtime.engines.base import FloatArray
+from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import BasicError, BundleError, DesyncError, FormatError, WrongBundleError
+from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace, run
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
-from basic_runtime.manifest import GraphSpec
+from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within
-from basic_runtime.tiles import TILE_PIXELS, Span, Tile, TiledEngine, Tiling
+from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
 Pixels = NDArray[np.uint8]
 
 DEFAULT_QUALITY = 50
 _ROWS_AT_ONCE = 64
 
-_INPUTS = {"g_a": {"x", "gain"}, "h_a": {"y"}, "h_s": {"z"}, "g_s": {"y", "gain"}}
+
+@dataclass(frozen=True)
+class _Machine:
+    """What runs graphs: a back-end, and threads that run tiles side by side."""
+
+    backend: Backend
+    crew: Crew
 
 
 @dataclass(frozen=True)
@@ -71,9 +82,11 @@ class Codec:
                 f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
             )
         self._tile_pixels = tile_pixels
-        self._engines: dict[str, TiledEngine] = {}
-        self._entropy: dict[int, GroupedEntropy] = {}
+        self._engines: dict[tuple[str, Backend], Engine] = {}
+        self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
         self._lock = threading.RLock()
+        self._whole = _Machine(self.backend, Crew())
+        self._tiled: _Machine | None = None
 
     def encode(
         self,
@@ -125,15 +138,20 @@ class Codec:
         pixels, spec = picture.pixels, self.bundle.level(level)
         height, width = pixels.shape[:2]
 
-        g_a, h_a = self._engine(spec.g_a), self._engine(spec.h_a)
-        entropy = self._grouped_entropy(spec.entropy)
-        with self._trace("g_a"):
-            y = self._analyse(g_a, pixels, step)
-        with self._trace("h_a"):
-            z = h_a.run({"y": y})[h_a.outputs[0]]
-        amax = self.bundle.manifest.z_amax
-        z = np.clip(np.floor(z + np.float32(0.5)), -amax, amax)
-        stream, checksum = entropy.encode(y, z, self._trace)
+        canvas = self._canvas(width, height)
+        y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
+        coding = Encoding(self._grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
+        sources: dict[str, Source] = {
+            "x": _Picture(pixels, canvas, self._tile_trace(canvas)),
+            "gain": Constant(self.bundle.encode_gain(step), canvas),
+        }
+        steps = [
+            *self._steps("g_a", spec.g_a, sources, y, canvas),
+            *self._steps("h_a", spec.h_a, {"y": y}, coding.z, canvas),
+            *coding.steps,
+        ]
+        run(steps, canvas)
+        stream, checksum = coding.finish()
 
         header = container.Header(
             model_name=self.bundle.name,
@@ -167,50 +185,79 @@ class Codec:
         header = content.header
         self._check_model(header)
         spec = self.bundle.level(header.synthesis_level if level is None else level)
-        entropy = self._grouped_entropy(header.entropy)
-        g_s = self._engine(spec.g_s)
-        yhat, checksum = entropy.decode(content.data, *self._latent_size(header), self._trace)
+        canvas = self._canvas(header.width, header.height)
+        entropy = self._grouped_entropy(header.entropy, canvas)
+        latent, checksum = decode_latent(entropy, content.data, canvas, self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        with self._trace("g_s"):
-            pixels = self._synthesise(g_s, yhat, header)
-        return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
+        pixels = _Pixels(header.height, header.width, header.gray, self._tile_trace(canvas))
+        gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
+        sources: dict[str, Source] = {"y": latent, "gain": gain}
+        run(self._steps("g_s", spec.g_s, sources, pixels, canvas), canvas)
+        return Picture(pixels.values, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
 
-    def _analyse(self, g_a: TiledEngine, pixels: Pixels, step: int) -> FloatArray:
-        """y of a picture; pixels become float planes tile by tile."""
-        manifest = self.bundle.manifest
-        height, width = (-(-side // manifest.z_stride) * manifest.z_stride for side in pixels.shape[:2])
-        y = np.empty(
-            (1, manifest.y_channels, height // manifest.y_stride, width // manifest.y_stride), np.float32
+    def _canvas(self, width: int, height: int) -> Canvas:
+        align = self.bundle.manifest.z_stride
+        height, width = (-(-side // align) * align for side in (height, width))
+        return Canvas(height, width, self._tile_pixels, align)
+
+    def _steps(
+        self, name: str, graph: str, sources: dict[str, Source], sink: Sink, canvas: Canvas
+    ) -> list[Step]:
+        """A graph of the pixel path from its inputs to its output: whole, or in parts on a picture in tiles."""
+        spec = self.bundle.graph(graph)
+        if canvas.whole or spec.parts is None:
+            return [self._step(name, graph, sources, {}, sink, canvas, reach=spec.reach)]
+        between = {key: Planes(canvas, stride, integers=False) for key, stride in spec.parts.strides.items()}
+        return [
+            self._step(
+                name, part.id, sources | between, between, sink, canvas,
+                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel),
+            )
+            for part in spec.parts.graphs
+        ]  # fmt: skip
+
+    def _step(
+        self,
+        name: str,
+        graph: str,
+        sources: Mapping[str, Source],
+        between: Mapping[str, Sink],
+        sink: Sink,
+        canvas: Canvas,
+        *,
+        reach: int | None,
+        side: int | None = None,
+    ) -> Step:
+        """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
+        machine = self._machine(canvas)
+        engine = self._engine(graph, machine)
+        unknown = set(engine.inputs) - set(sources)
+        if unknown:
+            path = self.bundle.graph_path(graph)
+            raise BundleError(f"{path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
+        inputs = {key: sources[key] for key in engine.inputs}
+        outputs = {key: between.get(key, sink) for key in engine.outputs}
+        return Step(
+            name, engine, inputs, outputs, canvas, reach=reach, side=side, crew=machine.crew, trace=self._trace
         )
-        gain = self.bundle.encode_gain(step)
 
-        def read(tile: Tile) -> dict[str, FloatArray]:
-            with self._trace("from pixels"):
-                return {"x": _to_planes(pixels, tile.rows, tile.columns), "gain": gain}
+    def _machine(self, canvas: Canvas) -> _Machine:
+        """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
+        if canvas.whole:
+            return self._whole
+        with self._lock:
+            if self._tiled is None:
+                backend, count = self.backend.side_by_side()
+                self._tiled = _Machine(backend, Crew(count))
+            return self._tiled
 
-        def write(name: str, part: FloatArray, top: int, left: int) -> None:
-            y[:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
-
-        g_a.run_parts(height, width, read, write)
-        return y
-
-    def _synthesise(self, g_s: TiledEngine, yhat: FloatArray, header: container.Header) -> Pixels:
-        """The picture of a latent; float planes become pixels tile by tile."""
-        shape = (header.height, header.width)
-        pixels = np.empty(shape if header.gray else (*shape, 3), np.uint8)
-        gain = self.bundle.decode_gain(header.quality_step)
-
-        def write(name: str, part: FloatArray, top: int, left: int) -> None:
-            with self._trace("to pixels"):
-                place = pixels[top : top + part.shape[2], left : left + part.shape[3]]
-                _to_pixels(part[0, :, : place.shape[0], : place.shape[1]], place)
-
-        g_s.run_parts(yhat.shape[2], yhat.shape[3], lambda tile: {"y": tile.cut(yhat), "gain": gain}, write)
-        return pixels
+    def _tile_trace(self, canvas: Canvas) -> Trace:
+        """The trace for what happens within a tile, which is not timed where tiles run side by side."""
+        return self._trace if canvas.whole else no_trace
 
     def info(self, data: bytes) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
@@ -221,7 +268,7 @@ class Codec:
         results = []
         for variant in range(len(self.bundle.manifest.entropy)):
             try:
-                entropy = GroupedEntropy(self.bundle, variant, self._engine)
+                entropy = self._load_entropy(variant, self._whole)
                 check_golden(self.bundle, variant, self.backend, entropy)
             except BasicError as error:
                 results.append(VariantCheck(variant, error))
@@ -233,46 +280,40 @@ class Codec:
         """Load all graphs of a level now, so that the first call is as fast as the next."""
         spec = self.bundle.level(level)
         for graph_id in (spec.g_a, spec.h_a, spec.g_s):
-            self._engine(graph_id)
-        self._grouped_entropy(spec.entropy)
+            self._engine(graph_id, self._whole)
+        self._entropy_on(spec.entropy, self._whole)
 
-    def _engine(self, graph_id: str) -> TiledEngine:
+    def _engine(self, graph_id: str, machine: _Machine) -> Engine:
         with self._lock:
-            if graph_id not in self._engines:
-                self._engines[graph_id] = self._load_engine(graph_id)
-            return self._engines[graph_id]
+            key = graph_id, machine.backend
+            if key not in self._engines:
+                self._engines[key] = self._load_engine(graph_id, machine.backend)
+            return self._engines[key]
 
-    def _load_engine(self, graph_id: str) -> TiledEngine:
-        spec = self.bundle.graph(graph_id)
-        path = self.bundle.graph_path(graph_id)
-        engine = self.backend.load(
-            path, external_data=self.bundle.weights_folder, strict=spec.path == "entropy"
+    def _load_engine(self, graph_id: str, backend: Backend) -> Engine:
+        spec = self.bundle.manifest.graphs.get(graph_id)  # parts of graphs are of the pixel path
+        return backend.load(
+            self.bundle.graph_path(graph_id),
+            external_data=self.bundle.weights_folder,
+            strict=spec is not None and spec.path == "entropy",
         )
-        wanted = _INPUTS.get(spec.transform)
-        if wanted is not None and not set(engine.inputs) <= wanted:
-            names = ", ".join(sorted(wanted))
-            raise BundleError(f"{path}: a graph of {spec.transform} must have the inputs {names}")
-        return TiledEngine(engine, self._tiling(spec))
 
-    def _tiling(self, spec: GraphSpec) -> Tiling:
-        """How a graph's input is cut into tiles: its rows stand for 1 to z_stride rows of pixels."""
-        manifest = self.bundle.manifest
-        pixels = {"g_a": 1, "h_a": manifest.y_stride, "h_s": manifest.z_stride, "g_s": manifest.y_stride}
-        # The stages' inputs are single phases of y.
-        pixels["stage"] = manifest.y_stride * max(entropy.tile for entropy in manifest.entropy)
-        side = max(1, self._tile_pixels // pixels[spec.transform])
-        if spec.transform == "g_a":  # a tile that begins on the grid of z holds a row of the picture
-            return Tiling(spec.reach, side, manifest.y_stride, manifest.z_stride)
-        step = manifest.z_stride // manifest.y_stride if spec.transform == "h_a" else 1
-        return Tiling(spec.reach, side, step, step)
+    def _grouped_entropy(self, variant: int, canvas: Canvas) -> GroupedEntropy:
+        return self._entropy_on(variant, self._machine(canvas))
 
-    def _grouped_entropy(self, variant: int) -> GroupedEntropy:
+    def _entropy_on(self, variant: int, machine: _Machine) -> GroupedEntropy:
         with self._lock:
-            if variant not in self._entropy:
-                entropy = GroupedEntropy(self.bundle, variant, self._engine)
-                ensure_golden(self.bundle, variant, self.backend, entropy)
-                self._entropy[variant] = entropy
-            return self._entropy[variant]
+            key = variant, machine.backend
+            if key not in self._entropy:
+                entropy = self._load_entropy(variant, machine)
+                ensure_golden(self.bundle, variant, machine.backend, entropy)
+                self._entropy[key] = entropy
+            return self._entropy[key]
+
+    def _load_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
+        return GroupedEntropy(
+            self.bundle, variant, lambda graph: self._engine(graph, machine), machine.crew
+        )
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle
@@ -288,11 +329,6 @@ class Codec:
                 f"the header names entropy variant {header.entropy}, which its model does not have"
             )
 
-    def _latent_size(self, header: container.Header) -> tuple[int, int]:
-        manifest = self.bundle.manifest
-        ratio = manifest.z_stride // manifest.y_stride
-        return -(-header.height // manifest.z_stride) * ratio, -(-header.width // manifest.z_stride) * ratio
-
 
 def _as_picture(
     image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
@@ -304,16 +340,48 @@ def _as_picture(
     return image
 
 
-def _to_planes(pixels: Pixels, rows: Span, columns: Span) -> FloatArray:
-    """uint8 (H, W[, 3]), a part of it, to float32 (1, 3, h, w) in [0, 1]; beyond the picture, edges repeat."""
-    part = pixels[rows.start : rows.stop, columns.start : columns.stop]
-    height, width = part.shape[:2]
-    planes = np.empty((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-    source = part.transpose(2, 0, 1) if part.ndim == 3 else part
-    np.multiply(source, np.float32(1 / 255), out=planes[0, :, :height, :width])
-    planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
-    planes[:, :, height:] = planes[:, :, height - 1 : height]
-    return planes
+class _Picture:
+    """A picture's pixels, uint8 (H, W, 3) or (H, W), as g_a reads them: float32 (1, 3, h, w) in [0, 1]."""
+
+    scale = 1
+    planes: tuple[Planes, ...] = ()
+
+    def __init__(self, pixels: Pixels, canvas: Canvas, trace: Trace) -> None:
+        self._pixels, self._trace, self.done = pixels, trace, canvas.height
+
+    def cut(self, tile: Tile) -> FloatArray:
+        """Rows and columns of a tile; beyond the picture, edges repeat."""
+        rows, columns = tile.rows, tile.columns
+        with self._trace("from pixels"):
+            part = self._pixels[rows.start : rows.stop, columns.start : columns.stop]
+            height, width = part.shape[:2]
+            planes = np.empty((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+            source = part.transpose(2, 0, 1) if part.ndim == 3 else part
+            np.multiply(source, np.float32(1 / 255), out=planes[0, :, :height, :width])
+            planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
+            planes[:, :, height:] = planes[:, :, height - 1 : height]
+        return planes
+
+
+class _Pixels:
+    """The picture that g_s gives: uint8 (H, W, 3), or (H, W) if it is gray, rounded from float32 as it is written."""
+
+    scale = 1
+
+    def __init__(self, height: int, width: int, gray: bool, trace: Trace) -> None:
+        self.values: Pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
+        self._trace = trace
+
+    def begin(self, first: int, last: int) -> None:
+        """There is room for all of it."""
+
+    def write(self, part: FloatArray, row: int, column: int) -> None:
+        with self._trace("to pixels"):
+            place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
+            _to_pixels(part[0, :, : place.shape[0], : place.shape[1]], place)
+
+    def end(self, first: int, last: int) -> None:
+        """Nothing is left to do."""
 
 
 def _to_pixels(planes: FloatArray, pixels: Pixels) -> None:

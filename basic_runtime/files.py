@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from basic_runtime.errors import FileError, LimitError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 STREAM = "-"
 StrPath = str | os.PathLike[str]
+_Result = TypeVar("_Result")
 
 
 def display_name(path: StrPath, *, output: bool = False) -> str:
@@ -60,22 +64,29 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
 
 
 def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
-    """Writes `data` to the file `target`, or to standard output for ``-``.
+    """Writes `data` to the file `target`, or to standard output for ``-``, as `write_file` does."""
+    write_file(target, lambda file: file.write(data), overwrite)
 
-    The bytes go to a file beside it first, which then takes the name: others see the whole file or none.
-    Devices and pipes are written to as they are. Raises `FileError`.
+
+def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite: bool = False) -> _Result:
+    """Has `write` write the file `target`, or standard output for ``-``, and returns what it returns.
+
+    It writes a file beside the target, which then takes the name: others see the whole file or none, even if `write`
+    raises. Streams, devices and pipes get all of it at once in the end. Raises `FileError`.
     """
     check_target(target, overwrite)
     try:
-        if os.fspath(target) == STREAM:
-            sys.stdout.buffer.write(data)
+        path = None if os.fspath(target) == STREAM else Path(os.path.realpath(target))
+        if path is not None and (path.is_file() or not path.exists()):
+            return _write_beside(path, write, overwrite)
+        memory = io.BytesIO()
+        result = write(memory)
+        if path is None:
+            sys.stdout.buffer.write(memory.getbuffer())
             sys.stdout.buffer.flush()
-            return
-        path = Path(os.path.realpath(target))
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
         else:
-            _write_beside(path, data, overwrite)
+            path.write_bytes(memory.getbuffer())
+        return result
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -83,11 +94,11 @@ def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
         raise FileError(f"{name}: cannot be written ({_reason(error)}): check the folder") from error
 
 
-def _write_beside(path: Path, data: bytes, overwrite: bool) -> None:
+def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:
     beside = path.with_name(f".{path.name[:64]}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(beside, "xb") as file:
-            file.write(data)
+        with open(beside, "x+b") as file:  # TIFF reads what it wrote
+            result = write(file)
         if overwrite:
             if path.exists():
                 shutil.copymode(path, beside)
@@ -96,6 +107,7 @@ def _write_beside(path: Path, data: bytes, overwrite: bool) -> None:
             _rename_to_new(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+    return result
 
 
 def _rename_to_new(beside: Path, path: Path) -> None:

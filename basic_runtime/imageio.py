@@ -11,11 +11,11 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
-from basic_runtime.files import STREAM, StrPath, check_target, display_name, read_bytes, write_bytes
+from basic_runtime.files import STREAM, StrPath, display_name, read_bytes, write_file
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 Pixels = npt.NDArray[np.uint8]
@@ -41,6 +41,9 @@ EXTENSIONS = {
 }
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
 _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
+
+_STRIP_ROWS = 256
+"""Rows of a picture that are copied at a time."""
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _JPEG_SEGMENT = 65_502
@@ -112,13 +115,10 @@ def write_picture(
     """
     name = display_name(target, output=True)
     kind = output_format(target, format)
-    check_target(target, overwrite)
     try:
-        data, notices = encode_picture(picture, kind)
+        return write_file(target, lambda file: _save(picture, kind, file), overwrite)
     except ImageError as error:
         raise error.in_file(name) from error.__cause__
-    write_bytes(target, data, overwrite)
-    return notices
 
 
 def output_format(target: StrPath, format: str | None = None) -> str:
@@ -142,16 +142,16 @@ def output_format(target: StrPath, format: str | None = None) -> str:
     return EXTENSIONS[suffix]
 
 
-def encode_picture(picture: Picture, kind: str) -> tuple[bytes, list[str]]:
-    """`picture` as a file of format `kind`, one of `FORMATS`, and notices on what was left out."""
+def _save(picture: Picture, kind: str, file: BinaryIO) -> list[str]:
     notices: list[str] = []
     image, options = _WRITERS[kind](picture, notices)
-    file = io.BytesIO()
     try:
         image.save(file, kind, **options)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not Pillow's own
+            raise
         raise ImageError(f"cannot be written as {kind} ({error}): try PNG") from error
-    return file.getvalue(), notices
+    return notices
 
 
 # --- reading ---------------------------------------------------------------------------------------------
@@ -210,27 +210,50 @@ def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pix
     elif mode in ("F", "LAB", "HSV"):
         raise ImageError(f"pixels of kind {mode} are not supported: convert it to 8-bit RGB first")
     elif image.has_transparency_data or mode in ("RGBa", "La"):
-        image = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+        image = _in_mode(image, "LA" if mode in ("1", "L", "LA", "La") else "RGBA")
     else:
-        image = image.convert("L" if mode in ("1", "L") else "RGB")
-    samples: Pixels = np.asarray(image)
-    if image.mode not in ("LA", "RGBA"):
-        return np.ascontiguousarray(samples), None
-    gray = image.mode == "LA" or raw_mode.startswith("LA")
-    colour = samples[:, :, 0] if gray else samples[:, :, :3]
-    return np.ascontiguousarray(colour), np.ascontiguousarray(samples[:, :, -1])
+        image = _in_mode(image, "L" if mode in ("1", "L") else "RGB")
+    return _samples(image, gray=image.mode in ("L", "LA") or raw_mode.startswith("LA"))
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which copies a picture of that mode
+
+
+def _samples(image: Image.Image, gray: bool) -> tuple[Pixels, Pixels | None]:
+    """Pixels and alpha of a picture in L, LA, RGB or RGBA, copied strip by strip: Pillow's own way to arrays takes the
+    memory of three more pictures."""
+    size = image.height, image.width
+    pixels: Pixels = np.empty(size if gray else (*size, 3), np.uint8)
+    alpha: Pixels | None = np.empty(size, np.uint8) if image.mode in ("LA", "RGBA") else None
+    for rows, strip in _strips(image):
+        colour = strip if strip.ndim == 2 else strip[:, :, 0] if gray else strip[:, :, :3]
+        pixels[rows] = colour
+        if alpha is not None:
+            alpha[rows] = strip[:, :, -1]
+    return pixels, alpha
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        yield slice(top, bottom), np.asarray(image.crop((0, top, image.width, bottom)))
 
 
 def _reduce_depth(image: Image.Image, raw_mode: str, notices: list[str]) -> Pixels:
     full = 4095 if ";12" in raw_mode else 65_535
-    samples = np.asarray(image)
-    if ";32" in raw_mode or raw_mode.endswith("S") or samples.min() < 0 or samples.max() > full:
-        raise ImageError("signed or 32-bit samples are not supported: convert it to 8 or 16 bits first")
+    signed = ";32" in raw_mode or raw_mode.endswith("S")
+    reduced: Pixels = np.empty((image.height, image.width), np.uint8)
+    for rows, strip in _strips(image):
+        if signed or strip.min() < 0 or strip.max() > full:
+            raise ImageError(
+                "signed or 32-bit samples are not supported: convert it to 8 or 16 bits first"
+            )
+        reduced[rows] = (strip.astype(np.uint32) * 255 + full // 2) // full
     if image.has_transparency_data:
         notices.append("the transparent colour of a 16-bit picture was ignored")
     notices.append(f"{full.bit_length()} bits per sample were reduced to 8")
-    wide = samples.astype(np.uint32)
-    return ((wide * 255 + full // 2) // full).astype(np.uint8)
+    return reduced
 
 
 def _metadata(
@@ -300,9 +323,10 @@ PNG_COMPRESSION = 3
 
 
 def _to_image(picture: Picture) -> Image.Image:
-    if picture.alpha is None:
-        return Image.fromarray(picture.pixels)
-    return Image.fromarray(np.dstack([picture.pixels, picture.alpha]))
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
 
 
 def _opaque(picture: Picture, kind: str, notices: list[str]) -> Pixels:

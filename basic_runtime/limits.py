@@ -18,8 +18,8 @@ class Limits:
     """Bounds for pictures and compressed files; all are inclusive."""
 
     max_pixels: int = 128_000_000
-    """Width times height of a picture. At about 35 MB per megapixel (benchmarks/large_picture.py) this keeps a
-    process below 5 GB."""
+    """Width times height of a picture. At 12 to 15 MB per megapixel (benchmarks/large_picture.py) this keeps a
+    process below 2 GB."""
     max_side: int = 65_535
     """Width, and height, of a picture."""
     max_file_bytes: int = 2048 * MIB
@@ -36,12 +36,12 @@ class Limits:
         if width > self.max_side or height > self.max_side:
             raise LimitError(
                 f"the picture is {width}x{height} pixels, and a side may have {self.max_side}: "
-                "raise the limit max_side if you trust the file"
+                "split it, as no option allows more (from Python: Limits(max_side=...))"
             )
         if width * height > self.max_pixels:
             raise LimitError(
                 f"the picture is {width}x{height} pixels, and {self.max_pixels} in all are allowed: "
-                "raise the limit max_pixels (--max-pixels) if you trust the file"
+                "allow more with --max-pixels (from Python: Limits(max_pixels=...)) if you trust the file"
             )
 
     def check_bytes(self, what: str, size: int, limit_name: str) -> None:

@@ -18,9 +18,28 @@ REQUIRED_FILES = ("tables.safetensors", "weights.bin", "golden.safetensors")
 
 
 @dataclass(frozen=True)
+class PartSpec:
+    """A part of a graph for the tiles of large pictures: its `reach` in rows of its coarsest input, and the bytes per
+    pixel of the picture that its largest tensor takes."""
+
+    id: str
+    reach: int
+    bytes_per_pixel: float
+
+
+@dataclass(frozen=True)
+class PartsSpec:
+    """The parts of a graph in their order. `strides`: rows of the picture per row of each tensor between them."""
+
+    strides: dict[str, int]
+    graphs: tuple[PartSpec, ...]
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture, `reach` the input
-    rows and columns beside its own that an output depends on (None: not stated, as in older bundles)."""
+    rows and columns beside its own that an output depends on (None: not stated, as in older bundles). `parts` do
+    together what the graph does (None: it is not cut)."""
 
     id: str
     transform: str
@@ -28,6 +47,7 @@ class GraphSpec:
     path: str
     macs_per_pixel: float
     reach: int | None
+    parts: PartsSpec | None
 
 
 @dataclass(frozen=True)
@@ -229,8 +249,20 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             path=item.text("path", "pixel|entropy"),
             macs_per_pixel=item.number("macs_per_pixel"),
             reach=item.integer("reach", 0, 1 << 16) if "reach" in item.value else None,
+            parts=_parse_parts(item.child("parts")) if "parts" in item.value else None,
         )
     return graphs
+
+
+def _parse_parts(fields: _Fields) -> PartsSpec:
+    strides = fields.child("strides")
+    graphs = [
+        PartSpec(
+            item.text("id", "[0-9a-f]{16}"), item.integer("reach", 0, 1 << 16), item.number("bytes_per_pixel")
+        )
+        for item in fields.children("graphs")
+    ]
+    return PartsSpec({name: strides.integer(name, 1, 256) for name in strides.value}, tuple(graphs))
 
 
 def _parse_entropy(fields: _Fields, y_channels: int, graph_of: _GraphReader) -> EntropySpec:

@@ -1,39 +1,30 @@
-"""Graphs on large pictures: tile by tile, so that memory stays that of a tile.
+"""How a picture is cut into tiles.
 
-A graph's *reach* is how many input rows and columns beside its own an output can depend on (basic_export.reach). A tile
-is run with that much more on each side, cut from the same input, and the margin of its outputs is dropped. At the
-picture's own edges there is no margin, and the graph pads there as it always does. So the integers of the entropy
-path are the same as without tiles, and pixels differ by float rounding at most.
+A graph's *reach* is how far beside its own place an output can look (basic_export.reach). A tile is run with that much
+more on each side, and the margin of its outputs is dropped. At the picture's own edges there is no margin, and the
+graph pads there as it always does. So the integers of the entropy path are the same as without tiles, and pixels
+differ by float rounding at most. All positions are rows and columns of the padded picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
+TILE_PIXELS = 1024
+"""Side of a tile, without its margin, and of the largest picture that is computed whole."""
 
-from basic_runtime.engines import Engine
-from basic_runtime.engines.base import FloatArray
+BAND_TILES = 6
+"""Tiles in a row of a band as high as a tile; wider bands are lower."""
 
-TILE_PIXELS = 1536
-"""Side of a tile in pixels of the picture, without its margin. A tile at full width takes about 300 MB."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a graph may be cut, in input rows: `reach`, or None if unknown; `side` of a tile; margins are multiples of
-    `step`, so that outputs of lower resolution are whole; tiles begin at multiples of `align`, itself one of `step`."""
-
-    reach: int | None
-    side: int
-    step: int = 1
-    align: int = 1
+TILE_BYTES = 8 << 20
+"""Size of the largest tensor of a tile."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Part of one axis of the input: `start` to `stop` is read, `first` to `last` counts."""
+    """Part of one axis of the picture: `start` to `stop` is read, `first` to `last` counts."""
 
     start: int
     stop: int
@@ -43,114 +34,59 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a graph's input."""
+    """A rectangle of the picture."""
 
     rows: Span
     columns: Span
 
-    def cut(self, array: FloatArray) -> FloatArray:
-        """What the graph reads of an input (1, C, H, W); inputs of one row and column are the same for all tiles."""
-        if array.shape[2:] == (1, 1):
-            return array
-        part = array[:, :, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
-        return np.ascontiguousarray(part)
+
+@dataclass(frozen=True)
+class Canvas:
+    """The padded picture: `height` and `width` are multiples of `align`, and so is `side`, the longest of a tile."""
+
+    height: int
+    width: int
+    side: int
+    align: int
+
+    def side_for(self, bytes_per_pixel: float) -> int:
+        """Side of the tiles of a graph whose largest tensor takes so many bytes per pixel of the picture: such that the
+        tensor stays in the processor's caches, where `side` is `TILE_PIXELS`, and in proportion elsewhere."""
+        share = math.sqrt(TILE_BYTES / bytes_per_pixel) / TILE_PIXELS
+        return max(self.align, round(self.side * share / self.align) * self.align)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the picture is one tile."""
+        return max(self.height, self.width) <= self.side
+
+    @property
+    def band(self) -> int:
+        """Rows of the picture that go through a graph at a time: fewer of a wide picture, so that memory is that of
+        some tiles in a row, whatever its width."""
+        if self.whole:
+            return self.height
+        tiles = max(1, -(-self.width // self.side))
+        return max(self.align, min(self.side, self.side * BAND_TILES // tiles // self.align * self.align))
+
+    def tiles(self, first: int, last: int, side: int, margin: int | None) -> Iterator[Tile]:
+        """Tiles over all columns of rows `first` to `last`, as large as a square of this `side`. A `margin` of None
+        asks for the whole picture."""
+        if margin is None:
+            yield Tile(Span(0, self.height, first, last), Span(0, self.width, 0, self.width))
+            return
+        for rows in spans(first, last, self.height, side, margin, self.align):
+            wide = side * side // (rows.last - rows.first)
+            wide = max(self.align, min(wide, 4 * side) // self.align * self.align)
+            for columns in spans(0, self.width, self.width, wide, margin, self.align):
+                yield Tile(rows, columns)
 
 
-Read = Callable[[Tile], Mapping[str, FloatArray]]
-Write = Callable[[str, FloatArray, int, int], None]
-"""Called with an output's name, a part of it (1, C, h, w), and the row and column where that belongs."""
-
-
-def spans(length: int, tiling: Tiling) -> Iterator[Span]:
-    """Cuts an axis of `length` input rows into equal spans of at most `tiling.side`, the last one shorter."""
-    if tiling.reach is None or length <= tiling.side:
-        yield Span(0, length, 0, length)
-        return
-    margin = _up(tiling.reach, tiling.step)
-    count = -(-length // tiling.side)
-    side = _up(-(-length // count), tiling.align)
-    for first in range(0, length, side):
-        last = min(first + side, length)
-        yield Span(max(0, first - margin), min(length, last + margin), first, last)
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-class TiledEngine(Engine):
-    """An engine whose graph runs tile by tile where its input is large."""
-
-    def __init__(self, engine: Engine, tiling: Tiling) -> None:
-        self._engine, self._tiling = engine, tiling
-        self.inputs, self.outputs = engine.inputs, engine.outputs
-
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        height, width = (max(inputs[name].shape[axis] for name in self.inputs) for axis in (2, 3))
-        tiles = self.tiles(height, width)
-        if len(tiles) == 1:
-            return self._engine.run(inputs)
-        results: dict[str, FloatArray] = {}
-
-        def write(name: str, part: FloatArray, top: int, left: int) -> None:
-            results[name][:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
-
-        def allocate(name: str, shape: tuple[int, ...]) -> None:
-            results[name] = np.empty(shape, np.float32)
-
-        self._run(
-            tiles,
-            lambda tile: {n: tile.cut(inputs[n]) for n in self.inputs},
-            write,
-            (height, width),
-            allocate,
-        )
-        return results
-
-    def run_parts(self, height: int, width: int, read: Read, write: Write) -> None:
-        """Run on an input of `height` x `width` that `read` gives part by part; outputs go to `write` in parts."""
-        self._run(self.tiles(height, width), read, write, (height, width))
-
-    def tiles(self, height: int, width: int) -> list[Tile]:
-        """The tiles of an input, row by row."""
-        return [
-            Tile(rows, columns)
-            for rows in spans(height, self._tiling)
-            for columns in spans(width, self._tiling)
-        ]
-
-    def _run(
-        self,
-        tiles: list[Tile],
-        read: Read,
-        write: Write,
-        size: tuple[int, int],
-        allocate: Callable[[str, tuple[int, ...]], None] = lambda name, shape: None,
-    ) -> None:
-        for number, tile in enumerate(tiles):
-            for name, values in self._engine.run(read(tile)).items():
-                rows = _scaled(tile.rows, values.shape[2])
-                columns = _scaled(tile.columns, values.shape[3])
-                if number == 0:
-                    whole = (
-                        _scaled_length(size[0], tile.rows, values.shape[2]),
-                        _scaled_length(size[1], tile.columns, values.shape[3]),
-                    )
-                    allocate(name, (*values.shape[:2], *whole))
-                part = values[
-                    :, :, rows.first - rows.start : rows.last - rows.start,
-                    columns.first - columns.start : columns.last - columns.start,
-                ]  # fmt: skip
-                write(name, part, rows.first, columns.first)
-
-
-def _scaled_length(length: int, span: Span, out: int) -> int:
-    """Output rows of `length` input rows, if the input rows of `span` give `out` output rows."""
-    return length * out // (span.stop - span.start)
-
-
-def _scaled(span: Span, out: int) -> Span:
-    """The span in rows of an output of which it gives `out` rows."""
-    return Span(
-        *(_scaled_length(value, span, out) for value in (span.start, span.stop, span.first, span.last))
-    )
+def spans(first: int, last: int, length: int, side: int, margin: int, align: int) -> Iterator[Span]:
+    """Cuts `first` to `last` of an axis of `length` into equal spans of at most `side`, the last one shorter, that
+    begin at multiples of `align` from `first`."""
+    count = -(-(last - first) // side)
+    step = -(-(last - first) // (count * align)) * align
+    for begin in range(first, last, step):
+        end = min(begin + step, last)
+        yield Span(max(0, begin - margin), min(length, end + margin), begin, end)

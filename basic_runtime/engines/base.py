@@ -58,6 +58,11 @@ class Backend(ABC):
         Raises EngineError if the library refuses the graph.
         """
 
+    def side_by_side(self) -> tuple[Backend, int]:
+        """A back-end whose engines are for tiles that run side by side, and how many may: this one, and one at a time,
+        unless its library is faster otherwise."""
+        return self, 1
+
     def settings(self) -> Any:
         """What else of the configuration can change results; part of the key of a golden check."""
         return None

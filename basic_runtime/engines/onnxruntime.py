@@ -106,6 +106,12 @@ class OnnxRuntimeBackend(Backend):
             )
         return OnnxRuntimeEngine(session)
 
+    def side_by_side(self) -> tuple[Backend, int]:
+        """Engines of one thread each, and as many of them at a time as this one has threads: no thread waits for others
+        at the end of a node, and what copies tiles runs on all cores too."""
+        count = self.threads or default_threads()
+        return (self, 1) if count == 1 else (OnnxRuntimeBackend(1, self.optimisation), count)
+
     def _session_options(self, ort: Any, external_data: Path) -> Any:
         options = ort.SessionOptions()
         options.log_severity_level = _LOG_FATAL_ONLY
@@ -130,6 +136,9 @@ class OnnxRuntimeBackend(Backend):
 
 
 class _GpuBackend(OnnxRuntimeBackend):
+    def side_by_side(self) -> tuple[Backend, int]:
+        return self, 1
+
     def _check_provider(self) -> None:
         if not self.available():
             raise MissingExtraError(f"engine {self.name!r} (ONNX Runtime's {self.provider})", "gpu")

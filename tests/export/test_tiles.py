@@ -74,7 +74,7 @@ def _furthest(before: np.ndarray, after: np.ndarray, axis: int, middle: int, sid
 
 
 @pytest.mark.parametrize("size", [(300, 200), (129, 321), (64, 260)])
-@pytest.mark.parametrize("tile", [64, 128])
+@pytest.mark.parametrize("tile", [64, 128, 192])
 def test_a_file_decodes_to_the_same_picture_in_tiles(
     exported: Exported, size: tuple[int, int], tile: int
 ) -> None:

@@ -12,9 +12,11 @@ import pytest
 from basic_runtime import container
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
+from basic_runtime.decoding import decode_latent
 from basic_runtime.engines import Backend, create_backend
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.entropy import GroupedEntropy
+from basic_runtime.tiles import Canvas
 
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "onnxruntime, 1 thread": lambda: OnnxRuntimeBackend(1),
@@ -49,8 +51,9 @@ def entropy_of(codec: Codec, variant: int) -> GroupedEntropy:
 def latents(codec: Codec, data: bytes) -> np.ndarray:
     """yhat of a file on the codec's engine."""
     content = container.read(data)
-    rows, columns = (-(-side // 64) * 4 for side in (content.header.height, content.header.width))
-    return entropy_of(codec, content.header.entropy).decode(content.data, rows, columns)[0]
+    rows, columns = (-(-side // 64) * 64 for side in (content.header.height, content.header.width))
+    entropy = entropy_of(codec, content.header.entropy)
+    return decode_latent(entropy, content.data, Canvas(rows, columns, 1024, 64))[0].whole()
 
 
 @pytest.mark.parametrize("level", [0, 7])

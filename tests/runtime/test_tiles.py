@@ -1,71 +1,183 @@
-"""How inputs are cut into tiles."""
+"""How pictures are cut into tiles, and graphs that run over their rows one behind the other."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basic_runtime.engines.base import Engine
-from basic_runtime.tiles import TiledEngine, Tiling, spans
+from basic_runtime.engines.base import Engine, FloatArray
+from basic_runtime.errors import EngineError
+from basic_runtime.flow import Crew, Step, drop_read, run
+from basic_runtime.planes import Band, Planes, narrowed
+from basic_runtime.tiles import Canvas, spans
 
 
 @given(
+    first=st.integers(0, 20),
     units=st.integers(1, 200),
+    after=st.integers(0, 20),
     side_units=st.integers(1, 30),
-    reach=st.integers(0, 200),
-    step=st.sampled_from((1, 4, 16)),
+    margin=st.integers(0, 200),
+    align=st.sampled_from((1, 4, 64)),
 )
 def test_spans_cover_an_axis_once_with_their_margins(
-    units: int, side_units: int, reach: int, step: int
+    first: int, units: int, after: int, side_units: int, margin: int, align: int
 ) -> None:
-    align = 4 * step
-    length, tiling = units * align, Tiling(reach, side_units * align, step, align)
-    found = list(spans(length, tiling))
-    assert found[0].first == 0 and found[-1].last == length
+    begin, end = first * align, (first + units) * align
+    length = end + after * align
+    found = list(spans(begin, end, length, side_units * align, margin, align))
+    assert found[0].first == begin and found[-1].last == end
     assert all(a.last == b.first for a, b in zip(found, found[1:], strict=False))
     for span in found:
-        assert 0 < span.last - span.first <= tiling.side and span.first % align == 0
-        assert span.start == 0 or span.first - span.start >= reach
-        assert span.stop == length or span.stop - span.last >= reach
-        assert span.start % step == 0 and span.stop % step == 0
-        assert 0 <= span.start <= span.first and span.last <= span.stop <= length
-
-
-def test_an_unknown_reach_is_not_cut() -> None:
-    assert len(list(spans(10_000, Tiling(None, 64, 16, 64)))) == 1
+        assert 0 < span.last - span.first <= side_units * align and span.first % align == 0
+        assert span.start == max(0, span.first - margin)
+        assert span.stop == min(length, span.last + margin)
 
 
 class _Sums(Engine):
-    """A sum over 3x3 neighbours, up-sampled by two, times a gain: an engine of known reach."""
+    """Sums over 3x3 neighbours, up-sampled by two: an engine whose reach is 1."""
 
-    inputs, outputs = ("x", "gain"), ("out",)
-    largest = 0
+    inputs, outputs = ("in",), ("out",)
 
-    def run(self, inputs):
-        x = inputs["x"]
-        self.largest = max(self.largest, x.shape[2], x.shape[3])
+    def __init__(self) -> None:
+        self.tallest = self.pixels = 0
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        (x,) = inputs.values()
+        height, width = x.shape[2:]
+        self.tallest, self.pixels = max(self.tallest, height), self.pixels + height * width
         padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-        h, w = x.shape[2:]
-        total = sum(padded[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3))
-        return {"out": (total * inputs["gain"]).repeat(2, 2).repeat(2, 3).astype(np.float32)}
+        total = sum(padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3))
+        return {"out": np.float32(total).repeat(2, 2).repeat(2, 3)}
 
 
-def test_tiles_give_what_the_whole_gives() -> None:
-    rng = np.random.default_rng(0)
-    inputs = {
-        "x": rng.integers(-9, 9, (1, 2, 50, 37)).astype(np.float32),
-        "gain": np.full((1, 2, 1, 1), 2, np.float32),
-    }
-    plain = _Sums()
-    tiled = TiledEngine(plain, Tiling(1, 10))
-    whole = _Sums().run(inputs)
-    np.testing.assert_array_equal(tiled.run(inputs)["out"], whole["out"])
-    assert plain.largest <= 12
-    parts = np.zeros_like(whole["out"])
+class _Kept(Planes):
+    """A result, of which nothing is dropped."""
 
-    def write(name: str, part: np.ndarray, top: int, left: int) -> None:
-        parts[:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
+    def drop(self, before: int) -> None:
+        pass
 
-    tiled.run_parts(50, 37, lambda tile: {"x": tile.cut(inputs["x"]), "gain": inputs["gain"]}, write)
-    np.testing.assert_array_equal(parts, whole["out"])
+
+def _chain(canvas: Canvas, x: FloatArray, graphs: int) -> tuple[list[Step], list[Planes], list[_Sums]]:
+    """A graph after the other: each up-samples what the one before gave. x: (1, C, h, w)."""
+    tensors = [Planes.of(canvas, x)]
+    steps, engines = [], [_Sums() for _ in range(graphs)]
+    for number, engine in enumerate(engines):
+        kind = _Kept if number == graphs - 1 else Planes
+        tensors.append(kind(canvas, tensors[-1].scale // 2))
+        steps.append(Step(f"{number}", engine, {"in": tensors[-2]}, {"out": tensors[-1]}, canvas, reach=1))
+    return steps, tensors, engines
+
+
+@pytest.mark.parametrize("side", [64, 128, 192])
+@pytest.mark.parametrize("size", [(640, 320), (64, 448), (320, 64)])
+def test_a_chain_in_tiles_gives_what_the_whole_gives(size: tuple[int, int], side: int) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (1, 2, size[0] // 16, size[1] // 16)).astype(np.float32)
+    results = []
+    for tile in (side, 1024):
+        canvas = Canvas(*size, tile, 64)
+        steps, tensors, engines = _chain(canvas, x, 3)
+        run(steps, canvas)
+        assert all(planes.done == size[0] for planes in tensors)
+        results.append(tensors[-1].rows(0, size[0]))
+        if not canvas.whole:
+            for engine, planes in zip(engines, tensors, strict=False):
+                assert engine.tallest <= side // planes.scale + 2
+    np.testing.assert_array_equal(*results)
+
+
+def test_rows_between_graphs_leave_memory() -> None:
+    """Of 40 tiles one above the other, the graphs between hold a few at a time."""
+    canvas = Canvas(2560, 64, 64, 64)
+    x = np.zeros((1, 1, 160, 4), np.float32)
+    steps, tensors, _ = _chain(canvas, x, 3)
+    most = 0
+    while steps[-1].done < canvas.height:
+        step = next(step for step in reversed(steps) if step.ready() > step.done)
+        step.advance(step.ready())
+        drop_read(steps, canvas)
+        most = max(most, tensors[1].view().shape[2] if steps[1].done < canvas.height else 0)
+    assert 8 < most <= 32
+
+
+def test_what_is_kept_is_not_dropped() -> None:
+    canvas = Canvas(64, 64, 64, 64)
+    steps, tensors, _ = _chain(canvas, np.ones((1, 1, 4, 4), np.float32), 2)
+    steps[0].advance(64)
+    drop_read(steps[:1], canvas, keep=tensors[:1])
+    assert tensors[0].view().size == 16
+
+
+def test_bands_of_wide_pictures_are_lower() -> None:
+    """So that a band of a picture of any width takes about as much memory."""
+    bands = [Canvas(64_000, width, 1024, 64).band for width in (1024, 6144, 12_288, 64_000)]
+    assert bands == [1024, 1024, 512, 64]
+
+
+def test_tiles_side_by_side_give_what_one_by_one_gives() -> None:
+    canvas = Canvas(512, 512, 64, 64)
+    x = np.random.default_rng(0).integers(-9, 9, (1, 2, 32, 32)).astype(np.float32)
+    results = []
+    for crew in (Crew(), Crew(3)):
+        result = _Kept(canvas, 8)
+        run([Step("g", _Sums(), {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1, crew=crew)], canvas)
+        results.append(result.view())
+    np.testing.assert_array_equal(*results)
+
+
+def test_an_error_in_a_crew_reaches_the_caller() -> None:
+    def fail(item: int) -> None:
+        if item == 3:
+            raise EngineError("third")
+
+    for crew in (Crew(), Crew(2)):
+        with pytest.raises(EngineError, match="third"):
+            crew.each(fail, range(9))
+
+
+def test_an_unknown_reach_runs_whole() -> None:
+    canvas = Canvas(256, 256, 64, 64)
+    engine, result = _Sums(), _Kept(canvas, 8)
+    x = Planes.of(canvas, np.zeros((1, 1, 16, 16), np.float32))
+    run([Step("whole", engine, {"in": x}, {"out": result}, canvas, reach=None)], canvas)
+    assert engine.tallest == 16 and engine.pixels == 256
+
+
+def test_outputs_of_another_size_are_refused() -> None:
+    canvas = Canvas(64, 64, 64, 64)
+    x = Planes.of(canvas, np.zeros((1, 1, 4, 4), np.float32))
+    step = Step("g_s", _Sums(), {"in": x}, {"out": Planes(canvas, 4)}, canvas, reach=1)
+    with pytest.raises(EngineError, match="g_s gave out of shape"):
+        step.advance(64)
+    band = Band(canvas, 8, 3)
+    with pytest.raises(EngineError, match="1 channels, not 3"):
+        Step("stage 0", _Sums(), {"in": x}, {"out": band}, canvas, reach=1).advance(64)
+
+
+# --- integers in 16 bits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(32767, np.int16), (-32768, np.int16), (32768, np.float32), (-40000, np.float32), (0.5, np.float32)],
+)
+def test_integers_are_kept_in_16_bits_only_where_they_fit(value: float, dtype: type) -> None:
+    """The value that does not fit comes last: what was kept before is still right."""
+    canvas = Canvas(128, 64, 64, 64)
+    planes = Planes(canvas, 16)
+    planes.begin(0, 128)
+    parts = [np.full((1, 2, 4, 4), 77, np.float32), np.full((1, 2, 4, 4), value, np.float32)]
+    for number, part in enumerate(parts):
+        planes.write(part, 4 * number, 0)
+    planes.end(0, 128)
+    assert planes.view().dtype == dtype
+    np.testing.assert_array_equal(planes.view(), np.concatenate(parts, 2))
+
+
+def test_nan_is_never_an_integer() -> None:
+    assert narrowed(np.array([1, np.nan], np.float32), np.int16) is None
+    assert narrowed(np.array([1, np.inf], np.float32), np.int16) is None

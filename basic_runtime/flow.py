@@ -1,0 +1,177 @@
+"""Graphs that feed each other, run over the rows of a picture: each starts as soon as it has enough to read.
+
+What a graph wrote is dropped when all its readers are past it. So all that is in memory of a large picture are the
+few rows between one graph and the next, and what nobody dropped: pixels and coded symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, TypeVar
+
+from basic_runtime.engines import Engine
+from basic_runtime.engines.base import FloatArray
+from basic_runtime.errors import EngineError
+from basic_runtime.planes import Planes
+from basic_runtime.tiles import Canvas, Tile
+
+Trace = Callable[[str], AbstractContextManager[None]]
+"""Called with the name of a part of the work; the context it returns spans that part."""
+
+
+def no_trace(part: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+_Item = TypeVar("_Item")
+
+
+class Crew:
+    """Threads that do pieces of work side by side; a crew of one is the caller's own thread."""
+
+    def __init__(self, size: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(size) if size > 1 else None
+
+    def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
+        """Call `work` on all items, and wait. Raises what the first that fails raises."""
+        for _ in map(work, items) if self._pool is None else self._pool.map(work, items):
+            pass
+
+
+class Source(Protocol):
+    """What a step reads: `scale` picture rows per row, there to row `done` of the picture."""
+
+    scale: int
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def planes(self) -> tuple[Planes, ...]:
+        """The tensors that must stay as long as they are read."""
+
+    def cut(self, tile: Tile) -> FloatArray: ...
+
+
+class Sink(Protocol):
+    """What a step writes: rows of the picture are announced, written in parts by several threads, and ended."""
+
+    scale: int
+
+    def begin(self, first: int, last: int) -> None: ...
+
+    def write(self, part: FloatArray, row: int, column: int) -> None: ...
+
+    def end(self, first: int, last: int) -> None: ...
+
+
+class Step:
+    """A graph that reads some tensors of the picture and writes others, from the top down.
+
+    `reach` is in rows of its coarsest input, None if unknown: the graph then runs on the whole picture. `side` is that
+    of its tiles, the canvas's unless told.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        canvas: Canvas,
+        *,
+        reach: int | None,
+        side: int | None = None,
+        also: Sequence[Source] = (),
+        after: Callable[[int, int], None] | None = None,
+        crew: Crew | None = None,
+        trace: Trace = no_trace,
+    ) -> None:
+        """`after` is called with the first and last row of the picture of each run, and reads those rows of `also`.
+        `crew` works on the tiles."""
+        self.name, self._engine, self._canvas, self._trace = name, engine, canvas, trace
+        self._sources, self._sinks, self._also, self._after = sources, sinks, tuple(also), after
+        self._side, self._crew = side or canvas.side, crew or Crew()
+        unit = max(source.scale for source in sources.values())
+        self._align = max(unit, *(sink.scale for sink in sinks.values()))
+        self.margin = None if reach is None else -(-reach * unit // self._align) * self._align
+        self.done = 0
+
+    @property
+    def planes(self) -> tuple[Planes, ...]:
+        """The tensors it reads."""
+        return tuple(planes for source in self._read for planes in source.planes)
+
+    @property
+    def _read(self) -> tuple[Source, ...]:
+        return *self._sources.values(), *self._also
+
+    def ready(self) -> int:
+        """The row of the picture to which it can be run now; `done` as long as there is too little to read."""
+        there, height = min(source.done for source in self._read), self._canvas.height
+        if self.margin is None:
+            return height if there == height else self.done
+        if there < height:
+            there = (there - self.margin) // self._align * self._align
+            # Margins are missing from the first band: a step that waited for all of it would fall a band behind.
+            if there - self.done < self._canvas.band // 4:
+                return self.done
+        return min(there, self.done + self._canvas.band)
+
+    def advance(self, last: int) -> None:
+        """Run it on the rows of the picture up to `last`."""
+        first = self.done
+        with self._trace(self.name):
+            for sink in self._sinks.values():
+                sink.begin(first, last)
+            self._crew.each(self._run, self._canvas.tiles(first, last, self._side, self.margin))
+            for sink in self._sinks.values():
+                sink.end(first, last)
+        self.done = last
+        if self._after is not None:
+            self._after(first, last)
+
+    def _run(self, tile: Tile) -> None:
+        inputs = {name: source.cut(tile) for name, source in self._sources.items()}
+        for name, values in self._engine.run(inputs).items():
+            self._write(name, values, tile)
+
+    def _write(self, name: str, values: FloatArray, tile: Tile) -> None:
+        sink, rows, columns = self._sinks[name], tile.rows, tile.columns
+        scale = sink.scale
+        wanted = (rows.stop - rows.start) // scale, (columns.stop - columns.start) // scale
+        if values.shape[2:] != wanted:
+            raise EngineError(f"{self.name} gave {name} of shape {values.shape}, not of {wanted} rows and columns")
+        top, left = rows.first // scale, columns.first // scale
+        above, beside = rows.start // scale, columns.start // scale
+        part = values[
+            :, :, top - above : rows.last // scale - above, left - beside : columns.last // scale - beside
+        ]
+        sink.write(part, top, left)
+
+
+def run(steps: Sequence[Step], canvas: Canvas) -> None:
+    """Run all steps to the end of the picture, each as early as it can; a step reads what those before it write."""
+    while True:
+        for step in reversed(steps):  # the last one first: it frees what it reads
+            last = step.ready()
+            if last > step.done:
+                step.advance(last)
+                drop_read(steps, canvas)
+                break
+        else:
+            return
+
+
+def drop_read(steps: Sequence[Step], canvas: Canvas, keep: Sequence[Planes] = ()) -> None:
+    """Give up the rows that none of the steps will read again, but for those of `keep`."""
+    first: dict[Planes, int] = {}
+    for step in steps:
+        over = step.done >= canvas.height
+        needed = canvas.height if over else max(0, step.done - (step.margin or 0))
+        for planes in step.planes:
+            first[planes] = min(needed, first.get(planes, canvas.height))
+    for planes in first.keys() - set(keep):
+        planes.drop(first[planes])

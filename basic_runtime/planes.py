@@ -1,0 +1,177 @@
+"""Tensors of a picture that are written and read in parts, of which only what is still to be read stays in memory."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime.engines.base import FloatArray
+from basic_runtime.errors import EngineError
+from basic_runtime.tiles import Canvas, Tile
+
+_OWN_PAGES = 1 << 20
+"""Bytes from which an array gets pages of its own."""
+
+
+class Planes:
+    """One tensor (1, C, h, w) of a picture: graphs write parts of it from the top down, and cut parts out of it.
+
+    `scale` is how many rows of the picture one row stands for, `done` to which row of the picture it is written.
+    Rows that `drop` gave up leave memory. The integers of the entropy path (`integers`) of a picture in tiles are kept
+    as int16 as long as they all fit, and as float32 from the first that does not.
+    """
+
+    def __init__(self, canvas: Canvas, scale: int, *, integers: bool = True) -> None:
+        self.scale = scale
+        self.done = 0
+        self._rows, self._columns = canvas.height // scale, canvas.width // scale
+        self._dtype: Any = np.int16 if integers and not canvas.whole else np.float32
+        self._data: NDArray[Any] | None = None
+        self._low = self._top = 0  # first row that counts, and row at the top of the data
+        self._last = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, canvas: Canvas, values: FloatArray) -> Planes:
+        """All of a tensor that is there already."""
+        planes = cls(canvas, canvas.height // values.shape[2], integers=False)
+        planes._data, planes.done = values, canvas.height
+        return planes
+
+    @property
+    def planes(self) -> tuple[Planes, ...]:
+        return (self,)
+
+    def begin(self, first: int, last: int) -> None:
+        """Rows of the picture to `last` are about to be written."""
+        self._last = last // self.scale
+
+    def write(self, part: NDArray[Any], row: int, column: int) -> None:
+        """A part (1, C, h, w), whose upper left corner lies at a row and column of this tensor."""
+        if part.shape[2:] == (self._rows, self._columns) and self._dtype == np.float32:
+            self._data = part
+            return
+        kept = part if self._dtype == np.float32 else narrowed(part, np.int16)
+        with self._lock:
+            data = self._room(part.shape[1])
+            if kept is None and self._dtype != np.float32:
+                self._dtype, self._data = np.float32, data.astype(np.float32)
+                data = self._data
+            top = row - self._top
+            place = data[:, :, top : top + part.shape[2], column : column + part.shape[3]]
+            place[...] = part if kept is None else kept
+
+    def end(self, first: int, last: int) -> None:
+        """Rows of the picture to `last` are written."""
+        self.done = last
+
+    def cut(self, tile: Tile) -> FloatArray:
+        """What a graph reads for a tile: float32, C-contiguous."""
+        sides = (tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop)
+        return np.ascontiguousarray(self.part(*(side // self.scale for side in sides)), dtype=np.float32)
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows of the picture from `start` to `stop`, as they are kept: int16 or float32."""
+        return self.part(start // self.scale, stop // self.scale, 0, self._columns)
+
+    def part(self, top: int, bottom: int, left: int, right: int) -> NDArray[Any]:
+        """Own rows and columns, as they are kept."""
+        return self.view()[:, :, top - self._top : bottom - self._top, left:right]
+
+    def view(self) -> NDArray[Any]:
+        """All of the tensor as it is kept, int16 or float32."""
+        assert self._data is not None
+        return self._data
+
+    def drop(self, before: int) -> None:
+        """Rows of the picture above `before` will not be read again."""
+        self._low = max(self._low, before // self.scale)
+        if self._low >= self._rows:
+            self._data = None
+
+    def _room(self, channels: int) -> NDArray[Any]:
+        """The data, made to reach to the last row announced."""
+        data = self._data
+        if data is not None and self._last - self._top <= data.shape[2]:
+            return data
+        wanted = self._last - self._low
+        if data is None or wanted > data.shape[2]:
+            place = room((1, channels, wanted, self._columns), self._dtype)
+        else:
+            place = data
+        if data is not None:
+            old, live = self._low - self._top, self.done // self.scale - self._low
+            place[:, :, :live] = data[:, :, old : old + live]
+        self._top, self._data = self._low, place
+        return place
+
+
+def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """A new array, of any content, whose memory the system gets back with it: of arrays below 32 MB malloc keeps it,
+    scattered among others."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(shape, dtype)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype).reshape(shape)
+
+
+def narrowed(values: NDArray[Any], dtype: Any) -> NDArray[Any] | None:
+    """The same integers in a narrower type, or None if one does not fit or is no integer."""
+    with np.errstate(invalid="ignore"):
+        kept = values.astype(dtype)
+    return kept if np.array_equal(kept, values) else None
+
+
+class Constant:
+    """An input that is the same for all tiles, like a gain."""
+
+    scale = 1
+    planes: tuple[Planes, ...] = ()
+
+    def __init__(self, values: FloatArray, canvas: Canvas) -> None:
+        self._values, self.done = values, canvas.height
+
+    def cut(self, tile: Tile) -> FloatArray:
+        return self._values
+
+
+class Band:
+    """What a graph gives for the rows that it was just run on, (1, C, h, w), to be taken away once."""
+
+    def __init__(self, canvas: Canvas, scale: int, channels: int) -> None:
+        self.scale = scale
+        self._channels, self._columns, self._top = channels, canvas.width // scale, 0
+        self._shape: tuple[int, ...] = ()
+        self._values: NDArray[Any] | None = None
+        self._lock = threading.Lock()
+
+    def begin(self, first: int, last: int) -> None:
+        self._top = first // self.scale
+        self._shape = (1, self._channels, (last - first) // self.scale, self._columns)
+
+    def write(self, part: NDArray[Any], row: int, column: int) -> None:
+        if part.shape[1] != self._channels:
+            raise EngineError(f"a stage gave a mean or scale of {part.shape[1]} channels, not {self._channels}")
+        if part.shape == self._shape:
+            self._values = np.ascontiguousarray(part)
+            return
+        with self._lock:
+            if self._values is None:
+                self._values = room(self._shape, part.dtype)
+        top = row - self._top
+        self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]] = part
+
+    def end(self, first: int, last: int) -> None:
+        """Nothing is left to do."""
+
+    def take(self) -> NDArray[Any]:
+        """All of it, C-contiguous."""
+        values, self._values = self._values, None
+        assert values is not None
+        return values

@@ -1,0 +1,28 @@
+"""The checksum of an array that comes in bands is that of the whole."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from basic_runtime.checksum import BandedCrc
+
+
+@given(
+    channels=st.integers(1, 5),
+    bands=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    width=st.integers(1, 40),
+    before=st.integers(0, 2**32 - 1),
+    seed=st.integers(0, 99),
+)
+def test_bands_give_the_checksum_of_the_whole(
+    channels: int, bands: list[int], width: int, before: int, seed: int
+) -> None:
+    whole = np.random.default_rng(seed).integers(-(2**31), 2**31, (channels, sum(bands), width), np.int32)
+    crc = BandedCrc()
+    for band in np.split(whole, np.cumsum(bands)[:-1], axis=1):
+        crc.add(np.ascontiguousarray(band))
+    assert crc.after(before) == zlib.crc32(whole.astype("<i4").tobytes(), before)
