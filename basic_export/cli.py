@@ -68,7 +68,7 @@ def main(
     """Turn CHECKPOINT, the model.safetensors of basic-train, into a bundle for basic-run.
 
     \b
-    basic-export runs/lite/model.safetensors -o lite-3 --name lite-3 --photos data/train
+    basic-export runs/lite/model.safetensors -o my-model --name my-model --photos data/train
     """
     if any(find_spec(package) is None for package in NEEDED):
         raise MissingExtraError("exporting a model", "export")
