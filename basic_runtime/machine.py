@@ -18,7 +18,7 @@ from basic_runtime.errors import BasicError
 from basic_runtime.files import write_bytes
 from basic_runtime.profile import TOTAL, Profile, profile
 
-#: Pictures of these sides are timed, the last of which is computed in tiles. Time per pixel is not constant: small
+#: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
 #: pictures pay for calls, large ones leave the caches.
 SIZES = ((256, 256), (768, 512), (1536, 1024), (2304, 1536))
 

@@ -28,7 +28,8 @@ from basic_runtime.profile import synthetic_picture
 
 direction, picture_file, packed_file, level, tile, bundle = json.loads(sys.argv[1])
 codec = Codec(bundle, **({"tile_pixels": tile} if tile else {}))
-small = codec.encode(synthetic_picture(768, 512), 50, level)
+small_picture = synthetic_picture(768, 512)
+small = codec.encode(small_picture, 50, level)
 codec.decode(small, level)
 
 def timed(work):
@@ -39,6 +40,11 @@ def timed(work):
         seconds.append(time.perf_counter() - start)
     return result, statistics.median(seconds), len(seconds)
 
+def reference():
+    work = lambda: codec.encode(small_picture, 50, level) if direction == "encode" else codec.decode(small, level)
+    return timed(work)[1]
+
+references = [reference()]
 start = time.perf_counter()
 if direction == "encode":
     picture = read_picture(picture_file)
@@ -53,8 +59,12 @@ else:
     done = time.perf_counter()
     write_picture(picture_file, picture, overwrite=True)
 outside = read - start + time.perf_counter() - done
+del picture
+references.append(reference())
+pixels = codec.info(data).width * codec.info(data).height
 print(json.dumps({
     "codec_seconds": seconds, "all_seconds": seconds + outside, "runs": runs, "bytes": len(data),
+    "ratio": seconds / pixels / (statistics.mean(references) / (768 * 512)),
     "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
 }))
 """
@@ -121,7 +131,8 @@ def described(row: dict[str, Any]) -> str:
     size = row["width"] * row["height"] / 1e6
     return (
         f"{row['width']:>5}x{row['height']:<5} {size:>6.1f} MP  level {row['level']}  {row['direction']}"
-        f"{1000 * row['codec_seconds'] / size:>7.0f} ms/MP{1000 * row['all_seconds'] / size:>7.0f} all"
+        f"{1000 * row['codec_seconds'] / size:>7.0f} ms/MP{row['ratio']:>6.2f}x"
+        f"{1000 * row['all_seconds'] / size:>6.0f} all"
         f"{row['megabytes']:>7.0f} MB{row['runs']:>4} runs"
     )
 

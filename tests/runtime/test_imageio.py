@@ -294,12 +294,12 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + ihdr + idat
 
 
-@pytest.mark.parametrize(("side", "limit"), [(60_000, "max_pixels"), (70_000, "max_side")])
+@pytest.mark.parametrize(("side", "limit"), [(60_000, "--max-pixels"), (70_000, "max_side")])
 def test_decompression_bomb_is_refused_from_its_header(side: int, limit: str) -> None:
     tracemalloc.start()
     with (
         warnings.catch_warnings(),
-        pytest.raises(LimitError, match=f"{side}x{side}.*the limit {limit}"),
+        pytest.raises(LimitError, match=f"{side}x{side}.*{limit}"),
     ):
         warnings.simplefilter("error")
         read_picture(huge_png(side))
