@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from basic_runtime._coder import to_pixels
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend, create_backend
 from basic_runtime.entropy import FloatArray, GroupedEntropy, Trace, no_trace
-from basic_runtime.errors import BasicError, BundleError, DesyncError, FormatError, WrongBundleError
+from basic_runtime.errors import (
+    BasicError,
+    BundleError,
+    DesyncError,
+    EngineError,
+    EngineMismatchError,
+    FormatError,
+    WrongBundleError,
+)
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture
 from basic_runtime.info import FileInfo, file_info
@@ -28,6 +37,7 @@ Pixels = NDArray[np.uint8]
 
 DEFAULT_QUALITY = 50
 _ROWS_AT_ONCE = 64
+_log = logging.getLogger("basic_runtime")  # warnings go to standard error unless the program says otherwise
 
 _INPUTS = {"g_a": {"x", "gain"}, "h_a": {"y"}, "h_s": {"z"}, "g_s": {"y", "gain"}}
 
@@ -70,7 +80,7 @@ class Codec:
             raise ValueError(
                 f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
             )
-        self._tile_pixels = tile_pixels
+        self._tile_pixels = min(tile_pixels, self._tile_limit(tile_pixels))
         self._engines: dict[str, TiledEngine] = {}
         self._entropy: dict[int, GroupedEntropy] = {}
         self._lock = threading.RLock()
@@ -130,7 +140,7 @@ class Codec:
         with self._trace("g_a"):
             y = self._analyse(g_a, pixels, step)
         with self._trace("h_a"):
-            z = h_a.run({"y": y})[h_a.outputs[0]]
+            z = np.asarray(h_a.run({"y": y})[h_a.outputs[0]])
         amax = self.bundle.manifest.z_amax
         z = np.clip(np.floor(z + np.float32(0.5)), -amax, amax)
         stream, checksum = entropy.encode(y, z, self._trace)
@@ -239,15 +249,13 @@ class Codec:
     def _engine(self, graph_id: str) -> TiledEngine:
         with self._lock:
             if graph_id not in self._engines:
-                self._engines[graph_id] = self._load_engine(graph_id)
+                self._engines[graph_id] = self._load_engine(graph_id, self.backend)
             return self._engines[graph_id]
 
-    def _load_engine(self, graph_id: str) -> TiledEngine:
+    def _load_engine(self, graph_id: str, backend: Backend) -> TiledEngine:
         spec = self.bundle.graph(graph_id)
         path = self.bundle.graph_path(graph_id)
-        engine = self.backend.load(
-            path, external_data=self.bundle.weights_folder, strict=spec.path == "entropy"
-        )
+        engine = backend.load(path, external_data=self.bundle.weights_folder, strict=spec.path == "entropy")
         wanted = _INPUTS.get(spec.transform)
         if wanted is not None and not set(engine.inputs) <= wanted:
             names = ", ".join(sorted(wanted))
@@ -269,10 +277,30 @@ class Codec:
     def _grouped_entropy(self, variant: int) -> GroupedEntropy:
         with self._lock:
             if variant not in self._entropy:
-                entropy = GroupedEntropy(self.bundle, variant, self._engine)
-                ensure_golden(self.bundle, variant, self.backend, entropy)
-                self._entropy[variant] = entropy
+                self._entropy[variant] = self._proven_entropy(variant)
             return self._entropy[variant]
+
+    def _proven_entropy(self, variant: int) -> GroupedEntropy:
+        """An entropy variant on this engine, or on the one that stands in for it where it is not exact."""
+        try:
+            entropy = GroupedEntropy(self.bundle, variant, self._engine)
+            ensure_golden(self.bundle, variant, self.backend, entropy)
+            return entropy
+        except EngineMismatchError:
+            raise
+        except EngineError as error:
+            if self.backend.entropy_fallback is None:
+                raise
+            fallback = create_backend(self.backend.entropy_fallback, self.backend.threads)
+            _log.warning("note: the entropy path runs on engine %r, because %s", fallback.name, error)
+        entropy = GroupedEntropy(self.bundle, variant, lambda graph_id: self._load_engine(graph_id, fallback))
+        ensure_golden(self.bundle, variant, fallback, entropy)
+        return entropy
+
+    def _tile_limit(self, tile_pixels: int) -> int:
+        """The largest tile that this engine takes: engines that are built ahead of time have a limit."""
+        limit = self.backend.tile_limit(self.bundle.path) or tile_pixels
+        return limit // self.bundle.manifest.z_stride * self.bundle.manifest.z_stride
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle

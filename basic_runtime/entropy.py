@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from basic_runtime._coder import dequantise, indexes_from_scale, quantise
 from basic_runtime.bundle import Bundle
 from basic_runtime.coder import Decoder, Encoder, StreamError
 from basic_runtime.engines import Engine
+from basic_runtime.engines.packed import INDEX
 from basic_runtime.errors import BundleError, EngineError, FormatError
 from basic_runtime.manifest import EntropySpec, StageSpec
 
@@ -27,6 +29,17 @@ Trace = Callable[[str], AbstractContextManager[None]]
 
 GAUSSIAN_ROWS = 64
 """Rows of the coder's tables that belong to Gaussian scales; row 64 + c belongs to z channel c."""
+
+
+class _Parameters(NamedTuple):
+    """What a stage says of its slots: mean and scale (1, C, h, w), and the table row of each scale."""
+
+    mean: FloatArray
+    scale: FloatArray
+    lut: NDArray[np.uint8]
+
+
+_ROWS = np.arange(GAUSSIAN_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
 
 
 def no_trace(part: str) -> AbstractContextManager[None]:
@@ -94,6 +107,7 @@ class GroupedEntropy:
             outputs = engine.run({name: state[name] for name in stage.inputs})
             for name in stage.outputs:
                 digest.update(_as_int32(outputs[name]))
+            self._check_index(outputs)
             state.update(outputs)
             for slot in stage.slots:
                 state[_slot_name(slot)] = slots[_slot_name(slot)]
@@ -116,7 +130,7 @@ class GroupedEntropy:
                 indexes = np.empty(part.shape, np.uint8)
                 yhat = np.empty(part.shape, np.float32)
                 quantise(
-                    part, found["mean"], found["scale"], self._lut, self._mean_bits,
+                    part, found.mean, found.scale, found.lut, self._mean_bits,
                     symbols=symbols, indexes=indexes, yhat=yhat,
                 )  # fmt: skip
                 encoder.put(symbols, indexes)
@@ -142,11 +156,11 @@ class GroupedEntropy:
             with trace(f"stage {number}"):
                 found = self._run_stage(stage, engine, state, y_shape)
             with trace("ans"):
-                indexes = np.empty(found["scale"].shape, np.uint8)
-                indexes_from_scale(found["scale"], self._lut, indexes)
+                indexes = np.empty(found.scale.shape, np.uint8)
+                indexes_from_scale(found.scale, found.lut, indexes)
                 symbols = decoder.get(indexes)
                 yhat = np.empty(symbols.shape, np.float32)
-                dequantise(symbols, found["mean"], self._mean_bits, yhat)
+                dequantise(symbols, found.mean, self._mean_bits, yhat)
             with trace("checksum"):
                 checksum = zlib.crc32(yhat.astype("<i4").data, checksum)
             self._store(stage, yhat, state)
@@ -159,19 +173,28 @@ class GroupedEntropy:
 
     def _run_stage(
         self, stage: StageSpec, engine: Engine, state: dict[str, FloatArray], y_shape: tuple[int, ...]
-    ) -> dict[str, FloatArray]:
-        """Run a stage, keep its cached units in `state`, and return its mean and scale."""
+    ) -> _Parameters:
+        """Run a stage, keep its cached units in `state`, and return what the coder needs."""
         outputs = engine.run({name: state[name] for name in stage.inputs})
         tile = self.spec.tile
         wanted = (1, len(stage.slots) * self._group_size, y_shape[2] // tile, y_shape[3] // tile)
-        found = {}
-        for name in ("mean", "scale"):
-            value = outputs.pop(name)
+        looked_up = INDEX in outputs
+        found = []
+        for name in ("mean", INDEX if looked_up else "scale"):
+            value = np.asarray(outputs.pop(name), np.float32)
             if value.shape != wanted:
                 raise EngineError(f"a stage gave {name} of shape {value.shape} instead of {wanted}")
-            found[name] = np.ascontiguousarray(value)
+            found.append(np.ascontiguousarray(value))
         state.update(outputs)
-        return found
+        return _Parameters(found[0], found[1], _ROWS if looked_up else self._lut)
+
+    def _check_index(self, outputs: Mapping[str, FloatArray]) -> None:
+        """Raises EngineError if an engine that looks the table up itself finds other rows than the host."""
+        if INDEX not in outputs:
+            return
+        scale = np.asarray(outputs["scale"])
+        if not np.array_equal(self._lut[np.clip(scale, 0, self._lut.size - 1).astype(np.int64)], outputs[INDEX]):
+            raise EngineError("a stage gave other rows of the coder's tables than its scales have")
 
     def _store(self, stage: StageSpec, yhat: FloatArray, state: dict[str, FloatArray]) -> None:
         size = self._group_size
@@ -213,4 +236,4 @@ def _slot_name(slot: tuple[int, int, int]) -> str:
 
 def _as_int32(values: FloatArray) -> memoryview:
     with np.errstate(invalid="ignore"):
-        return np.ascontiguousarray(values.astype("<i4")).data
+        return np.ascontiguousarray(np.asarray(values).astype("<i4")).data

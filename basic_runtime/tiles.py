@@ -100,7 +100,7 @@ class TiledEngine(Engine):
 
         self._run(
             tiles,
-            lambda tile: {n: tile.cut(inputs[n]) for n in self.inputs},
+            lambda tile: {n: tile.cut(np.asarray(inputs[n])) for n in self.inputs},
             write,
             (height, width),
             allocate,
@@ -128,7 +128,8 @@ class TiledEngine(Engine):
         allocate: Callable[[str, tuple[int, ...]], None] = lambda name, shape: None,
     ) -> None:
         for number, tile in enumerate(tiles):
-            for name, values in self._engine.run(read(tile)).items():
+            for name, found in self._engine.run(read(tile)).items():
+                values = np.asarray(found)
                 rows = _scaled(tile.rows, values.shape[2])
                 columns = _scaled(tile.columns, values.shape[3])
                 if number == 0:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList, engine_options
+from basic_runtime.cli.options import LevelList, PictureSize, engine_options
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
 
 
-class _Size(click.ParamType[tuple[int, int]]):
-    name = "WxH"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no size like 768x512", param, ctx)
-        return int(match[1]), int(match[2])
-
-
 @click.command(short_help="Time every part of encoding and decoding.")
-@click.option("--size", type=_Size(), default="768x512", show_default=True, help="Picture to code, as WxH.")
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True, help="Picture to code, as WxH.")
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
