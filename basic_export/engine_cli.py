@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.bundle import MODELS_FOLDER, Bundle
 from basic_runtime.cli.options import PictureSize
-from basic_runtime.engines.engine_set import Sizes
-from basic_runtime.engines.library import LIBRARIES, Library
 from basic_runtime.errors import FileError, MissingExtraError
-from basic_runtime.manifest import TRANSFORMS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from basic_export.engines import Built, EngineReport
+    from basic_runtime.engines.engine_set import Sizes
+    from basic_runtime.engines.library import Library
 
 #: Latents of golden vectors are those of a picture of this side.
 GOLDEN_PIXELS = 128
@@ -51,7 +49,7 @@ class EngineRequest:
 
 _OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(list(LIBRARIES)), help="Build engines for NVIDIA GPUs, too (docs/gpu.md)."
+        "--engine", type=click.Choice(["tensorrt-rtx", "tensorrt"]), help="Build engines for NVIDIA GPUs, too (docs/gpu.md)."
     ),
     click.option(
         "--compute-capability", "capabilities", type=_Capabilities(), metavar="LIST",
@@ -97,6 +95,9 @@ def request_of(
             raise click.UsageError("--min-size, --opt-size and --max-size must not decrease, in width or height")
     if max(min_size) > GOLDEN_PIXELS or min(max_size) < GOLDEN_PIXELS:
         raise click.UsageError(f"engines must take the golden vectors' {GOLDEN_PIXELS}x{GOLDEN_PIXELS} pixels")
+    from basic_runtime.engines.engine_set import Sizes
+    from basic_runtime.engines.library import LIBRARIES
+
     sizes = Sizes(min_size, opt_size, max_size)
     return EngineRequest(LIBRARIES[engine], capabilities or (), precision, sizes)
 
@@ -112,6 +113,8 @@ def find_bundle(source: Path) -> Path | None:
     """The bundle that `source` is or names, or None."""
     if (source / "manifest.json").is_file():
         return source
+    from basic_runtime.bundle import MODELS_FOLDER
+
     bundled = MODELS_FOLDER / source
     return bundled if not source.exists() and (bundled / "manifest.json").is_file() else None
 
@@ -135,6 +138,7 @@ def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from basic_export.engines import build_engines
+    from basic_runtime.bundle import Bundle
 
     console = Console(stderr=True)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -152,6 +156,8 @@ def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -
 
 def copy_of(bundle: Path, output: Path | None) -> Path:
     """Where the engines of `bundle` go: into a copy of it, if an output is named. Raises FileError."""
+    from basic_runtime.bundle import MODELS_FOLDER
+
     if output is None and bundle.parent == MODELS_FOLDER:
         raise click.UsageError(f"{bundle.name} is the installed package's: name a copy with -o")
     if output is None:
@@ -181,6 +187,8 @@ def engine_values(report: EngineReport) -> dict[str, Any]:
 def show_engines(report: EngineReport, console: Console) -> None:
     """Print the report: a row per target and transform."""
     from rich.table import Table
+
+    from basic_runtime.manifest import TRANSFORMS
 
     table = Table(title=f"Engines for {report.library} {report.version}", title_justify="left")
     for name in ("target", "transform", "precision", "engines", "MB", "seconds", "from cache"):
