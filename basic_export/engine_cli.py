@@ -49,7 +49,8 @@ class EngineRequest:
 
 _OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(["tensorrt-rtx", "tensorrt"]), help="Build engines for NVIDIA GPUs, too (docs/gpu.md)."
+        "--engine", type=click.Choice(["tensorrt-rtx", "tensorrt"]),
+        help="Build engines for NVIDIA GPUs, too (docs/gpu.md).",
     ),
     click.option(
         "--compute-capability", "capabilities", type=_Capabilities(), metavar="LIST",

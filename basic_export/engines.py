@@ -173,15 +173,12 @@ class _Set:
     """One set of engines in the making, beside its place; a context manager that removes what is not committed."""
 
     def __init__(self, bundle: Bundle, library: Library, target: str, precision: str, sizes: Sizes) -> None:
-        self._bundle, self._precision = bundle, precision
-        self._cache = cache_folder() / "engines"
-        self._version = library.version
-        self._builder = EngineBuilder(
-            library, target, self._cache / f"{library.name}-{self._version}-{target}.timings"
-        )
-        self._final = set_folder(bundle.path, library.name, self._version, target)
+        self._bundle, self._library, self._precision = bundle, library, precision
+        self._cache, version = cache_folder() / "engines", library.version
+        self._builder = EngineBuilder(library, target, self._cache / f"{library.name}-{version}-{target}.timings")
+        self._final = set_folder(bundle.path, library.name, version, target)
         self._folder = self._final.with_name(f".{target}.{secrets.token_hex(4)}.part")
-        self._index = EngineSet(library.name, self._version, target, precision, sizes, {})
+        self._index = EngineSet(library.name, version, target, precision, sizes, {})
 
     def __enter__(self) -> _Set:
         try:
@@ -200,7 +197,7 @@ class _Set:
         model = onnx.load(str(self._bundle.graph_path(spec.id)), load_external_data=False)
         profile = profile_of(self._bundle, spec, model, self._index.sizes)
         precision = self._precision if spec.path == "pixel" else "fp32"
-        key = self._key(spec, precision, profile)
+        key = cache_key(self._bundle, spec, self._library, self._index.target, precision, profile)
         cached = self._cache / f"{key}.engine"
         hit, started = cached.is_file(), time.perf_counter()
         if not hit:
@@ -226,14 +223,16 @@ class _Set:
         os.rename(self._folder, self._final)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _key(self, spec: GraphSpec, precision: str, profile: Profile) -> str:
-        """Hash of all that an engine depends on. A graph's id is a hash over its weights, too."""
-        table = hashlib.sha256(self._bundle.index_lut.tobytes()).hexdigest() if spec.transform == "stage" else ""
-        parts = [
-            typed.REVISION, spec.id, table, self._index.library, self._version, self._index.target, precision,
-            asdict(profile),
-        ]  # fmt: skip
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+def cache_key(
+    bundle: Bundle, spec: GraphSpec, library: Library, target: str, precision: str, profile: Profile
+) -> str:
+    """Hash of all that an engine depends on. A graph's id is a hash over its weights, too."""
+    table = hashlib.sha256(bundle.index_lut.tobytes()).hexdigest() if spec.transform == "stage" else ""
+    parts = [
+        typed.REVISION, spec.id, table, library.name, library.version, target, precision, asdict(profile),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _write_beside(path: Path, data: bytes) -> None:
