@@ -239,6 +239,10 @@ class Codec:
                 results.append(VariantCheck(variant, None))
         return results
 
+    def layer_times(self, graph_id: str) -> dict[str, float]:
+        """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
+        return self._engine(graph_id).layer_times()
+
     def load(self, level: int) -> None:
         """Load all graphs of a level now, so that the first call is as fast as the next."""
         spec = self.bundle.level(level)

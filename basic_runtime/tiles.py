@@ -107,6 +107,9 @@ class TiledEngine(Engine):
         )
         return results
 
+    def layer_times(self) -> dict[str, float]:
+        return self._engine.layer_times()
+
     def run_parts(self, height: int, width: int, read: Read, write: Write) -> None:
         """Run on an input of `height` x `width` that `read` gives part by part; outputs go to `write` in parts."""
         self._run(self.tiles(height, width), read, write, (height, width))

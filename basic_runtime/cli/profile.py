@@ -45,6 +45,7 @@ def profile(
     from rich.console import Console
 
     from basic_runtime.bundle import Bundle
+    from basic_runtime.device_profile import device_table
     from basic_runtime.errors import BundleError
     from basic_runtime.profile import profile as run
     from basic_runtime.profile import table, write_plot
@@ -70,6 +71,8 @@ def profile(
         click.echo(json.dumps(asdict(result), indent=2))
     else:
         Console().print(table(result))
+        if result.device:
+            Console().print(device_table(result.device))
     if plot is not None:
         write_plot(result, plot)
         click.echo(f"plot: {plot}", err=as_json)

@@ -31,6 +31,10 @@ class Engine(ABC):
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run the graph and return its outputs by name; `inputs` must hold every name of `self.inputs`."""
 
+    def layer_times(self) -> dict[str, float]:
+        """Milliseconds of each layer, by name, in a repetition of this thread's last run; {} if it cannot tell."""
+        return {}
+
 
 class Backend(ABC):
     """A library that loads ONNX graphs as engines.

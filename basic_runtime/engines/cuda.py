@@ -247,8 +247,10 @@ class Clock:
         return event
 
     def collect(self) -> dict[str, float]:
-        """Seconds by kind since the last call; all work must be done."""
+        """Seconds by kind since the last call, when all work before is done."""
         seconds: dict[str, float] = {}
+        if self.spans:
+            call("cudaEventSynchronize", self.spans[-1][2])
         for kind, start, stop in self.spans:
             seconds[kind] = seconds.get(kind, 0.0) + float(call("cudaEventElapsedTime", start, stop)) / 1000
             call("cudaEventDestroy", start)
