@@ -61,7 +61,7 @@ def compute_capability() -> int:
 
 def device_name() -> str:
     """Of the first GPU, with the version of its driver. Raises EngineError."""
-    name = call("cudaGetDeviceProperties", 0).name.decode()
+    name = call("cudaGetDeviceProperties", 0).name.decode().rstrip("\0")
     return f"{name}, driver {call('cudaDriverGetVersion')}"
 
 
@@ -144,6 +144,13 @@ class _HostView:
         }  # fmt: skip
 
 
+def host_array(pool: Pool, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], Block]:
+    """An array in a block of host memory, and the block. Its content is whatever was there."""
+    kind = np.dtype(dtype)
+    block = pool.take(int(np.prod(shape)) * kind.itemsize)
+    return np.asarray(_HostView(block, shape, kind)), block
+
+
 class Stream:
     """One thread's queue of work on the GPU, with its device and pinned memory."""
 
@@ -162,15 +169,9 @@ class Stream:
         self.clock: Clock | None = None
         weakref.finalize(self, _close, self.handle, self.device, self.pinned).atexit = False
 
-    def host_array(self, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], Block]:
-        """An array in pinned memory, and its block. Its content is whatever was there."""
-        kind = np.dtype(dtype)
-        block = self.pinned.take(max(1, int(np.prod(shape)) * kind.itemsize))
-        return np.asarray(_HostView(block, shape, kind)), block
-
     def upload(self, values: NDArray[Any]) -> Block:
         """A device block with the values in C order; returns before they are there."""
-        staged, pinned = self.host_array(values.shape, values.dtype)
+        staged, pinned = host_array(self.pinned, values.shape, values.dtype)
         staged[...] = values
         block = self.device.take(pinned.size)
         with self.timed("transfer"):
@@ -180,7 +181,7 @@ class Stream:
 
     def download(self, block: Block, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """The content of a device block, when all work before is done."""
-        values, pinned = self.host_array(shape, dtype)
+        values, pinned = host_array(self.pinned, shape, dtype)
         with self.timed("transfer"):
             self._copy(pinned.address, block.address, values.nbytes, self._kinds.cudaMemcpyDeviceToHost)
         self.synchronise()

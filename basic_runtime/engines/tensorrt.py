@@ -86,6 +86,7 @@ class _Context:
         self._context = engine.new_context()
         self._graphs: OrderedDict[Hashable, cuda.Graph] = OrderedDict()
         self._enqueued: Hashable = None
+        self._bound: tuple[dict[str, Shape], dict[str, int], cuda.Block]
 
     def run(self, worker: _Worker, inputs: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         context, stream = self._context, worker.stream
@@ -97,22 +98,25 @@ class _Context:
             shape = tuple(context.get_tensor_shape(name))
             block = stream.device.take(int(np.prod(shape)) * np.dtype(dtype).itemsize)
             outputs[name] = DeviceArray(stream, block, shape, dtype)
-        scratch = worker.scratch(max(1, self._engine.scratch_size))
-        context.set_device_memory(scratch.address, scratch.size)
+        scratch = worker.scratch(self._engine.scratch_size)
         tensors = {**inputs, **outputs}
-        for name, values in tensors.items():
-            context.set_tensor_address(name, values.block.address)
+        addresses = {name: values.block.address for name, values in tensors.items()}
+        self._bound = {name: values.shape for name, values in inputs.items()}, addresses, scratch
+        _bind(context, addresses, scratch)
         with stream.timed("compute"):
             self._execute(stream, (scratch.address, *((v.shape, v.block.address) for v in tensors.values())))
         return outputs
 
     def layer_times(self, stream: cuda.Stream) -> dict[str, float]:
-        """Milliseconds of each layer when the last run is repeated."""
-        profiler = self._engine.layer_profiler()
-        self._context.profiler = profiler
-        self._enqueue(stream)
+        """Milliseconds of each layer when the last run is repeated, in a context that records no graphs."""
+        context, profiler = self._engine.new_context(graphs=False), self._engine.layer_profiler()
+        shapes, addresses, scratch = self._bound
+        for name, shape in shapes.items():
+            context.set_input_shape(name, shape)
+        _bind(context, addresses, scratch)
+        context.profiler = profiler
+        context.execute_async_v3(int(stream.handle))
         stream.synchronise()
-        self._context.profiler = None
         return dict(profiler.milliseconds)
 
     def _execute(self, stream: cuda.Stream, key: Hashable) -> None:
@@ -135,6 +139,13 @@ class _Context:
     def _enqueue(self, stream: cuda.Stream) -> None:
         if not self._context.execute_async_v3(int(stream.handle)):
             raise EngineError(f"{self._engine.label}: failed on the GPU: {self._engine.last_message()}")
+
+
+def _bind(context: Any, addresses: Mapping[str, int], scratch: cuda.Block) -> None:
+    """Tell a context where its tensors and its scratch memory are."""
+    context.set_device_memory(scratch.address, scratch.size)
+    for name, address in addresses.items():
+        context.set_tensor_address(name, address)
 
 
 class TensorRtEngine(Engine):
@@ -174,10 +185,10 @@ class TensorRtEngine(Engine):
         worker = self._backend.worker()
         return worker.context(self).layer_times(worker.stream)
 
-    def new_context(self) -> Any:
-        """An execution context whose scratch memory comes from outside."""
+    def new_context(self, graphs: bool = True) -> Any:
+        """An execution context whose scratch memory comes from outside; graphs: TensorRT-RTX may record some."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.records_graphs:
+        if self.records_graphs or not graphs:
             return self._engine.create_execution_context(strategy)
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)

@@ -15,7 +15,7 @@ import pytest
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import Engine, available_backends, create_backend
-from basic_runtime.engines.cuda import SMALLEST_BLOCK, Pool, block_size
+from basic_runtime.engines.cuda import SMALLEST_BLOCK, Pool, block_size, host_array
 from basic_runtime.engines.engine_set import (
     INDEX_FILE,
     EngineFile,
@@ -218,6 +218,18 @@ def test_a_closed_pool_releases_blocks_as_they_die() -> None:
     assert list(heap.held) == [kept.address]
     del kept
     assert not heap.held
+
+
+def test_an_array_keeps_its_memory() -> None:
+    heap = Heap(1 << 20)
+    pool = Pool(heap.allocate, heap.release)
+    values, block = host_array(pool, (3, 4), np.float32)
+    values[...] = 7
+    address = block.address
+    del block
+    assert pool.take(48).address != address and (values == 7).all()
+    del values
+    assert pool.take(48).address == address
 
 
 def test_packed_means_are_little_endian() -> None:
