@@ -19,6 +19,7 @@ from basic_export import typed
 from basic_export.errors import ExportError
 from basic_export.tensorrt import EngineBuilder, Profile, known_targets
 from basic_runtime.bundle import Bundle
+from basic_runtime.cache import cache_folder
 from basic_runtime.engines.engine_set import (
     INDEX_FILE,
     PORTABLE,
@@ -34,7 +35,6 @@ from basic_runtime.engines.engine_set import (
 )
 from basic_runtime.engines.library import Library
 from basic_runtime.errors import FileError
-from basic_runtime.golden import cache_folder
 from basic_runtime.manifest import GraphSpec
 from basic_runtime.tiles import TILE_PIXELS
 
