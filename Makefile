@@ -15,11 +15,13 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo test lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: help demo test test-gpu test-nightly lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
 	@echo "make test               the whole test suite (PYTEST_ARGS=... go to pytest)"
+	@echo "make test-gpu           the tests that need an NVIDIA GPU (docs/gpu.md)"
+	@echo "make test-nightly       the tests that take minutes: engines of preset paper"
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
@@ -49,6 +51,13 @@ demo: .venv-demo/.installed
 
 test: .venv-test/.installed
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
+
+# With the classic TensorRT, too: pip install it into .venv-test first, from NVIDIA's index.
+test-gpu: .venv-test/.installed
+	.venv-test/bin/pytest -m gpu $(PYTEST_ARGS)
+
+test-nightly: .venv-test/.installed
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest -m nightly $(PYTEST_ARGS)
 
 lint: .venv-test/.installed
 	.venv-test/bin/ruff check .

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_export import engine_cli
+from basic_export.engine_cli import EngineRequest, engine_options
 from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.errors import MissingExtraError
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "basic-export"
 NEEDED = ("torch", "onnx", "onnxscript")
+#: Options that make no sense for a bundle that is there already.
+EXPORT_ONLY = ("levels", "name", "photos", "check_photo", "grouping", "verify", "overwrite")
 NAME_PATTERN = r"[A-Za-z0-9._-]{1,15}"
 
 
@@ -36,10 +41,8 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("checkpoint", type=_PATH)
-@click.option(
-    "-o", "--output", type=_PATH, required=True, metavar="BUNDLE", help="New folder for the bundle."
-)
+@click.argument("source", type=_PATH)
+@click.option("-o", "--output", type=_PATH, metavar="BUNDLE", help="New folder for the bundle.")
 @click.option("--levels", type=click.IntRange(1, 8), default=8, show_default=True, help="Complexity levels.")
 @click.option(
     "--name", callback=_check_name, help="Name of the model, written in each file. [default: preset-1]"
@@ -52,10 +55,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--verify/--no-verify", default=True, help="Compare every graph with PyTorch. [default: yes]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report instead of tables.")
+@engine_options
 @click.version_option(package_name="basic-codec", prog_name=PROGRAM)
+@click.pass_context
 def main(
-    checkpoint: Path,
-    output: Path,
+    context: click.Context,
+    source: Path,
+    output: Path | None,
     levels: int,
     name: str | None,
     photos: Path | None,
@@ -64,36 +70,80 @@ def main(
     verify: bool,
     overwrite: bool,
     as_json: bool,
+    **engine: Any,
 ) -> None:
-    """Turn CHECKPOINT, the model.safetensors of basic-train, into a bundle for basic-run.
+    """Turn SOURCE, the model.safetensors of basic-train, into a bundle for basic-run.
+
+    With --engine, build engines for NVIDIA GPUs in it, too. SOURCE may then be a bundle, or the name of the
+    bundled model; its engines go into a copy if -o names one.
 
     \b
     basic-export runs/lite/model.safetensors -o my-model --name my-model --photos data/train
+    basic-export lite-4 -o lite-4-gpu --engine tensorrt-rtx --compute-capability 86,89,120
     """
+    request = engine_cli.request_of(context, **engine)
+    bundle = engine_cli.find_bundle(source)
+    if bundle is not None:
+        _engines_of(context, request, bundle, output, as_json)
+        return
+    if output is None:
+        raise click.UsageError("name the new bundle with -o")
     if any(find_spec(package) is None for package in NEEDED):
         raise MissingExtraError("exporting a model", "export")
-    from basic_export.bundle import check_target
     from basic_export.export import Options
-    from basic_train import checkpoint as checkpoints
 
-    check_target(output, overwrite)
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / "model.safetensors"
-    net, _ = checkpoints.load_with_coder(checkpoint, grouping)
-    options = Options(name or f"{net.config.preset}-1", levels, photos, check_photo, verify, overwrite)
-    if not verify:
-        click.echo(f"{PROGRAM}: warning: --no-verify: graphs are not compared with PyTorch", err=True)
-    report = _export(net, output, options, quiet=as_json)
+    options = Options(name or "", levels, photos, check_photo, verify, overwrite)
+    targets = engine_cli.require_builder(request) if request is not None else []
+    report = _export_checkpoint(source, output, grouping, options, as_json)
+    built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
     if as_json:
         from basic_export.report import as_json as values_of
 
-        click.echo(json.dumps(values_of(report), indent=2))
+        engines = {} if built is None else {"engines": engine_cli.engine_values(built)}
+        click.echo(json.dumps(values_of(report) | engines, indent=2))
         return
     from rich.console import Console
 
     from basic_export.report import show
 
     show(report, Console())
+    if built is not None:
+        engine_cli.show_engines(built, Console())
+
+
+def _engines_of(
+    context: click.Context, request: EngineRequest | None, bundle: Path, output: Path | None, as_json: bool
+) -> None:
+    """Build engines for a bundle that is there already."""
+    if request is None:
+        raise click.UsageError(f"{bundle} is a bundle already: add --engine to build engines for it")
+    given = engine_cli.given_options(context, EXPORT_ONLY)
+    if given:
+        raise click.UsageError(f"{given[0]} is about exporting a checkpoint, and {bundle} is a bundle already")
+    targets = engine_cli.require_builder(request)
+    built = engine_cli.build(request, engine_cli.copy_of(bundle, output), targets, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps({"engines": engine_cli.engine_values(built)}, indent=2))
+        return
+    from rich.console import Console
+
+    engine_cli.show_engines(built, Console())
+
+
+def _export_checkpoint(
+    checkpoint: Path, output: Path, grouping: str | None, options: Options, as_json: bool
+) -> Report:
+    from basic_export.bundle import check_target
+    from basic_train import checkpoint as checkpoints
+
+    check_target(output, options.overwrite)
+    if checkpoint.is_dir():
+        checkpoint = checkpoint / "model.safetensors"
+    net, _ = checkpoints.load_with_coder(checkpoint, grouping)
+    options = replace(options, name=options.name or f"{net.config.preset}-1")
+    if not options.verify:
+        click.echo(f"{PROGRAM}: warning: --no-verify: graphs are not compared with PyTorch", err=True)
+    return _export(net, output, options, quiet=as_json)
 
 
 def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -18,7 +19,15 @@ from basic_runtime.encoding import Encoding
 from basic_runtime.engines import Backend, Engine, create_backend
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy
-from basic_runtime.errors import BasicError, BundleError, DesyncError, FormatError, WrongBundleError
+from basic_runtime.errors import (
+    BasicError,
+    BundleError,
+    DesyncError,
+    EngineError,
+    EngineMismatchError,
+    FormatError,
+    WrongBundleError,
+)
 from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace, run
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture
@@ -33,6 +42,7 @@ Pixels = NDArray[np.uint8]
 
 DEFAULT_QUALITY = 50
 _ROWS_AT_ONCE = 64
+_log = logging.getLogger("basic_runtime")  # warnings go to standard error unless the program says otherwise
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,8 @@ class Codec:
             raise ValueError(
                 f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
             )
-        self._tile_pixels = tile_pixels
+        self._longest = self._longest_tile()
+        self._tile_pixels = min(tile_pixels, self._longest or tile_pixels)
         self._engines: dict[tuple[str, Backend], Engine] = {}
         self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
         self._lock = threading.RLock()
@@ -202,14 +213,20 @@ class Codec:
     def _canvas(self, width: int, height: int) -> Canvas:
         align = self.bundle.manifest.z_stride
         height, width = (-(-side // align) * align for side in (height, width))
-        return Canvas(height, width, self._tile_pixels, align)
+        return Canvas(height, width, self._tile_pixels, align, self._longest)
+
+    def _longest_tile(self) -> int | None:
+        """The longest side of a tile that engines take which are built ahead of time; None where they take any."""
+        limit, align = self.backend.tile_limit(self.bundle.path), self.bundle.manifest.z_stride
+        return None if limit is None else limit // align * align
 
     def _steps(
         self, name: str, graph: str, sources: dict[str, Source], sink: Sink, canvas: Canvas
     ) -> list[Step]:
-        """A graph of the pixel path from its inputs to its output: whole, or in parts on a picture in tiles."""
+        """A graph of the pixel path from its inputs to its output: whole, or in parts on a picture in tiles. Engines
+        that are built ahead of time are those of whole graphs."""
         spec = self.bundle.graph(graph)
-        if canvas.whole or spec.parts is None:
+        if canvas.whole or spec.parts is None or self._longest is not None:
             return [self._step(name, graph, sources, {}, sink, canvas, reach=spec.reach)]
         between = {key: Planes(canvas, stride, integers=False) for key, stride in spec.parts.strides.items()}
         return [
@@ -276,6 +293,10 @@ class Codec:
                 results.append(VariantCheck(variant, None))
         return results
 
+    def layer_times(self, graph_id: str) -> dict[str, float]:
+        """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
+        return self._engine(graph_id, self._whole).layer_times()
+
     def load(self, level: int) -> None:
         """Load all graphs of a level now, so that the first call is as fast as the next."""
         spec = self.bundle.level(level)
@@ -305,10 +326,26 @@ class Codec:
         with self._lock:
             key = variant, machine.backend
             if key not in self._entropy:
-                entropy = self._load_entropy(variant, machine)
-                ensure_golden(self.bundle, variant, machine.backend, entropy)
-                self._entropy[key] = entropy
+                self._entropy[key] = self._proven_entropy(variant, machine)
             return self._entropy[key]
+
+    def _proven_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
+        """An entropy variant on this engine, or on the one that stands in for it where it is not exact."""
+        try:
+            entropy = self._load_entropy(variant, machine)
+            ensure_golden(self.bundle, variant, machine.backend, entropy)
+            return entropy
+        except EngineMismatchError:
+            raise
+        except EngineError as error:
+            if machine.backend.entropy_fallback is None:
+                raise
+            name, threads = machine.backend.entropy_fallback, machine.backend.threads
+            machine = _Machine(create_backend(name, threads), machine.crew)
+            _log.warning("note: the entropy path runs on engine %r, because %s", name, error)
+        entropy = self._load_entropy(variant, machine)
+        ensure_golden(self.bundle, variant, machine.backend, entropy)
+        return entropy
 
     def _load_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
         return GroupedEntropy(
@@ -378,7 +415,7 @@ class _Pixels:
     def write(self, part: FloatArray, row: int, column: int) -> None:
         with self._trace("to pixels"):
             place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
-            _to_pixels(part[0, :, : place.shape[0], : place.shape[1]], place)
+            _to_pixels(np.asarray(part)[0, :, : place.shape[0], : place.shape[1]], place)
 
     def end(self, first: int, last: int) -> None:
         """Nothing is left to do."""

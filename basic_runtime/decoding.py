@@ -57,7 +57,7 @@ class _Decoding:
         for number in range(len(entropy.spec.stages)):
             stride, channels = entropy.slot_stride, entropy.stage_channels(number)
             mean = Band(canvas, stride, channels)
-            scale = _Indexes(canvas, stride, channels, entropy.index_lut)
+            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(number))
             decode = partial(self._decode, number, mean, scale)
             sinks = {"mean": mean, "scale": scale}
             steps.append(entropy.stage_step(number, canvas, self._state, sinks, decode, self._trace))
@@ -100,7 +100,7 @@ class _Indexes(Band):
 
     def write(self, part: NDArray[Any], row: int, column: int) -> None:
         indexes = np.empty(part.shape, np.uint8)
-        indexes_from_scale(np.ascontiguousarray(part), self._lut, indexes)
+        indexes_from_scale(np.ascontiguousarray(part, np.float32), self._lut, indexes)
         super().write(indexes, row, column)
 
 

@@ -57,7 +57,8 @@ class HyperLatent(Planes):
         self._amax = amax
 
     def write(self, part: FloatArray, row: int, column: int) -> None:
-        super().write(np.clip(np.floor(part + np.float32(0.5)), -self._amax, self._amax), row, column)
+        rounded = np.floor(np.asarray(part) + np.float32(0.5))
+        super().write(np.clip(rounded, -self._amax, self._amax), row, column)
 
     def drop(self, before: int) -> None:
         """Nothing: the coder reads all of it."""
@@ -115,9 +116,10 @@ class _Stage:
         symbols, indexes, yhat = (np.empty(part.shape, kind) for kind in (np.int32, np.uint8, np.float32))
         with self._trace("ans"):
             try:
+                mean, scale = self._mean.take(), np.asarray(self._scales.take(), np.float32)
                 quantise(
-                    part, self._mean.take(), self._scales.take(), self._entropy.index_lut,
-                    self._entropy.mean_bits, symbols=symbols, indexes=indexes, yhat=yhat,
+                    part, mean, scale, self._entropy.scale_rows(self._number), self._entropy.mean_bits,
+                    symbols=symbols, indexes=indexes, yhat=yhat,
                 )  # fmt: skip
             except ValueError as error:
                 raise EngineError(f"the engine's results cannot be coded: {error}") from error

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
-from basic_runtime.errors import BundleError
+from basic_runtime.engines.packed import INDEX
+from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.flow import Crew, Sink, Source, Step, Trace
 from basic_runtime.latent import Latent, slot_name
 from basic_runtime.manifest import EntropySpec
@@ -26,6 +27,8 @@ from basic_runtime.tiles import Canvas
 
 GAUSSIAN_ROWS = 64
 """Rows of the coder's tables that belong to Gaussian scales; row 64 + c belongs to z channel c."""
+
+_ROWS = np.arange(GAUSSIAN_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
 
 
 class GroupedEntropy:
@@ -43,7 +46,7 @@ class GroupedEntropy:
         manifest = bundle.manifest
         self.spec: EntropySpec = bundle.entropy(variant)
         self.tables = bundle.coder_tables
-        self.index_lut = bundle.index_lut
+        self._index_lut = bundle.index_lut
         self.mean_bits, self.z_amax = manifest.mean_bits, manifest.z_amax
         self.y_channels, self.z_channels = manifest.y_channels, manifest.z_channels
         self.y_stride, self.z_stride = manifest.y_stride, manifest.z_stride
@@ -82,11 +85,13 @@ class GroupedEntropy:
         those of "mean" and "scale", `also` what `after` reads."""
         stage, engine = self._stages[number]
         inputs = {name: state[name] for name in stage.inputs if name in engine.inputs}
-        cached = {n: Planes(canvas, self.slot_stride) for n in engine.outputs if n not in sinks}
+        cached = {n: Planes(canvas, self.slot_stride) for n in stage.outputs if n not in sinks}
+        scale = INDEX if INDEX in engine.outputs else "scale"
+        results = cached | {"mean": sinks["mean"], scale: sinks["scale"]}
         slots = {slot_name(slot): Planes(canvas, self.slot_stride) for slot in stage.slots}
         state.update(cached | slots)
         return Step(
-            f"stage {number}", engine, inputs, cached | dict(sinks), canvas,
+            f"stage {number}", engine, inputs, results, canvas,
             reach=self._reach[stage.graph], also=also, after=after,
             crew=self.crew, trace=trace,
         )  # fmt: skip
@@ -117,6 +122,10 @@ class GroupedEntropy:
             mean_bits=self.mean_bits, trace=trace,
         )  # fmt: skip
 
+    def scale_rows(self, number: int) -> NDArray[np.uint8]:
+        """Row of the coder's tables for each value that a stage writes as "scale": engines may look the rows up."""
+        return _ROWS if INDEX in self._stages[number][1].outputs else self._index_lut
+
     def stage_channels(self, number: int) -> int:
         return self.slot_channels * len(self.spec.stages[number].slots)
 
@@ -135,10 +144,19 @@ class GroupedEntropy:
             outputs = engine.run({name: state[name] for name in stage.inputs})
             for name in stage.outputs:
                 digest.update(_as_int32(outputs[name]))
+            self._check_index(outputs)
             state.update(outputs)
             for slot in stage.slots:
                 state[slot_name(slot)] = slots[slot_name(slot)]
         return digest.hexdigest()
+
+    def _check_index(self, outputs: Mapping[str, FloatArray]) -> None:
+        """Raises EngineError if an engine that looks the table up itself finds other rows than the host."""
+        if INDEX not in outputs:
+            return
+        places = np.clip(np.asarray(outputs["scale"]), 0, self._index_lut.size - 1).astype(np.int64)
+        if not np.array_equal(self._index_lut[places], outputs[INDEX]):
+            raise EngineError("a stage gave other rows of the coder's tables than its scales have")
 
     def _check_names(self, bundle: Bundle) -> None:
         known = set(self._h_s.outputs)
@@ -154,4 +172,4 @@ class GroupedEntropy:
 
 def _as_int32(values: FloatArray) -> memoryview:
     with np.errstate(invalid="ignore"):
-        return np.ascontiguousarray(values.astype("<i4")).data
+        return np.ascontiguousarray(np.asarray(values).astype("<i4")).data

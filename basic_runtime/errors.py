@@ -58,6 +58,10 @@ class EngineError(BasicError):
     """An inference engine that is not there, or that fails the bundle's golden vectors."""
 
 
+class EngineMismatchError(EngineError):
+    """Serialised engines that are missing, or were built for another library or GPU than this machine has."""
+
+
 class DesyncError(BasicError):
     """The decoded latents do not match the checksum that the encoder stored."""
 

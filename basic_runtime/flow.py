@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
@@ -135,8 +137,9 @@ class Step:
 
     def _run(self, tile: Tile) -> None:
         inputs = {name: source.cut(tile) for name, source in self._sources.items()}
-        for name, values in self._engine.run(inputs).items():
-            self._write(name, values, tile)
+        found = self._engine.run(inputs)
+        for name in self._sinks:
+            self._write(name, found[name], tile)
 
     def _write(self, name: str, values: FloatArray, tile: Tile) -> None:
         sink, rows, columns = self._sinks[name], tile.rows, tile.columns
@@ -146,10 +149,11 @@ class Step:
             raise EngineError(f"{self.name} gave {name} of shape {values.shape}, not of {wanted} rows and columns")
         top, left = rows.first // scale, columns.first // scale
         above, beside = rows.start // scale, columns.start // scale
-        part = values[
-            :, :, top - above : rows.last // scale - above, left - beside : columns.last // scale - beside
-        ]
-        sink.write(part, top, left)
+        inside = (top - above, rows.last // scale - above, left - beside, columns.last // scale - beside)
+        if inside == (0, wanted[0], 0, wanted[1]):
+            sink.write(values, top, left)
+            return
+        sink.write(np.asarray(values)[:, :, inside[0] : inside[1], inside[2] : inside[3]], top, left)
 
 
 def run(steps: Sequence[Step], canvas: Canvas) -> None:

@@ -54,5 +54,6 @@ def _question(bundle: Bundle, variant: int, backend: Backend) -> list[Any]:
     graphs = [spec.h_s, *(stage.graph for stage in spec.stages)]
     return [
         bundle.manifest.model_id, bundle.manifest.files["weights.bin"], spec.golden_sha256, *graphs,
-        backend.name, backend.version, backend.settings(), backend.threads, processor(),
+        backend.name, backend.version, backend.settings(), backend.engines_key(bundle.path), backend.threads,
+        processor(),
     ]  # fmt: skip

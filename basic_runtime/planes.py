@@ -31,7 +31,7 @@ class Planes:
         self.done = 0
         self._rows, self._columns = canvas.height // scale, canvas.width // scale
         self._dtype: Any = np.int16 if integers and not canvas.whole else np.float32
-        self._data: NDArray[Any] | None = None
+        self._data: Any = None  # an array, or what an engine gave in its place
         self._low = self._top = 0  # first row that counts, and row at the top of the data
         self._last = 0
         self._lock = threading.Lock()
@@ -54,8 +54,9 @@ class Planes:
     def write(self, part: NDArray[Any], row: int, column: int) -> None:
         """A part (1, C, h, w), whose upper left corner lies at a row and column of this tensor."""
         if part.shape[2:] == (self._rows, self._columns) and self._dtype == np.float32:
-            self._data = part
+            self._data = part  # as it is: it may stay on a device until somebody looks
             return
+        part = np.asarray(part)
         kept = part if self._dtype == np.float32 else narrowed(part, np.int16)
         with self._lock:
             data = self._room(part.shape[1])
@@ -71,8 +72,12 @@ class Planes:
         self.done = last
 
     def cut(self, tile: Tile) -> FloatArray:
-        """What a graph reads for a tile: float32, C-contiguous."""
+        """What a graph reads for a tile: float32, C-contiguous, or all of what an engine gave as that gave it."""
         sides = (tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop)
+        whole = tuple(side // self.scale for side in sides) == (0, self._rows, 0, self._columns)
+        if whole and self._data is not None and not isinstance(self._data, np.ndarray):
+            kept: FloatArray = self._data
+            return kept
         return np.ascontiguousarray(self.part(*(side // self.scale for side in sides)), dtype=np.float32)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
@@ -86,7 +91,9 @@ class Planes:
     def view(self) -> NDArray[Any]:
         """All of the tensor as it is kept, int16 or float32."""
         assert self._data is not None
-        return self._data
+        values: NDArray[Any] = np.asarray(self._data)
+        self._data = values
+        return values
 
     def drop(self, before: int) -> None:
         """Rows of the picture above `before` will not be read again."""
@@ -96,7 +103,7 @@ class Planes:
 
     def _room(self, channels: int) -> NDArray[Any]:
         """The data, made to reach to the last row announced."""
-        data = self._data
+        data: NDArray[Any] | None = self._data
         if data is not None and self._last - self._top <= data.shape[2]:
             return data
         wanted = self._last - self._low
@@ -161,6 +168,7 @@ class Band:
         if part.shape == self._shape:
             self._values = np.ascontiguousarray(part)
             return
+        part = np.asarray(part)
         with self._lock:
             if self._values is None:
                 self._values = room(self._shape, part.dtype)

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
+from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
+from basic_runtime.device_profile import TOTAL as TOTAL
 from basic_runtime.engines import FLOAT32, create_backend
 from basic_runtime.errors import FileError, MissingExtraError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-TOTAL = "total"
-PERCENTILES = (50, 90, 99)
 
 _MOVING = "moving data"
 _PLOT_GROUPS = ("g_a", "h_a", "h_s", "stages", "ans", "g_s", _MOVING)
@@ -55,6 +54,8 @@ class Profile:
     height: int
     repetitions: int
     timings: tuple[Timing, ...]
+    device: tuple[DeviceTiming, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
 
 
 class _Stopwatch:
@@ -91,7 +92,8 @@ def profile(
     codec = Codec(bundle, create_backend(engine, threads, precision), trace=watch)
     picture = synthetic_picture(width, height)
     timings: list[Timing] = []
-    for level in levels if levels is not None else range(len(bundle.manifest.levels)):
+    levels = levels if levels is not None else range(len(bundle.manifest.levels))
+    for level in levels:
         codec.load(level)
         data = codec.encode(picture, DEFAULT_QUALITY, level)
         works: tuple[tuple[str, Callable[[], Any]], ...] = (
@@ -103,7 +105,10 @@ def profile(
             macs = _macs_of_parts(bundle, level, direction, width * height)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
     label = f"{codec.backend.name} {codec.backend.version}" + ("" if precision == FLOAT32 else f", {precision}")
-    return Profile(bundle.name, label, threads, width, height, repetitions, tuple(timings))
+    device, layers = device_profile(bundle, codec.backend, picture, levels, repetitions)
+    return Profile(
+        bundle.name, label, threads, width, height, repetitions, tuple(timings), device, layers
+    )
 
 
 def synthetic_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -155,6 +160,7 @@ def write_plot(result: Profile, path: str | Path) -> None:
     FigureCanvasAgg(figure)
     for axes, direction in zip(figure.subplots(1, 2, sharey=True), ("encode", "decode"), strict=True):
         _plot_direction(axes, [timing for timing in result.timings if timing.direction == direction])
+        _mark_device_time(axes, [timing for timing in result.device if timing.direction == direction])
         axes.set_title(direction)
     figure.suptitle(f"{result.model} on {result.engine}, {result.width}x{result.height}")
     try:
@@ -219,6 +225,14 @@ def _plot_direction(axes: Any, timings: list[Timing]) -> None:
     axes.set_xlabel("level")
     axes.set_ylabel("median ms")
     axes.legend(fontsize=8, loc="upper left")
+
+
+def _mark_device_time(axes: Any, timings: Sequence[DeviceTiming]) -> None:
+    """A line across each bar at what the GPU alone computes, transfers left out."""
+    computing = [timing for timing in timings if (timing.part, timing.kind) == (TOTAL, "compute")]
+    if computing:
+        axes.plot(range(len(computing)), [t.p50 for t in computing], "k_", markersize=20, label="GPU computes")
+        axes.legend(fontsize=8, loc="upper left")
 
 
 def _plot_group(timing: Timing) -> str | None:

@@ -42,12 +42,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Canvas:
-    """The padded picture: `height` and `width` are multiples of `align`, and so is `side`, the longest of a tile."""
+    """The padded picture: `height` and `width` are multiples of `align`, and so are `side`, that of a square as large
+    as a tile, and `longest`, which no side of a tile may pass, where engines have such a limit."""
 
     height: int
     width: int
     side: int
     align: int
+    longest: int | None = None
 
     def side_for(self, bytes_per_pixel: float) -> int:
         """Side of the tiles of a graph whose largest tensor takes so many bytes per pixel of the picture: such that the
@@ -75,9 +77,10 @@ class Canvas:
         if margin is None:
             yield Tile(Span(0, self.height, first, last), Span(0, self.width, 0, self.width))
             return
+        side = min(side, self.longest or side)
         for rows in spans(first, last, self.height, side, margin, self.align):
             wide = side * side // (rows.last - rows.first)
-            wide = max(self.align, min(wide, 4 * side) // self.align * self.align)
+            wide = max(self.align, min(wide, self.longest or 4 * side) // self.align * self.align)
             for columns in spans(0, self.width, self.width, wide, margin, self.align):
                 yield Tile(rows, columns)
 

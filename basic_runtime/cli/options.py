@@ -40,6 +40,20 @@ class LevelChoice(click.ParamType[int | str]):
         return int(text)
 
 
+class PictureSize(click.ParamType[tuple[int, int]]):
+    """Width and height in pixels, like 768x512."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no size like 768x512", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 class ByteSize(click.ParamType[int]):
     """Bytes, like 40000, 40k or 1.5M (k and M are 1000 and 1,000,000)."""
 
@@ -79,7 +93,7 @@ engine_options = _combine(
         metavar="NAME",
         default=AUTO,
         show_default=True,
-        help="Runs the graphs: onnxruntime, openvino, torch, cuda or tensorrt; auto: the faster of the first two.",
+        help="Runs the graphs: onnxruntime, openvino, torch, tensorrt-rtx ...; auto: the faster of the first two.",
     ),
     click.option(
         "--precision",

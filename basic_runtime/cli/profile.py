@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList, engine_options
+from basic_runtime.cli.options import LevelList, PictureSize, engine_options
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
 
 
-class _Size(click.ParamType[tuple[int, int]]):
-    name = "WxH"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no size like 768x512", param, ctx)
-        return int(match[1]), int(match[2])
-
-
 @click.command(short_help="Time every part of encoding and decoding.")
-@click.option("--size", type=_Size(), default="768x512", show_default=True, help="Picture to code, as WxH.")
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True, help="Picture to code, as WxH.")
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
@@ -58,6 +45,7 @@ def profile(
     from rich.console import Console
 
     from basic_runtime.bundle import Bundle
+    from basic_runtime.device_profile import device_table
     from basic_runtime.errors import BundleError
     from basic_runtime.profile import profile as run
     from basic_runtime.profile import table, write_plot
@@ -83,6 +71,8 @@ def profile(
         click.echo(json.dumps(asdict(result), indent=2))
     else:
         Console().print(table(result))
+        if result.device:
+            Console().print(device_table(result.device))
     if plot is not None:
         write_plot(result, plot)
         click.echo(f"plot: {plot}", err=as_json)

@@ -23,8 +23,10 @@ AUTO = "auto"
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
-    "cuda": ("onnxruntime", "CudaBackend"),
-    "tensorrt": ("onnxruntime", "TensorRtBackend"),
+    "onnxruntime-cuda": ("onnxruntime", "CudaBackend"),
+    "onnxruntime-tensorrt": ("onnxruntime", "TensorRtProviderBackend"),
+    "tensorrt": ("tensorrt", "TensorRtBackend"),
+    "tensorrt-rtx": ("tensorrt", "TensorRtRtxBackend"),
     "openvino": ("openvino", "OpenVinoBackend"),
     "torch": ("torch", "TorchBackend"),
 }

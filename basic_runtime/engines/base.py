@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+DeviceTimes = Callable[[], dict[str, float]]
+"""Seconds of GPU time by kind, "compute" and "transfer", since the last call."""
 
 FLOAT32, BF16 = "float32", "bf16"
 
 
 class Engine(ABC):
-    """One graph made runnable. Tensors are float32, C-contiguous, of shape (1, channels, height, width)."""
+    """One graph made runnable. Tensors are float32, C-contiguous, of shape (1, channels, height, width).
+
+    An engine that computes on a device may return stand-ins for arrays, and takes them as inputs: they have a `shape`,
+    and `np.asarray` fetches their values. Whoever wants values calls that, which costs nothing with an array.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -24,6 +30,10 @@ class Engine(ABC):
     @abstractmethod
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run the graph and return its outputs by name; `inputs` must hold every name of `self.inputs`."""
+
+    def layer_times(self) -> dict[str, float]:
+        """Milliseconds of each layer, by name, in a repetition of this thread's last run; {} if it cannot tell."""
+        return {}
 
 
 class Backend(ABC):
@@ -35,6 +45,8 @@ class Backend(ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32,)
+    entropy_fallback: ClassVar[str | None] = None
+    """The back-end that runs the entropy path where this one does not compute it exactly; None: nothing does."""
 
     def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:
         self.threads = threads
@@ -65,4 +77,16 @@ class Backend(ABC):
 
     def settings(self) -> Any:
         """What else of the configuration can change results; part of the key of a golden check."""
+        return None
+
+    def engines_key(self, bundle: Path) -> str:
+        """Names the engines that were built for the bundle in this folder ahead of time, if it uses such."""
+        return ""
+
+    def tile_limit(self, bundle: Path) -> int | None:
+        """The largest side in pixels of a picture that engines of this bundle take in one piece, None for any."""
+        return None
+
+    def device_times(self) -> DeviceTimes | None:
+        """Start to time the work of this thread on a device; None if there is none whose time could be told."""
         return None

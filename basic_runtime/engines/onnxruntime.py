@@ -136,6 +136,8 @@ class OnnxRuntimeBackend(Backend):
 
 
 class _GpuBackend(OnnxRuntimeBackend):
+    entropy_fallback: ClassVar[str | None] = "onnxruntime"
+
     def side_by_side(self) -> tuple[Backend, int]:
         return self, 1
 
@@ -147,17 +149,17 @@ class _GpuBackend(OnnxRuntimeBackend):
 class CudaBackend(_GpuBackend):
     """ONNX Runtime with its CUDA execution provider; TF32 is off on the entropy path."""
 
-    name: ClassVar[str] = "cuda"
+    name: ClassVar[str] = "onnxruntime-cuda"
     provider: ClassVar[str] = "CUDAExecutionProvider"
 
     def _provider_options(self, strict: bool) -> dict[str, str]:
         return {"use_tf32": "0" if strict else "1"}
 
 
-class TensorRtBackend(_GpuBackend):
+class TensorRtProviderBackend(_GpuBackend):
     """ONNX Runtime with its TensorRT execution provider, in float32."""
 
-    name: ClassVar[str] = "tensorrt"
+    name: ClassVar[str] = "onnxruntime-tensorrt"
     provider: ClassVar[str] = "TensorrtExecutionProvider"
 
     def _provider_options(self, strict: bool) -> dict[str, str]:

@@ -244,7 +244,7 @@ def test_an_unknown_engine() -> None:
         create_backend("abacus")
 
 
-@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
 def test_a_provider_is_there_or_its_extra_is_named(name: str) -> None:
     if name in available_backends():
         assert create_backend(name).name == name

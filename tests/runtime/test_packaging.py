@@ -92,7 +92,7 @@ def test_demo_and_core_need_no_torch() -> None:
     light = [line for line in requirements if "extra ==" not in line or 'extra == "demo"' in line]
     assert light and not [line for line in light if line.startswith(("torch", "onnx ", "onnx>", "lightning"))]
     extras = set(importlib.metadata.metadata("basic-codec").get_all("Provides-Extra") or [])
-    assert {"train", "export", "gpu", "openvino", "tensorrt", "demo", "dev"} <= extras
+    assert {"train", "export", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "demo", "dev"} <= extras
 
 
 @pytest.mark.parametrize("package", ALLOWED)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
+from basic_runtime.device_profile import device_profile, device_table
+from basic_runtime.engines import Engine
+from basic_runtime.engines.base import DeviceTimes
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import FileError
 from basic_runtime.profile import TOTAL, _Stopwatch, profile, synthetic_picture, write_plot
 
@@ -81,3 +89,70 @@ def test_parts_within_parts_count_once() -> None:
                 time.sleep(0.01)
     assert watch.seconds["inner"] >= 0.02
     assert sum(watch.seconds.values()) <= time.perf_counter() - begun
+
+
+class Clocked(OnnxRuntimeBackend):
+    """Stands for a device: its runs are the computing, and copying their outputs is the transfer."""
+
+    def __init__(self) -> None:
+        super().__init__(threads=1)
+        self.spans: list[tuple[str, float]] = []
+
+    def device_times(self) -> DeviceTimes:
+        def collect() -> dict[str, float]:
+            found = {k: sum(s for kind, s in self.spans if kind == k) for k in {kind for kind, _ in self.spans}}
+            self.spans.clear()
+            return found
+
+        return collect
+
+    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
+        inner, spans = super().load(model, external_data=external_data, strict=strict), self.spans
+
+        class Timed(Engine):
+            inputs, outputs = inner.inputs, inner.outputs
+
+            def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+                begin = time.perf_counter()
+                found = inner.run(inputs)
+                middle = time.perf_counter()
+                found = {name: values.copy() for name, values in found.items()}
+                spans.extend([("compute", middle - begin), ("transfer", time.perf_counter() - middle)])
+                return found
+
+            def layer_times(self) -> dict[str, float]:
+                return {"conv": 0.5, "relu": 0.25}
+
+        return Timed()
+
+
+def test_device_time_goes_to_the_parts(tiny_path: Path) -> None:
+    picture = synthetic_picture(100, 70)
+    timings, layers = device_profile(Bundle(tiny_path), Clocked(), picture, (0, 7), 3)
+    found = {(t.level, t.direction, t.part, t.kind): t for t in timings}
+    for level, stages in ((0, STAGES[:1]), (7, STAGES)):
+        for direction, own in (("encode", ["g_a", "h_a"]), ("decode", ["g_s"])):
+            parts = {key[2] for key in found if key[:2] == (level, direction)}
+            assert parts == {*own, "h_s", *stages, TOTAL}
+            total = {kind: found[level, direction, TOTAL, kind] for kind in ("compute", "transfer", "all")}
+            assert all(0 < t.p50 <= t.p90 <= t.p99 for t in total.values())
+            assert total["compute"].p50 < total["all"].p50
+    wanted = {"g_a", "h_a", "h_s", "g_s", *STAGES}
+    assert {layer.part for layer in layers if layer.level == 7} == wanted
+    assert {layer.layer for layer in layers} == {"conv", "relu"}
+
+
+def test_a_back_end_without_a_device_has_no_device_times(tiny_path: Path) -> None:
+    result = profile(Bundle(tiny_path), width=64, height=64, levels=(0,), repetitions=1)
+    assert result.device == () and result.layers == ()
+
+
+def test_device_times_are_shown_and_plotted(tiny_path: Path, tmp_path: Path) -> None:
+    bundle, picture = Bundle(tiny_path), synthetic_picture(64, 64)
+    device, layers = device_profile(bundle, Clocked(), picture, (0,), 1)
+    result = replace(profile(bundle, width=64, height=64, levels=(0,), repetitions=1), device=device, layers=layers)
+    write_plot(result, tmp_path / "plot.png")
+    assert Image.open(tmp_path / "plot.png").size[0] > 500
+    console = Console(width=120, record=True)
+    console.print(device_table(device))
+    assert "GPU time" in console.export_text() and json.loads(json.dumps(asdict(result)))["device"][0]["part"] == "g_a"

@@ -1,0 +1,256 @@
+"""Builds the engines of a bundle: each distinct graph once per target, from a cache where one was built before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from basic_export import typed
+from basic_export.errors import ExportError
+from basic_export.tensorrt import EngineBuilder, Profile, known_targets
+from basic_runtime.bundle import Bundle
+from basic_runtime.cache import cache_folder
+from basic_runtime.engines.engine_set import (
+    INDEX_FILE,
+    PORTABLE,
+    PORTABLE_FROM,
+    EngineFile,
+    EngineSet,
+    Shape,
+    Sizes,
+    engine_path,
+    input_side,
+    largest_side,
+    set_folder,
+)
+from basic_runtime.engines.library import Library
+from basic_runtime.errors import FileError
+from basic_runtime.manifest import GraphSpec
+from basic_runtime.tiles import TILE_PIXELS
+
+PRECISIONS = ("fp16", "fp32")
+#: From the smallest padded picture to a tile of the runtime, tuned for a photo as it is measured elsewhere.
+SIZES = Sizes((64, 64), (768, 512), (TILE_PIXELS, TILE_PIXELS))
+
+Progress = Callable[[str, int, int], None]
+"""Called before each engine with its description, its number from 0, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """One engine of a report; cached: whether an earlier build's file was taken; seconds of the build itself."""
+
+    target: str
+    graph: str
+    transform: str
+    width: int
+    precision: str
+    bytes: int
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What was built, where, and with what."""
+
+    bundle: Path
+    library: str
+    version: str
+    sizes: Sizes
+    engines: list[Built]
+    seconds: float
+
+
+def choose_targets(library: Library, capabilities: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Targets for compute capabilities (86 for 8.6), and notices on those that have none of their own.
+
+    Without any: PORTABLE where the library has it, else this machine's GPU. Raises ExportError for a capability that
+    the library does not serve.
+    """
+    known = known_targets(library)
+    if not capabilities:
+        return known[-1:], []
+    targets, notices = [], []
+    for capability in capabilities:
+        target = f"sm{capability}"
+        if target not in known and PORTABLE in known and capability >= PORTABLE_FROM:
+            notices.append(
+                f"{library.name} {library.version} has no target {target}: {PORTABLE} is built instead, "
+                "which the library may refuse on that GPU"
+            )
+            target = PORTABLE
+        if target not in known:
+            raise ExportError(
+                f"{library.name} {library.version} cannot build for {target} here, but for {', '.join(known)}: "
+                "choose others with --compute-capability"
+            )
+        targets.append(target)
+    return list(dict.fromkeys(targets)), notices
+
+
+def build_engines(
+    bundle: Bundle,
+    library: Library,
+    targets: Sequence[str],
+    progress: Progress,
+    *,
+    precision: str = "fp16",
+    sizes: Sizes = SIZES,
+    graphs: Sequence[str] | None = None,
+) -> EngineReport:
+    """Build engines for `graphs` (default: all of the bundle) and write them into the bundle, a set per target.
+
+    precision: of the pixel path, "fp16" or "fp32"; the entropy path is float32 always. Raises ExportError (a graph or
+    target that the library refuses), FileError (a bundle that cannot be written), EngineError, MissingExtraError.
+    """
+    started = time.perf_counter()
+    specs = [bundle.graph(name) for name in graphs or bundle.manifest.graphs]
+    built: list[Built] = []
+    for target in targets:
+        job = _Set(bundle, library, target, precision, sizes)
+        with job:
+            for spec in specs:
+                progress(f"{target}: {spec.transform} {spec.width}", len(built), len(specs) * len(targets))
+                built.append(job.add(spec))
+            job.commit()
+    return EngineReport(bundle.path, library.name, library.version, sizes, built, time.perf_counter() - started)
+
+
+def copy_bundle(source: Path, target: Path) -> None:
+    """Copy a bundle to the new folder `target`, which appears whole or not at all. Raises FileError."""
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        shutil.copytree(source, beside)
+        os.rename(beside, target)
+    except OSError as error:
+        raise FileError(f"{target}: cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def profile_of(bundle: Bundle, spec: GraphSpec, model: ModelProto, sizes: Sizes) -> Profile:
+    """Shapes of a graph's inputs for pictures of `sizes`; larger pictures come in tiles with a margin."""
+    manifest = bundle.manifest
+
+    def shapes(width: int, height: int) -> dict[str, Shape]:
+        found = {}
+        for value in model.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            sides = [dim.dim_value or side for dim, side in zip(dims[2:], (height, width), strict=True)]
+            found[value.name] = (1, dims[1].dim_value, *sides)
+        return found
+
+    def whole(size: tuple[int, int]) -> dict[str, Shape]:
+        width, height = (input_side(manifest, spec, side) for side in size)
+        return shapes(width, height)
+
+    width, height = (largest_side(manifest, spec, side) for side in sizes.largest)
+    return Profile(whole(sizes.smallest), whole(sizes.typical), shapes(width, height))
+
+
+def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> tuple[ModelProto, str]:
+    """The graph as it is built, and its precision: "fp32" or "fp16"."""
+    model = typed.load_folded(bundle.graph_path(spec.id), bundle.weights_folder)
+    if spec.path == "entropy":
+        if spec.transform == "stage":
+            model = typed.with_packed_outputs(model, bundle.index_lut)
+        return model, "fp32"
+    return (typed.with_half(model), "fp16") if precision == "fp16" else (model, "fp32")
+
+
+class _Set:
+    """One set of engines in the making, beside its place; a context manager that removes what is not committed."""
+
+    def __init__(self, bundle: Bundle, library: Library, target: str, precision: str, sizes: Sizes) -> None:
+        self._bundle, self._library, self._precision = bundle, library, precision
+        self._cache, version = cache_folder() / "engines", library.version
+        self._builder = EngineBuilder(library, target, self._cache / f"{library.name}-{version}-{target}.timings")
+        self._final = set_folder(bundle.path, library.name, version, target)
+        self._folder = self._final.with_name(f".{target}.{secrets.token_hex(4)}.part")
+        self._index = EngineSet(library.name, version, target, precision, sizes, {})
+
+    def __enter__(self) -> _Set:
+        try:
+            self._folder.mkdir(parents=True)
+        except OSError as error:
+            raise FileError(
+                f"{self._bundle.path}: engines cannot be written there ({error.strerror}): name a new bundle with -o"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, spec: GraphSpec) -> Built:
+        """Build the engine of a graph, or take it from the cache."""
+        model = onnx.load(str(self._bundle.graph_path(spec.id)), load_external_data=False)
+        profile = profile_of(self._bundle, spec, model, self._index.sizes)
+        precision = self._precision if spec.path == "pixel" else "fp32"
+        key = cache_key(self._bundle, spec, self._library, self._index.target, precision, profile)
+        cached = self._cache / f"{key}.engine"
+        hit, started = cached.is_file(), time.perf_counter()
+        if not hit:
+            typed_model, _ = typed_graph(self._bundle, spec, self._precision)
+            _write_beside(cached, self._builder.build(typed_model, f"{spec.id} ({spec.transform})", profile))
+        seconds = 0.0 if hit else time.perf_counter() - started
+        path = engine_path(self._folder, spec.id)
+        _link_or_copy(cached, path)
+        data = path.read_bytes()
+        self._index.engines[spec.id] = EngineFile(
+            key, len(data), hashlib.sha256(data).hexdigest(), round(seconds, 3), precision,
+            dict(profile.minimum), dict(profile.optimum), dict(profile.maximum),
+        )  # fmt: skip
+        target = self._index.target
+        return Built(target, spec.id, spec.transform, spec.width, precision, len(data), seconds, hit)
+
+    def commit(self) -> None:
+        """Put the set in its place; an older one is replaced whole."""
+        (self._folder / INDEX_FILE).write_text(self._index.to_json(), encoding="utf-8")
+        old = self._folder.with_suffix(".old")
+        if self._final.exists():
+            os.rename(self._final, old)
+        os.rename(self._folder, self._final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def cache_key(
+    bundle: Bundle, spec: GraphSpec, library: Library, target: str, precision: str, profile: Profile
+) -> str:
+    """Hash of all that an engine depends on. A graph's id is a hash over its weights, too."""
+    table = hashlib.sha256(bundle.index_lut.tobytes()).hexdigest() if spec.transform == "stage" else ""
+    parts = [
+        typed.REVISION, spec.id, table, library.name, library.version, target, precision, asdict(profile),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    """Write a file of the cache: whole or not at all, whoever else builds the same."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"{path}: cannot be written ({reason}): set $XDG_CACHE_HOME to another folder") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

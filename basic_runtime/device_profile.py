@@ -1,0 +1,140 @@
+"""Where the time of a GPU goes: computing and moving data, by part of the codec, and the layers of each engine.
+
+The spans are those between CUDA events on the codec's stream. Asking for them waits for the GPU after each part, so
+these runs come after those in which `basic_runtime.profile` times the whole from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime.bundle import Bundle
+from basic_runtime.codec import DEFAULT_QUALITY, Codec
+from basic_runtime.engines import Backend
+from basic_runtime.engines.base import DeviceTimes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+KINDS = ("compute", "transfer")
+TOTAL = "total"
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class DeviceTiming:
+    """Milliseconds of GPU time of one part: kind "compute", "transfer", or both together as "all"."""
+
+    level: int
+    direction: str
+    part: str
+    kind: str
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Milliseconds of one layer of the engine of a part, once."""
+
+    level: int
+    part: str
+    layer: str
+    ms: float
+
+
+class DeviceWatch:
+    """A trace that gives the GPU time between its beginnings and ends to the parts they belong to."""
+
+    def __init__(self, collect: DeviceTimes) -> None:
+        self._collect, self._part = collect, ""
+        self.seconds: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        self._note()
+        outer, self._part = self._part, part
+        yield
+        self._note()
+        self._part = outer
+
+    def _note(self) -> None:
+        for kind, seconds in self._collect().items():
+            found = self.seconds.setdefault(self._part, dict.fromkeys(KINDS, 0.0))
+            found[kind] += seconds
+
+
+def device_profile(
+    bundle: Bundle, backend: Backend, picture: NDArray[np.uint8], levels: Sequence[int], repetitions: int
+) -> tuple[tuple[DeviceTiming, ...], tuple[LayerTime, ...]]:
+    """Times of encode and decode on the back-end's device; nothing for a back-end without one."""
+    collect = backend.device_times()
+    if collect is None:
+        return (), ()
+    watch = DeviceWatch(collect)
+    codec = Codec(bundle, backend, trace=watch)
+    timings: list[DeviceTiming] = []
+    layers: list[LayerTime] = []
+    for level in levels:
+        data = codec.encode(picture, DEFAULT_QUALITY, level)
+        codec.decode(data, level)
+        for direction in ("encode", "decode"):
+            runs = []
+            for _ in range(repetitions):
+                watch.seconds = {}
+                if direction == "encode":
+                    codec.encode(picture, DEFAULT_QUALITY, level)
+                else:
+                    codec.decode(data, level)
+                runs.append(watch.seconds)
+            timings += _timings(level, direction, runs)
+        layers += _layers(bundle, codec, level)
+    return tuple(timings), tuple(layers)
+
+
+def device_table(timings: Sequence[DeviceTiming]) -> Table:
+    """The timings as a table for a terminal."""
+    from rich.table import Table
+
+    shown = Table(title="GPU time, between CUDA events")
+    for heading in ("level", "direction", "part", "kind"):
+        shown.add_column(heading)
+    for heading in ("p50 ms", "p90 ms", "p99 ms"):
+        shown.add_column(heading, justify="right")
+    for timing in timings:
+        numbers = [f"{value:.3f}" for value in (timing.p50, timing.p90, timing.p99)]
+        last = timing.part == TOTAL and timing.kind == "all"
+        first = [str(timing.level), timing.direction, timing.part, timing.kind]
+        shown.add_row(*first, *numbers, end_section=last)
+    return shown
+
+
+def _timings(level: int, direction: str, runs: list[dict[str, dict[str, float]]]) -> Iterator[DeviceTiming]:
+    """Percentiles of each part and kind, then of the sums: "compute" is the picture's time without transfers."""
+    for run in runs:
+        run[TOTAL] = {kind: sum(part[kind] for part in run.values()) for kind in KINDS}
+        run[TOTAL]["all"] = sum(run[TOTAL].values())
+    for part in runs[0]:
+        for kind in runs[0][part]:
+            milliseconds = [1000 * run[part][kind] for run in runs]
+            p50, p90, p99 = (float(value) for value in np.percentile(milliseconds, PERCENTILES))
+            yield DeviceTiming(level, direction, part, kind, p50, p90, p99)
+
+
+def _layers(bundle: Bundle, codec: Codec, level: int) -> list[LayerTime]:
+    spec = bundle.level(level)
+    entropy = bundle.entropy(spec.entropy)
+    graphs = {"g_a": spec.g_a, "h_a": spec.h_a, "h_s": entropy.h_s}
+    graphs |= {f"stage {number}": stage.graph for number, stage in enumerate(entropy.stages)} | {"g_s": spec.g_s}
+    return [
+        LayerTime(level, part, layer, ms)
+        for part, graph in graphs.items()
+        for layer, ms in codec.layer_times(graph).items()
+    ]

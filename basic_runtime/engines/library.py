@@ -1,0 +1,63 @@
+"""The two libraries that run serialised engines on NVIDIA GPUs: TensorRT, and TensorRT-RTX, which has the same API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from basic_runtime.errors import EngineError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Library:
+    """name: of the engine; module: what Python imports; ahead_of_time: builds without a GPU, for any of its targets."""
+
+    name: str
+    module: str
+    ahead_of_time: bool
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.module) is not None
+
+    def load(self) -> Any:
+        """The Python module. Raises MissingExtraError if it is not installed, EngineError if it cannot be loaded."""
+        if not self.installed:
+            raise MissingExtraError(f"engine {self.name!r}", self.name)
+        try:
+            return import_module(self.module)
+        except (ImportError, OSError) as error:
+            raise EngineError(
+                f"engine {self.name!r}: the library is installed but does not load ({error}): see docs/gpu.md"
+            ) from error
+
+    @property
+    def version(self) -> str:
+        """As the library states it; engines only load in the version that built them."""
+        return str(self.load().__version__)
+
+
+def message_log(trt: Any) -> Any:
+    """A logger of the library `trt` that keeps the last errors for our own messages and prints nothing."""
+
+    class Messages(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.errors = [*self.errors[-9:], message]
+
+        @property
+        def last(self) -> str:
+            return self.errors[-1] if self.errors else "it gives no reason"
+
+    return Messages()
+
+
+TENSORRT = Library("tensorrt", "tensorrt", ahead_of_time=False)
+TENSORRT_RTX = Library("tensorrt-rtx", "tensorrt_rtx", ahead_of_time=True)
+LIBRARIES = {library.name: library for library in (TENSORRT, TENSORRT_RTX)}
