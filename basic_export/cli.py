@@ -148,19 +148,10 @@ def _export_checkpoint(
 
 def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Report:
     """Export with a progress bar on standard error, unless `quiet` or it is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from basic_export.export import export_bundle
+    from basic_export.progress import progress
     from basic_train.train import tune_allocator
 
     tune_allocator()
-    console = Console(stderr=True)
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("")
-
-        def advance(step: str, number: int, total: int) -> None:
-            bar.update(task, description=step, completed=number, total=total)
-
+    with progress(quiet) as advance:
         return export_bundle(net, output, options, advance)

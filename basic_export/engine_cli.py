@@ -135,21 +135,12 @@ def require_builder(request: EngineRequest) -> list[str]:
 
 def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -> EngineReport:
     """Build what a request asks for in the bundle `path`, with a progress bar unless `quiet` or no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from basic_export.engines import build_engines
+    from basic_export.progress import progress
     from basic_runtime.bundle import Bundle
 
-    console = Console(stderr=True)
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("")
-
-        def advance(step: str, number: int, total: int) -> None:
-            bar.update(task, description=step, completed=number, total=total)
-
-        bundle = Bundle(path)
+    bundle = Bundle(path)
+    with progress(quiet) as advance:
         return build_engines(
             bundle, request.library, targets, advance, precision=request.precision, sizes=request.sizes
         )
