@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 EXTENSION = ".basic"
 
-#: Bytes of all inputs below which another engine would not be worth its start: about 10 megapixels.
-SMALL_ENCODE = 10_000_000
+#: Bytes of all inputs below which another engine would not be worth its start: about 200 megapixels. g_a takes nearly
+#: as long with ONNX Runtime as with OpenVINO, which side by side is the slower one (docs/performance.md).
+SMALL_ENCODE = 200_000_000
 
 
 @click.command(short_help="Compress pictures.")
