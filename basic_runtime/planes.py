@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import threading
@@ -14,7 +15,7 @@ from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.tiles import Canvas, Tile
 
-_OWN_PAGES = 1 << 20
+_OWN_PAGES = 4 << 20
 """Bytes from which an array gets pages of its own."""
 
 
@@ -125,6 +126,9 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy's own are: rows of many channels would miss the TLB otherwise
+        with contextlib.suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
@@ -171,7 +175,7 @@ class Band:
         part = np.asarray(part)
         with self._lock:
             if self._values is None:
-                self._values = room(self._shape, part.dtype)
+                self._values = np.empty(self._shape, part.dtype)
         top = row - self._top
         self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]] = part
 
