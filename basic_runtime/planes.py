@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import mmap
 import threading
@@ -15,7 +14,7 @@ from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.tiles import Canvas, Tile
 
-_OWN_PAGES = 4 << 20
+_OWN_PAGES = 1 << 20
 """Bytes from which an array gets pages of its own."""
 
 
@@ -126,9 +125,6 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # as NumPy's own are: rows of many channels would miss the TLB otherwise
-        with contextlib.suppress(OSError):  # a kernel without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
