@@ -65,7 +65,7 @@ pixels = codec.info(data).width * codec.info(data).height
 print(json.dumps({
     "codec_seconds": seconds, "all_seconds": seconds + outside, "runs": runs, "bytes": len(data),
     "ratio": seconds / pixels / (statistics.mean(references) / (768 * 512)),
-    "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
 }))
 """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXTENSION = ".basic"
 
 #: Bytes of all inputs below which another engine would not be worth its start: about 200 megapixels. g_a takes nearly
-#: as long with ONNX Runtime as with OpenVINO, which side by side is the slower one (docs/performance.md).
+#: as long with ONNX Runtime as with OpenVINO, and a folder took longer with `auto` (docs/performance.md).
 SMALL_ENCODE = 200_000_000
 
 

@@ -101,15 +101,10 @@ class OpenVinoBackend(Backend):
         with tempfile.TemporaryDirectory(prefix="basic-openvino-") as folder:
             shutil.copy(model, folder)
             for path in external_data.glob("*.bin"):
-                _link_or_copy(path.resolve(), Path(folder) / path.name)
+                # No link: OpenVINO refuses symbolic ones, and while hard ones exist onnx, with which another process
+                # may read the same bundle, refuses the file.
+                shutil.copy(path, folder)
             return self._core.read_model(Path(folder) / model.name)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy(source, target)
 
 
 def _name(port: Any) -> str:

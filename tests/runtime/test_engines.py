@@ -15,6 +15,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BACKENDS, Backend, Engine, available_backends, create_backend
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError, MissingExtraError
 
 X = np.random.default_rng(5).normal(0, 2, (1, 8, 6, 10)).astype(np.float32)
@@ -332,3 +333,21 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     Codec(tiny_path).load(7)
+
+
+def test_openvino_leaves_the_weights_unlinked_while_it_reads(tiny_path: Path) -> None:
+    """onnx, in another process, refuses a weights file that has several hard links."""
+    backend, bundle = OpenVinoBackend(1), Bundle(tiny_path)
+    core, links = backend._core, []
+
+    class Watched:
+        compile_model = staticmethod(core.compile_model)
+
+        def read_model(self, path: Path) -> object:
+            links.append((tiny_path / "weights.bin").stat().st_nlink)
+            return core.read_model(path)
+
+    backend._core = Watched()
+    graph = bundle.level(0).g_a
+    backend.load(bundle.graph_path(graph), external_data=bundle.weights_folder, strict=False)
+    assert links == [1]
