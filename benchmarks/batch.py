@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> tuple[float, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise click.ClickException(said.strip())
-    return seconds, cpu_seconds(usage) / seconds / CORES, usage.ru_maxrss / 1024
+    return seconds, cpu_seconds(usage) / seconds / CORES, usage.ru_maxrss * 1024 / 1e6
 
 
 def cpu_seconds(usage: resource.struct_rusage) -> float:

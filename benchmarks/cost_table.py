@@ -40,7 +40,7 @@ if direction == "encode":
 else:
     codec.decode(Path(file).read_bytes(), level)
 # Not getrusage, whose largest set counts what the parent had when it forked.
-print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
+print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6)
 """
 
 Table = dict[tuple[int, str], float]

@@ -19,6 +19,7 @@ from basic_export import typed
 from basic_runtime.codec import Codec
 from basic_runtime.engines import Engine
 from basic_runtime.engines.torch import TorchBackend, TorchEngine
+from basic_runtime.metrics import psnr
 
 
 class Half(TorchBackend):
@@ -41,10 +42,6 @@ def pictures() -> dict[str, np.ndarray]:
         "black and white": (rng.integers(0, 2, (192, 256, 1)) * 255).repeat(3, 2).astype(np.uint8),
         "checkerboard": board[..., None].repeat(3, 2).astype(np.uint8) * 255,
     }
-
-
-def psnr(picture: np.ndarray, decoded: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((picture.astype(np.float64) - decoded) ** 2)))
 
 
 def main() -> None:

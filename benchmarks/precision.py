@@ -20,7 +20,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.engines import BF16, FLOAT32, create_backend
 from basic_runtime.evaluate.measure import QUALITIES, list_pictures
 from basic_runtime.imageio import read_picture
-from basic_runtime.metrics import psnr
+from basic_runtime.metrics import bpp, psnr
 
 Ends = tuple[str, str]
 """Precision of the encoder and of the decoder."""
@@ -37,10 +37,10 @@ def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> 
         for picture in pictures:
             for encoder in PRECISIONS:
                 data = codecs[encoder].encode(picture, quality, level)
-                bpp = 8 * len(data) / (picture.shape[0] * picture.shape[1])
+                rate = bpp(len(data), picture.shape[1], picture.shape[0])
                 for decoder in PRECISIONS:
                     decoded = codecs[decoder].decode(data, level)
-                    rows[encoder, decoder].append((bpp, psnr(picture, decoded)))
+                    rows[encoder, decoder].append((rate, psnr(picture, decoded)))
         for ends, values in rows.items():
             found[ends].append(np.mean(values, axis=0))
     return {ends: np.array(values) for ends, values in found.items()}

@@ -22,6 +22,7 @@ from basic_runtime.engines import Engine
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.packed import INDEX, PACKED_MEAN, unpacked_mean
 from basic_runtime.engines.torch import TorchBackend, TorchEngine
+from basic_runtime.metrics import psnr
 
 from .models import Exported
 
@@ -121,10 +122,6 @@ class HalfTorch(TorchBackend):
         proto = proto if strict else typed.with_half(proto)
         constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in proto.graph.initializer}
         return TorchEngine(proto.graph, constants, self.threads)
-
-
-def psnr(photo: np.ndarray, decoded: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((photo.astype(np.float64) - decoded) ** 2)))
 
 
 @pytest.mark.parametrize("quality", [20, 100])
