@@ -19,7 +19,7 @@ from basic_export import typed
 from basic_export.errors import ExportError
 from basic_export.tensorrt import EngineBuilder, Profile, known_targets
 from basic_runtime.bundle import Bundle
-from basic_runtime.cache import cache_folder
+from basic_runtime.cache import cache_folder, store
 from basic_runtime.engines.engine_set import (
     INDEX_FILE,
     PORTABLE,
@@ -202,7 +202,7 @@ class _Set:
         hit, started = cached.is_file(), time.perf_counter()
         if not hit:
             typed_model, _ = typed_graph(self._bundle, spec, self._precision)
-            _write_beside(cached, self._builder.build(typed_model, f"{spec.id} ({spec.transform})", profile))
+            store(cached, self._builder.build(typed_model, f"{spec.id} ({spec.transform})", profile))
         seconds = 0.0 if hit else time.perf_counter() - started
         path = engine_path(self._folder, spec.id)
         _link_or_copy(cached, path)
@@ -233,20 +233,6 @@ def cache_key(
         typed.REVISION, spec.id, table, library.name, library.version, target, precision, asdict(profile),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _write_beside(path: Path, data: bytes) -> None:
-    """Write a file of the cache: whole or not at all, whoever else builds the same."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise FileError(f"{path}: cannot be written ({reason}): set $XDG_CACHE_HOME to another folder") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -11,6 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from basic_runtime.errors import FileError
+from basic_runtime.files import write_bytes
+
 
 def cache_folder() -> Path:
     """$XDG_CACHE_HOME/basic, or ~/.cache/basic."""
@@ -21,19 +24,30 @@ def cache_folder() -> Path:
 def remembered(kind: str, question: Sequence[Any]) -> str | None:
     """The answer of an earlier run, None if there is none that can be read."""
     try:
-        return _path(kind, question).read_text()
+        return place_of(kind, question).read_text()
     except (OSError, UnicodeDecodeError):
         return None
 
 
 def remember(kind: str, question: Sequence[Any], answer: str = "") -> None:
     """Keep an answer for later runs. A folder that cannot be written is no error."""
-    path = _path(kind, question)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileError):
+        store(place_of(kind, question), answer.encode())
+
+
+def store(path: Path, data: bytes) -> None:
+    """Write a file of the cache folder: whole or not at all, whoever else writes the same. Raises FileError."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_text(answer)
-        beside.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FileError(f"{path}: cannot be written ({reason}): set $XDG_CACHE_HOME to another folder") from error
+    write_bytes(path, data, overwrite=True)
+
+
+def place_of(kind: str, question: Sequence[Any]) -> Path:
+    """The file with the answer to a question."""
+    return cache_folder() / kind / hashlib.sha256(repr(list(question)).encode()).hexdigest()[:32]
 
 
 @cache
@@ -50,7 +64,3 @@ def processor() -> str:
     except OSError:
         described.append(platform.processor())  # on some systems a command of its own, so only where it is needed
     return "|".join(described)
-
-
-def _path(kind: str, question: Sequence[Any]) -> Path:
-    return cache_folder() / kind / hashlib.sha256(repr(list(question)).encode()).hexdigest()[:32]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from basic_runtime.bundle import Bundle
-from basic_runtime.cache import cache_folder, processor
+from basic_runtime.cache import place_of, processor, store
 from basic_runtime.engines import FLOAT32, Backend
 from basic_runtime.errors import BasicError
-from basic_runtime.files import write_bytes
 from basic_runtime.profile import TOTAL, Profile, profile
 
 #: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
@@ -96,8 +94,7 @@ def measure(
 def save(found: MachineProfile, bundle: Bundle, backend: Backend) -> Path:
     """Remember a profile for this bundle, engine and processor. Raises FileError."""
     path = _path(bundle, backend)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, json.dumps(asdict(found), indent=1).encode() + b"\n", overwrite=True)
+    store(path, json.dumps(asdict(found), indent=1).encode() + b"\n")
     return path
 
 
@@ -124,8 +121,7 @@ def _path(bundle: Bundle, backend: Backend) -> Path:
     key = [
         bundle.manifest.model_id, backend.name, backend.version, backend.settings(), backend.threads, processor(),
     ]  # fmt: skip
-    name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
-    return cache_folder() / "profiles" / f"{name}.json"
+    return place_of("profiles", key).with_suffix(".json")
 
 
 def _level_time(runs: Sequence[Profile], level: int, direction: str) -> LevelTime:

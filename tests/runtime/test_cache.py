@@ -1,0 +1,36 @@
+"""What a machine remembers between runs, and a cache folder that cannot be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from basic_runtime import machine
+from basic_runtime.bundle import Bundle
+from basic_runtime.cache import place_of, remember, remembered, store
+from basic_runtime.engines import create_backend
+from basic_runtime.errors import FileError
+from basic_runtime.machine import MachineProfile
+
+
+def test_answers_are_remembered_by_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remember("engines", ["a", 1], "first")
+    remember("engines", ["a", 1], "second")
+    assert remembered("engines", ["a", 1]) == "second"
+    assert remembered("engines", ["a", 2]) is None and remembered("golden", ["a", 1]) is None
+    assert [path.name for path in (tmp_path / "basic" / "engines").iterdir()] == [place_of("engines", ["a", 1]).name]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No matter for answers, which are found again; an error in one line for what a user asked to keep."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    remember("engines", ["a"], "first")
+    assert remembered("engines", ["a"]) is None
+    with pytest.raises(FileError, match="cannot be written .*XDG_CACHE_HOME"):
+        store(place_of("engines", ["a"]), b"")
+    found = MachineProfile("0" * 8, "onnxruntime", 1, ())
+    with pytest.raises(FileError, match=r"\.json: cannot be written"):
+        machine.save(found, Bundle(tiny_path), create_backend("onnxruntime", 1))
