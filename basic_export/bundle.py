@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from onnx import ModelProto
 from safetensors.numpy import save
 
 import basic_runtime
+from basic_export.folders import put_in_place
 from basic_export.graphs import OPSET, canonical, serialise
 from basic_export.parts import split
 from basic_export.reach import reach
@@ -129,16 +129,7 @@ class BundleWriter:
 
     def commit(self) -> None:
         """Put the bundle in its place; an older one is replaced whole."""
-        old = self.folder.with_suffix(".old")
-        try:
-            if self.target.exists():
-                os.rename(self.target, old)
-            os.rename(self.folder, self.target)
-        except OSError as error:
-            if old.exists() and not self.target.exists():
-                os.rename(old, self.target)
-            raise FileError(f"{self.target}: cannot be written ({error.strerror})") from error
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(self.folder, self.target)
 
     def size_of(self, name: str) -> int:
         """Bytes of one of the bundle's files."""

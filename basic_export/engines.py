@@ -17,6 +17,7 @@ from onnx import ModelProto
 
 from basic_export import typed
 from basic_export.errors import ExportError
+from basic_export.folders import put_in_place
 from basic_export.tensorrt import EngineBuilder, Profile, known_targets
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import cache_folder, store
@@ -217,11 +218,7 @@ class _Set:
     def commit(self) -> None:
         """Put the set in its place; an older one is replaced whole."""
         (self._folder / INDEX_FILE).write_text(self._index.to_json(), encoding="utf-8")
-        old = self._folder.with_suffix(".old")
-        if self._final.exists():
-            os.rename(self._final, old)
-        os.rename(self._folder, self._final)
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(self._folder, self._final)
 
 
 def cache_key(
