@@ -338,14 +338,11 @@ class Codec:
         except EngineMismatchError:
             raise
         except EngineError as error:
-            if machine.backend.entropy_fallback is None:
-                raise
             name, threads = machine.backend.entropy_fallback, machine.backend.threads
-            machine = _Machine(create_backend(name, threads), machine.crew)
+            if name is None:
+                raise
             _log.warning("note: the entropy path runs on engine %r, because %s", name, error)
-        entropy = self._load_entropy(variant, machine)
-        ensure_golden(self.bundle, variant, machine.backend, entropy)
-        return entropy
+            return self._proven_entropy(variant, _Machine(create_backend(name, threads), machine.crew))
 
     def _load_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
         return GroupedEntropy(
