@@ -37,11 +37,10 @@ from basic_runtime.engines.engine_set import (
 from basic_runtime.engines.library import Library
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import GraphSpec
-from basic_runtime.tiles import TILE_PIXELS
 
 PRECISIONS = ("fp16", "fp32")
-#: From the smallest padded picture to a tile of the runtime, tuned for a photo as it is measured elsewhere.
-SIZES = Sizes((64, 64), (768, 512), (TILE_PIXELS, TILE_PIXELS))
+#: From the smallest padded picture, tuned for a photo as it is measured elsewhere; also what the command's options say.
+SIZES = Sizes((64, 64), (768, 512), (1536, 1536))
 
 Progress = Callable[[str, int, int], None]
 """Called before each engine with its description, its number from 0, and how many there are."""

@@ -75,11 +75,12 @@ class Codec:
         limits: Limits = DEFAULT_LIMITS,
         *,
         trace: Trace = no_trace,
-        tile_pixels: int = TILE_PIXELS,
+        tile_pixels: int | None = None,
     ) -> None:
         """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
         `engines.BACKENDS`, `threads` how many one call may use; `trace` is told which part of the work runs.
-        Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles of at most that side.
+        Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
+        side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
 
         Raises BundleError, EngineError or MissingExtraError.
         """
@@ -87,12 +88,13 @@ class Codec:
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = limits
         self._trace = trace
-        if tile_pixels <= 0 or tile_pixels % self.bundle.manifest.z_stride:
+        if tile_pixels is not None and (tile_pixels <= 0 or tile_pixels % self.bundle.manifest.z_stride):
             raise ValueError(
                 f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
             )
         self._longest = self._longest_tile()
-        self._tile_pixels = min(tile_pixels, self._longest or tile_pixels)
+        wanted = tile_pixels or self._longest or TILE_PIXELS
+        self._tile_pixels = min(wanted, self._longest or wanted)
         self._engines: dict[tuple[str, Backend], Engine] = {}
         self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
         self._lock = threading.RLock()

@@ -266,3 +266,9 @@ def test_a_damaged_engine_is_refused(built: tuple[Path, dict], tmp_path: Path) -
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(EngineError, match=f"{graph}.engine: damaged, its sha256 is not the index's"):
         read_engine(folder, graph, described)
+
+
+def test_the_command_builds_for_the_sizes_that_python_does() -> None:
+    defaults = {parameter.name: parameter.default for parameter in main.params}
+    texts = [defaults[name] for name in ("min_size", "opt_size", "max_size")]
+    assert texts == [f"{width}x{height}" for width, height in (SIZES.smallest, SIZES.typical, SIZES.largest)]

@@ -32,6 +32,7 @@ from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.packed import unpacked_mean
 from basic_runtime.engines.tensorrt import check_shapes
 from basic_runtime.errors import EngineError, EngineMismatchError, MissingExtraError
+from basic_runtime.tiles import TILE_PIXELS
 
 from .test_engines import RoundsToHalf
 
@@ -161,6 +162,27 @@ def test_tiles_are_no_larger_than_engines(tiny_path: Path, photo: Any) -> None:
     codec = Codec(tiny_path, Ahead(1))
     assert codec._tile_pixels == 192
     assert codec.encode(photo(300, 500)) == Codec(tiny_path, OnnxRuntimeBackend(1)).encode(photo(300, 500))
+
+
+class Large(Measured):
+    """Engines that were built for larger pictures than processors take in one piece."""
+
+    def tile_limit(self, bundle: Path) -> int | None:
+        return 1536
+
+
+def test_the_largest_picture_that_engines_take_is_computed_in_one_piece(photo: Any) -> None:
+    picture = photo(64, TILE_PIXELS + 128)
+
+    def sides(tile_pixels: int | None) -> set[int]:
+        """Of what g_a of the bundled model is given."""
+        backend = Large(1)
+        codec = Codec(None, backend, tile_pixels=tile_pixels)
+        assert codec.encode(picture, level=0) == Codec().encode(picture, level=0)
+        return backend.sides[codec.bundle.level(0).g_a]
+
+    assert sides(None) == {64, TILE_PIXELS + 128}
+    assert max(sides(128)) < TILE_PIXELS
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
