@@ -7,7 +7,7 @@ Frequencies, the range of codes and the raw low bits of each row minimise its ex
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ MAX_SHIFT = 15
 # 64 scales as in CompressAI's Gaussian conditional.
 SCALES: NDArray[np.float64] = np.exp(np.linspace(math.log(0.11), math.log(256.0), 64))
 
-_TAIL_SIGMAS = 8.0  # a Gaussian's mass beyond is below 2^-49
+# Standard deviations beyond which a density's mass is below 2^-49.
+_GAUSSIAN_TAIL, _LOGISTIC_TAIL = 8.0, 19.0
 _UNLISTED_ESCAPE_BITS = 18.0  # assumed cost of a symbol outside a given pmf
 
 
@@ -55,7 +56,12 @@ class _Row:
 
 def gaussian_rows(scales: ArrayLike = SCALES) -> TableArrays:
     """Rows for symbols round(N(0, scale)), one per scale (standard deviation, > 0)."""
-    return rows_from_pmf([_gaussian_pmf(float(scale)) for scale in np.atleast_1d(scales)])
+    return _rows(scales, lambda edge: 0.5 * math.erfc(edge / math.sqrt(2.0)), _GAUSSIAN_TAIL)
+
+
+def logistic_rows(scales: ArrayLike = SCALES) -> TableArrays:
+    """Rows for rounded symbols of a logistic distribution about 0, one per scale (standard deviation, > 0)."""
+    return _rows(scales, lambda edge: 1.0 / (1.0 + math.exp(edge * math.pi / math.sqrt(3.0))), _LOGISTIC_TAIL)
 
 
 def rows_from_pmf(pmfs: Sequence[tuple[int, ArrayLike]]) -> TableArrays:
@@ -109,13 +115,17 @@ def _escape_bits(distance: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(2.0 * exponent + 2.0, np.float64)
 
 
-def _gaussian_pmf(scale: float) -> tuple[int, NDArray[np.float64]]:
+def _rows(scales: ArrayLike, upper_tail: Callable[[float], float], sigmas: float) -> TableArrays:
+    """Rows of a symmetric density, of which `upper_tail` is the mass above a number of standard deviations."""
+    return rows_from_pmf([_pmf(float(scale), upper_tail, sigmas) for scale in np.atleast_1d(scales)])
+
+
+def _pmf(scale: float, upper_tail: Callable[[float], float], sigmas: float) -> tuple[int, NDArray[np.float64]]:
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be positive, not {scale}")
-    reach = math.ceil(_TAIL_SIGMAS * scale) + 1
+    reach = math.ceil(sigmas * scale) + 1
     # Masses of 0, 1, 2 ... from upper tails, which keep their relative precision far out.
-    edges = (np.arange(reach + 2) - 0.5) / (scale * math.sqrt(2.0))
-    upper = np.array([0.5 * math.erfc(edge) for edge in edges])
+    upper = np.array([upper_tail(edge) for edge in (np.arange(reach + 2) - 0.5) / scale])
     half = upper[:-1] - upper[1:]
     return -reach, np.concatenate([half[:0:-1], half])
 

@@ -21,7 +21,7 @@ from basic_train.grouping import TILES, Grouping, Labels, labels, tiled
 from basic_train.model.coded import round_z
 from basic_train.model.context import ContextShape, GroupedContext
 from basic_train.model.masked import MaskedContext
-from basic_train.model.priors import gaussian_bits, uniform_noise
+from basic_train.model.priors import uniform_noise
 from basic_train.model.supernet import Y_STRIDE, Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
 from basic_train.optimise import optimizers
@@ -271,7 +271,7 @@ class Ablation:
     def _element_bits(self, parameters: Tensor, y: Tensor) -> Tensor:
         """Bits of each element (B, M, h, w) with the noise stand-in."""
         mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
-        return gaussian_bits(uniform_noise(y - mean), sigma)
+        return self.net.bits(uniform_noise(y - mean), sigma)
 
     @torch.no_grad()
     def _any_order(self, grouping: Grouping) -> float:
@@ -280,7 +280,7 @@ class Ablation:
         y, prior = next(self.training.batches(min(len(self.training.y), 3 * self.batch), seed=3))
         parameters = self.base(y.round(), prior, 0)
         mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
-        return float(gaussian_bits((y - mean).round(), sigma).sum())
+        return float(self.net.bits((y - mean).round(), sigma).sum())
 
     @torch.no_grad()
     def measure(self, context: GroupedContext, order: Labels) -> float:
@@ -289,7 +289,7 @@ class Ablation:
         for y, prior in zip(self.held_out.y.split(8), self.held_out.prior.split(8), strict=True):
             y_hat, parameters = masked.quantise(y.float(), prior.float(), 0)
             mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
-            bits += float(gaussian_bits((y_hat - mean).round(), sigma).sum())
+            bits += float(self.net.bits((y_hat - mean).round(), sigma).sum())
         return self.held_out.per_pixel(bits)
 
 

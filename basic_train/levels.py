@@ -27,7 +27,6 @@ from basic_runtime.errors import BasicError
 from basic_train.losses import lambda_of_quality
 from basic_train.model.coded import round_z
 from basic_train.model.cost import Costs
-from basic_train.model.priors import gaussian_bits
 from basic_train.model.supernet import Supernet, Widths
 
 #: A chain may not rise by less than this factor per level.
@@ -140,7 +139,7 @@ class Evaluator:
         for stage in range(self.net.context.grouping.stages):
             symbols, mean, sigma = self._symbols(y, y_hat, prior, h_s)
             chosen = (self._labels == stage)[None]
-            bits += float((gaussian_bits(symbols, sigma) * chosen).sum())
+            bits += float((self.net.bits(symbols, sigma) * chosen).sum())
             y_hat = torch.where(chosen, symbols + mean, y_hat)
         return self._per_pixel(bits), y_hat
 
@@ -148,7 +147,7 @@ class Evaluator:
     def _bits(self, g_a: int, h_a: int, h_s: int, q: int) -> float:
         z, bits = self._hyper(g_a, h_a, q)
         symbols, _, sigma = self._symbols(self._y(g_a, q), self._reference(g_a, q), self.net.h_s(z, h_s), h_s)
-        return self._per_pixel(bits + float(gaussian_bits(symbols, sigma).sum()))
+        return self._per_pixel(bits + float(self.net.bits(symbols, sigma).sum()))
 
     def _symbols(self, y: Tensor, y_hat: Tensor, prior: Tensor, h_s: int) -> tuple[Tensor, Tensor, Tensor]:
         parameters = self.net.context(y_hat, prior, h_s)

@@ -17,7 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from basic_runtime.errors import BasicError
-from basic_runtime.tables import SCALES, TableArrays, code_lengths, concatenate, gaussian_rows, rows_from_pmf
+from basic_runtime.tables import (
+    SCALES,
+    TableArrays,
+    code_lengths,
+    concatenate,
+    gaussian_rows,
+    logistic_rows,
+    rows_from_pmf,
+)
 from basic_train.grouping import Grouping
 from basic_train.model.integer import MEAN_BITS, Z_MAX, IntegerEntropy
 from basic_train.model.priors import LOG_SCALE_STEP, SCALE_MIN
@@ -79,14 +87,15 @@ class NoContextError(BasicError):
 
 
 def coder_tables(net: Supernet) -> TableArrays:
-    """The coder's integer tables: 64 Gaussian rows, then one row per z channel. Raises NoContextError."""
+    """The coder's integer tables: 64 rows of the model's density, then one row per z channel. Raises NoContextError."""
     if net.config.context != "grouped":
         raise NoContextError(
             f"preset {net.config.preset!r} has no context model, and files need one; "
             "take a preset that has: lite, paper, usdecoder, cheng2020 or elic"
         )
     pmf = net.z_prior.pmf(Z_MAX).numpy()
-    return concatenate(gaussian_rows(SCALES), rows_from_pmf([(-Z_MAX, row) for row in pmf]))
+    rows = {"gaussian": gaussian_rows, "logistic": logistic_rows}[net.config.density](SCALES)
+    return concatenate(rows, rows_from_pmf([(-Z_MAX, row) for row in pmf]))
 
 
 @dataclass

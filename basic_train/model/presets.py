@@ -13,6 +13,7 @@ import numpy as np
 from basic_train.grouping import LEARNED, Grouping, tiled
 from basic_train.model.backbones import BACKBONES
 from basic_train.model.context import ContextShape
+from basic_train.model.priors import DENSITIES
 
 CONTEXTS = ("grouped", "scale-only")
 
@@ -21,15 +22,16 @@ CONTEXTS = ("grouped", "scale-only")
 class ModelConfig:
     """Everything that fixes the shape of a supernet.
 
-    widths: of g_a and g_s, ascending; hyper_widths: of h_a and h_s; priors and contexts: channels of the
-    prior of y and of the context model at each h_s width. scale_parameter: what the context model's second
-    output means, "log" (index into the scale table, linear in ln sigma) or "linear" (sigma itself, as in the
-    original). grouping: stage of each channel group and phase as nested lists (G, t, t). analysis_widths: of g_a
-    where they are not those of g_s. latents: channels of y and of z at each width where they go with it, for which all
-    transforms must run at one width. linear_path: of `lite`, whether g_a and g_s start as a linear transform of the
-    training photos (`basic_train.model.linear`). phase_bias: of the grouped context model
-    (`GroupedContext`). context: "grouped", or "scale-only" for none (means 0, scales from h_s). alternatives: further
-    groupings, each {"name": ..., "tile": ...} with a context model of its own (the original's combined entropy coder).
+    widths: of g_a and g_s, ascending; hyper_widths: of h_a and h_s; priors and contexts: channels of the prior of y
+    and of the context model at each h_s width. scale_parameter: what the context model's second output means, "log"
+    (index into the scale table, linear in ln sigma) or "linear" (sigma itself, as in the original). density: of y
+    about its mean, "gaussian" or "logistic". grouping: stage of each channel group and phase as nested lists (G, t,
+    t). analysis_widths: of g_a where they are not those of g_s. latents: channels of y and of z at each width where
+    they go with it, for which all transforms must run at one width. linear_path: of `lite`, whether g_a and g_s
+    start as a linear transform of the training photos (`basic_train.model.linear`). phase_bias: of the grouped
+    context model (`GroupedContext`). context: "grouped", or "scale-only" for none (means 0, scales from h_s).
+    alternatives: further groupings, each {"name": ..., "tile": ...} with a context model of its own (the original's
+    combined entropy coder).
     """
 
     preset: str
@@ -43,6 +45,7 @@ class ModelConfig:
     grouping_name: str
     grouping: list[list[list[int]]]
     scale_parameter: str = "log"
+    density: str = "gaussian"
     context_kernel: int = 5
     context_slope: float = 0.01
     phase_bias: bool = False
@@ -67,6 +70,8 @@ class ModelConfig:
             raise ValueError("fields with a value per width need as many values as `widths` has")
         if self.backbone not in BACKBONES:
             raise ValueError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
+        if self.density not in DENSITIES:
+            raise ValueError(f"unknown density {self.density!r}; known: {', '.join(DENSITIES)}")
         if self.context not in CONTEXTS:
             raise ValueError(f"unknown context {self.context!r}; known: {', '.join(CONTEXTS)}")
         if self.latents and (self.backbone != "hyperprior" or self.context != "scale-only"):
@@ -158,6 +163,7 @@ LITE = ModelConfig(
     grouping_name="group-diagonal",
     grouping=tiled("group-diagonal", 2).tile.tolist(),
     context_slope=2.0**-7,
+    density="logistic",
     phase_bias=True,
     eighth_blocks=6,
     latent_blocks=3,

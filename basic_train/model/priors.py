@@ -1,8 +1,9 @@
-"""Probability models of the latents: the factorised prior of z and the Gaussian conditional of y."""
+"""Probability models of the latents: the factorised prior of z and the conditional of y, Gaussian or logistic."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,20 @@ def gaussian_bits(values: Tensor, sigma: Tensor) -> Tensor:
     magnitude = values.abs()
     p = _normal_cdf((0.5 - magnitude) / sigma) - _normal_cdf((-0.5 - magnitude) / sigma)
     return -torch.log2(lower_bound(p, Y_LIKELIHOOD_FLOOR))
+
+
+def logistic_bits(values: Tensor, sigma: Tensor) -> Tensor:
+    """Bits of zero-mean logistic values of standard deviation sigma, integrated as by `gaussian_bits`.
+
+    A logistic's variance is (pi s)^2 / 3 with s its scale.
+    """
+    magnitude, rate = values.abs(), (math.pi / math.sqrt(3)) / sigma
+    p = torch.sigmoid((0.5 - magnitude) * rate) - torch.sigmoid((-0.5 - magnitude) * rate)
+    return -torch.log2(lower_bound(p, Y_LIKELIHOOD_FLOOR))
+
+
+#: What gives the bits of y - mean, by the name that `ModelConfig.density` has for it.
+DENSITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gaussian": gaussian_bits, "logistic": logistic_bits}
 
 
 def scale_from_log_index(index: Tensor) -> Tensor:

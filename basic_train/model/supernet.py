@@ -14,9 +14,9 @@ from basic_train.model.context import GroupedContext
 from basic_train.model.hyperprior import PriorPerWidth, ScaleOnly
 from basic_train.model.presets import ModelConfig
 from basic_train.model.priors import (
+    DENSITIES,
     SCALE_MIN,
     FactorizedPrior,
-    gaussian_bits,
     lower_bound,
     round_ste,
     scale_from_log_index,
@@ -133,12 +133,16 @@ class Supernet(nn.Module):
             return scale_from_log_index(LOG_SCALE_GAIN * raw + LOG_SCALE_BIAS)
         return lower_bound(raw, SCALE_MIN)
 
+    def bits(self, values: Tensor, sigma: Tensor) -> Tensor:
+        """Bits of each element of y less its mean, by the density of the model."""
+        return DENSITIES[self.config.density](values, sigma)
+
     def forward(self, x: Tensor, quality: Tensor, widths: Widths) -> TrainOutput:
         """Training pass: x (B, 3, H, W) in [0, 1], sides multiples of 64; quality (B,) in [0, 1].
 
-        Rates use uniform noise; h_s and g_s see rounded latents with straight-through gradients, g_s by the
-        rule of the real decoder, y_hat = round(y - mean) + mean (model-spec §2.2, §9.14). Raises ValueError for
-        different widths where latents go with the width.
+        h_s, the context model and g_s see rounded latents with straight-through gradients, y_hat by the rule of the
+        real decoder, round(y - mean) + mean (model-spec §9.14); rates: `code`, and uniform noise for z.
+        Raises ValueError for different widths where latents go with the width.
         """
         latents = self.latents(x, quality, widths)
         x_hat = self.reconstruct(latents.y_hat, quality, widths.g_s)
@@ -159,11 +163,22 @@ class Supernet(nn.Module):
     def code(
         self, context: Callable[[Tensor, Tensor, int], Tensor], y: Tensor, prior: Tensor, index: int
     ) -> tuple[Tensor, Tensor]:
-        """Means of y (B, M, h, w) and its bits per image (B,) by a context model, with the noise stand-in."""
-        parameters = context(uniform_noise(y), prior, index).float()
+        """Means of y (B, M, h, w) and its bits per image (B,) by a context model.
+
+        The context model reads what the decoder will have: y rounded about means that a first pass predicts from y
+        itself. The bits are those of the rounded symbols and teach the scales; y and its means learn from the noise
+        stand-in, as rounding has no gradient ("soft then hard", Guo et al. 2021; rounded context: Minnen and Singh
+        2020).
+        """
+        with torch.no_grad():
+            guess = context(y, prior, index).float()[:, 0::2]
+            decoded = round_ste(y - guess) + guess
+        parameters = context(y + (decoded - y).detach(), prior, index).float()
         mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])
         with torch.autocast(y.device.type, enabled=False):
-            return mean, gaussian_bits(uniform_noise(y - mean), sigma).flatten(1).sum(1)
+            soft = self.bits(uniform_noise(y - mean), sigma.detach())
+            bits = self.bits(torch.floor(y - mean + 0.5).detach(), sigma) + soft - soft.detach()
+            return mean, bits.flatten(1).sum(1)
 
     def with_coder(self, name: str) -> Supernet:
         """This net with one of its groupings as the only one; weights are copied. Raises ValueError."""

@@ -16,6 +16,7 @@ from basic_runtime.tables import (
     code_lengths,
     concatenate,
     gaussian_rows,
+    logistic_rows,
     rows_from_pmf,
 )
 
@@ -26,6 +27,15 @@ def gaussian_pmf(scale: float) -> tuple[np.ndarray, np.ndarray]:
     root = scale * math.sqrt(2)
     half = [0.5 * (math.erfc((s - 0.5) / root) - math.erfc((s + 0.5) / root)) for s in range(reach + 1)]
     return symbols.astype(np.int32), np.array(half[:0:-1] + half)
+
+
+def logistic_pmf(scale: float) -> tuple[np.ndarray, np.ndarray]:
+    reach = math.ceil(20 * scale) + 1
+    symbols = np.arange(-reach, reach + 1)
+    # F(s + 1/2) - F(s - 1/2) of F(x) = (1 + tanh(x / 2b)) / 2, b = scale sqrt(3) / pi, by the law of tanh differences.
+    width = scale * math.sqrt(3) / math.pi
+    masses = math.sinh(0.5 / width) / (math.cosh(0.5 / width) + np.cosh(np.minimum(symbols / width, 700)))
+    return symbols.astype(np.int32), masses
 
 
 def entropy(pmf: np.ndarray) -> float:
@@ -72,6 +82,18 @@ def test_every_gaussian_row_is_within_a_thousandth_of_a_bit(gaussian: TableArray
         symbols, pmf = gaussian_pmf(float(scale))
         bits = pmf @ code_lengths(gaussian, symbols, np.full(symbols.size, row, np.uint8))
         assert 0 < bits - ENTROPIES[row] < 0.0012
+
+
+def test_every_logistic_row_is_within_a_few_thousandths_of_a_bit() -> None:
+    tables = logistic_rows()
+    assert tables.coder_tables().rows == 64
+    for row, scale in enumerate(SCALES):
+        symbols, pmf = logistic_pmf(float(scale))
+        assert pmf.sum() == pytest.approx(1, abs=1e-6)
+        if scale > 1:  # wide enough that a whole symbol's spread just adds its own
+            assert math.sqrt(pmf @ symbols.astype(float) ** 2) == pytest.approx(math.hypot(scale, 12**-0.5), rel=0.01)
+        bits = pmf @ code_lengths(tables, symbols, np.full(symbols.size, row, np.uint8))
+        assert 0 < bits - entropy(pmf) < 0.004
 
 
 def test_gaussian_rows_are_valid_and_symmetric(gaussian: TableArrays) -> None:

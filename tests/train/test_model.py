@@ -3,6 +3,7 @@ presets' steps."""
 
 import itertools
 import json
+import math
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from basic_train.model.coded import NoContextError, coder_tables
 from basic_train.model.cost import macs_per_pixel, parameter_counts
 from basic_train.model.gdn import BETA_MIN, SlimGDN, non_negative
 from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY, ModelConfig
+from basic_train.model.priors import logistic_bits
 from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d
 from basic_train.model.supernet import QualityGains, Supernet, Widths
 
@@ -311,3 +313,35 @@ def test_quality_gains_are_reciprocal_at_first_and_monotone():
     torch.testing.assert_close(encode * decode, torch.ones(11, 4, 1, 1))
     assert (encode.diff(dim=0) > 0).all()
     torch.testing.assert_close(encode[-1, 0, 0, 0] / encode[0, 0, 0, 0], torch.tensor(10.0))
+
+
+def test_logistic_bits_are_those_of_the_distribution() -> None:
+    values, sigma = torch.tensor([0.0, 1.0, -1.0, 3.0]), torch.tensor([0.3, 1.0, 1.0, 2.0])
+
+    def below(edges: torch.Tensor) -> torch.Tensor:
+        return (1 + torch.tanh(edges * math.pi / (2 * math.sqrt(3) * sigma))) / 2
+
+    expected = -torch.log2(below(values + 0.5) - below(values - 0.5))
+    assert torch.allclose(logistic_bits(values, sigma), expected, atol=1e-4)
+    assert torch.isfinite(logistic_bits(torch.tensor([1e4]), torch.tensor([0.11]))).all()
+
+
+def test_the_context_model_reads_what_the_decoder_has() -> None:
+    """Its second pass sees y less the first pass's means in whole numbers, and the bits are those of whole symbols."""
+    net = Supernet(TINY)
+    y = 3 * torch.randn(2, TINY.y_channels, 4, 4)
+    seen = []
+
+    def context(read: torch.Tensor, prior: torch.Tensor, index: int) -> torch.Tensor:
+        seen.append(read.detach())
+        return net.context(read, prior, index)
+
+    prior = torch.randn(2, TINY.priors[-1], 4, 4)
+    mean, bits = net.code(context, y, prior, 2)
+    first = net.context(y, prior, 2)[:, 0::2]
+    symbols = seen[1] - first
+    assert torch.equal(seen[0], y) and (symbols - symbols.round()).abs().max() < 1e-4
+    parameters = net.context(seen[1], prior, 2)
+    whole = torch.floor(y - parameters[:, 0::2] + 0.5)
+    expected = net.bits(whole, net.sigma(parameters[:, 1::2])).flatten(1).sum(1)
+    assert torch.allclose(bits, expected, rtol=1e-5) and torch.equal(mean, parameters[:, 0::2])
