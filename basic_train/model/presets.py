@@ -31,7 +31,8 @@ class ModelConfig:
     start as a linear transform of the training photos (`basic_train.model.linear`). phase_bias: of the grouped
     context model (`GroupedContext`). context: "grouped", or "scale-only" for none (means 0, scales from h_s).
     alternatives: further groupings, each {"name": ..., "tile": ...} with a context model of its own (the original's
-    combined entropy coder).
+    combined entropy coder). train_rounded: whether training shows the context model and the scales rounded latents
+    (`Supernet.code`), not noise; scales that start at their least learn nothing from symbols that are all zero.
     """
 
     preset: str
@@ -46,6 +47,7 @@ class ModelConfig:
     grouping: list[list[list[int]]]
     scale_parameter: str = "log"
     density: str = "gaussian"
+    train_rounded: bool = False
     context_kernel: int = 5
     context_slope: float = 0.01
     phase_bias: bool = False
@@ -164,6 +166,7 @@ LITE = ModelConfig(
     grouping=tiled("group-diagonal", 2).tile.tolist(),
     context_slope=2.0**-7,
     density="logistic",
+    train_rounded=True,
     phase_bias=True,
     eighth_blocks=6,
     latent_blocks=3,

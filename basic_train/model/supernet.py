@@ -165,20 +165,28 @@ class Supernet(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Means of y (B, M, h, w) and its bits per image (B,) by a context model.
 
-        The context model reads what the decoder will have: y rounded about means that a first pass predicts from y
-        itself. The bits are those of the rounded symbols and teach the scales; y and its means learn from the noise
-        stand-in, as rounding has no gradient ("soft then hard", Guo et al. 2021; rounded context: Minnen and Singh
-        2020).
+        With `train_rounded` the context model reads what the decoder will have: y rounded about means that a first
+        pass predicts from y itself. The bits are those of the rounded symbols and teach the scales; y and its means
+        learn from the noise stand-in, as rounding has no gradient ("soft then hard", Guo et al. 2021; rounded
+        context: Minnen and Singh 2020). Without, both are noise, as in the original.
         """
-        with torch.no_grad():
-            guess = context(y, prior, index).float()[:, 0::2]
-            decoded = round_ste(y - guess) + guess
-        parameters = context(y + (decoded - y).detach(), prior, index).float()
+        read = self._decoded(context, y, prior, index) if self.config.train_rounded else uniform_noise(y)
+        parameters = context(read, prior, index).float()
         mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])
         with torch.autocast(y.device.type, enabled=False):
+            if not self.config.train_rounded:
+                return mean, self.bits(uniform_noise(y - mean), sigma).flatten(1).sum(1)
             soft = self.bits(uniform_noise(y - mean), sigma.detach())
             bits = self.bits(torch.floor(y - mean + 0.5).detach(), sigma) + soft - soft.detach()
             return mean, bits.flatten(1).sum(1)
+
+    @staticmethod
+    def _decoded(context: Callable[[Tensor, Tensor, int], Tensor], y: Tensor, prior: Tensor, index: int) -> Tensor:
+        """About the y_hat of the decoder, with the gradient of y."""
+        with torch.no_grad():
+            guess = context(y, prior, index).float()[:, 0::2]
+            decoded = round_ste(y - guess) + guess
+        return y + (decoded - y).detach()
 
     def with_coder(self, name: str) -> Supernet:
         """This net with one of its groupings as the only one; weights are copied. Raises ValueError."""
