@@ -107,7 +107,7 @@ class Bundle:
 
     @cached_property
     def coder_tables(self) -> Tables:
-        """The coder's tables: rows 0..63 Gaussian scales, 64 + c the z channel c."""
+        """The coder's tables: rows 0..63 the scales of y, 64 + c the z channel c."""
         from basic_runtime.coder import Tables
 
         stored = self._tables

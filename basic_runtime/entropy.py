@@ -25,10 +25,10 @@ from basic_runtime.manifest import EntropySpec
 from basic_runtime.planes import Planes
 from basic_runtime.tiles import Canvas
 
-GAUSSIAN_ROWS = 64
-"""Rows of the coder's tables that belong to Gaussian scales; row 64 + c belongs to z channel c."""
+SCALE_ROWS = 64
+"""Rows of the coder's tables that belong to scales of y; row 64 + c belongs to z channel c."""
 
-_ROWS = np.arange(GAUSSIAN_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
+_ROWS = np.arange(SCALE_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
 
 
 class GroupedEntropy:
@@ -131,7 +131,7 @@ class GroupedEntropy:
 
     def z_indexes(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Rows of the coder's tables for the elements of z."""
-        rows = np.arange(GAUSSIAN_ROWS, GAUSSIAN_ROWS + self.z_channels, dtype=np.uint8)
+        rows = np.arange(SCALE_ROWS, SCALE_ROWS + self.z_channels, dtype=np.uint8)
         return np.ascontiguousarray(np.broadcast_to(rows[None, :, None, None], shape))
 
     def golden_sha256(self, z: FloatArray, slots: Mapping[str, FloatArray]) -> str:
