@@ -61,7 +61,12 @@ def gaussian_rows(scales: ArrayLike = SCALES) -> TableArrays:
 
 def logistic_rows(scales: ArrayLike = SCALES) -> TableArrays:
     """Rows for rounded symbols of a logistic distribution about 0, one per scale (standard deviation, > 0)."""
-    return _rows(scales, lambda edge: 1.0 / (1.0 + math.exp(edge * math.pi / math.sqrt(3.0))), _LOGISTIC_TAIL)
+
+    def upper_tail(edge: float) -> float:  # in powers that cannot overflow, however narrow the scale
+        x = edge * math.pi / math.sqrt(3.0)
+        return math.exp(-max(x, 0.0)) / (1.0 + math.exp(-abs(x)))
+
+    return _rows(scales, upper_tail, _LOGISTIC_TAIL)
 
 
 def rows_from_pmf(pmfs: Sequence[tuple[int, ArrayLike]]) -> TableArrays:

@@ -17,18 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from basic_runtime.errors import BasicError
-from basic_runtime.tables import (
-    SCALES,
-    TableArrays,
-    code_lengths,
-    concatenate,
-    gaussian_rows,
-    logistic_rows,
-    rows_from_pmf,
-)
+from basic_runtime.tables import SCALES, TableArrays, code_lengths, concatenate, rows_from_pmf
 from basic_train.grouping import Grouping
 from basic_train.model.integer import MEAN_BITS, Z_MAX, IntegerEntropy
-from basic_train.model.priors import LOG_SCALE_STEP, SCALE_MIN
+from basic_train.model.priors import DENSITIES, LOG_SCALE_STEP, SCALE_MIN
 from basic_train.model.supernet import Z_STRIDE, Supernet, Widths
 
 #: Steps of the quality scale in a bundle; step s is quality s / (QUALITY_STEPS - 1).
@@ -94,7 +86,7 @@ def coder_tables(net: Supernet) -> TableArrays:
             "take a preset that has: lite, paper, usdecoder, cheng2020 or elic"
         )
     pmf = net.z_prior.pmf(Z_MAX).numpy()
-    rows = {"gaussian": gaussian_rows, "logistic": logistic_rows}[net.config.density](SCALES)
+    rows = DENSITIES[net.config.density].rows(SCALES)
     return concatenate(rows, rows_from_pmf([(-Z_MAX, row) for row in pmf]))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from basic_runtime.tables import SCALES
+from basic_runtime.tables import SCALES, TableArrays, gaussian_rows, logistic_rows
 
 SCALE_MIN, SCALE_MAX, SCALE_STEPS = float(SCALES[0]), float(SCALES[-1]), len(SCALES)
 #: ln of the ratio of neighbouring table scales (1.1309...).
@@ -72,8 +74,18 @@ def logistic_bits(values: Tensor, sigma: Tensor) -> Tensor:
     return -torch.log2(lower_bound(p, Y_LIKELIHOOD_FLOOR))
 
 
-#: What gives the bits of y - mean, by the name that `ModelConfig.density` has for it.
-DENSITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"gaussian": gaussian_bits, "logistic": logistic_bits}
+class Density(NamedTuple):
+    """A density of y about its mean: bits of values by their sigma, and the coder's rows for scales."""
+
+    bits: Callable[[Tensor, Tensor], Tensor]
+    rows: Callable[[ArrayLike], TableArrays]
+
+
+#: By the name that `ModelConfig.density` has for it.
+DENSITIES = {
+    "gaussian": Density(gaussian_bits, gaussian_rows),
+    "logistic": Density(logistic_bits, logistic_rows),
+}
 
 
 def scale_from_log_index(index: Tensor) -> Tensor:

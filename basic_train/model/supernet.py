@@ -135,7 +135,7 @@ class Supernet(nn.Module):
 
     def bits(self, values: Tensor, sigma: Tensor) -> Tensor:
         """Bits of each element of y less its mean, by the density of the model."""
-        return DENSITIES[self.config.density](values, sigma)
+        return DENSITIES[self.config.density].bits(values, sigma)
 
     def forward(self, x: Tensor, quality: Tensor, widths: Widths) -> TrainOutput:
         """Training pass: x (B, 3, H, W) in [0, 1], sides multiples of 64; quality (B,) in [0, 1].

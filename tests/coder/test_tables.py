@@ -96,6 +96,11 @@ def test_every_logistic_row_is_within_a_few_thousandths_of_a_bit() -> None:
         assert 0 < bits - entropy(pmf) < 0.004
 
 
+def test_rows_narrower_than_any_symbol() -> None:
+    for rows in (gaussian_rows, logistic_rows):
+        assert code_lengths(rows([1e-4]), np.zeros(1, np.int32), np.zeros(1, np.uint8))[0] < 0.01
+
+
 def test_gaussian_rows_are_valid_and_symmetric(gaussian: TableArrays) -> None:
     assert gaussian.coder_tables().rows == 64
     assert gaussian.sizes.max() <= 256
