@@ -259,12 +259,7 @@ class _Export:
         writer, config = self.writer, self.net.config
         levels = []
         for level, entry in zip(self.levels, manifest["levels"], strict=True):
-            channels = Widths(
-                config.widths[level.g_a],
-                config.hyper_widths[level.h_a],
-                config.hyper_widths[level.h_s],
-                config.widths[level.g_s],
-            )
+            channels = Widths(*(config.channels(name, i) for name, i in level._asdict().items()))
             levels.append(
                 Level(level, channels, entry["encode_macs_per_pixel"], entry["decode_macs_per_pixel"])
             )

@@ -103,12 +103,6 @@ class PixelGraph:
     output: str
 
 
-def transform_width(net: Supernet, transform: str, index: int) -> int:
-    """Channels of a transform at a width index, as the configuration counts them."""
-    widths = net.config.widths if transform in ("g_a", "g_s") else net.config.hyper_widths
-    return widths[index]
-
-
 def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
     """The graph of "g_a", "h_a" or "g_s" at a width index, with inline weights.
 
@@ -127,7 +121,7 @@ def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
     name_sides(model, signature.sides)
     _share(model, shared)
     return PixelGraph(
-        transform, index, transform_width(net, transform, index), model, rounded, exact,
+        transform, index, net.config.channels(transform, index), model, rounded, exact,
         macs_per_pixel(net, net.uniform(index))[transform], signature.inputs, signature.output,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ def describe(config: ModelConfig, history: dict[str, Any] | None = None) -> dict
     costs = [
         {
             "width": config.widths[i],
+            "analysis_width": config.encoder_widths[i],
             "hyper_width": config.hyper_widths[i],
             **macs_per_pixel(net, net.uniform(i)),
         }
@@ -81,5 +82,7 @@ def _cost_table(costs: list[dict[str, float]]) -> Table:
         entropy = cost["h_s"] + cost["context"]
         parts = [cost[name] for name in ("g_a", "h_a", "h_s", "context", "g_s")]
         values = [*parts, cost["g_a"] + cost["h_a"] + entropy, entropy + cost["g_s"]]
-        table.add_row(str(cost["width"]), str(cost["hyper_width"]), *(f"{v / 1000:.3f}" for v in values))
+        width, analysis_width = cost["width"], cost["analysis_width"]
+        both = str(width) if width == analysis_width else f"{analysis_width}/{width}"
+        table.add_row(both, str(cost["hyper_width"]), *(f"{v / 1000:.3f}" for v in values))
     return table

@@ -43,16 +43,9 @@ def table(net: Supernet, levels: list[Level], unit: str) -> Table:
     for heading in ("level", *Widths._fields, unit, "of full", "rate loss"):
         result.add_column(heading, justify="right")
     for number, level in enumerate(levels):
-        w = level.widths
-        channels = (
-            config.widths[w.g_a],
-            config.hyper_widths[w.h_a],
-            config.hyper_widths[w.h_s],
-            config.widths[w.g_s],
-        )
         result.add_row(
             str(number),
-            *map(str, channels),
+            *(str(config.channels(name, index)) for name, index in level.widths._asdict().items()),
             f"{level.cost:,.0f}" if level.cost >= 100 else f"{level.cost:.1f}",
             f"{100 * level.cost / top:.1f} %",
             f"{level.loss_percent:+.2f} %",

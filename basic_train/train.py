@@ -29,7 +29,7 @@ from basic_train.data import (
     to_tensor,
 )
 from basic_train.devices import Devices, tune_allocator
-from basic_train.model import linear
+from basic_train.model import growth, linear
 from basic_train.model.presets import PRESETS, ModelConfig
 from basic_train.model.supernet import Supernet
 from basic_train.objective import OBJECTIVES, TrainingStep
@@ -156,8 +156,8 @@ class Trainer:
         net = Supernet(self.config)
         if start:
             try:
-                net.load_state_dict(start.state_dict())
-            except RuntimeError as error:
+                growth.load_into(net, start)
+            except ValueError as error:
                 raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
         elif self.config.linear_path and not resumed:
             self._start_linear(net)

@@ -79,7 +79,7 @@ def recipe_options(command: Any) -> Any:
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path),
-    help="A new run begins with the weights of this checkpoint.",
+    help="A new run begins with the weights of this checkpoint, which may have fewer channels.",
 )
 @click.option("--accelerator", type=click.Choice(ACCELERATORS), default="auto", show_default=True)
 @click.option(

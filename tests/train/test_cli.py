@@ -200,7 +200,7 @@ def test_the_tables_of_the_documentation_are_those_printed(preset):
     page = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
     result = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["info", "--preset", preset])
     printed = [line.split() for line in result.output.splitlines()]
-    costs = [row for row in printed if len(row) == 9 and row[0].isdigit()]
+    costs = [row for row in printed if len(row) == 9 and row[0][0].isdigit()]
     assert len(costs) == 5
     for row in costs:
         assert "| " + " | ".join(row) + " |" in page

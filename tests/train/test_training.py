@@ -182,6 +182,26 @@ def test_a_new_run_may_start_from_a_checkpoint(tmp_path, photos, finished):
         Trainer(replace(RECIPE, preset="lite"), tmp_path / "other", photos, print, start)
 
 
+def test_a_new_run_may_have_more_channels_than_its_start(tmp_path, photos, finished):
+    start = finished.folder / MODEL_FILE
+    wide = replace(RECIPE, model={"widths": [16, 32, 48], "hyper_widths": [8, 16, 24]})
+    trainer = Trainer(wide, tmp_path / "new", photos, report=lambda line: None, start_from=start)
+    old, new = checkpoint.load(start)[0], trainer.module.net
+    x, gain = torch.rand(2, 3, 64, 64), torch.rand(2, TINY.y_channels, 1, 1)
+    y = old.g_a(x, 2, gain)
+    for index in (1, 2):  # the old width, and the new one on top of it
+        assert torch.allclose(new.g_a(x, index, gain), y, atol=1e-5)
+        assert torch.allclose(new.h_a(y, index), old.h_a(y, 2), atol=1e-5)
+        assert torch.allclose(new.g_s(y, index, gain), old.g_s(y, 2, gain), atol=1e-5)
+    last = new.g_s.body.layers[-2].weight
+    assert last.shape[1] == 24 and not last[:, 16:].any()
+    trainer.run(lambda progress: trainer.stop() if progress.step == 2 else None)
+    assert last[:, 16:].any()
+    narrow = replace(RECIPE, model={"widths": [16, 16, 24]})
+    with pytest.raises(CheckpointError, match=r"do not fit the model: g_a\.\S+: \S+ \S+ \S+ \S+ does not become"):
+        Trainer(narrow, tmp_path / "narrow", photos, print, start)
+
+
 def test_a_save_in_the_middle_changes_nothing(tmp_path, photos, finished):
     saving = train(tmp_path, photos, replace(RECIPE, save_minutes=0.0))
     assert len((tmp_path / LOG_FILE).read_text().splitlines()) == 6
