@@ -17,19 +17,16 @@ _ONE, _X = 1 << 31, 1 << 30
 
 
 class BandedCrc:
-    """CRC-32 of int32 (C, h, w), little-endian in C order, from bands (C, rows, w) of all its columns."""
+    """CRC-32 of int32 (C, h, w), little-endian in C order, from those of the channels of its bands (`channel_crcs`)."""
 
     def __init__(self) -> None:
         self._channels: NDArray[np.uint32] | None = None
         self._bytes = 0
 
-    def add(self, band: NDArray[np.int32]) -> None:
-        """The next rows of all channels; `band` is C-contiguous."""
-        little = band.astype("<i4", copy=False)
-        found = np.array([zlib.crc32(channel.data) for channel in little], np.uint32)
-        size = little[0].nbytes
+    def add(self, found: NDArray[np.uint32], size: int) -> None:
+        """The next rows of all channels, by their checksums; they take `size` bytes of each channel."""
         if self._channels is not None:
-            found ^= _times_array(self._channels, _power(8 * size))
+            found = found ^ _times_array(self._channels, _power(8 * size))
         self._channels = found
         self._bytes += size
 
@@ -39,6 +36,11 @@ class BandedCrc:
         for channel in () if self._channels is None else self._channels.tolist():
             crc = _times(crc, factor) ^ channel
         return crc
+
+
+def channel_crcs(band: NDArray[np.int32]) -> list[int]:
+    """CRC-32 of each channel of a band (C, rows, w), little-endian and C-contiguous."""
+    return [zlib.crc32(channel.data) for channel in band]
 
 
 @lru_cache(maxsize=16)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.checksum import BandedCrc
+from basic_runtime.checksum import BandedCrc, channel_crcs
 from basic_runtime.coder import Encoder, quantise
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import EngineError
 from basic_runtime.flow import Step, Trace
-from basic_runtime.planes import Band, Planes, room
+from basic_runtime.planes import Band, Planes, Scratch, room
 from basic_runtime.tiles import Canvas
 
 
@@ -28,8 +28,10 @@ class Encoding:
         state: dict[str, Planes] = {}
         self.steps: list[Step] = [entropy.hyper_step(canvas, self.z, state, trace)]
         self._stages: list[_Stage] = []
+        shared = _Arrays()
         for number in range(len(entropy.spec.stages)):
-            stage = _Stage(entropy, number, canvas, y, state, self._put_complete, trace)
+            arrays = _Arrays() if canvas.whole else shared
+            stage = _Stage(entropy, number, canvas, y, state, arrays, self._put_complete, trace)
             self._stages.append(stage)
             self.steps.append(stage.step)
 
@@ -67,6 +69,15 @@ class HyperLatent(Planes):
         return np.ascontiguousarray(self.view(), dtype=np.int32)
 
 
+class _Arrays:
+    """What a stage writes for the rows that it was just run on. Stages of a picture in tiles share it, as all that
+    stays is copied from it."""
+
+    def __init__(self) -> None:
+        self.mean, self.scale, self.y = Scratch(), Scratch(), Scratch()
+        self.symbols, self.indexes, self.yhat, self.integers = Scratch(), Scratch(), Scratch(), Scratch()
+
+
 class _Stage:
     """A stage of an encoder: its step, and the symbols of the rows that it has been run on."""
 
@@ -77,15 +88,18 @@ class _Stage:
         canvas: Canvas,
         y: Planes,
         state: dict[str, Planes],
+        arrays: _Arrays,
         coded: Callable[[], None],
         trace: Trace,
     ) -> None:
         self._entropy, self._number, self._canvas, self._trace = entropy, number, canvas, trace
-        self._y, self._state, self._coded = y, state, coded
+        self._y, self._state, self._arrays, self._coded = y, state, arrays, coded
         self._scale = entropy.slot_stride
         channels = entropy.stage_channels(number)
         self._shape = (1, channels, canvas.height // self._scale, canvas.width // self._scale)
-        self._mean, self._scales = Band(canvas, self._scale, channels), Band(canvas, self._scale, channels)
+        self._shares = entropy.crew.shares(channels)
+        self._mean = Band(canvas, self._scale, channels, arrays.mean)
+        self._scales = Band(canvas, self._scale, channels, arrays.scale)
         self._symbols = Planes(canvas, self._scale)
         self._indexes: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._yhat: NDArray[np.int32] = np.empty(0, np.int32)
@@ -111,27 +125,58 @@ class _Stage:
 
     def _code(self, first: int, last: int) -> None:
         """Quantise the rows of the picture from `first` to `last`."""
-        with self._trace("split"):
-            part = self._entropy.gather(self._y.rows(first, last), self._number)
-        symbols, indexes, yhat = (np.empty(part.shape, kind) for kind in (np.int32, np.uint8, np.float32))
+        part = self._gathered(first, last)
         with self._trace("ans"):
-            try:
-                mean, scale = self._mean.take(), np.asarray(self._scales.take(), np.float32)
-                quantise(
-                    part, mean, scale, self._entropy.scale_rows(self._number), self._entropy.mean_bits,
-                    symbols=symbols, indexes=indexes, yhat=yhat,
-                )  # fmt: skip
-            except ValueError as error:
-                raise EngineError(f"the engine's results cannot be coded: {error}") from error
+            symbols, indexes, yhat = self._quantised(part)
             self._keep(symbols, indexes, first, last)
         with self._trace("checksum"):
-            integers = yhat.astype("<i4")
-            if self._canvas.whole:
-                self._yhat = integers
-            else:
-                self._crc.add(integers[0])
+            self._check(yhat)
         self._entropy.store(self._number, yhat, self._state, first, last)
         self._coded()
+
+    def _gathered(self, first: int, last: int) -> FloatArray:
+        """The stage's elements of these rows of y."""
+        with self._trace("split"):
+            rows = self._y.rows(first, last)
+            shape = (*self._shape[:2], (last - first) // self._scale, self._shape[3])
+            part = self._arrays.y.array(shape, np.float32)
+            self._entropy.crew.each(lambda c: self._entropy.gather(rows, self._number, c, part), self._shares)
+            return part
+
+    def _quantised(self, y: FloatArray) -> tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]:
+        """Symbols, rows of the coder's tables and yhat, in units of 2^-mean_bits, of the stage's elements."""
+        entropy, arrays = self._entropy, self._arrays
+        mean, scale = self._mean.take(), np.asarray(self._scales.take(), np.float32)
+        symbols, indexes = arrays.symbols.array(y.shape, np.int32), arrays.indexes.array(y.shape, np.uint8)
+        yhat, rows = arrays.yhat.array(y.shape, np.float32), entropy.scale_rows(self._number)
+
+        def work(c: slice) -> None:
+            quantise(
+                y[:, c], mean[:, c], scale[:, c], rows, entropy.mean_bits,
+                symbols=symbols[:, c], indexes=indexes[:, c], yhat=yhat[:, c],
+            )  # fmt: skip
+
+        try:
+            entropy.crew.each(work, self._shares)
+        except ValueError as error:
+            raise EngineError(f"the engine's results cannot be coded: {error}") from error
+        return symbols, indexes, yhat
+
+    def _check(self, yhat: FloatArray) -> None:
+        """Prepare the checksum, which is over whole channels."""
+        integers = self._arrays.integers.array(yhat.shape, "<i4")
+        if self._canvas.whole:
+            integers[...] = yhat
+            self._yhat = integers
+            return
+        crcs = np.empty(yhat.shape[1], np.uint32)
+
+        def work(c: slice) -> None:
+            integers[:, c] = yhat[:, c]
+            crcs[c] = channel_crcs(integers[0, c])
+
+        self._entropy.crew.each(work, self._shares)
+        self._crc.add(crcs, integers[0, 0].nbytes)
 
     def _keep(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint8], first: int, last: int) -> None:
         if self._canvas.whole:

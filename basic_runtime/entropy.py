@@ -105,14 +105,14 @@ class GroupedEntropy:
             planes.write(yhat[:, position * size : (position + 1) * size], first // self.slot_stride, 0)
             planes.end(first, last)
 
-    def gather(self, y: FloatArray, number: int) -> FloatArray:
-        """A stage's elements of rows of y, as its graph orders them."""
+    def gather(self, y: FloatArray, number: int, channels: slice, out: FloatArray) -> None:
+        """A stage's elements of rows of y to `out`, as its graph orders them: some of the `stage_channels`."""
         size, tile = self.slot_channels, self.spec.tile
-        parts = [
-            y[:, group * size : (group + 1) * size, row::tile, column::tile]
-            for group, row, column in self.spec.stages[number].slots
-        ]
-        return np.concatenate(parts, axis=1)
+        for position, (group, row, column) in enumerate(self.spec.stages[number].slots):
+            low, high = max(channels.start, position * size), min(channels.stop, (position + 1) * size)
+            if low < high:
+                shift = (group - position) * size
+                out[:, low:high] = y[:, low + shift : high + shift, row::tile, column::tile]
 
     def latent(self, state: Mapping[str, Planes], canvas: Canvas, trace: Trace) -> Latent:
         """yhat of slots that are all there, or will be."""

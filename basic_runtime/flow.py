@@ -34,12 +34,18 @@ class Crew:
     """Threads that do pieces of work side by side; a crew of one is the caller's own thread."""
 
     def __init__(self, size: int = 1) -> None:
+        self.size = size
         self._pool = ThreadPoolExecutor(size) if size > 1 else None
 
     def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
         """Call `work` on all items, and wait. Raises what the first that fails raises."""
         for _ in map(work, items) if self._pool is None else self._pool.map(work, items):
             pass
+
+    def shares(self, count: int) -> list[slice]:
+        """A part of `count` things for each thread, as even as can be."""
+        bounds = [count * number // self.size for number in range(self.size + 1)]
+        return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
 
 
 class Source(Protocol):
@@ -128,7 +134,7 @@ class Step:
         with self._trace(self.name):
             for sink in self._sinks.values():
                 sink.begin(first, last)
-            self._crew.each(self._run, self._canvas.tiles(first, last, self._side, self.margin))
+            self._crew.each(self._run, self._canvas.tiles(first, last, self._side, self.margin, self._crew.size))
             for sink in self._sinks.values():
                 sink.end(first, last)
         self.done = last

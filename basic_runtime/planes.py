@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from basic_runtime.tiles import Canvas, Tile
 
 _OWN_PAGES = 1 << 20
 """Bytes from which an array gets pages of its own."""
+
+_HUGE_PAGES = 4 << 20
+"""Bytes from which these are huge pages, where the system has them: a fault for 2 MB, not for 4 kB."""
 
 
 class Planes:
@@ -125,6 +129,9 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a system without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
@@ -148,11 +155,26 @@ class Constant:
         return self._values
 
 
-class Band:
-    """What a graph gives for the rows that it was just run on, (1, C, h, w), to be taken away once."""
+class Scratch:
+    """Memory for the moment, which one band or stage after another uses: the system gives it once."""
 
-    def __init__(self, canvas: Canvas, scale: int, channels: int) -> None:
-        self.scale = scale
+    def __init__(self) -> None:
+        self._flat: NDArray[Any] = np.empty(0, np.uint8)
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """An array of any content, good until the next one is asked for."""
+        size = math.prod(shape)
+        if self._flat.size < size or self._flat.dtype != dtype:
+            self._flat = np.empty(size, dtype)
+        return self._flat[:size].reshape(shape)
+
+
+class Band:
+    """What a graph gives for the rows that it was just run on, (1, C, h, w), to be taken away once, and to be done with
+    before the next band that has the same `scratch` is written."""
+
+    def __init__(self, canvas: Canvas, scale: int, channels: int, scratch: Scratch | None = None) -> None:
+        self.scale, self._scratch = scale, scratch or Scratch()
         self._channels, self._columns, self._top = channels, canvas.width // scale, 0
         self._shape: tuple[int, ...] = ()
         self._values: NDArray[Any] | None = None
@@ -171,7 +193,7 @@ class Band:
         part = np.asarray(part)
         with self._lock:
             if self._values is None:
-                self._values = np.empty(self._shape, part.dtype)
+                self._values = self._scratch.array(self._shape, part.dtype)
         top = row - self._top
         self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]] = part
 

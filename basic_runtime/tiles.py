@@ -71,24 +71,29 @@ class Canvas:
         tiles = max(1, -(-self.width // self.side))
         return max(self.align, min(self.side, self.side * BAND_TILES // tiles // self.align * self.align))
 
-    def tiles(self, first: int, last: int, side: int, margin: int | None) -> Iterator[Tile]:
-        """Tiles over all columns of rows `first` to `last`, as large as a square of this `side`. A `margin` of None
-        asks for the whole picture."""
+    def tiles(self, first: int, last: int, side: int, margin: int | None, together: int = 1) -> Iterator[Tile]:
+        """Tiles over all columns of rows `first` to `last`, as large as a square of this `side` or smaller: so many
+        that `together` at a time leave no thread idle. A `margin` of None asks for the whole picture."""
         if margin is None:
             yield Tile(Span(0, self.height, first, last), Span(0, self.width, 0, self.width))
             return
         side = min(side, self.longest or side)
-        for rows in spans(first, last, self.height, side, margin, self.align):
+        down = list(spans(first, last, self.height, side, margin, self.align))
+        multiple = together // math.gcd(together, len(down))
+        for rows in down:
             wide = side * side // (rows.last - rows.first)
             wide = max(self.align, min(wide, self.longest or 4 * side) // self.align * self.align)
-            for columns in spans(0, self.width, self.width, wide, margin, self.align):
+            for columns in spans(0, self.width, self.width, wide, margin, self.align, multiple):
                 yield Tile(rows, columns)
 
 
-def spans(first: int, last: int, length: int, side: int, margin: int, align: int) -> Iterator[Span]:
+def spans(
+    first: int, last: int, length: int, side: int, margin: int, align: int, multiple: int = 1
+) -> Iterator[Span]:
     """Cuts `first` to `last` of an axis of `length` into equal spans of at most `side`, the last one shorter, that
-    begin at multiples of `align` from `first`."""
+    begin at multiples of `align` from `first`: a multiple of `multiple` spans, where they are long enough for it."""
     count = -(-(last - first) // side)
+    count = -(-count // multiple) * multiple
     step = -(-(last - first) // (count * align)) * align
     for begin in range(first, last, step):
         end = min(begin + step, last)

@@ -23,19 +23,42 @@ from basic_runtime.tiles import Canvas, spans
     side_units=st.integers(1, 30),
     margin=st.integers(0, 200),
     align=st.sampled_from((1, 4, 64)),
+    multiple=st.integers(1, 4),
 )
 def test_spans_cover_an_axis_once_with_their_margins(
-    first: int, units: int, after: int, side_units: int, margin: int, align: int
+    first: int, units: int, after: int, side_units: int, margin: int, align: int, multiple: int
 ) -> None:
     begin, end = first * align, (first + units) * align
     length = end + after * align
-    found = list(spans(begin, end, length, side_units * align, margin, align))
+    found = list(spans(begin, end, length, side_units * align, margin, align, multiple))
     assert found[0].first == begin and found[-1].last == end
     assert all(a.last == b.first for a, b in zip(found, found[1:], strict=False))
     for span in found:
         assert 0 < span.last - span.first <= side_units * align and span.first % align == 0
         assert span.start == max(0, span.first - margin)
         assert span.stop == min(length, span.last + margin)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4])
+def test_tiles_are_as_many_as_keep_all_threads_at_work(together: int) -> None:
+    """2448 pixels are three tiles of up to 1024: two threads would take as long over three as over four."""
+    canvas = Canvas(1664, 2496, 1024, 64)
+    for first, last in ((0, 1024), (0, 1664), (1024, 1664)):
+        tiles = list(canvas.tiles(first, last, canvas.side, 64, together))
+        assert len(tiles) % together == 0
+        areas = {(t.rows.last - t.rows.first) * (t.columns.last - t.columns.first) for t in tiles}
+        assert max(areas) <= 1024**2
+        assert sum((t.rows.last - t.rows.first) * (t.columns.last - t.columns.first) for t in tiles) == (
+            (last - first) * 2496
+        )
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 5), (2, 5), (3, 2), (4, 0)])
+def test_a_crew_shares_evenly(size: int, count: int) -> None:
+    shares = Crew(size).shares(count)
+    assert [i for share in shares for i in range(count)[share]] == list(range(count))
+    lengths = [share.stop - share.start for share in shares]
+    assert len(shares) == min(size, count) and max(lengths, default=0) - min(lengths, default=0) <= 1
 
 
 class _Sums(Engine):
