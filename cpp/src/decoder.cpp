@@ -35,19 +35,26 @@ size_t unmap_codes(const Kernels& kernels, const RowTables& rows, const uint8_t*
 }
 
 // Between two stages a network runs, which leaves no table in the caches. Decoding would then wait for most
-// cache lines one round of lanes after the other; asked for at once, a row's lines come several times faster.
+// cache lines one round of lanes after the other; asked for at once, a row's lines come several times faster:
+// all of them in the time of about five that are waited for, so rows that are hardly used are worth it.
 void fetch_rows(const uint32_t* slots, std::span<const uint8_t> indexes) {
-    constexpr size_t kStride = 16;    // symbols looked at: one in so many
-    constexpr uint32_t kWorthIt = 4;  // of those, for a row that is used enough to touch most of its lines
+    constexpr size_t kStride = 8;  // symbols looked at: one in so many
     constexpr size_t kLine = 64 / sizeof(uint32_t);
-    uint32_t counts[kMaxRows] = {};
-    for (size_t i = 0; i < indexes.size(); i += kStride) ++counts[indexes[i]];
+    bool used[kMaxRows] = {};
+    for (size_t i = 0; i < indexes.size(); i += kStride) used[indexes[i]] = true;
     for (size_t row = 0; row < kMaxRows; ++row) {
-        if (counts[row] < kWorthIt) continue;
+        if (!used[row]) continue;
         // Loads, not prefetches, which the processor drops where it must first look up the page.
         const volatile uint32_t* begin = slots + (row << kProbBits);
         for (size_t slot = 0; slot < kProbTotal; slot += kLine) static_cast<void>(begin[slot]);
     }
+}
+
+// What is written two chunks from now, for the same reason.
+template <typename T>
+void fetch_chunk(std::span<T> out, size_t begin) {
+    if (begin + kChunk > out.size()) return;
+    for (size_t i = 0; i < kChunk; i += 64 / sizeof(T)) __builtin_prefetch(&out[begin + i], 1);
 }
 
 }  // namespace
@@ -197,6 +204,7 @@ void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
     uint8_t codes[kChunk];
     for (size_t begin = 0; begin < indexes.size(); begin += kChunk) {
         const size_t count = std::min(kChunk, indexes.size() - begin);
+        fetch_chunk(out, begin + 2 * kChunk);
         decode_codes(&indexes[begin], codes, count);
         map_codes(&indexes[begin], codes, &out[begin], begin, count);
     }

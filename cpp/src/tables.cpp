@@ -4,6 +4,7 @@
 #include <string>
 
 #include "basic/coder.hpp"
+#include "huge_pages.hpp"
 
 namespace basic {
 namespace {
@@ -86,7 +87,7 @@ Tables::Tables(std::span<const uint16_t> freqs, std::span<const uint16_t> sizes,
 }
 
 void Tables::build_slots() const {
-    slots_ = std::make_unique_for_overwrite<uint32_t[]>(rows() << kProbBits);
+    slots_.reset(static_cast<uint32_t*>(allocate_huge((rows() << kProbBits) * sizeof(uint32_t))));
     uint32_t* slot = slots_.get();
     for (size_t r = 0; r < rows(); ++r)
         for (uint32_t code = 0; code <= ends_[r].escape; ++code) {

@@ -18,6 +18,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -70,7 +71,10 @@ class Tables {
     RowTables rows_;
     bool fits_int16_ = true;
     mutable std::once_flag slots_built_;
-    mutable std::unique_ptr<uint32_t[]> slots_;
+    struct Free {
+        void operator()(void* memory) const { std::free(memory); }
+    };
+    mutable std::unique_ptr<uint32_t[], Free> slots_;
 };
 
 // Append-only array whose growth leaves new elements uninitialised and whose clear() keeps the memory.
