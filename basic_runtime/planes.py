@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import mmap
 import threading
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,6 @@ from basic_runtime.tiles import Canvas, Tile
 
 _OWN_PAGES = 1 << 20
 """Bytes from which an array gets pages of its own."""
-
-_HUGE_PAGES = 4 << 20
-"""Bytes from which these are huge pages, where the system has them: a fault for 2 MB, not for 4 kB."""
 
 
 class Planes:
@@ -129,9 +125,6 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if size >= _HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a system without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
