@@ -33,10 +33,14 @@ class Encoding:
             arrays = _Arrays() if canvas.whole else shared
             stage = _Stage(entropy, number, canvas, y, state, arrays, self._put_complete, trace)
             self._stages.append(stage)
-            self.steps.append(stage.step)
+            self.steps.append(stage.new_step(state))
 
     def finish(self) -> tuple[bytes, int]:
         """The stream, and the checksum of yhat, after all steps have run."""
+        # Steps and stages know this object: a ring would keep their arrays until Python looks for rings, and the next
+        # picture would need new memory.
+        self.steps.clear()
+        self._stages.clear()
         with self._trace("ans"):
             return self._encoder.finish(), self._checksum
 
@@ -79,7 +83,7 @@ class _Arrays:
 
 
 class _Stage:
-    """A stage of an encoder: its step, and the symbols of the rows that it has been run on."""
+    """A stage of an encoder: the symbols of the rows that it has been run on."""
 
     def __init__(
         self,
@@ -104,8 +108,13 @@ class _Stage:
         self._indexes: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._yhat: NDArray[np.int32] = np.empty(0, np.int32)
         self._crc = BandedCrc()
+
+    def new_step(self, state: dict[str, Planes]) -> Step:
+        """What runs the stage and hands its rows on to it; not kept here, as it keeps this object."""
         sinks = {"mean": self._mean, "scale": self._scales}
-        self.step = entropy.stage_step(number, canvas, state, sinks, self._code, trace, also=(y,))
+        return self._entropy.stage_step(
+            self._number, self._canvas, state, sinks, self._code, self._trace, also=(self._y,)
+        )
 
     @property
     def complete(self) -> bool:
