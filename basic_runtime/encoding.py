@@ -33,7 +33,7 @@ class Encoding:
             arrays = _Arrays() if canvas.whole else shared
             stage = _Stage(entropy, number, canvas, y, state, arrays, self._put_complete, trace)
             self._stages.append(stage)
-            self.steps.append(stage.new_step(state))
+            self.steps.append(stage.new_step())
 
     def finish(self) -> tuple[bytes, int]:
         """The stream, and the checksum of yhat, after all steps have run."""
@@ -109,11 +109,11 @@ class _Stage:
         self._yhat: NDArray[np.int32] = np.empty(0, np.int32)
         self._crc = BandedCrc()
 
-    def new_step(self, state: dict[str, Planes]) -> Step:
+    def new_step(self) -> Step:
         """What runs the stage and hands its rows on to it; not kept here, as it keeps this object."""
         sinks = {"mean": self._mean, "scale": self._scales}
         return self._entropy.stage_step(
-            self._number, self._canvas, state, sinks, self._code, self._trace, also=(self._y,)
+            self._number, self._canvas, self._state, sinks, self._code, self._trace, also=(self._y,)
         )
 
     @property
