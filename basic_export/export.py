@@ -23,7 +23,8 @@ from basic_runtime.engines import create_backend
 from basic_runtime.tables import TableArrays
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost
 from basic_train.model.context import GroupedContext
-from basic_train.model.integer import IntegerEntropy, OverflowBoundError, quantise
+from basic_train.model.integer import IntegerEntropy, OverflowBoundError
+from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 
 #: Rate cost of the integer path (percent) from which something is wrong.

@@ -38,6 +38,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "float_bits": c.float_bits,
                 "integer_bits": c.integer_bits,
                 "percent": c.percent,
+                "worst_percent": c.worst_percent,
             }
             for c in report.rate_costs
         ],
@@ -121,11 +122,15 @@ def _difference(largest: float | None, unit: str) -> str:
 
 def _rate_table(report: Report) -> Table:
     table = Table(title="Integer entropy path against float", title_justify="left")
-    for name in ("width", "float bits", "integer bits", "cost"):
+    for name in ("width", "float bits", "integer bits", "cost", "of the worst latent"):
         table.add_column(name, justify="right")
     for cost in report.rate_costs:
         table.add_row(
-            str(cost.width), f"{cost.float_bits:,.0f}", f"{cost.integer_bits:,.0f}", f"{cost.percent:+.2f} %"
+            str(cost.width),
+            f"{cost.float_bits:,.0f}",
+            f"{cost.integer_bits:,.0f}",
+            f"{cost.percent:+.2f} %",
+            f"{cost.worst_percent:+.2f} %",
         )
     return table
 

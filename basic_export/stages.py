@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from basic_train.grouping import Grouping
-from basic_train.model.integer import ACTIVATION_MAX, LEAK_BITS, IntegerEntropy, IntegerLayer, requantise
+from basic_train.model.integer import LEAK_BITS, IntegerEntropy, IntegerLayer, requantise
 
 OPSET = 20
 IR_VERSION = 10
@@ -143,15 +143,21 @@ class _Graph:
             value = self.node("Add", [value, name])
         return value
 
-    def requantise(self, sums: str, low: int, high: int, leak: bool) -> str:
-        """clamp(leak(floor(sums)), low, high); sums are already scaled to output units."""
+    def requantise(self, sums: str, low: Tensor, high: Tensor, leak: bool) -> str:
+        """clamp(leak(floor(sums)), low, high), bounds (C,); sums are already scaled to output units."""
         value = self.node("Floor", [sums])
         if leak:
             value = self.node("LeakyRelu", [value], alpha=2.0**-LEAK_BITS)
             half = self.constant(np.array(0.5, np.float32))
             value = self.node("Floor", [self.node("Add", [value, half])])
-        bounds = [self.constant(np.array(v, np.float32)) for v in (low, high)]
-        return self.node("Clip", [value, *bounds])
+        return self.clamp(value, _numpy(low), _numpy(high))
+
+    def clamp(self, value: str, low: np.ndarray, high: np.ndarray) -> str:
+        if np.ptp(low) == np.ptp(high) == 0:
+            bounds = [self.constant(np.array(v[0], np.float32)) for v in (low, high)]
+            return self.node("Clip", [value, *bounds])
+        below, above = (self.constant(v.astype(np.float32).reshape(1, -1, 1, 1)) for v in (low, high))
+        return self.node("Max", [self.node("Min", [value, above]), below])
 
     def model(self) -> ModelProto:
         graph = helper.make_graph(
@@ -302,12 +308,13 @@ class _StageCompiler:
             return
         per_group = len(self.context.y_shift) // self.grouping.groups
         for group, i, j in self.grouping.slots(stage - 1):
-            shift = _numpy(self.context.y_shift)[group * per_group : (group + 1) * per_group]
+            own = slice(group * per_group, (group + 1) * per_group)
+            shift, limit = _numpy(self.context.y_shift)[own], self.context.y_max[own]
             value = graph.read(slot_name(group, (i, j)), per_group)
             scale = graph.constant(np.exp2(-shift.astype(np.float32)).reshape(1, -1, 1, 1))
             half = graph.constant(np.array(0.5, np.float32))
             rounded = graph.node("Add", [graph.node("Mul", [value, scale]), half])
-            value = graph.requantise(rounded, -ACTIVATION_MAX, ACTIVATION_MAX, leak=False)
+            value = graph.requantise(rounded, -limit, limit, leak=False)
             name = input_name(group, (i, j))
             graph.node("Identity", [value], name)
             if stage + 1 < self.grouping.stages:
@@ -362,11 +369,15 @@ class _StageCompiler:
         if not sums:
             self.constant_context[stage, phase] = _numpy(
                 requantise(
-                    layer.bias[None, rows, None, None], layer.shift[rows], layer.low, layer.high, False
+                    layer.bias[None, rows, None, None],
+                    layer.shift[rows],
+                    layer.low[rows],
+                    layer.high[rows],
+                    False,
                 )
             ).reshape(-1)
             return
-        value = graph.requantise(graph.total(sums), layer.low, layer.high, leak=False)
+        value = graph.requantise(graph.total(sums), layer.low[rows], layer.high[rows], leak=False)
         self._cache(graph, "context", stage, phase, groups, value, self._units(layer))
 
     def _phase_convolution(
@@ -418,7 +429,7 @@ class _StageCompiler:
         """A masked 1x1 layer for some groups, reading units `kind` of all visible groups (and the prior)."""
         rows = self._rows(layer, groups)
         sums = self._linear(graph, stage, phase, rows, visible, kind, layer, prior)
-        return graph.requantise(sums, layer.low, layer.high, layer.leak)
+        return graph.requantise(sums, layer.low[rows], layer.high[rows], layer.leak)
 
     def _linear(
         self,
@@ -462,7 +473,7 @@ class _StageCompiler:
         rows = self._rows(layer, groups)
         ordered = np.concatenate([rows[0::2], rows[1::2]])
         sums = self._linear(graph, stage, phase, ordered, visible, "hidden2", layer, None)
-        value = graph.requantise(sums, layer.low, layer.high, layer.leak)
+        value = graph.requantise(sums, layer.low[ordered], layer.high[ordered], layer.leak)
         mean, scale = f"mean.{phase[0]}{phase[1]}", f"scale.{phase[0]}{phase[1]}"
         graph.nodes.append(helper.make_node("Split", [value], [mean, scale], axis=1, num_outputs=2))
         return mean, scale

@@ -174,15 +174,28 @@ def code_picture(
 
 @dataclass
 class RateCost:
-    """Bits of the same latents under the float and the integer entropy path."""
+    """Bits of the same latents under the float and the integer entropy path, latent by latent."""
 
     width: int
-    float_bits: float
-    integer_bits: float
+    bits: list[tuple[float, float]]
+
+    @property
+    def float_bits(self) -> float:
+        return sum(pair[0] for pair in self.bits)
+
+    @property
+    def integer_bits(self) -> float:
+        return sum(pair[1] for pair in self.bits)
 
     @property
     def percent(self) -> float:
+        """Of all bits, most of which are those of high qualities."""
         return 100 * (self.integer_bits / self.float_bits - 1)
+
+    @property
+    def worst_percent(self) -> float:
+        """Of the latent that costs most, which is one of low quality: there a step of the integers is coarse."""
+        return max(100 * (integer / exact - 1) for exact, integer in self.bits)
 
 
 def rate_cost(
@@ -193,8 +206,8 @@ def rate_cost(
     latents: Sequence[tuple[Tensor, Tensor]],
 ) -> RateCost:
     """What the integer path costs in rate against the float one on latents (y, z), with the net's `coder_tables`."""
-    totals = []
-    for entropy in (FloatEntropy(net, index), integer):
-        coded = [code_latents(entropy, tables, y, z) for y, z in latents]
-        totals.append(sum(c.y_bits + c.z_bits for c in coded))
-    return RateCost(integer.width, *totals)
+    bits = []
+    for y, z in latents:
+        exact, rounded = (code_latents(e, tables, y, z) for e in (FloatEntropy(net, index), integer))
+        bits.append((exact.y_bits + exact.z_bits, rounded.y_bits + rounded.z_bits))
+    return RateCost(integer.width, bits)

@@ -14,7 +14,8 @@ from basic_runtime import container
 from basic_runtime.codec import Codec
 from basic_runtime.quality import quality_of_step
 from basic_train.model.coded import code_picture, coder_tables
-from basic_train.model.integer import IntegerEntropy, quantise
+from basic_train.model.integer import IntegerEntropy
+from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 
 from .models import random_tiny

@@ -12,14 +12,13 @@ import torch
 from basic_export.stages import axis_taps, compile_entropy, slot_name
 from basic_train.grouping import Grouping, tiled
 from basic_train.model.integer import (
-    ACTIVATION_MAX,
     MEAN_BITS,
     OverflowBoundError,
     exact_share,
     prove,
-    quantise,
 )
 from basic_train.model.presets import TINY, ModelConfig
+from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 
 LEARNED = Grouping(
@@ -161,15 +160,16 @@ def test_bound_is_proved() -> None:
     assert 0 < exact_share(entropy) < 1
     layer = entropy.context.merge_hidden
     with pytest.raises(OverflowBoundError, match="beyond 2\\^24"):
-        prove("merger", layer.weight * 2**12, layer.bias, ACTIVATION_MAX)
+        prove("merger", layer.weight * 2**12, layer.bias, entropy.context.merge_context.high)
 
 
 def test_largest_inputs_stay_exact() -> None:
     """At the extremes of every input the float32 path equals the same sums in float64."""
     entropy = quantised(GROUPINGS["group-diagonal"])
     y_hat = torch.where(torch.rand(1, 24, 8, 8) < 0.5, -(2.0**20), 2.0**20)
-    prior = torch.where(torch.rand(1, TINY.priors[1], 8, 8) < 0.5, -float(ACTIVATION_MAX), float(ACTIVATION_MAX))
-    context = entropy.context
+    context, last = entropy.context, entropy.layers[-1]
+    largest = last.high.unflatten(0, (-1, last.shuffle**2)).amax(1)[None, :, None, None]
+    prior = torch.where(torch.rand(1, TINY.priors[1], 8, 8) < 0.5, -largest, largest)
     double = replace(
         context,
         context=_as_double(context.context),

@@ -15,7 +15,8 @@ from basic_export.photos import calibration_latents, calibration_photos, check_p
 from basic_export.pixel import PixelGraph, export_pixel
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
-from basic_train.model.integer import MEAN_BITS, IntegerEntropy, quantise
+from basic_train.model.integer import MEAN_BITS, IntegerEntropy
+from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 
 from .models import Exported, random_tiny

@@ -10,11 +10,10 @@ from basic_train.model.integer import (
     LEAK_BITS,
     MEAN_BITS,
     IntegerEntropy,
-    fraction_bits,
-    quantise,
     requantise,
 )
 from basic_train.model.presets import TINY
+from basic_train.model.quantise import HEADROOM, LIMIT_MAX, Seen, Units, balanced, quantise
 from basic_train.model.supernet import Supernet
 
 
@@ -66,16 +65,33 @@ def test_leak_rounds_to_nearest() -> None:
     wanted = torch.tensor([-640.0, -65, -64, -63, -1, 0, 1, 300])
     shift = torch.tensor([3])
     sums = (wanted * 8 + 4).reshape(1, 1, 1, -1)  # the bias holds the rounding half, 2^(shift - 1)
-    found = requantise(sums, shift, -500, 500, leak=True).flatten()
+    found = requantise(sums, shift, torch.tensor([-500]), torch.tensor([500]), leak=True).flatten()
     expected = torch.where(wanted < 0, torch.floor(wanted / 2**LEAK_BITS + 0.5), wanted)
     assert torch.equal(found, expected)
     assert torch.equal(expected, torch.tensor([-5.0, -1 + 0, 0, 0, 0, 0, 1, 300]))
 
 
-def test_fraction_bits_fit_each_channel() -> None:
+def test_units_fit_each_channel() -> None:
     """A large and a small channel of one tensor get units of their own; a dead one does not fail."""
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(1, 3, 32, 32, generator=generator) * torch.tensor([100.0, 0.5, 0.0])[None, :, None, None]
-    large, small, _ = fraction_bits([values], 1023).tolist()
-    assert small - large >= 6
-    assert float(values.abs().max()) * 2 < 1023 * 2.0**-large < float(values.abs().max()) * 4
+    values = (
+        torch.randn(1, 3, 32, 32, generator=generator) * torch.tensor([100.0, 0.5, 0.0])[None, :, None, None]
+    )
+    seen = Seen.of([values])
+    units = Units.covering(seen, balanced(seen, torch.ones(4, 3, 1, 1), torch.zeros(4)))
+    large, small, dead = units.bits.tolist()
+    assert 3 < small - large < 5  # the root of what they differ by
+    assert dead >= small
+    covered = units.limit * torch.exp2(-units.bits)
+    assert torch.all(covered >= HEADROOM * seen.largest)
+    assert torch.all(units.limit <= LIMIT_MAX)
+
+
+def test_units_of_a_layer_that_sees_all_qualities_serve_the_coarsest() -> None:
+    """One unit for all qualities, of the size that the finest one's activations need, once cost 8 % of the rate at
+    the coarsest: what the largest value does to the unit is bounded by how rarely it is seen."""
+    generator = torch.Generator().manual_seed(0)
+    latents = [gain * torch.randn(1, 1, 32, 32, generator=generator) for gain in (1.0, 1.0, 1.0, 40.0)]
+    seen = Seen.of(latents)
+    assert float(seen.typical) < 3
+    assert float(seen.largest) > 100
