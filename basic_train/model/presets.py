@@ -156,17 +156,17 @@ def _slim_contexts(channels: tuple[int, ...]) -> tuple[ContextShape, ...]:
     return tuple(ContextShape(c, c, c) for c in channels)
 
 
-#: For CPUs and fast training: 34.0 kMAC/pixel for each of g_a and g_s at full width; 1.8 and 4.1 at the smallest.
+#: For CPUs and fast training: 34.0 kMAC/pixel for each of g_a and g_s at full width; 1.8 and 3.5 at the smallest.
 #: g_s is the wider there, as a decoder is worth more than an encoder of the same cost. 320 latents:
 #: the best linear transform with 256 caps the picture at 40 dB, with 320 at 43 (docs/lab.md).
 LITE = ModelConfig(
     preset="lite",
     backbone="lite",
-    widths=(72, 96, 128, 192, 256),
+    widths=(64, 96, 128, 192, 256),
     analysis_widths=(32, 72, 128, 192, 256),
     hyper_widths=(32, 48, 64, 96, 128),
-    priors=(48, 96, 128, 192, 256),
-    contexts=_slim_contexts((48, 96, 128, 192, 256)),
+    priors=(64, 96, 128, 192, 256),
+    contexts=_slim_contexts((64, 96, 128, 192, 256)),
     y_channels=320,
     z_channels=64,
     grouping_name="group-diagonal",

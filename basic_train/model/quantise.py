@@ -38,6 +38,8 @@ HEADROOM = 1.5
 LIMIT_MAX = 2**15 - 1
 #: Share of the exact range that is planned with; the rest is for the rounding of the weights.
 EXACT_SHARE = 15 / 16
+#: What an error of one table index costs, squared, against an error of a mean by one step.
+INDEX_IMPORTANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,22 @@ class Units:
         return cls(bits, torch.ceil(seen.range * torch.exp2(bits)).clamp(1, LIMIT_MAX))
 
 
-def balanced(seen: Seen, weight: Tensor, bias: Tensor, taps: float = 1) -> Tensor:
+def balanced(seen: Seen, weight: Tensor, bias: Tensor, importance: Tensor, taps: float = 1) -> Tensor:
     """Fraction bits (C,) of a tensor with which the layer that reads it is least wrong.
 
-    weight: (out, C, k, k), bias: (out,), as the float layer applies them; taps: how many of k x k count. A sum that
-    stays exact has a unit u >= sum |w| range / 2^24, whatever the units d of its inputs. Rounding of the input is off
-    by d w, that of w d / u by a u / d: the sum of both squares is least where they are equal, at d^4 = taps a^2 u^2 /
-    w^2.
+    weight: (out, C, k, k), bias: (out,), as the float layer applies them; importance q: (out,) what the square of an
+    error of each sum costs; taps: how many of k x k count. A sum that stays exact has a unit u >= sum |w| range / 2^24,
+    whatever the units d of its inputs. Rounding of the input is off by d w, that of w d / u by a u / d: the sum of q
+    times both squares is least at d^4 = taps a^2 sum q u^2 / sum q w^2.
     """
-    sums = weight.abs().flatten(2).sum(2) @ seen.range + bias.abs()
-    unit = sums / (EXACT_LIMIT * EXACT_SHARE) + 1e-12
-    relative = (weight.flatten(2).square().sum(2) / unit[:, None].square()).mean(0)
-    return -0.25 * torch.log2(taps * seen.typical.square() / (relative + 1e-9) + 1e-12)
+    units = (weight.abs().flatten(2).sum(2) @ seen.range + bias.abs()) / (EXACT_LIMIT * EXACT_SHARE)
+    ratio = taps * seen.typical.square() * (importance @ units.square()) / (importance_of(weight, importance) + 1e-12)
+    return -0.25 * torch.log2(ratio + 1e-12)
+
+
+def importance_of(weight: Tensor, importance: Tensor) -> Tensor:
+    """What the square of an error of each input (C,) of a layer costs: weight (out, C, k, k), importance (out,)."""
+    return importance @ weight.flatten(2).square().sum(2)
 
 
 def _sum_bits(
@@ -135,20 +141,21 @@ def _hyper_seen(net: Supernet, index: int, z: Sequence[Tensor]) -> tuple[list[Se
 
 
 def _hyper_layers(
-    net: Supernet, index: int, seen: Sequence[Seen], prior_bits: Tensor
+    net: Supernet, index: int, seen: Sequence[Seen], prior_bits: Tensor, importance: Tensor
 ) -> tuple[list[IntegerLayer], Units]:
-    """h_s in integers: layers, and the units of the prior, of `prior_bits` at best."""
+    """h_s in integers: layers, and the units of the prior, of `prior_bits` at best. importance: of the prior."""
     blocks = _blocks(net.h_s.plain(index))
+    wanted = [prior_bits]
+    for number in range(len(blocks) - 1, 0, -1):
+        conv, followers = blocks[number]
+        weight, group = _out_by_in(conv), _shuffle(followers) ** 2
+        costs = importance.repeat_interleave(group)
+        wanted.append(balanced(seen[number - 1], weight, conv.bias.detach(), costs, weight[0, 0].numel()))
+        importance = importance_of(weight, costs)
     layers: list[IntegerLayer] = []
     ins = Units(torch.zeros(net.config.z_channels), torch.full((net.config.z_channels,), float(Z_MAX)))
-    for number, (conv, followers) in enumerate(blocks):
-        if number + 1 < len(blocks):
-            following = blocks[number + 1][0]
-            weight = _out_by_in(following)
-            wanted = balanced(seen[number], weight, following.bias.detach(), weight[0, 0].numel())
-        else:
-            wanted = prior_bits
-        layer, outs = _hyper_layer(conv, followers, ins, seen[number], wanted)
+    for number, ((conv, followers), bits) in enumerate(zip(blocks, reversed(wanted), strict=True)):
+        layer, outs = _hyper_layer(conv, followers, ins, seen[number], bits)
         prove(f"h_s layer {number}", out_first(layer), layer.bias, ins.limit)
         layers.append(layer)
         ins = outs
@@ -174,13 +181,17 @@ def _out_by_in(conv: nn.Module) -> Tensor:
     return weight.transpose(0, 1) if isinstance(conv, nn.ConvTranspose2d) else weight
 
 
+def _shuffle(followers: Sequence[nn.Module]) -> int:
+    return next((m.upscale_factor for m in followers if isinstance(m, nn.PixelShuffle)), 1)
+
+
 def _hyper_layer(
     conv: nn.Module, followers: list[nn.Module], ins: Units, seen: Seen, wanted: Tensor
 ) -> tuple[IntegerLayer, Units]:
     """One block of h_s in integers, and the units of its output channels."""
     transposed = isinstance(conv, nn.ConvTranspose2d)
     relu = any(isinstance(m, nn.ReLU) for m in followers)
-    shuffle = next((m.upscale_factor for m in followers if isinstance(m, nn.PixelShuffle)), 1)
+    shuffle = _shuffle(followers)
     weight, bias = _out_by_in(conv), conv.bias.detach()
     sum_bits = _sum_bits(weight, bias, ins, weight_max=KERNEL_WEIGHT_MAX)
     outs = _reachable(seen, wanted, sum_bits, shuffle**2)
@@ -227,25 +238,27 @@ def _inner_seen(net: Supernet, index: int, y: Sequence[Tensor], priors: Sequence
 @dataclass(frozen=True)
 class ScaleRows:
     """How the scale output of the net maps to integers: output * factor + offset, in units of 2^-bits, clamped to 0 ..
-    high; table: uint8 (high + 1,), the table index of each value."""
+    high; table: uint8 (high + 1,), the table index of each value; importance: what an error of 1 in it costs, squared,
+    against an error of a mean by one step."""
 
     factor: float
     offset: float
     bits: int
     high: int
     table: np.ndarray
+    importance: float
 
 
 def scale_rows(net: Supernet) -> ScaleRows:
     """By the net's scale parameter."""
     if net.config.scale_parameter == "log":
         table = np.arange(SCALE_STEPS, dtype=np.uint8)
-        return ScaleRows(LOG_SCALE_GAIN, LOG_SCALE_BIAS, 0, SCALE_STEPS - 1, table)
+        return ScaleRows(LOG_SCALE_GAIN, LOG_SCALE_BIAS, 0, SCALE_STEPS - 1, table, INDEX_IMPORTANCE)
     high = 2**16 - 1
     sigma = np.maximum(np.arange(high + 1) * 2.0**-LINEAR_SCALE_BITS, SCALE_MIN)
     nearest = np.floor(np.log(sigma / SCALE_MIN) / LOG_SCALE_STEP + 0.5)
     table = np.clip(nearest, 0, SCALE_STEPS - 1).astype(np.uint8)
-    return ScaleRows(1.0, 0.0, LINEAR_SCALE_BITS, high, table)
+    return ScaleRows(1.0, 0.0, LINEAR_SCALE_BITS, high, table, 1.0)
 
 
 @torch.no_grad()
@@ -260,10 +273,12 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
     hyper, priors = _hyper_seen(net, index, z)
     seen = _inner_seen(net, index, y, priors)
     merger = _Merger(net, index)
-    bits = balanced(seen.context.beside(hyper[-1]), *merger.first)
-    context_bits, prior_bits = bits.tensor_split([len(seen.context.largest)])
-    layers, prior = _hyper_layers(net, index, hyper, prior_bits)
-    y_units, masked = _masked_convolution(net, index, Seen.of(y), seen.context, context_bits)
+    bits = balanced(seen.context.beside(hyper[-1]), *merger.first, merger.importance1)
+    split = [len(seen.context.largest)]
+    context_bits, prior_bits = bits.tensor_split(split)
+    of_context, of_prior = importance_of(merger.first[0], merger.importance1).tensor_split(split)
+    layers, prior = _hyper_layers(net, index, hyper, prior_bits, of_prior)
+    y_units, masked = _masked_convolution(net, index, Seen.of(y), seen.context, context_bits, of_context)
     context = merger.quantised(seen, y_units, masked, prior)
     entropy = IntegerEntropy(net.config.hyper_widths[index], tuple(layers), context, scale_rows(net).table)
     exact_share(entropy)
@@ -271,7 +286,7 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
 
 
 def _masked_convolution(
-    net: Supernet, index: int, latents: Seen, seen: Seen, wanted: Tensor
+    net: Supernet, index: int, latents: Seen, seen: Seen, wanted: Tensor, importance: Tensor
 ) -> tuple[Units, tuple[IntegerLayer, Units]]:
     """Units of y as it is read (powers of two, as y is in such units), the layer without its mask, and its units."""
     model = net.context
@@ -279,7 +294,7 @@ def _masked_convolution(
     weight, bias = (t.flatten(0, 1) for t in model.context_slice(model.shapes[index].context))
     masks = [expand(context_mask(grouping, phase, kernel), weight) for phase in phases(grouping.side)]
     share = float(torch.stack(masks).mean())
-    bits = balanced(latents, weight * share, bias, kernel**2 * share)
+    bits = balanced(latents, weight * share, bias, importance, kernel**2 * share)
     y = Units.covering(latents, torch.floor(bits).clamp(max=MEAN_BITS))
     y = Units.covering(latents, torch.floor(y.bits))
     sum_bits = _sum_bits(weight, bias, y, masks, KERNEL_WEIGHT_MAX)
@@ -302,6 +317,11 @@ class _Merger:
         self.first = weight[:, :, None, None], bias.abs() + self.phase_bias.abs().amax((0, 1))
         self.second = _flat(net.context.merge_hidden.sliced(self._shape.hidden1, self._shape.hidden2))
         self.out = _output_weight(net, self._shape.hidden2)
+        #: What the square of an error costs: of the outputs, and of the sums of each layer before.
+        self._costs = torch.ones(2 * net.config.y_channels)
+        self._costs[1::2] = scale_rows(net).importance
+        self.importance2 = importance_of(self.out[0], self._costs)
+        self.importance1 = importance_of(self.second[0], self.importance2)
 
     def quantised(
         self, seen: _InnerSeen, y: Units, masked: tuple[IntegerLayer, Units], prior: Units
@@ -311,13 +331,13 @@ class _Merger:
         both = Units(torch.cat([units.bits, prior.bits]), torch.cat([units.limit, prior.limit]))
         weight, largest = self.first
         sum_bits = _sum_bits(weight, largest, both)
-        hidden1 = _reachable(seen.hidden1, balanced(seen.hidden1, *self.second), sum_bits)
+        hidden1 = _reachable(seen.hidden1, balanced(seen.hidden1, *self.second, self.importance2), sum_bits)
         first = integer_layer(weight, self._first_bias, both, sum_bits, hidden1)
         phase_bias = torch.round(self.phase_bias * torch.exp2(first.shift.float() + hidden1.bits))
         prove("merger layer 1", first.weight, first.bias, both.limit, phase_bias.abs().amax((0, 1)))
 
         sum_bits = _sum_bits(*self.second, hidden1)
-        hidden2 = _reachable(seen.hidden2, balanced(seen.hidden2, *self.out), sum_bits)
+        hidden2 = _reachable(seen.hidden2, balanced(seen.hidden2, *self.out, self._costs), sum_bits)
         second = integer_layer(*self.second, hidden1, sum_bits, hidden2)
         prove("merger layer 2", second.weight, second.bias, hidden1.limit)
         count = self._shape.context
