@@ -86,7 +86,8 @@ results: .venv-test/.installed
 # The same command goes on with a run that was stopped.
 reproduce-bundle: .venv-test/.installed
 	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN) --minutes $(MINUTES)
-	.venv-test/bin/basic-train levels $(RUN) --data $(DATA) -o $(RUN)/levels.safetensors --half --overwrite
+	.venv-test/bin/basic-train levels $(RUN) --data $(DATA) -o $(RUN)/levels.safetensors \
+	    --first-share 0.1 --half --overwrite
 	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
 
 sanitize: .venv-test/.installed

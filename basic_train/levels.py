@@ -48,18 +48,20 @@ def targets(low: float, high: float, count: int, spacing: str) -> np.ndarray:
     return np.geomspace(low, high, count) if spacing == "geometric" else np.linspace(low, high, count)
 
 
-def best_chain(configurations: Sequence[Widths], costs: np.ndarray, penalty: np.ndarray) -> list[int]:
+def best_chain(
+    configurations: Sequence[Widths], costs: np.ndarray, penalty: np.ndarray, starts: int = 1
+) -> list[int]:
     """Indexes of the chain with the least sum of penalties, by dynamic programming.
 
-    configurations: in order of cost, the first and last of which begin and end the chain; costs (N,); penalty
-    (levels, N): of a configuration at a level. In a chain no transform gets narrower and each level costs at
-    least SMALLEST_RISE times the one before. Raises LevelError if there is no such chain.
+    configurations: in order of cost, one of the first `starts` of which begins the chain and the last of which ends
+    it; costs (N,); penalty (levels, N): of a configuration at a level. In a chain no transform gets narrower and each
+    level costs at least SMALLEST_RISE times the one before. Raises LevelError if there is no such chain.
     """
     widths, logs, count = np.array(configurations), np.log(costs), len(penalty)
     if count == 1:
         return [len(logs) - 1]
     follows = (widths[None] >= widths[:, None]).all(2) & (logs[None] - logs[:, None] >= np.log(SMALLEST_RISE))
-    best = np.where(np.arange(len(logs)) == 0, penalty[0], np.inf)
+    best = np.where(np.arange(len(logs)) < starts, penalty[0], np.inf)
     origins = []
     for level in range(1, count):
         reach = np.where(follows, best[:, None], np.inf)
@@ -217,12 +219,14 @@ class Level:
 @dataclass(frozen=True)
 class Search:
     """How to search. count: levels; side: whose cost counts; spacing: of the target costs; entropy_widths: how
-    many widths of h_s the table may use, each of which takes room in a bundle (None: any)."""
+    many widths of h_s the table may use, each of which takes room in a bundle (None: any). first_share: level 0 is the
+    best that costs at most this share of the last level (None: the cheapest of all)."""
 
     count: int = 8
     side: str = "both"
     spacing: str = "geometric"
     entropy_widths: int | None = 3
+    first_share: float | None = None
 
 
 @dataclass
@@ -330,10 +334,24 @@ def _chains(found: Candidates, options: Search) -> Iterable[tuple[float, list[in
             continue
         kept = [i for i, w in enumerate(found.configurations) if w.h_s in chosen]
         costs = found.costs[kept]
-        wanted = np.log(targets(costs[0], costs[-1], options.count, options.spacing))
-        step = np.log(costs[-1] / costs[0]) / max(1, options.count - 1)
+        starts, low = _first_level(costs, options)
+        wanted = np.log(targets(low, costs[-1], options.count, options.spacing))
+        step = np.log(costs[-1] / low) / max(1, options.count - 1)
         penalty = found.loss[kept] + STEP_PENALTY * ((np.log(costs) - wanted[:, None]) / step) ** 2
         # Some choices of h_s widths may have too few configurations.
         with suppress(LevelError):
-            chain = best_chain([found.configurations[i] for i in kept], costs, penalty)
+            chain = best_chain([found.configurations[i] for i in kept], costs, penalty, starts)
             yield float(penalty[range(len(chain)), chain].sum()), [kept[i] for i in chain]
+
+
+def _first_level(costs: np.ndarray, options: Search) -> tuple[int, float]:
+    """How many of the configurations, in order of cost, may be level 0, and what it should cost."""
+    if options.first_share is None:
+        return 1, float(costs[0])
+    most = options.first_share * costs[-1]
+    if costs[0] > most:
+        least = costs[0] / costs[-1]
+        raise LevelError(
+            f"no level costs {options.first_share:g} of the last one, the cheapest {least:.3f}: raise --first-share"
+        )
+    return int(np.searchsorted(costs, most, side="right")), float(most)

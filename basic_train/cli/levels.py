@@ -58,6 +58,12 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Widths of h_s that the table may use; each takes room in a bundle.",
 )
+@click.option(
+    "--first-share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Level 0: the best that costs at most this share of the last level. [default: the cheapest of all]",
+)
 @click.option("--qualities", type=_Qualities(), default=(0.15, 0.5, 0.85), help="[default: 0.15,0.5,0.85]")
 @click.option("--photos", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
 @click.option("--crop", type=click.IntRange(64), default=256, show_default=True, help="Side of their crops.")

@@ -118,6 +118,18 @@ def test_levels_rise_and_were_coded_in_full(found, net, widths):
         assert level.bpp == tuple(bits) and level.mse == tuple(mse)
 
 
+def test_level_0_is_the_best_within_its_share(found):
+    """The chain begins with a configuration that loses less than the cheapest, if it may."""
+    penalty = np.full((3, len(found.costs)), 50.0)
+    penalty[0, 5] = 0.0
+    firsts = [best_chain(found.configurations, found.costs, penalty, starts)[0] for starts in (1, 5, 6)]
+    assert firsts[0] == 0 and firsts[1] < 5 and firsts[2] == 5
+    share = 1.5 * float(found.costs[0] / found.costs[-1])
+    levels = search(found, Search(count=3, first_share=share))
+    assert found.costs[0] <= levels[0].cost <= share * levels[-1].cost
+    assert _is_chain([level.widths for level in levels])
+
+
 def test_the_loss_decides_among_levels_of_like_cost(found):
     """A configuration that is made the best by far is taken for the level of its cost."""
     marked = replace(found, loss=found.loss.copy(), fully={})
@@ -215,6 +227,8 @@ def test_models_without_context(config, photos, tmp_path):
         (("--crop", "100"), 2, "multiple of 64"),
         (("--crop", "4096"), 1, "pass a smaller --crop"),
         (("--entropy-widths", "1"), 2, "entropy-widths"),
+        (("--first-share", "0.001"), 1, "raise --first-share"),
+        (("--first-share", "1"), 2, "first-share"),
     ],
 )
 def test_wrong_options(net, photos, tmp_path, arguments, code, message):
