@@ -296,7 +296,7 @@ def _masked_convolution(
     share = float(torch.stack(masks).mean())
     bits = balanced(latents, weight * share, bias, importance, kernel**2 * share)
     y = Units.covering(latents, torch.floor(bits).clamp(max=MEAN_BITS))
-    y = Units.covering(latents, torch.floor(y.bits))
+    y = Units.covering(latents, torch.floor(y.bits))  # LIMIT_MAX may have taken a fraction of a bit
     sum_bits = _sum_bits(weight, bias, y, masks, KERNEL_WEIGHT_MAX)
     units = _reachable(seen, wanted, sum_bits)
     layer = integer_layer(weight, bias, y, sum_bits, units)
