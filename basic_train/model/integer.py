@@ -22,7 +22,7 @@ from basic_train.model.context import context_mask, interleave, merger_mask, pha
 EXACT_LIMIT = 2**24
 #: Largest magnitude of a weight: fits int16 and float16 storage.
 WEIGHT_MAX = 2047
-#: That of k x k convolutions, by far the largest layers: fits int8, and costs no rate (docs/lab.md).
+#: That of k x k convolutions, by far the largest layers: fits int8, and costs up to 0.3 % of rate (docs/lab.md).
 KERNEL_WEIGHT_MAX = 127
 #: Means are multiples of 2^-MEAN_BITS, so that symbol + mean is exact.
 MEAN_BITS = 6
@@ -206,23 +206,24 @@ def prove(name: str, weight: Tensor, bias: Tensor, in_max: Tensor, extra: Tensor
 
 
 def exact_share(entropy: IntegerEntropy) -> float:
-    """Largest share of the exact range that any sum of the path can use; below 1 by construction, for reports."""
+    """Largest share of the exact range that any sum of the path can use. Raises OverflowBoundError naming a layer whose
+    sums may leave it."""
     context, first_in = entropy.context, out_first(entropy.layers[0]).shape[1]
     shares, in_max = [], torch.full((first_in,), Z_MAX)
-    for layer in entropy.layers:
-        shares.append(prove("h_s", out_first(layer), layer.bias, in_max))
+    for number, layer in enumerate(entropy.layers):
+        shares.append(prove(f"h_s layer {number}", out_first(layer), layer.bias, in_max))
         in_max = layer.high.unflatten(0, (-1, layer.shuffle**2)).amax(1)
     shares += [
-        prove("context", context.masked_weight(p), context.context.bias, context.y_max)
+        prove(f"masked convolution, phase {p}", context.masked_weight(p), context.context.bias, context.y_max)
         for p in phases(context.grouping.side)
     ]
     first = context.merge_context
     extra = context.merge_prior.abs().double().flatten(1) @ in_max.double()
     extra += context.phase_bias.abs().double().amax((0, 1))
-    shares.append(prove("merger 1", first.weight, first.bias, context.context.high, extra))
+    shares.append(prove("merger layer 1", first.weight, first.bias, context.context.high, extra))
     ins = first.high
-    for layer in (context.merge_hidden, context.merge_out):
-        shares.append(prove("merger", layer.weight, layer.bias, ins))
+    for number, layer in ((2, context.merge_hidden), (3, context.merge_out)):
+        shares.append(prove(f"merger layer {number}", layer.weight, layer.bias, ins))
         ins = layer.high
     return max(shares)
 

@@ -26,8 +26,6 @@ from basic_train.model.integer import (
     IntegerLayer,
     exact_share,
     expand,
-    out_first,
-    prove,
 )
 from basic_train.model.priors import LOG_SCALE_STEP, SCALE_MIN, SCALE_STEPS
 from basic_train.model.supernet import LOG_SCALE_BIAS, LOG_SCALE_GAIN, Supernet
@@ -154,11 +152,9 @@ def _hyper_layers(
         importance = importance_of(weight, costs)
     layers: list[IntegerLayer] = []
     ins = Units(torch.zeros(net.config.z_channels), torch.full((net.config.z_channels,), float(Z_MAX)))
-    for number, ((conv, followers), bits) in enumerate(zip(blocks, reversed(wanted), strict=True)):
-        layer, outs = _hyper_layer(conv, followers, ins, seen[number], bits)
-        prove(f"h_s layer {number}", out_first(layer), layer.bias, ins.limit)
+    for (conv, followers), outputs, bits in zip(blocks, seen, reversed(wanted), strict=True):
+        layer, ins = _hyper_layer(conv, followers, ins, outputs, bits)
         layers.append(layer)
-        ins = outs
     return layers, ins
 
 
@@ -281,7 +277,7 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
     y_units, masked = _masked_convolution(net, index, Seen.of(y), seen.context, context_bits, of_context)
     context = merger.quantised(seen, y_units, masked, prior)
     entropy = IntegerEntropy(net.config.hyper_widths[index], tuple(layers), context, scale_rows(net).table)
-    exact_share(entropy)
+    exact_share(entropy)  # the proof, of all layers as they are
     return entropy
 
 
@@ -300,8 +296,6 @@ def _masked_convolution(
     sum_bits = _sum_bits(weight, bias, y, masks, KERNEL_WEIGHT_MAX)
     units = _reachable(seen, wanted, sum_bits)
     layer = integer_layer(weight, bias, y, sum_bits, units)
-    for phase, mask in zip(phases(grouping.side), masks, strict=True):
-        prove(f"masked convolution, phase {phase}", layer.weight * mask, layer.bias, y.limit)
     return y, (layer, units)
 
 
@@ -334,12 +328,10 @@ class _Merger:
         hidden1 = _reachable(seen.hidden1, balanced(seen.hidden1, *self.second, self.importance2), sum_bits)
         first = integer_layer(weight, self._first_bias, both, sum_bits, hidden1)
         phase_bias = torch.round(self.phase_bias * torch.exp2(first.shift.float() + hidden1.bits))
-        prove("merger layer 1", first.weight, first.bias, both.limit, phase_bias.abs().amax((0, 1)))
 
         sum_bits = _sum_bits(*self.second, hidden1)
         hidden2 = _reachable(seen.hidden2, balanced(seen.hidden2, *self.out, self._costs), sum_bits)
         second = integer_layer(*self.second, hidden1, sum_bits, hidden2)
-        prove("merger layer 2", second.weight, second.bias, hidden1.limit)
         count = self._shape.context
         return IntegerContext(
             self._net.context.grouping,
@@ -365,7 +357,6 @@ class _Merger:
         sum_bits = torch.maximum(_sum_bits(weight, bias, ins), bits + 1)
         limit = torch.full_like(bits, max(MEAN_MAX, rows.high))
         layer = integer_layer(weight, bias, ins, sum_bits, Units(bits, limit))
-        prove("merger layer 3", layer.weight, layer.bias, ins.limit)
         return replace(layer, low=torch.full_like(bits, -MEAN_MAX))
 
 
