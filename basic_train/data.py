@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -166,6 +166,11 @@ class PhotoFiles:
                 self._kept_bytes += pixels.nbytes
         return pixels
 
+    def forget(self) -> None:
+        """Give the memory of decoded photos back."""
+        with self._lock:
+            self._kept, self._kept_bytes = {}, 0
+
     def _leave_out(self, index: int, message: str) -> None:
         with self._lock:
             if index in self._damaged:
@@ -215,23 +220,39 @@ def _free_memory() -> int:
         return free
 
 
+class Window(NamedTuple):
+    """A square of a photo, `side` pixels wide, and how the crop made of it is turned over."""
+
+    top: int
+    left: int
+    side: int
+    mirrored: bool
+    upside_down: bool
+
+
+def random_window(height: int, width: int, size: int, rng: np.random.Generator) -> Window:
+    """Where a crop of `size` comes from: a window larger by a random factor, as far as the photo allows."""
+    factor = rng.uniform(*SCALE_RANGE)
+    side = min(round(size / factor), height, width)
+    top = int(rng.integers(height - side + 1))
+    left = int(rng.integers(width - side + 1))
+    return Window(top, left, side, bool(rng.random() < 0.5), bool(rng.random() >= 0.5))
+
+
 def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """A crop, uint8 (size, size, 3), shrunk from a larger window by a random factor, randomly flipped."""
-    factor = rng.uniform(*SCALE_RANGE)
-    window = min(round(size / factor), *picture.shape[:2])
-    top = int(rng.integers(picture.shape[0] - window + 1))
-    left = int(rng.integers(picture.shape[1] - window + 1))
-    crop = picture[top : top + window, left : left + window]
-    if window != size:
+    place = random_window(*picture.shape[:2], size, rng)
+    crop = picture[place.top : place.top + place.side, place.left : place.left + place.side]
+    if place.side != size:
         crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
-    if rng.random() < 0.5:
+    if place.mirrored:
         crop = crop[:, ::-1]
-    return crop if rng.random() < 0.5 else crop[::-1]
+    return crop[::-1] if place.upside_down else crop
 
 
-def random_gamma(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The original's gamma augmentation: a quarter each of sRGB to linear light, linear
-    light to sRGB, a power law with a random exponent, and nothing. uint8 to float32 in [0, 255], not rounded."""
+def random_gamma(rng: np.random.Generator) -> np.ndarray:
+    """The original's gamma augmentation as a table of 256 values: a quarter each of sRGB to linear light, linear
+    light to sRGB, a power law with a random exponent, and nothing. float32 in [0, 255], not rounded."""
     values = np.linspace(0, 1, 256)
     kind = int(rng.integers(4))
     if kind == 0:
@@ -240,7 +261,7 @@ def random_gamma(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         values = np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
     elif kind == 2:
         values = values ** rng.uniform(*GAMMA_RANGE)
-    return (255 * values).astype(np.float32)[crop]
+    return (255 * values).astype(np.float32)
 
 
 def centre_crop(picture: np.ndarray, size: int) -> np.ndarray:
@@ -287,15 +308,23 @@ class CropStream:
 
     def batch(self, number: int) -> Tensor:
         """This rank's part of the batch with a number."""
-        return to_tensor([self._crop(number, self.first + i) for i in range(self.batch_size)])
+        return to_tensor([self._crop(rng) for rng in self.draws(number)])
 
-    def _crop(self, number: int, position: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, number, position])
+    def draws(self, number: int) -> Iterator[np.random.Generator]:
+        """A generator for each of this rank's crops of a batch."""
+        for position in range(self.first, self.first + self.batch_size):
+            yield np.random.default_rng([self.seed, number, position])
+
+    def index(self, rng: np.random.Generator) -> int:
+        """A random photo."""
+        return int(np.searchsorted(self.cumulative, rng.random(), side="right"))
+
+    def _crop(self, rng: np.random.Generator) -> np.ndarray:
         picture = None
         while picture is None:  # a damaged file: draw another
-            picture = self.photos.pixels(int(np.searchsorted(self.cumulative, rng.random(), side="right")))
+            picture = self.photos.pixels(self.index(rng))
         crop = random_crop(picture, self.size, rng)
-        return random_gamma(crop, rng) if self.gamma else crop
+        return random_gamma(rng)[crop] if self.gamma else crop
 
     def batches(self, start: int) -> Iterator[Tensor]:
         """Batches start, start + 1, ...; closing the iterator ends its threads, whose errors it raises."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from basic_runtime.errors import BasicError, FileError, ImageError
-from basic_train import checkpoint
+from basic_train import checkpoint, device_crops
 from basic_train.checkpoint import CheckpointError
 from basic_train.data import (
     CropStream,
@@ -28,6 +28,7 @@ from basic_train.data import (
     split,
     to_tensor,
 )
+from basic_train.device_crops import DeviceCropStream
 from basic_train.devices import Devices, tune_allocator
 from basic_train.model import growth, linear
 from basic_train.model.presets import PRESETS, ModelConfig
@@ -203,9 +204,16 @@ class Trainer:
                 f"{data}: {usable} usable photos to train on and {len(self.held_out)} to hold out; "
                 f"add photos of at least {recipe.crop} pixels a side (every tenth file is held out)"
             )
-        rank = self.fabric.global_rank
-        self.crops = CropStream(photos, recipe.crop, recipe.batch, recipe.seed, rank, world, recipe.gamma)
+        self.crops = self._stream(photos)
         self.report(f"{usable} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured")
+
+    def _stream(self, photos: PhotoFiles) -> CropStream:
+        """Crops, cut by a GPU where all photos fit into its memory."""
+        recipe, fabric = self.recipe, self.fabric
+        settings = (recipe.crop, recipe.batch, recipe.seed, fabric.global_rank, fabric.world_size)
+        if device_crops.fits(photos, fabric.device):
+            return DeviceCropStream(photos, fabric.device, *settings, gamma=recipe.gamma)
+        return CropStream(photos, *settings, gamma=recipe.gamma)
 
     def _training_photos(self, paths: list[Path]) -> PhotoFiles | None:
         here = self.fabric.world_size // self.fabric.strategy.num_nodes if self.fabric.world_size > 1 else 1
@@ -299,22 +307,23 @@ class Trainer:
         recipe, before = self.recipe, self.minutes
         self._set_rates()
         self.module.zero_grad(set_to_none=True)
-        totals = torch.zeros(3)
+        totals = torch.zeros(3, device=self.fabric.device)
         for number, x in enumerate(parts):
             last = number + 1 == len(parts)
             with self.fabric.no_backward_sync(self._wrapped, enabled=not last):
                 loss, bpp, mse = self._forward(self.fabric.to_device(x), number)
                 self.fabric.backward(loss / len(parts))
-            totals += torch.stack([loss.detach(), bpp.mean(), mse.log10().mean()]).cpu() / len(parts)
-        loss, bpp, log_mse = self._mean(totals).tolist()
-        self._require_finite("loss", loss)
+            totals += torch.stack([loss.detach(), bpp.mean(), mse.log10().mean()]) / len(parts)
         norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip)
-        self._require_finite("gradient", float(norm))
         for optimizer in self.optimizers:
             optimizer.step()
+        self.average.update(self.module, self.step + 1)
+        # Only here does a step wait for a GPU; what is not finite is in no file yet.
+        loss, bpp, log_mse = self._mean(totals).tolist()
+        self._require_finite("loss", loss)
+        self._require_finite("gradient", float(norm))
         self.step += 1
         self.patches += recipe.batch
-        self.average.update(self.module, self.step)
         self.minutes = self.fabric.broadcast((time.monotonic() - self._begun) / 60)
         speed = recipe.batch / max(60 * (self.minutes - before), 1e-9)
         return Progress(self.step, self.patches, self.minutes, loss, bpp, -10 * log_mse, speed)

@@ -108,6 +108,7 @@ class GroupedContext(nn.Module):
         self.merge_prior = nn.Conv2d(self.priors[-1], full.hidden1, 1)
         self.merge_hidden = GroupedLinear(groups, full.hidden1, full.hidden2)
         self.merge_out = GroupedLinear(groups, full.hidden2, 2 * y_channels)
+        self._hold_masks()
         sides = (grouping.side, grouping.side)
         self.phase_bias = nn.Parameter(torch.zeros(*sides, full.hidden1)) if phase_bias else None
 
@@ -120,8 +121,18 @@ class GroupedContext(nn.Module):
             raise ValueError("a context model of several widths keeps its number of channel groups")
         self._check(grouping.groups)
         self.grouping = grouping
+        self._hold_masks()
         for layer in (self.merge_context, self.merge_hidden, self.merge_out):
             layer.groups = grouping.groups
+
+    def _hold_masks(self) -> None:
+        """Masks of all phases, kept where the weights are: copying them in every pass would hold up a GPU."""
+        device, side = self.context_weight.device, self.grouping.side
+        taps = np.stack([context_mask(self.grouping, phase, self.kernel) for phase in phases(side)])
+        visible = np.stack([merger_mask(self.grouping, phase) for phase in phases(side)])
+        taps = taps.reshape(*taps.shape[:3], -1)  # modules take their memory layout from ranks
+        self.register_buffer("taps", torch.from_numpy(taps).to(device, torch.float32), persistent=False)
+        self.register_buffer("visible", torch.from_numpy(visible).to(device, torch.float32), persistent=False)
 
     def _check(self, groups: int) -> None:
         for shape in self.shapes:
@@ -170,14 +181,15 @@ class GroupedContext(nn.Module):
     def _phase(self, padded: Tensor, prior: Tensor, phase: tuple[int, int], index: int) -> Tensor:
         shape, side = self.shapes[index], self.grouping.side
         weight, bias = self.context_slice(shape.context)
-        mask = self._tensor(context_mask(self.grouping, phase, self.kernel), weight)  # (G, G, k, k)
+        number = phase[0] * side + phase[1]
+        mask = self.taps[number].unflatten(2, (self.kernel, self.kernel))  # (G, G, k, k)
         per_group = self.y_channels // self.grouping.groups
         weight = weight * mask.repeat_interleave(per_group, 1)[:, None]
         context = F.conv2d(
             padded[:, :, phase[0] :, phase[1] :], weight.flatten(0, 1), bias.flatten(), stride=side
         )
         context = context[:, :, : prior.shape[2], : prior.shape[3]]
-        visible = self._tensor(merger_mask(self.grouping, phase), weight)
+        visible = self.visible[number]
         hidden = F.leaky_relu(self.merge_context(context, shape.hidden1, visible) + prior, self.slope)
         hidden = F.leaky_relu(self.merge_hidden(hidden, shape.hidden2, visible), self.slope)
         with torch.autocast(hidden.device.type, enabled=False):  # means span many quantisation steps
@@ -192,10 +204,6 @@ class GroupedContext(nn.Module):
             self.context_bias.unflatten(0, (groups, -1)),
         )
         return weight[:, :per_group], bias[:, :per_group]
-
-    @staticmethod
-    def _tensor(mask: np.ndarray, like: Tensor) -> Tensor:
-        return torch.from_numpy(mask).to(device=like.device, dtype=like.dtype)
 
     def dense_macs(self, index: int) -> float:
         """Multiply-accumulates per position of y of one unmasked pass at a width, as model-spec §1.5 counts."""

@@ -167,12 +167,11 @@ def test_the_budget_is_shared_by_the_processes_of_a_machine():
 
 
 def test_gamma_keeps_black_and_white_and_the_order_of_values():
-    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
-    results = [random_gamma(ramp, np.random.default_rng(seed)) for seed in range(40)]
+    results = [random_gamma(np.random.default_rng(seed)) for seed in range(40)]
     for result in results:
-        assert result.dtype == np.float32 and (np.diff(result[:, 0, 0]) >= 0).all()
-        assert abs(result[0, 0, 0]) < 1e-3 and abs(result[-1, 0, 0] - 255) < 1e-3
-    middles = [float(r[128, 0, 0]) for r in results]
+        assert result.dtype == np.float32 and result.shape == (256,) and (np.diff(result) >= 0).all()
+        assert abs(result[0]) < 1e-3 and abs(result[-1] - 255) < 1e-3
+    middles = [float(r[128]) for r in results]
     assert min(middles) < 60 and max(middles) > 180 and 128.0 in middles
 
 
