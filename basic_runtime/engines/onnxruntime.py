@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -138,6 +140,10 @@ class OnnxRuntimeBackend(Backend):
 class _GpuBackend(OnnxRuntimeBackend):
     entropy_fallback: ClassVar[str | None] = "onnxruntime"
 
+    def __init__(self, threads: int | None = None, optimisation: Optimisation = "all") -> None:
+        super().__init__(threads, optimisation)
+        _load_cuda()
+
     def side_by_side(self) -> tuple[Backend, int]:
         return self, 1
 
@@ -164,6 +170,16 @@ class TensorRtProviderBackend(_GpuBackend):
 
     def _provider_options(self, strict: bool) -> dict[str, str]:
         return {"trt_fp16_enable": "0", "trt_int8_enable": "0", "trt_bf16_enable": "0"}
+
+
+def _load_cuda() -> None:
+    """Load CUDA and cuDNN from NVIDIA's Python packages, where they are: the library itself looks on the system only.
+    What it prints of those that it does not find is left out, as the provider says so again when it is used."""
+    import onnxruntime as ort
+
+    if hasattr(ort, "preload_dlls"):
+        with redirect_stdout(StringIO()):
+            ort.preload_dlls()
 
 
 def _spinning(ort: Any) -> dict[str, str]:

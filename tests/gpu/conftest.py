@@ -9,7 +9,7 @@ import pytest
 
 from basic_export.engines import build_engines, choose_targets, copy_bundle
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines import Backend, create_backend
+from basic_runtime.engines import Backend, available_backends, create_backend
 from basic_runtime.engines.cuda import compute_capability
 from basic_runtime.engines.library import LIBRARIES
 
@@ -22,23 +22,32 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", params=sorted(LIBRARIES))
-def library(request: pytest.FixtureRequest) -> str:
-    if not LIBRARIES[request.param].installed:
-        pytest.skip(f"{request.param} is not installed")
-    return str(request.param)
+#: Providers of ONNX Runtime, and what each needs besides the library.
+PROVIDERS = {"onnxruntime-cuda": True, "onnxruntime-tensorrt": LIBRARIES["tensorrt"].installed}
+
+
+@pytest.fixture(scope="session", params=[*sorted(LIBRARIES), *PROVIDERS])
+def engine(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if name in LIBRARIES and not LIBRARIES[name].installed:
+        pytest.skip(f"{name} is not installed")
+    if name in PROVIDERS and not (PROVIDERS[name] and name in available_backends()):
+        pytest.skip(f"{name} is not installed (docs/gpu.md)")
+    return name
 
 
 @pytest.fixture(scope="session")
-def bundle(library: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundled model with engines for this machine."""
+def bundle(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundled model, with engines for this machine where they are built ahead of time."""
+    if engine not in LIBRARIES:
+        return Bundle()
     path: Path = tmp_path_factory.mktemp("gpu") / "lite"
     copy_bundle(Bundle().path, path)
-    targets, _ = choose_targets(LIBRARIES[library], (compute_capability(),))
-    build_engines(Bundle(path), LIBRARIES[library], targets, lambda step, number, total: None)
+    targets, _ = choose_targets(LIBRARIES[engine], (compute_capability(),))
+    build_engines(Bundle(path), LIBRARIES[engine], targets, lambda step, number, total: None)
     return Bundle(path)
 
 
 @pytest.fixture
-def backend(library: str) -> Backend:
-    return create_backend(library)
+def backend(engine: str) -> Backend:
+    return create_backend(engine)
