@@ -94,6 +94,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         updates = torch.stack(torch._foreach_lerp(gradients, averages, group["momentum"]))
         factors, transposed = group["factors"], group["transposed"]
+        if factors is not None and factors.device != updates.device:  # weights move to a GPU after they are grouped
+            factors = group["factors"] = factors.to(updates.device)
         updates = updates if factors is None else updates * factors
         updates = updates.transpose(1, 2) if transposed else updates
         shape, updates = updates.shape, updates.flatten(2)
