@@ -159,7 +159,11 @@ class CudaBackend(_GpuBackend):
     provider: ClassVar[str] = "CUDAExecutionProvider"
 
     def _provider_options(self, strict: bool) -> dict[str, str]:
-        return {"use_tf32": "0" if strict else "1"}
+        if not strict:
+            return {"use_tf32": "1"}
+        # The library's search for the fastest algorithm may take one that works in transformed values (Winograd), which
+        # rounds; its default one multiplies and adds.
+        return {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 
 
 class TensorRtProviderBackend(_GpuBackend):
