@@ -18,13 +18,13 @@ from onnx import ModelProto
 from basic_export import typed
 from basic_export.errors import ExportError
 from basic_export.folders import put_in_place
-from basic_export.tensorrt import EngineBuilder, Profile, known_targets
+from basic_export.tensorrt import EngineBuilder, Profile, known_targets, require_target
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import cache_folder, store
 from basic_runtime.engines.engine_set import (
     INDEX_FILE,
     PORTABLE,
-    PORTABLE_FROM,
+    PORTABLE_CAPABILITIES,
     EngineFile,
     EngineSet,
     Shape,
@@ -32,6 +32,7 @@ from basic_runtime.engines.engine_set import (
     engine_path,
     input_side,
     largest_side,
+    portable_serves,
     set_folder,
 )
 from basic_runtime.engines.library import Library
@@ -75,8 +76,8 @@ class EngineReport:
 def choose_targets(library: Library, capabilities: Sequence[int]) -> tuple[list[str], list[str]]:
     """Targets for compute capabilities (86 for 8.6), and notices on those that have none of their own.
 
-    Without any: PORTABLE where the library has it, else this machine's GPU. Raises ExportError for a capability that
-    the library does not serve.
+    Without any: PORTABLE where the library has it, else this machine's GPU. GPUs that the library does not run on are
+    left out. Raises ExportError for a capability that it cannot build for, or when none is left.
     """
     known = known_targets(library)
     if not capabilities:
@@ -84,18 +85,20 @@ def choose_targets(library: Library, capabilities: Sequence[int]) -> tuple[list[
     targets, notices = [], []
     for capability in capabilities:
         target = f"sm{capability}"
-        if target not in known and PORTABLE in known and capability >= PORTABLE_FROM:
+        if target in known:
+            targets.append(target)
+        elif PORTABLE in known and portable_serves(capability):
+            notices.append(f"{library.name} {library.version} has no target {target}: {PORTABLE} is built instead")
+            targets.append(PORTABLE)
+        elif PORTABLE in known and capability > PORTABLE_CAPABILITIES[0]:
             notices.append(
-                f"{library.name} {library.version} has no target {target}: {PORTABLE} is built instead, "
-                "which the library may refuse on that GPU"
+                f"{library.name} does not run on compute capability {capability / 10}: left out; "
+                "use onnxruntime-cuda there, or --engine tensorrt"
             )
-            target = PORTABLE
-        if target not in known:
-            raise ExportError(
-                f"{library.name} {library.version} cannot build for {target} here, but for {', '.join(known)}: "
-                "choose others with --compute-capability"
-            )
-        targets.append(target)
+        else:
+            require_target(library, target)
+    if not targets:
+        raise ExportError(f"no engines to build: {notices[0]}")
     return list(dict.fromkeys(targets)), notices
 
 

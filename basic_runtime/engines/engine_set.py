@@ -3,7 +3,7 @@
 engines/<library>-<version>/<target>/index.json      one set: what was built, with what, for which shapes
 engines/<library>-<version>/<target>/<graph>.engine
 
-A target is a compute capability, "sm86", or "sm80+": that and all later ones that the library knows.
+A target is a compute capability, "sm86", or "sm80+": that and most later ones.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from basic_runtime.bundle import MODELS_FOLDER
+from basic_runtime.engines.library import TENSORRT_RTX
 from basic_runtime.errors import EngineError, EngineMismatchError
 from basic_runtime.manifest import EntropySpec, GraphSpec, Manifest
 
@@ -23,7 +24,8 @@ FORMAT, FORMAT_VERSION = "basic-engines", 1
 
 PORTABLE = "sm80+"
 """What TensorRT-RTX builds unless told a compute capability: Ampere (8.0) and later, not Turing (7.5)."""
-PORTABLE_FROM = 80
+PORTABLE_CAPABILITIES = (80, 86, 89, 120)
+"""Those that run it, with all above the last: the list in TensorRT-RTX's own refusal on an H100 (9.0)."""
 
 Size = tuple[int, int]
 """Width and height of a picture in pixels."""
@@ -101,12 +103,22 @@ def read_engine(folder: Path, graph_id: str, described: EngineFile) -> bytes:
     return data
 
 
+def portable_serves(capability: int) -> bool:
+    """Whether GPUs of a compute capability run engines of the target PORTABLE."""
+    return capability in PORTABLE_CAPABILITIES or capability > PORTABLE_CAPABILITIES[-1]
+
+
 def find_set(bundle: Path, library: str, version: str, capability: int) -> tuple[Path, EngineSet]:
     """The set of `bundle` for this library and a GPU of compute capability `capability` (86 for 8.6), and its folder.
 
-    Raises EngineMismatchError, with the command that builds it, if there is none.
+    Raises EngineMismatchError if there is none, with the command that builds it, or if the library serves no such GPU.
     """
-    targets = [f"sm{capability}"] + ([PORTABLE] if capability >= PORTABLE_FROM else [])
+    if library == TENSORRT_RTX.name and capability >= PORTABLE_CAPABILITIES[0] and not portable_serves(capability):
+        raise EngineMismatchError(
+            f"{library} does not run on this GPU, of compute capability {capability / 10}: "
+            "choose --engine onnxruntime-cuda, or tensorrt with engines built for it"
+        )
+    targets = [f"sm{capability}"] + ([PORTABLE] if portable_serves(capability) else [])
     for target in targets:
         folder = set_folder(bundle, library, version, target)
         if (folder / INDEX_FILE).is_file():

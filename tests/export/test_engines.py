@@ -190,12 +190,15 @@ def test_a_profile_that_makes_no_sense(exported: Exported, builder: EngineBuilde
 
 
 def test_capabilities_without_a_target() -> None:
-    targets, notices = engines.choose_targets(TENSORRT_RTX, (75, 86, 90, 101, 120))
+    targets, notices = engines.choose_targets(TENSORRT_RTX, (75, 86, 90, 130, 120))
     assert targets == ["sm75", "sm86", PORTABLE, "sm120"]
-    assert len(notices) == 2 and "no target sm90: sm80+ is built instead" in notices[0]
+    assert len(notices) == 2 and "does not run on compute capability 9.0: left out" in notices[0]
+    assert "no target sm130: sm80+ is built instead" in notices[1]
     assert engines.choose_targets(TENSORRT_RTX, ()) == ([PORTABLE], [])
     with pytest.raises(ExportError, match="cannot build for sm70 here, but for sm75, sm80, .*: choose others with"):
         engines.choose_targets(TENSORRT_RTX, (70,))
+    with pytest.raises(ExportError, match="no engines to build: .* does not run on compute capability 10.3"):
+        engines.choose_targets(TENSORRT_RTX, (103,))
 
 
 def test_a_missing_library_is_named() -> None:

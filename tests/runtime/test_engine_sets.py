@@ -76,6 +76,14 @@ def test_engines_for_another_machine_are_refused(tmp_path: Path, library: str, v
     assert f"`basic-export {tmp_path} --engine {library} --compute-capability {capability}`" in message
 
 
+def test_a_gpu_that_the_library_does_not_serve(tmp_path: Path) -> None:
+    """What TensorRT-RTX 1.7.1 said on an H100, before any engine is read."""
+    write_set(tmp_path, "1.7", "sm80+")
+    with pytest.raises(EngineMismatchError, match="does not run on this GPU, of compute capability 9.0: choose"):
+        find_set(tmp_path, "tensorrt-rtx", "1.7", 90)
+    assert find_set(tmp_path, "tensorrt-rtx", "1.7", 130)[1].target == "sm80+"
+
+
 def test_a_bundle_without_engines(tiny_path: Path) -> None:
     with pytest.raises(EngineMismatchError, match="but none at all; build them with `basic-export"):
         find_set(tiny_path, "tensorrt", "10.9", 86)
