@@ -79,7 +79,7 @@ def main(
 
     \b
     basic-export runs/lite/model.safetensors -o my-model --name my-model --photos data/train
-    basic-export lite-7 -o lite-7-gpu --engine tensorrt-rtx --compute-capability 86,89,120
+    basic-export lite-8 -o lite-8-gpu --engine tensorrt-rtx --compute-capability 86,89,120
     """
     request = engine_cli.request_of(context, **engine)
     bundle = engine_cli.find_bundle(source)

@@ -21,7 +21,7 @@ from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
 from basic_runtime.tables import TableArrays
-from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost
+from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost, symbol_counts
 from basic_train.model.context import GroupedContext
 from basic_train.model.integer import IntegerEntropy, OverflowBoundError
 from basic_train.model.quantise import quantise
@@ -33,6 +33,10 @@ RATE_COST_FAILURE = 3.0
 #: The rate cost is measured on so many latents of mixed qualities, of each at most so many hyper-latent positions a
 #: side: every stage of each runs the whole context model in PyTorch, twice.
 RATE_LATENTS, RATE_SIDE = 8, 5
+
+#: The coder's tables are fitted to so many latents of each entropy path, of the same size: with 48 photos to 12 of the
+#: finest quality and 12 of each of four others.
+TABLE_LATENTS = 60
 
 _PENDING_HASH = "0" * 64
 
@@ -122,7 +126,7 @@ class _Export:
         self._progress, self._steps = progress, 0
         graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
         variants = len(self.hyper_indexes)
-        self._total = 3 * variants + graphs + 2 + (graphs + variants if options.verify else 0)
+        self._total = 3 * variants + graphs + 3 + (graphs + variants if options.verify else 0)
 
     def run(self) -> Report:
         started = time.perf_counter()
@@ -145,23 +149,36 @@ class _Export:
 
     def _entropy_graphs(self) -> None:
         pictures = photos.calibration_photos(self.options.photos)
-        for index in self.hyper_indexes:
-            width = self.net.config.hyper_widths[index]
-            self._step(f"entropy path of width {width}: integers")
-            served = [level for level in self.levels if level.h_s == index]
-            latents = photos.calibration_latents(self.net, pictures, served)
-            try:
-                integer = quantise(self.net, index, latents)
-            except OverflowBoundError as error:
-                raise ExportError(f"entropy path of width {width}: {error}") from error
-            self._step(f"entropy path of width {width}: rate cost")
-            measured = _cropped(latents[-RATE_LATENTS:])
+        latents = [self._integer_path(index, pictures) for index in self.hyper_indexes]
+        self._step("tables for the symbols of the entropy paths")
+        self._fit_tables(latents)
+        for index, integer, found in zip(self.hyper_indexes, self.integers, latents, strict=True):
+            self._step(f"entropy path of width {integer.width}: rate cost")
+            measured = _cropped(found[-RATE_LATENTS:])
             self.rate_costs.append(rate_cost(self.net, index, integer, self.tables, measured))
-            self._step(f"entropy path of width {width}: graphs")
-            compiled = compile_entropy(integer)
-            self.integers.append(integer)
-            self.compiled.append(compiled)
-            self.variants.append(self._add_variant(compiled))
+            self._step(f"entropy path of width {integer.width}: graphs")
+            self.compiled.append(compile_entropy(integer))
+            self.variants.append(self._add_variant(self.compiled[-1]))
+
+    def _integer_path(self, index: int, pictures: list[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
+        """Add the integer entropy path of a width; returns the latents that it was calibrated on."""
+        width = self.net.config.hyper_widths[index]
+        self._step(f"entropy path of width {width}: integers")
+        served = [level for level in self.levels if level.h_s == index]
+        latents = photos.calibration_latents(self.net, pictures, served)
+        try:
+            self.integers.append(quantise(self.net, index, latents))
+        except OverflowBoundError as error:
+            raise ExportError(f"entropy path of width {width}: {error}") from error
+        return latents
+
+    def _fit_tables(self, latents: list[list[tuple[Tensor, Tensor]]]) -> None:
+        """The rows of y serve all widths, so that the symbols of all count."""
+        counted = [
+            symbol_counts(self.net, integer, _cropped(found[-TABLE_LATENTS:]))
+            for integer, found in zip(self.integers, latents, strict=True)
+        ]
+        self.tables = coder_tables(self.net, [sum(rows) for rows in zip(*counted, strict=True)])
 
     def _add_variant(self, compiled: CompiledEntropy) -> dict[str, Any]:
         add, width = self.writer.add_graph, compiled.width

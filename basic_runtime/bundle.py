@@ -26,7 +26,7 @@ from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, 
 if TYPE_CHECKING:
     from basic_runtime.coder import Tables
 
-DEFAULT_MODEL = "lite-7"
+DEFAULT_MODEL = "lite-8"
 """Name of the bundle inside this package that is used when none is named."""
 BUNDLE_VARIABLE = "BASIC_BUNDLE"
 """Environment variable that names another default bundle."""

@@ -54,19 +54,33 @@ class _Row:
     bits: float  # expected code length
 
 
+Pmf = tuple[int, NDArray[np.float64]]
+"""A symbol, and the probabilities of it and its successors."""
+
+
 def gaussian_rows(scales: ArrayLike = SCALES) -> TableArrays:
     """Rows for symbols round(N(0, scale)), one per scale (standard deviation, > 0)."""
-    return _rows(scales, lambda edge: 0.5 * math.erfc(edge / math.sqrt(2.0)), _GAUSSIAN_TAIL)
+    return rows_from_pmf(gaussian_pmfs(scales))
+
+
+def gaussian_pmfs(scales: ArrayLike = SCALES) -> list[Pmf]:
+    """Probabilities of the symbols of `gaussian_rows`, symmetric about 0."""
+    return _pmfs(scales, lambda edge: 0.5 * math.erfc(edge / math.sqrt(2.0)), _GAUSSIAN_TAIL)
 
 
 def logistic_rows(scales: ArrayLike = SCALES) -> TableArrays:
     """Rows for rounded symbols of a logistic distribution about 0, one per scale (standard deviation, > 0)."""
+    return rows_from_pmf(logistic_pmfs(scales))
+
+
+def logistic_pmfs(scales: ArrayLike = SCALES) -> list[Pmf]:
+    """Probabilities of the symbols of `logistic_rows`, symmetric about 0."""
 
     def upper_tail(edge: float) -> float:  # in powers that cannot overflow, however narrow the scale
         x = edge * math.pi / math.sqrt(3.0)
         return math.exp(-max(x, 0.0)) / (1.0 + math.exp(-abs(x)))
 
-    return _rows(scales, upper_tail, _LOGISTIC_TAIL)
+    return _pmfs(scales, upper_tail, _LOGISTIC_TAIL)
 
 
 def rows_from_pmf(pmfs: Sequence[tuple[int, ArrayLike]]) -> TableArrays:
@@ -120,12 +134,12 @@ def _escape_bits(distance: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(2.0 * exponent + 2.0, np.float64)
 
 
-def _rows(scales: ArrayLike, upper_tail: Callable[[float], float], sigmas: float) -> TableArrays:
-    """Rows of a symmetric density, of which `upper_tail` is the mass above a number of standard deviations."""
-    return rows_from_pmf([_pmf(float(scale), upper_tail, sigmas) for scale in np.atleast_1d(scales)])
+def _pmfs(scales: ArrayLike, upper_tail: Callable[[float], float], sigmas: float) -> list[Pmf]:
+    """Of a symmetric density, of which `upper_tail` is the mass above a number of standard deviations."""
+    return [_pmf(float(scale), upper_tail, sigmas) for scale in np.atleast_1d(scales)]
 
 
-def _pmf(scale: float, upper_tail: Callable[[float], float], sigmas: float) -> tuple[int, NDArray[np.float64]]:
+def _pmf(scale: float, upper_tail: Callable[[float], float], sigmas: float) -> Pmf:
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be positive, not {scale}")
     reach = math.ceil(sigmas * scale) + 1

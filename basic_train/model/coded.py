@@ -7,7 +7,7 @@ object: the float one of the supernet, or the integer one that export ships.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,10 @@ from basic_train.model.supernet import Z_STRIDE, Supernet, Widths
 
 #: Steps of the quality scale in a bundle; step s is quality s / (QUALITY_STEPS - 1).
 QUALITY_STEPS = 64
+
+#: So many symbols of its density stand beside those that were counted in a table row, or a rare row would follow a few
+#: photos: fitted to half of 48 photos, weights of 100 to 20,000 gain alike on the other half (docs/lab.md).
+DENSITY_WEIGHT = 20_000
 
 #: Symbols are clamped to what keeps y_hat exact in float32.
 SYMBOL_MAX = 2 ** (23 - MEAN_BITS)
@@ -78,16 +82,39 @@ class NoContextError(BasicError):
     """A model without a context model, which trains and is compared but is not coded."""
 
 
-def coder_tables(net: Supernet) -> TableArrays:
-    """The coder's integer tables: 64 rows of the model's density, then one row per z channel. Raises NoContextError."""
+def coder_tables(net: Supernet, counts: Sequence[np.ndarray] | None = None) -> TableArrays:
+    """The coder's integer tables: 64 rows of the model's density, then one row per z channel. Raises NoContextError.
+
+    counts: `symbol_counts` of latents like those to be coded; each row of the density then counts as DENSITY_WEIGHT
+    symbols beside them. Symbols of either sign count alike.
+    """
     if net.config.context != "grouped":
         raise NoContextError(
             f"preset {net.config.preset!r} has no context model, and files need one; "
             "take a preset that has: lite, paper, usdecoder, cheng2020 or elic"
         )
-    pmf = net.z_prior.pmf(Z_MAX).numpy()
-    rows = DENSITIES[net.config.density].rows(SCALES)
-    return concatenate(rows, rows_from_pmf([(-Z_MAX, row) for row in pmf]))
+    pmfs = DENSITIES[net.config.density].pmfs(SCALES)
+    if counts is not None:
+        pmfs = [
+            (first, (DENSITY_WEIGHT * pmf + found + found[::-1]) / (DENSITY_WEIGHT + 2 * found.sum()))
+            for (first, pmf), found in zip(pmfs, counts, strict=True)
+        ]
+    pmfs_of_z = [(-Z_MAX, row) for row in net.z_prior.pmf(Z_MAX).numpy()]
+    return concatenate(rows_from_pmf(pmfs), rows_from_pmf(pmfs_of_z))
+
+
+def symbol_counts(net: Supernet, entropy: EntropyPath, latents: Sequence[tuple[Tensor, Tensor]]) -> list[np.ndarray]:
+    """How often each table row of y coded which symbol in latents (y, z): for each row the counts of the symbols
+    that its density lists."""
+    reaches = [-first for first, _ in DENSITIES[net.config.density].pmfs(SCALES)]
+    counts = [np.zeros(2 * reach + 1, np.int64) for reach in reaches]
+    for y, z in latents:
+        for symbols, indexes in _code_stages(entropy, y, z, torch.zeros_like(y)):
+            for row in np.unique(indexes):
+                found, reach = symbols[indexes == row].astype(np.int64), reaches[row]
+                found = found[np.abs(found) <= reach]
+                counts[row] += np.bincount(found + reach, minlength=2 * reach + 1)
+    return counts
 
 
 @dataclass
@@ -106,26 +133,33 @@ def round_z(z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def code_latents(entropy: EntropyPath, tables: TableArrays, y: Tensor, z: Tensor) -> CodedLatents:
-    """Code y (1, M, h, w) and z (1, N, h/4, w/4), stage by stage as the runtime does."""
-    z = round_z(z)
-    prior = entropy.h_s(z)
+def _code_stages(
+    entropy: EntropyPath, y: Tensor, z: Tensor, y_hat: Tensor
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Symbols (int32) and table indexes (uint8) of y, stage by stage as the runtime codes them. Fills `y_hat`, which
+    starts at 0, in units of 2^-MEAN_BITS."""
+    prior = entropy.h_s(round_z(z))
     grouping, unit = entropy.grouping, 2.0**MEAN_BITS
     labels = torch.from_numpy(grouping.labels(*y.shape[2:]))
     labels = labels.repeat_interleave(y.shape[1] // grouping.groups, 0)[None]
-    y_hat = torch.zeros_like(y)
-    bits = 0.0
     for stage in range(grouping.stages):
         mean, scale = entropy.parameters(y_hat, prior)
         chosen = labels == stage
         symbols = torch.floor((y[chosen] * unit - mean[chosen]) / unit + 0.5).clamp(-SYMBOL_MAX, SYMBOL_MAX)
-        indexes = entropy.indexes(scale)[chosen]
-        bits += float(code_lengths(tables, symbols.to(torch.int32).numpy(), indexes.numpy()).sum())
         y_hat[chosen] = symbols * unit + mean[chosen]
+        yield symbols.to(torch.int32).numpy(), entropy.indexes(scale)[chosen].numpy()
+
+
+@torch.no_grad()
+def code_latents(entropy: EntropyPath, tables: TableArrays, y: Tensor, z: Tensor) -> CodedLatents:
+    """Code y (1, M, h, w) and z (1, N, h/4, w/4), stage by stage as the runtime does."""
+    y_hat = torch.zeros_like(y)
+    bits = sum(float(code_lengths(tables, *stage).sum()) for stage in _code_stages(entropy, y, z, y_hat))
     channels = torch.arange(z.shape[1], dtype=torch.uint8).add(len(SCALES))
     rows = channels[None, :, None, None].expand(z.shape)
-    z_bits = float(code_lengths(tables, z.to(torch.int32).numpy(), rows.contiguous().numpy()).sum())
-    return CodedLatents(bits, z_bits, y_hat / unit)
+    symbols = round_z(z).to(torch.int32).numpy()
+    z_bits = float(code_lengths(tables, symbols, rows.contiguous().numpy()).sum())
+    return CodedLatents(bits, z_bits, y_hat * 2.0**-MEAN_BITS)
 
 
 @dataclass

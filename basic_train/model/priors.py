@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from basic_runtime.tables import SCALES, TableArrays, gaussian_rows, logistic_rows
+from basic_runtime.tables import SCALES, Pmf, gaussian_pmfs, logistic_pmfs
 
 SCALE_MIN, SCALE_MAX, SCALE_STEPS = float(SCALES[0]), float(SCALES[-1]), len(SCALES)
 #: ln of the ratio of neighbouring table scales (1.1309...).
@@ -75,16 +75,16 @@ def logistic_bits(values: Tensor, sigma: Tensor) -> Tensor:
 
 
 class Density(NamedTuple):
-    """A density of y about its mean: bits of values by their sigma, and the coder's rows for scales."""
+    """A density of y about its mean: bits of values by their sigma, and probabilities of rounded values for scales."""
 
     bits: Callable[[Tensor, Tensor], Tensor]
-    rows: Callable[[ArrayLike], TableArrays]
+    pmfs: Callable[[ArrayLike], list[Pmf]]
 
 
 #: By the name that `ModelConfig.density` has for it.
 DENSITIES = {
-    "gaussian": Density(gaussian_bits, gaussian_rows),
-    "logistic": Density(logistic_bits, logistic_rows),
+    "gaussian": Density(gaussian_bits, gaussian_pmfs),
+    "logistic": Density(logistic_bits, logistic_pmfs),
 }
 
 

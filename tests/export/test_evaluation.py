@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from basic_export.export import Options, export_bundle
 from basic_export.photos import bundled_photo, calibration_latents, calibration_photos
 from basic_runtime import container
 from basic_runtime.codec import Codec
 from basic_runtime.quality import quality_of_step
-from basic_train.model.coded import code_picture, coder_tables
+from basic_runtime.tables import TableArrays
+from basic_train.model.coded import code_picture
 from basic_train.model.integer import IntegerEntropy
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
@@ -47,11 +49,16 @@ def codec(net: Supernet, photo_folder: Path, tmp_path_factory: pytest.TempPathFa
     return Codec(path, "onnxruntime", threads=1)
 
 
+def stored_tables(codec: Codec) -> TableArrays:
+    arrays = load_file(codec.bundle.path / "tables.safetensors")
+    return TableArrays(*(arrays[f"coder.{name}"] for name in ("freqs", "sizes", "offsets", "shifts")))
+
+
 @pytest.mark.parametrize("step", [5, 40, 63])
 def test_evaluation_equals_the_codec(net: Supernet, integer: IntegerEntropy, codec: Codec, step: int) -> None:
     photo = bundled_photo("coffee")[100:250, 200:430]
     data = codec.encode(photo, quality=quality_of_step(step), level=0)
-    coded = code_picture(net, integer, coder_tables(net), photo, step, net.full)
+    coded = code_picture(net, integer, stored_tables(codec), photo, step, net.full)
     file_bits = 8 * len(container.read(data).data)
     # Streams are whole bytes, and pay for the states of their lanes.
     assert file_bits == pytest.approx(coded.bits, rel=0.005, abs=8 * 24)
