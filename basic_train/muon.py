@@ -34,11 +34,12 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 def _iterate(x: Tensor) -> Tensor:
-    """Newton-Schulz steps x <- (a + b G + c G^2) x with G = x x^T."""
+    """Newton-Schulz steps x <- (a + b G + c G^2) x with G = x x^T. Products add what they are added to: on a GPU,
+    starting a kernel takes longer than most of these."""
     a, b, c = NEWTON_SCHULZ
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
@@ -47,12 +48,13 @@ def _iterate_gram(x: Tensor) -> Tensor:
     commute, and their product is applied to x once. float32, as powers of G lose bits."""
     a, b, c = NEWTON_SCHULZ
     gram = x @ x.mT
-    identity = torch.eye(gram.shape[-1], device=x.device)
     product = None
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        factor = a * identity + b * gram + c * gram @ gram
+    for step in range(NEWTON_SCHULZ_STEPS):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
         product = factor if product is None else product @ factor
-        gram = gram @ factor @ factor
+        if step + 1 < NEWTON_SCHULZ_STEPS:
+            gram = gram @ factor @ factor
     return product @ x
 
 
