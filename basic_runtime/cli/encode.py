@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -109,10 +110,22 @@ def encode(
             "bpp": round(bpp(len(data), picture.width, picture.height), 5),
             "quality": quality or quality_of_step(header.quality_step),
             "level": header.level,
-            "notices": picture.notices,
+            "notices": [*picture.notices, *_larger(job.source, len(data))],
         }
 
     run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json, workers=workers)
+
+
+def _larger(source: str, size: int) -> list[str]:
+    """A notice if the result is no smaller than its source, as with drawings and hard-compressed sources."""
+    from basic_runtime.files import STREAM
+
+    before = 0 if source == STREAM else Path(source).stat().st_size
+    if not 0 < before <= size:
+        return []
+    return [
+        f"the result has {size:,} bytes, its source {before:,}: lower --quality, or keep a drawing as it is"
+    ]
 
 
 def _without_metadata(picture: Picture) -> Picture:

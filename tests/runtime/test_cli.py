@@ -285,6 +285,19 @@ def test_note_on_cmyk(folder: Path) -> None:
     assert done.exit_code == 0 and done.stderr.startswith("basic-run: note: ink.jpg: CMYK was converted")
 
 
+def test_a_result_that_is_larger_than_its_source_is_noted(folder: Path) -> None:
+    Image.new("RGB", (200, 100), "white").save(folder / "blank.png")
+    Image.effect_noise((200, 100), 90).convert("RGB").save(folder / "noise.png")
+    done = run("encode", "blank.png", "noise.png", "--json", "-q", "1")
+    blank, noise = json.loads(done.stdout)
+    source = (folder / "blank.png").stat().st_size
+    assert blank["notices"] == [
+        f"the result has {blank['bytes']:,} bytes, its source {source:,}: lower --quality, or keep a drawing as it is"
+    ]
+    assert done.exit_code == 0 and f"basic-run: note: blank.png: {blank['notices'][0]}" in done.stderr
+    assert noise["notices"] == []
+
+
 def test_note_on_16_bits(folder: Path) -> None:
     Image.fromarray(np.full((10, 20), 40_000, np.uint16)).save("deep.png")
     done = run("encode", "deep.png")
