@@ -9,6 +9,8 @@ PICTURES ?= ../shared/data/kodak
 # make reproduce-bundle DATA=folder MINUTES=...: train, search levels and export on photos of a folder
 DATA ?= ../shared/data/train
 MINUTES ?= 120
+# more options of basic-train run; on a GPU: TRAIN_ARGS='--batch 256 --muon-rate 0.008'
+TRAIN_ARGS ?=
 RUN ?= runs/lite
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -25,7 +27,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
-	@echo "make reproduce-bundle [DATA=folder MINUTES=120 RUN=runs/lite]  photos to bundle, as the bundled model was made"
+	@echo "make reproduce-bundle [DATA=folder MINUTES=120 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -85,7 +87,7 @@ results: .venv-test/.installed
 
 # The same command goes on with a run that was stopped.
 reproduce-bundle: .venv-test/.installed
-	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN) --minutes $(MINUTES)
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN) --minutes $(MINUTES) $(TRAIN_ARGS)
 	.venv-test/bin/basic-train levels $(RUN) --data $(DATA) -o $(RUN)/levels.safetensors \
 	    --first-share 0.1 --half --overwrite
 	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
