@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BACKENDS, Backend, Engine, available_backends, create_backend
-from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines.onnxruntime import CudaBackend, OnnxRuntimeBackend, _load_cuda
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError, MissingExtraError
 
@@ -351,3 +351,15 @@ def test_openvino_leaves_the_weights_unlinked_while_it_reads(tiny_path: Path) ->
     graph = bundle.level(0).g_a
     backend.load(bundle.graph_path(graph), external_data=bundle.weights_folder, strict=False)
     assert links == [1]
+
+
+def test_cuda_takes_no_algorithm_that_rounds_where_results_must_be_exact() -> None:
+    """On an H100 the library's search for the fastest one failed the golden vectors."""
+    backend = object.__new__(CudaBackend)  # as made where there is no GPU
+    assert backend._provider_options(strict=True) == {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+    assert backend._provider_options(strict=False) == {"use_tf32": "1"}
+
+
+def test_looking_for_cuda_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    _load_cuda()
+    assert capfd.readouterr() == ("", "")
