@@ -34,6 +34,15 @@ class Slim(nn.Module):
         return 1.0
 
 
+def prefix(weight: Tensor, *channels: int) -> Tensor:
+    """The first channels along the first axes. A whole tensor stays itself: the gradient of a slice is copied into
+    zeros, which costs a GPU more than the slice is worth."""
+    for axis, count in enumerate(channels):
+        if count != weight.shape[axis]:
+            weight = weight.narrow(axis, 0, count)
+    return weight
+
+
 class SlimConv2d(Slim):
     """Convolution with prefix-sliced weights.
 
@@ -60,7 +69,7 @@ class SlimConv2d(Slim):
 
     def forward(self, x: Tensor, index: int) -> Tensor:
         out = self.outs[index]
-        weight, bias = self.weight[:out, : x.shape[1]], self.bias[:out]
+        weight, bias = prefix(self.weight, out, x.shape[1]), prefix(self.bias, out)
         stride = self.stride
         if stride > 1 and weight.shape[-1] == 1:
             # The same, without a bug of oneDNN: the gradient of strided 1x1 convolutions in the channels-last
@@ -104,7 +113,7 @@ class SlimConvTranspose2d(Slim):
 
     def forward(self, x: Tensor, index: int) -> Tensor:
         out = self.outs[index]
-        weight, bias = self.weight[: x.shape[1], :out], self.bias[:out]
+        weight, bias = prefix(self.weight, x.shape[1], out), prefix(self.bias, out)
         shape = (self.stride, self.padding, self.output_padding)
         if not self.precise:
             return F.conv_transpose2d(x, weight, bias, *shape)
