@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from basic_train.model.context import context_mask, phases
 from basic_train.model.integer import (
     EXACT_LIMIT,
+    FULL_KERNEL_WEIGHT_MAX,
     KERNEL_WEIGHT_MAX,
     LINEAR_SCALE_BITS,
     MEAN_BITS,
@@ -119,6 +120,11 @@ def _reachable(seen: Seen, wanted: Tensor, sum_bits: Tensor, group: int = 1) -> 
     return Units.covering(seen, torch.minimum(wanted, sum_bits.unflatten(0, (-1, group)).amin(1) - 1))
 
 
+def kernel_weight_max(net: Supernet, index: int) -> int:
+    """Largest magnitude of the weights of k x k convolutions at a width of h_s."""
+    return FULL_KERNEL_WEIGHT_MAX if index + 1 == len(net.config.hyper_widths) else KERNEL_WEIGHT_MAX
+
+
 def integer_layer(weight: Tensor, bias: Tensor, ins: Units, sum_bits: Tensor, outs: Units) -> IntegerLayer:
     """Quantise one convolution (out, in, k, k) that reads integers in units `ins` and writes such in units `outs`."""
     shift = torch.floor(sum_bits - outs.bits).clamp(1, 23)
@@ -153,7 +159,7 @@ def _hyper_layers(
     layers: list[IntegerLayer] = []
     ins = Units(torch.zeros(net.config.z_channels), torch.full((net.config.z_channels,), float(Z_MAX)))
     for (conv, followers), outputs, bits in zip(blocks, seen, reversed(wanted), strict=True):
-        layer, ins = _hyper_layer(conv, followers, ins, outputs, bits)
+        layer, ins = _hyper_layer(conv, followers, ins, outputs, bits, kernel_weight_max(net, index))
         layers.append(layer)
     return layers, ins
 
@@ -182,14 +188,14 @@ def _shuffle(followers: Sequence[nn.Module]) -> int:
 
 
 def _hyper_layer(
-    conv: nn.Module, followers: list[nn.Module], ins: Units, seen: Seen, wanted: Tensor
+    conv: nn.Module, followers: list[nn.Module], ins: Units, seen: Seen, wanted: Tensor, weight_max: int
 ) -> tuple[IntegerLayer, Units]:
     """One block of h_s in integers, and the units of its output channels."""
     transposed = isinstance(conv, nn.ConvTranspose2d)
     relu = any(isinstance(m, nn.ReLU) for m in followers)
     shuffle = _shuffle(followers)
     weight, bias = _out_by_in(conv), conv.bias.detach()
-    sum_bits = _sum_bits(weight, bias, ins, weight_max=KERNEL_WEIGHT_MAX)
+    sum_bits = _sum_bits(weight, bias, ins, weight_max=weight_max)
     outs = _reachable(seen, wanted, sum_bits, shuffle**2)
     unshuffled = Units(*(part.repeat_interleave(shuffle**2) for part in (outs.bits, outs.limit)))
     layer = integer_layer(weight, bias, ins, sum_bits, unshuffled)
@@ -293,7 +299,7 @@ def _masked_convolution(
     bits = balanced(latents, weight * share, bias, importance, kernel**2 * share)
     y = Units.covering(latents, torch.floor(bits).clamp(max=MEAN_BITS))
     y = Units.covering(latents, torch.floor(y.bits))  # LIMIT_MAX may have taken a fraction of a bit
-    sum_bits = _sum_bits(weight, bias, y, masks, KERNEL_WEIGHT_MAX)
+    sum_bits = _sum_bits(weight, bias, y, masks, kernel_weight_max(net, index))
     units = _reachable(seen, wanted, sum_bits)
     layer = integer_layer(weight, bias, y, sum_bits, units)
     return y, (layer, units)
