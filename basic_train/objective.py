@@ -88,23 +88,6 @@ class RandomWidths(Objective):
         return self.measure(net(x, quality, widths), x, quality)
 
 
-class RateOnly(RandomWidths):
-    """The rate alone, of a trained model whose transforms and gains are frozen: steps are several times cheaper, and
-    no picture is made of them, so that their PSNR is not a number."""
-
-    def prepare(self, net: Supernet) -> None:
-        for part in (net.g_a, net.g_s, net.gains):
-            part.requires_grad_(False)
-
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
-        latents = net.latents(x, quality, random_widths(self.config, self.recipe, rng))
-        bpp = (latents.y_bits + latents.z_bits) / (x.shape[-1] * x.shape[-2])
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
-        return RateDistortion(torch.mean(balance(lambdas) * bpp), bpp.detach(), torch.full_like(bpp, torch.nan))
-
-
 class Distillation(RandomWidths):
     """Rate and distortion at the full width of g_s; a narrower one, and with `sandwich` the narrowest too, learns the
     full width's picture from the same latent, which it does not move (model-spec §2.4; Yu and Huang, "Universally
@@ -230,7 +213,6 @@ def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "random-widths": RandomWidths,
-    "rate": RateOnly,
     "distillation": Distillation,
     "combined": Combined,
 }

@@ -22,8 +22,8 @@ from basic_train.model.context import context_mask, interleave, merger_mask, pha
 EXACT_LIMIT = 2**24
 #: Largest magnitude of a weight: fits int16 and float16 storage.
 WEIGHT_MAX = 2047
-#: That of k x k convolutions, by far the largest layers: fits int8, and costs up to 0.3 % of rate (docs/lab.md). The full
-#: width, which is there for the rate, has two bits more.
+#: That of k x k convolutions, by far the largest layers: fits int8, and costs up to 0.3 % of rate (docs/lab.md). The
+#: full width, which is there for the rate, has two bits more.
 KERNEL_WEIGHT_MAX, FULL_KERNEL_WEIGHT_MAX = 127, 511
 #: Means are multiples of 2^-MEAN_BITS, so that symbol + mean is exact.
 MEAN_BITS = 6

@@ -11,7 +11,7 @@ from pytorch_msssim import ms_ssim
 from basic_train.losses import MS_SSIM_LAMBDA, lambda_of_quality, rate_distortion
 from basic_train.model.presets import HYPERPRIOR_SLIMMABLE, HYPERPRIOR_STATIC, LITE, TINY, USDECODER
 from basic_train.model.supernet import Supernet, TrainOutput
-from basic_train.objective import Combined, Distillation, RateOnly, random_widths
+from basic_train.objective import Combined, Distillation, random_widths
 from basic_train.recipe import Recipe
 
 NEVER_FULL = Recipe(full_share=0.0, uniform_share=0.0)
@@ -47,22 +47,6 @@ def test_latents_that_go_with_the_width_have_one_width_for_all():
     rng = np.random.default_rng(0)
     draws = np.array([random_widths(HYPERPRIOR_SLIMMABLE, Recipe(full_share=0.2), rng) for _ in range(400)])
     assert (draws == draws[:, :1]).all() and set(draws[:, 0]) == set(range(5))
-
-
-def test_the_rate_alone_moves_no_transform_and_no_gain():
-    torch.manual_seed(0)
-    net, x, quality = Supernet(TINY), torch.rand(2, 3, 64, 64), torch.tensor([0.2, 0.9])
-    objective = RateOnly(TINY, NEVER_FULL)
-    objective.prepare(net)
-    result = objective(net, x, quality, np.random.default_rng(0), 0.0)
-    result.loss.backward()
-    frozen = [*net.g_a.parameters(), *net.g_s.parameters(), *net.gains.parameters()]
-    assert all(parameter.grad is None for parameter in frozen)
-    for part in (net.h_a, net.h_s, net.context, net.z_prior):
-        assert any(parameter.grad.abs().max() > 0 for parameter in part.parameters() if parameter.grad is not None)
-    weights = (0.013 / lambda_of_quality(quality, TINY.lambda_min, TINY.lambda_max)) ** 0.4
-    torch.testing.assert_close(result.loss.detach(), (weights * result.bpp).mean())
-    assert result.mse.isnan().all()
 
 
 #: Draws the middle width for g_s, so that a random student and the narrowest differ.
