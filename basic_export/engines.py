@@ -24,7 +24,6 @@ from basic_runtime.cache import cache_folder, store
 from basic_runtime.engines.engine_set import (
     INDEX_FILE,
     PORTABLE,
-    PORTABLE_CAPABILITIES,
     EngineFile,
     EngineSet,
     Shape,
@@ -34,6 +33,7 @@ from basic_runtime.engines.engine_set import (
     largest_side,
     portable_serves,
     set_folder,
+    unserved,
 )
 from basic_runtime.engines.library import Library
 from basic_runtime.errors import FileError
@@ -90,7 +90,7 @@ def choose_targets(library: Library, capabilities: Sequence[int]) -> tuple[list[
         elif PORTABLE in known and portable_serves(capability):
             notices.append(f"{library.name} {library.version} has no target {target}: {PORTABLE} is built instead")
             targets.append(PORTABLE)
-        elif PORTABLE in known and capability > PORTABLE_CAPABILITIES[0]:
+        elif PORTABLE in known and unserved(capability):
             notices.append(
                 f"{library.name} does not run on compute capability {capability / 10}: left out; "
                 "use onnxruntime-cuda there, or --engine tensorrt"

@@ -36,24 +36,13 @@ class _Place(NamedTuple):
     window: Window
 
 
-class DeviceCropStream(CropStream):
-    """The batches of a `CropStream` with the same arguments, cut on `device`: a few pixels in 100,000 differ, by 1 of
-    255, where Pillow's fixed-point sums round otherwise."""
+class DeviceCropStream:
+    """The batches of a `CropStream`, cut on `device`: a few pixels in 100,000 differ, by 1 of 255, where Pillow's
+    fixed-point sums round otherwise. The stream's photos are decoded once and not kept."""
 
-    def __init__(
-        self,
-        photos: PhotoFiles,
-        device: torch.device,
-        size: int,
-        batch: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-        gamma: bool = False,
-    ) -> None:
-        super().__init__(photos, size, batch, seed, rank, ranks, gamma)
-        self.device = device
-        self._load(photos)
+    def __init__(self, stream: CropStream, device: torch.device) -> None:
+        self.stream, self.photos, self.device = stream, stream.photos, device
+        self._load(stream.photos)
 
     def _load(self, photos: PhotoFiles) -> None:
         """All pixels as uint8 (3, N) on the device, photo after photo; damaged ones have a width of 0."""
@@ -85,9 +74,9 @@ class DeviceCropStream(CropStream):
     def _drawn(self, number: int) -> tuple[list[_Place], list[np.ndarray]]:
         """Where the crops of a batch come from, and their gamma tables, if any."""
         places, gammas = [], []
-        for rng in self.draws(number):
+        for rng in self.stream.draws(number):
             places.append(self._place(rng))
-            if self.gamma:
+            if self.stream.gamma:
                 gammas.append(random_gamma(rng))
         return places, gammas
 
@@ -99,11 +88,11 @@ class DeviceCropStream(CropStream):
         return crops.div_(255).contiguous(memory_format=torch.channels_last)
 
     def _place(self, rng: np.random.Generator) -> _Place:
-        index = self.index(rng)
+        index = self.stream.index(rng)
         while not self.sizes[index, 1]:
-            index = self.index(rng)
+            index = self.stream.index(rng)
         height, width = self.sizes[index].tolist()
-        return _Place(int(self.firsts[index]), width, random_window(height, width, self.size, rng))
+        return _Place(int(self.firsts[index]), width, random_window(height, width, self.stream.size, rng))
 
     def _cut(self, places: list[_Place]) -> Tensor:
         """Crops (B, 3, size, size), float32 of whole numbers 0 .. 255."""
@@ -116,8 +105,8 @@ class DeviceCropStream(CropStream):
         firsts = self._tensor([place.first + place.window.left for place in places])
         pixels = self.pixels[:, (firsts[:, None, None] + rows[:, :, None] + inside[:, None, :])]
         pixels = pixels.transpose(0, 1).float()  # (B, 3, rows, columns)
-        across = resampling(sides, self.size, longest, self._tensor([w.mirrored for w in windows]))
-        down = resampling(sides, self.size, longest, self._tensor([w.upside_down for w in windows]))
+        across = resampling(sides, self.stream.size, longest, self._tensor([w.mirrored for w in windows]))
+        down = resampling(sides, self.stream.size, longest, self._tensor([w.upside_down for w in windows]))
         shrunk = _whole(pixels.flatten(1, 2) @ across.mT).unflatten(1, (3, -1))
         return _whole(down[:, None] @ shrunk)
 

@@ -207,13 +207,12 @@ class Trainer:
         self.crops = self._stream(photos)
         self.report(f"{usable} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured")
 
-    def _stream(self, photos: PhotoFiles) -> CropStream:
+    def _stream(self, photos: PhotoFiles) -> CropStream | DeviceCropStream:
         """Crops, cut by a GPU where all photos fit into its memory."""
         recipe, fabric = self.recipe, self.fabric
-        settings = (recipe.crop, recipe.batch, recipe.seed, fabric.global_rank, fabric.world_size)
-        if device_crops.fits(photos, fabric.device):
-            return DeviceCropStream(photos, fabric.device, *settings, gamma=recipe.gamma)
-        return CropStream(photos, *settings, gamma=recipe.gamma)
+        rank, world = fabric.global_rank, fabric.world_size
+        stream = CropStream(photos, recipe.crop, recipe.batch, recipe.seed, rank, world, recipe.gamma)
+        return DeviceCropStream(stream, fabric.device) if device_crops.fits(photos, fabric.device) else stream
 
     def _training_photos(self, paths: list[Path]) -> PhotoFiles | None:
         here = self.fabric.world_size // self.fabric.strategy.num_nodes if self.fabric.world_size > 1 else 1

@@ -108,12 +108,17 @@ def portable_serves(capability: int) -> bool:
     return capability in PORTABLE_CAPABILITIES or capability > PORTABLE_CAPABILITIES[-1]
 
 
+def unserved(capability: int) -> bool:
+    """Whether TensorRT-RTX runs on no GPU of a compute capability, though some that are older do run PORTABLE."""
+    return capability >= PORTABLE_CAPABILITIES[0] and not portable_serves(capability)
+
+
 def find_set(bundle: Path, library: str, version: str, capability: int) -> tuple[Path, EngineSet]:
     """The set of `bundle` for this library and a GPU of compute capability `capability` (86 for 8.6), and its folder.
 
     Raises EngineMismatchError if there is none, with the command that builds it, or if the library serves no such GPU.
     """
-    if library == TENSORRT_RTX.name and capability >= PORTABLE_CAPABILITIES[0] and not portable_serves(capability):
+    if library == TENSORRT_RTX.name and unserved(capability):
         raise EngineMismatchError(
             f"{library} does not run on this GPU, of compute capability {capability / 10}: "
             "choose --engine onnxruntime-cuda, or tensorrt with engines built for it"

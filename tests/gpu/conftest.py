@@ -11,7 +11,7 @@ from basic_export.engines import build_engines, choose_targets, copy_bundle
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend, available_backends, create_backend
 from basic_runtime.engines.cuda import compute_capability
-from basic_runtime.engines.engine_set import portable_serves
+from basic_runtime.engines.engine_set import unserved
 from basic_runtime.engines.library import LIBRARIES, TENSORRT_RTX
 
 
@@ -32,7 +32,7 @@ def engine(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     if name in LIBRARIES and not LIBRARIES[name].installed:
         pytest.skip(f"{name} is not installed")
-    if name == TENSORRT_RTX.name and not portable_serves(compute_capability()):
+    if name == TENSORRT_RTX.name and unserved(compute_capability()):
         pytest.skip(f"{name} does not run on this GPU")
     if name in PROVIDERS and not (PROVIDERS[name] and name in available_backends()):
         pytest.skip(f"{name} is not installed (docs/gpu.md)")

@@ -40,8 +40,9 @@ def test_crops_are_those_of_a_processor(photos: Path) -> None:
     files = PhotoFiles(list_photos(photos), 64, 2**30)
     gpu = torch.device("cuda", 0)
     assert fits(files, gpu)
-    batch = DeviceCropStream(files, gpu, 64, 16, 3).batch(7)
-    difference = 255 * (batch.cpu() - CropStream(files, 64, 16, 3).batch(7)).abs()
+    stream = CropStream(files, 64, 16, 3)
+    batch = DeviceCropStream(stream, gpu).batch(7)
+    difference = 255 * (batch.cpu() - stream.batch(7)).abs()
     assert difference.max() < 1.01 and (difference > 0.01).float().mean() < 1e-3
 
 

@@ -21,7 +21,7 @@ def levels_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def test_batches_are_those_of_the_stream(photos, ranks, gamma):
     files = PhotoFiles(list_photos(photos), 64, 2**30)
     expected = CropStream(files, 64, 8, 5, *ranks, gamma=gamma)
-    stream = DeviceCropStream(files, CPU, 64, 8, 5, *ranks, gamma=gamma)
+    stream = DeviceCropStream(expected, CPU)
     batches = stream.batches(3)
     for number in range(3, 6):
         batch = next(batches)
@@ -63,8 +63,9 @@ def test_damaged_photos_are_left_out(photos, tmp_path):
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:4000])
     (tmp_path / "good.png").write_bytes(good.read_bytes())
     files = PhotoFiles(list_photos(tmp_path), 64, 2**30, lambda message: None)
-    batch = DeviceCropStream(files, CPU, 64, 8, 0).batch(0)
-    assert (levels_apart(batch, CropStream(files, 64, 8, 0).batch(0)) < 1.01).all()
+    stream = CropStream(files, 64, 8, 0)
+    batch = DeviceCropStream(stream, CPU).batch(0)
+    assert (levels_apart(batch, stream.batch(0)) < 1.01).all()
 
 
 def test_only_a_gpu_takes_photos(photos):
