@@ -98,6 +98,10 @@ class BundleWriter:
         } | write_parts(self.folder, stored, transform)
         return name
 
+    def add_gradient(self, name: str, model: ModelProto) -> None:
+        """Write the gradient of the g_s `name`, with inline weights."""
+        self.graphs[name]["gradient"] = write_graph(self.folder, self.weights.externalise(model))
+
     def write_tables(self, tables: Mapping[str, np.ndarray]) -> None:
         """Write weights.bin, which is complete once all graphs are in, and tables.safetensors."""
         (self.folder / FILE_NAME).write_bytes(self.weights.data)
@@ -108,8 +112,8 @@ class BundleWriter:
         self._save(GOLDEN, golden)
 
     def write_manifest(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, entropy, levels) and
-        from what was written before; returns it."""
+        """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
+        and from what was written before; returns it."""
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,

@@ -15,6 +15,7 @@ from torch import Tensor
 from basic_export import golden, photos, verify
 from basic_export.bundle import BundleWriter
 from basic_export.errors import ExportError
+from basic_export.gradient import error_gradient
 from basic_export.levels import choose_levels
 from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
 from basic_export.stages import CompiledEntropy, compile_entropy
@@ -205,6 +206,9 @@ class _Export:
                 graph = export_pixel(self.net, transform, index)
                 name = self.writer.add_graph(graph.model, transform, graph.width, graph.macs_per_pixel)
                 self.pixels[transform, index] = name, graph
+                gradient = error_gradient(graph.model) if transform == "g_s" else None
+                if gradient is not None:
+                    self.writer.add_gradient(name, gradient)
 
     def _write(self) -> dict[str, Any]:
         """Write all files. The golden hashes come from the bundle itself, opened as a user will open it."""
@@ -236,6 +240,7 @@ class _Export:
             "mean_bits": self.integers[0].mean_bits,
             "z_amax": self.integers[0].z_amax,
             "quality_steps": QUALITY_STEPS,
+            "lambda": {"lowest": config.lambda_min, "highest": config.lambda_max},
             "entropy": self.variants,
             "levels": [self._level_entry(level) for level in self.levels],
         }

@@ -110,13 +110,16 @@ class Bundle:
         """The coder's tables: rows 0..63 the scales of y, 64 + c the z channel c."""
         from basic_runtime.coder import Tables
 
-        stored = self._tables
         try:
-            return Tables(
-                stored["coder.freqs"], stored["coder.sizes"], stored["coder.offsets"], stored["coder.shifts"]
-            )
+            return Tables(*self.coder_rows)
         except ValueError as error:
             raise BundleError(f"{self.path / 'tables.safetensors'}: coder tables: {error}") from error
+
+    @property
+    def coder_rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Frequencies, sizes, offsets and shifts of the coder's tables, as `coder.Tables` takes them."""
+        stored = self._tables
+        return stored["coder.freqs"], stored["coder.sizes"], stored["coder.offsets"], stored["coder.shifts"]
 
     @property
     def index_lut(self) -> NDArray[np.uint8]:
@@ -197,8 +200,10 @@ class Bundle:
         for name, wanted in self.manifest.files.items():
             if self._sha256(self.path / name) != wanted:
                 raise BundleError(f"{self.path / name}: damaged, its sha256 is not the manifest's")
-        parts = [part.id for spec in self.manifest.graphs.values() if spec.parts for part in spec.parts.graphs]
-        for graph_id in (*self.manifest.graphs, *parts):
+        specs = self.manifest.graphs.values()
+        parts = [part.id for spec in specs if spec.parts for part in spec.parts.graphs]
+        gradients = [spec.gradient for spec in specs if spec.gradient]
+        for graph_id in (*self.manifest.graphs, *parts, *gradients):
             path = self.graph_path(graph_id)
             if not self._sha256(path).startswith(graph_id):
                 raise BundleError(f"{path}: damaged, its sha256 does not start with its name")

@@ -33,8 +33,10 @@ from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.manifest import LevelSpec
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
+from basic_runtime.refine import MAX_EFFORT, PASSES, Graphs, Inside, Refinement
 from basic_runtime.target import largest_within
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
@@ -107,6 +109,7 @@ class Codec:
         quality: int = DEFAULT_QUALITY,
         level: int | None = None,
         *,
+        effort: int = 0,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
         exif: bytes | None = None,
@@ -114,11 +117,14 @@ class Codec:
     ) -> bytes:
         """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1, or a Picture with all it carries.
 
-        `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `alpha` is uint8 (H, W), lossless.
-        Raises ValueError for wrong arguments, LimitError for a picture that is too large.
+        `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `effort` 0..9: how long to look for a smaller
+        file of the same quality, which decodes as fast; `alpha` is uint8 (H, W), lossless.
+        Raises ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or EngineError
+        for an effort with a bundle or an engine that has no gradients.
         """
         picture = _as_picture(image, alpha, icc, exif, xmp)
-        return self._encode(picture, quality_step(quality), self._checked_level(picture, level))
+        level = self._checked_level(picture, level)
+        return self._encode(picture, quality_step(quality), level, self._checked_effort(effort, level))
 
     def encode_within(
         self,
@@ -126,6 +132,7 @@ class Codec:
         max_bytes: int,
         level: int | None = None,
         *,
+        effort: int = 0,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
         exif: bytes | None = None,
@@ -137,7 +144,12 @@ class Codec:
         """
         picture = _as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
-        return largest_within(lambda step: self._encode(picture, step, level), container.QUALITY_STEPS, max_bytes)[1]
+        effort = self._checked_effort(effort, level)
+
+        def encode(step: int) -> bytes:
+            return self._encode(picture, step, level, effort)
+
+        return largest_within(encode, container.QUALITY_STEPS, max_bytes)[1]
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
@@ -147,7 +159,20 @@ class Codec:
         self.limits.check_size(width, height)
         return level
 
-    def _encode(self, picture: Picture, step: int, level: int) -> bytes:
+    def _checked_effort(self, effort: int, level: int) -> int:
+        if not 0 <= effort <= MAX_EFFORT:
+            raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
+        manifest = self.bundle.manifest
+        if effort and (self.bundle.graph(self.bundle.level(level).g_s).gradient is None or manifest.lambdas is None):
+            raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0")
+        if effort and self._longest is not None:
+            raise EngineError(
+                f"engine {self.backend.name!r} has no gradients to refine with: encode with effort 0, "
+                "or on onnxruntime or onnxruntime-cuda"
+            )
+        return effort
+
+    def _encode(self, picture: Picture, step: int, level: int, effort: int) -> bytes:
         pixels, spec = picture.pixels, self.bundle.level(level)
         height, width = pixels.shape[:2]
 
@@ -158,12 +183,15 @@ class Codec:
             "x": _Picture(pixels, canvas, self._tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
-        steps = [
-            *self._steps("g_a", spec.g_a, sources, y, canvas),
-            *self._steps("h_a", spec.h_a, {"y": y}, coding.z, canvas),
-            *coding.steps,
-        ]
-        run(steps, canvas)
+        if effort:
+            sources["inside"] = Inside(height, width, canvas)
+            analysis = [self._refining_step(spec, step, effort, sources, {"y": y, "z": coding.z}, canvas)]
+        else:
+            analysis = [
+                *self._steps("g_a", spec.g_a, sources, y, canvas),
+                *self._steps("h_a", spec.h_a, {"y": y}, coding.z, canvas),
+            ]
+        run([*analysis, *coding.steps], canvas)
         stream, checksum = coding.finish()
 
         header = container.Header(
@@ -263,6 +291,29 @@ class Codec:
         return Step(
             name, engine, inputs, outputs, canvas, reach=reach, side=side, crew=machine.crew, trace=self._trace
         )
+
+    def _refining_step(
+        self,
+        spec: LevelSpec,
+        quality_step: int,
+        effort: int,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        canvas: Canvas,
+    ) -> Step:
+        """What stands in for g_a and h_a where there is an effort. Tiles run one after the other: each takes all
+        threads, and the memory of a whole g_s."""
+        g_s = self.bundle.graph(spec.g_s)
+        assert g_s.gradient is not None
+        g_a, h_a, gradient = (self._engine(graph, self._whole) for graph in (spec.g_a, spec.h_a, g_s.gradient))
+        graphs = Graphs(g_a, h_a, gradient, self._entropy_on(spec.entropy, self._whole))
+        refinement = Refinement(graphs, self.bundle, quality_step, PASSES[effort])
+        # Margins as wide as g_a and g_s reach each alone. What one sees through the other is left out: it only steers.
+        stride = self.bundle.manifest.y_stride
+        reaches = (self.bundle.graph(spec.g_a).reach, g_s.reach)
+        known = [reach * unit for reach, unit in zip(reaches, (1, stride), strict=True) if reach is not None]
+        reach = max(known) if len(known) == len(reaches) else None
+        return Step("refinement", refinement, sources, sinks, canvas, reach=reach, trace=self._trace)
 
     def _machine(self, canvas: Canvas) -> _Machine:
         """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""

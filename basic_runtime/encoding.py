@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.checksum import BandedCrc, channel_crcs
-from basic_runtime.coder import Encoder, quantise
+from basic_runtime.coder import Encoder
 from basic_runtime.engines.base import FloatArray
-from basic_runtime.entropy import GroupedEntropy
-from basic_runtime.errors import EngineError
+from basic_runtime.entropy import GroupedEntropy, Quantised
 from basic_runtime.flow import Step, Trace
 from basic_runtime.planes import Band, Planes, Scratch, room
 from basic_runtime.tiles import Canvas
@@ -152,23 +151,17 @@ class _Stage:
             self._entropy.crew.each(lambda c: self._entropy.gather(rows, self._number, c, part), self._shares)
             return part
 
-    def _quantised(self, y: FloatArray) -> tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]:
+    def _quantised(self, y: FloatArray) -> Quantised:
         """Symbols, rows of the coder's tables and yhat, in units of 2^-mean_bits, of the stage's elements."""
         entropy, arrays = self._entropy, self._arrays
         mean, scale = self._mean.take(), np.asarray(self._scales.take(), np.float32)
         symbols, indexes = arrays.symbols.array(y.shape, np.int32), arrays.indexes.array(y.shape, np.uint8)
-        yhat, rows = arrays.yhat.array(y.shape, np.float32), entropy.scale_rows(self._number)
+        yhat = arrays.yhat.array(y.shape, np.float32)
 
         def work(c: slice) -> None:
-            quantise(
-                y[:, c], mean[:, c], scale[:, c], rows, entropy.mean_bits,
-                symbols=symbols[:, c], indexes=indexes[:, c], yhat=yhat[:, c],
-            )  # fmt: skip
+            entropy.quantise(self._number, y[:, c], mean[:, c], scale[:, c], (symbols[:, c], indexes[:, c], yhat[:, c]))
 
-        try:
-            entropy.crew.each(work, self._shares)
-        except ValueError as error:
-            raise EngineError(f"the engine's results cannot be coded: {error}") from error
+        entropy.crew.each(work, self._shares)
         return symbols, indexes, yhat
 
     def _check(self, yhat: FloatArray) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.coder import quantise
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.packed import INDEX
@@ -27,6 +29,9 @@ from basic_runtime.tiles import Canvas
 
 SCALE_ROWS = 64
 """Rows of the coder's tables that belong to scales of y; row 64 + c belongs to z channel c."""
+
+Quantised = tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]
+"""Symbols, rows of the coder's tables, and yhat, all of one shape."""
 
 _ROWS = np.arange(SCALE_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
 
@@ -114,6 +119,45 @@ class GroupedEntropy:
                 shift = (group - position) * size
                 out[:, low:high] = y[:, low + shift : high + shift, row::tile, column::tile]
 
+    def prior(self, z: FloatArray) -> dict[str, FloatArray]:
+        """What h_s makes of the whole z, for `quantised`."""
+        return self._h_s.run({self._h_s.inputs[0]: z})
+
+    def quantised(self, y: FloatArray, prior: Mapping[str, FloatArray]) -> Quantised:
+        """Symbols, rows of the coder's tables and yhat, in units of y, of a whole latent: what its stream would hold.
+
+        All are (1, M, h, w). Raises EngineError for means and scales that cannot be coded.
+        """
+        state = dict(prior)
+        symbols, indexes = np.empty(y.shape, np.int32), np.empty(y.shape, np.uint8)
+        yhat = np.empty(y.shape, np.float32)
+        for number, (stage, engine) in enumerate(self._stages):
+            outputs = engine.run({name: state[name] for name in stage.inputs if name in engine.inputs})
+            part = self._gathered(y, number)
+            found = np.empty(part.shape, np.int32), np.empty(part.shape, np.uint8), np.empty_like(part)
+            scale = outputs[INDEX] if INDEX in outputs else outputs["scale"]
+            self.quantise(number, part, np.asarray(outputs["mean"]), np.asarray(scale, np.float32), found)
+            self._scatter(found[0], number, symbols)
+            self._scatter(found[1], number, indexes)
+            self._scatter(found[2], number, yhat)
+            state.update(outputs)
+            for slot, decoded in zip(stage.slots, np.split(found[2], len(stage.slots), axis=1), strict=True):
+                state[slot_name(slot)] = np.ascontiguousarray(decoded)
+        yhat *= np.float32(2.0**-self.mean_bits)
+        return symbols, indexes, yhat
+
+    def quantise(self, number: int, y: FloatArray, mean: FloatArray, scale: FloatArray, results: Quantised) -> None:
+        """Elements of a stage to their symbols, rows of the coder's tables, and yhat in units of 2^-mean_bits.
+
+        Raises EngineError for means and scales that cannot be coded.
+        """
+        symbols, indexes, yhat = results
+        rows = self.scale_rows(number)
+        try:
+            quantise(y, mean, scale, rows, self.mean_bits, symbols=symbols, indexes=indexes, yhat=yhat)
+        except ValueError as error:
+            raise EngineError(f"the engine's results cannot be coded: {error}") from error
+
     def latent(self, state: Mapping[str, Planes], canvas: Canvas, trace: Trace) -> Latent:
         """yhat of slots that are all there, or will be."""
         slots = {slot: state[slot_name(slot)] for stage in self.spec.stages for slot in stage.slots}
@@ -149,6 +193,19 @@ class GroupedEntropy:
             for slot in stage.slots:
                 state[slot_name(slot)] = slots[slot_name(slot)]
         return digest.hexdigest()
+
+    def _gathered(self, y: FloatArray, number: int) -> FloatArray:
+        channels, tile = self.stage_channels(number), self.spec.tile
+        part = np.empty((1, channels, y.shape[2] // tile, y.shape[3] // tile), np.float32)
+        self.gather(y, number, slice(0, channels), part)
+        return part
+
+    def _scatter(self, values: NDArray[Any], number: int, out: NDArray[Any]) -> None:
+        """A stage's elements, as its graph orders them, to their places in `out` (1, M, h, w)."""
+        size, tile = self.slot_channels, self.spec.tile
+        for position, (group, row, column) in enumerate(self.spec.stages[number].slots):
+            part = values[:, position * size : (position + 1) * size]
+            out[:, group * size : (group + 1) * size, row::tile, column::tile] = part
 
     def _check_index(self, outputs: Mapping[str, FloatArray]) -> None:
         """Raises EngineError if an engine that looks the table up itself finds other rows than the host."""

@@ -39,7 +39,8 @@ class PartsSpec:
 class GraphSpec:
     """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture, `reach` the input
     rows and columns beside its own that an output depends on (None: not stated, as in older bundles). `parts` do
-    together what the graph does (None: it is not cut)."""
+    together what the graph does (None: it is not cut). `gradient` names the graph of a g_s that an encoder refines with
+    (None: it cannot)."""
 
     id: str
     transform: str
@@ -48,6 +49,7 @@ class GraphSpec:
     macs_per_pixel: float
     reach: int | None
     parts: PartsSpec | None
+    gradient: str | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class LevelSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All fields of manifest.json that the runtime reads."""
+    """All fields of manifest.json that the runtime reads. `lambdas`: of the lowest and the highest quality step, rising
+    geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not stated, in
+    older bundles)."""
 
     model_name: str
     model_id: str
@@ -104,6 +108,7 @@ class Manifest:
     graphs: dict[str, GraphSpec]
     entropy: tuple[EntropySpec, ...]
     levels: tuple[LevelSpec, ...]
+    lambdas: tuple[float, float] | None
 
 
 class _Fields:
@@ -202,6 +207,7 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
         graphs=graphs,
         entropy=entropy,
         levels=tuple(_parse_level(item, len(entropy), graph_of) for item in top.children("levels")),
+        lambdas=_parse_lambdas(top.child("lambda")) if "lambda" in top.value else None,
     )
 
 
@@ -250,8 +256,16 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             macs_per_pixel=item.number("macs_per_pixel"),
             reach=item.integer("reach", 0, 1 << 16) if "reach" in item.value else None,
             parts=_parse_parts(item.child("parts")) if "parts" in item.value else None,
+            gradient=item.text("gradient", "[0-9a-f]{16}") if "gradient" in item.value else None,
         )
     return graphs
+
+
+def _parse_lambdas(fields: _Fields) -> tuple[float, float]:
+    lowest, highest = fields.number("lowest"), fields.number("highest")
+    if not 0 < lowest <= highest:
+        raise fields.fail("highest", f"must be no less than lowest, which is {lowest:g}, and both more than 0")
+    return lowest, highest
 
 
 def _parse_parts(fields: _Fields) -> PartsSpec:

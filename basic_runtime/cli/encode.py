@@ -14,6 +14,7 @@ from basic_runtime.cli.options import (
     LevelChoice,
     budget_option,
     codec_options,
+    effort_option,
     limit_options,
     output_options,
 )
@@ -45,6 +46,7 @@ SMALL_ENCODE = 200_000_000
     "--level", type=LevelChoice(), help="0 fast, 7 compresses best, or auto (default: the bundle's best)."
 )
 @budget_option
+@effort_option
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
 @limit_options
 @codec_options
@@ -60,6 +62,7 @@ def encode(
     target_bpp: float | None,
     level: int | str | None,
     budget_ms: float | None,
+    effort: int,
     strip: bool,
     max_pixels: int | None,
     bundle: str | None,
@@ -81,6 +84,8 @@ def encode(
 
     if sum(value is not None for value in (quality, target_size, target_bpp)) > 1:
         raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
+    if effort and budget_ms is not None:
+        raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
     jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     if budget_ms is None and level != AUTO:
@@ -91,9 +96,9 @@ def encode(
     def compress(picture: Picture) -> bytes:
         pixels = picture.width * picture.height
         if target_size is None and target_bpp is None:
-            return codec.encode(picture, quality or DEFAULT_QUALITY, level_for(pixels))
+            return codec.encode(picture, quality or DEFAULT_QUALITY, level_for(pixels), effort=effort)
         most = target_size or int((target_bpp or 0) * pixels / 8)
-        return codec.encode_within(picture, most, level_for(pixels))
+        return codec.encode_within(picture, most, level_for(pixels), effort=effort)
 
     def work(job: Job) -> Result:
         check_target(job.target, overwrite)

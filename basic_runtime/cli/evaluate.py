@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList
+from basic_runtime.cli.options import LevelList, effort_option
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
@@ -32,6 +32,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
+@effort_option
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Writes OUTPUT.csv, .json and .png.")
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
@@ -50,6 +51,7 @@ def evaluate(
     folder: Path,
     levels: tuple[int, ...] | None,
     qualities: tuple[int, ...] | None,
+    effort: int,
     codecs: str | None,
     output: Path | None,
     bundle: str | None,
@@ -78,12 +80,12 @@ def evaluate(
         if level >= len(opened.manifest.levels):
             raise click.UsageError(f"--levels: the bundle has no level {level}")
     pictures = measure.list_pictures(folder)
-    model = f"{opened.name}:{opened.model_id}"
+    model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
     if output is not None:
         _make_parent(output)
     results = measure.Results(output.with_suffix(".csv") if output is not None else None)
-    _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps))
+    _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps, effort))
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
 
 

@@ -119,6 +119,14 @@ budget_option = click.option(
     help="The best level that takes no longer on this machine; needs basic-run profile --save once.",
 )
 
+effort_option = click.option(
+    "--effort",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
+    help="How long to look for a smaller file of the same quality, 0 to 9; decoding stays as fast.",
+)
+
 limit_options = _combine(
     click.option(
         "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse pictures of more pixels than this."

@@ -48,7 +48,8 @@ RIVALS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One codec at one quality: `model` is the identity of our bundle, "" for others; level None for others."""
+    """One codec at one quality: `model` is the identity of our bundle, with the encoder's effort if it made any, "" for
+    others; level None for others."""
 
     codec: str
     model: str
@@ -142,14 +143,14 @@ def _start(bundle: str | None, engine: str, threads: int | None) -> None:
     _codec = Codec(bundle, engine, threads)
 
 
-def _measure(picture: Path, setting: Setting, reps: int) -> Row:
+def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
     pixels = read_picture(picture).pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     encode_ms, decode_ms = math.inf, math.inf
     for _ in range(reps):
         begun = time.perf_counter()
-        data = _encode(setting, pixels)
+        data = _encode(setting, pixels, effort)
         middle = time.perf_counter()
         decoded = _decode(setting, data)
         decode_ms = min(decode_ms, 1000 * (time.perf_counter() - middle))
@@ -170,10 +171,10 @@ def _measure(picture: Path, setting: Setting, reps: int) -> Row:
     )
 
 
-def _encode(setting: Setting, pixels: Pixels) -> bytes:
+def _encode(setting: Setting, pixels: Pixels, effort: int) -> bytes:
     if setting.level is not None:
         assert _codec is not None
-        return _codec.encode(pixels, setting.quality, setting.level)
+        return _codec.encode(pixels, setting.quality, setting.level, effort=effort)
     rival, file = RIVALS[setting.codec], io.BytesIO()
     options: dict[str, Any] = dict(rival.options)
     Image.fromarray(pixels).save(file, rival.format, quality=setting.quality, **options)
@@ -262,20 +263,21 @@ def _parse(values: dict[str, str]) -> Row | None:
 @dataclass(frozen=True)
 class Options:
     """bundle, engine and threads as for `Codec`; jobs: processes side by side, which disturb each other's times;
-    reps: times that everything is coded, of which the fastest counts."""
+    reps: times that everything is coded, of which the fastest counts; effort: of our encoder."""
 
     bundle: str | None = None
     engine: str = "onnxruntime"
     threads: int | None = None
     jobs: int = 1
     reps: int = 1
+    effort: int = 0
 
 
 def measure(
     pictures: Sequence[Path], wanted: Iterable[Setting], results: Results, options: Options
 ) -> Iterator[Row]:
     """Measure what `results` does not hold yet, and yield each row when it is there."""
-    jobs = [(p, s, options.reps) for p in pictures for s in wanted if (s, p.name) not in results.rows]
+    jobs = [(p, s, options.reps, options.effort) for p in pictures for s in wanted if (s, p.name) not in results.rows]
     start = (options.bundle, options.engine, options.threads)
     if options.jobs == 1:
         if jobs:

@@ -1,0 +1,215 @@
+"""What an encoder can do beyond g_a: move elements of y by one quantisation step where that saves more than it costs.
+
+g_a gives each picture what was best on average over those it was trained with. Here the derivative of the picture's
+squared error, through g_s, says what one step more or less of an element would do to it, and the coder's tables what
+that would do to the bits. Both together are bits per pixel + lambda 255^2 MSE, for which the model was trained. Such
+files are decoded as all others are. The idea is that of rate-distortion optimised quantisation in video encoders; that
+latents can be improved after g_a: Campos et al., "Content adaptive optimization for neural image compression", 2019.
+
+All elements are judged at once, as if nothing else changed, and their effects add up wrongly; so only a share of those
+that should move do, in several passes, of which the best counts. z stays: predictions that change with every pass
+take back half of the gain (docs/lab.md, as for all constants here).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines import Engine
+from basic_runtime.engines.base import FloatArray
+from basic_runtime.entropy import SCALE_ROWS, GroupedEntropy
+from basic_runtime.errors import BundleError
+from basic_runtime.planes import Planes
+from basic_runtime.tables import TableArrays, code_lengths
+from basic_runtime.tiles import Canvas, Tile
+
+MAX_EFFORT = 9
+
+PASSES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
+"""Passes of each effort, 0 to MAX_EFFORT."""
+
+SHARE = 0.85
+"""Of the elements that should move, how many a pass moves: all together would go too far."""
+
+CAUTION, STIFFER = 1.05, 1.5
+"""The curvature that is reckoned with, in units of the measured one, and its growth where an element wants to go back:
+it went too far."""
+
+#: Symbols whose bits are tabulated; beyond, a step changes them by little, which is taken for nothing.
+_LARGEST = 255
+
+#: Step of the difference that measures curvature, the least curvature of a channel as a share of the mean, and the
+#: bounds of that of a place in units of its channel's.
+_PROBE, _FLATTEST, _LOCAL = 0.5, 0.3, (0.7, 3.0)
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """What a picture is refined with: engines of g_a, of h_a and of the gradient, and the entropy path."""
+
+    g_a: Engine
+    h_a: Engine
+    gradient: Engine
+    entropy: GroupedEntropy
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A latent y, the symbols and table rows it is coded with, the derivative (1, M, h, w) of its error by yhat, all
+    as far as bits go: `cost` is bits + weight * error."""
+
+    y: FloatArray
+    symbols: NDArray[np.int32]
+    indexes: NDArray[np.uint8]
+    yhat: FloatArray
+    slope: FloatArray
+    cost: float
+
+
+class Refinement(Engine):
+    """g_a, h_a and passes over what they give: x (1, 3, H, W) in [0, 1], its gain and where it counts ("inside",
+    (1, 1, H, W)) to y and to z, rounded."""
+
+    inputs = ("x", "gain", "inside")
+    outputs = ("y", "z")
+
+    def __init__(self, graphs: Graphs, bundle: Bundle, quality_step: int, passes: int) -> None:
+        """Raises BundleError for a bundle that does not say what its model was trained for."""
+        self._graphs, self._passes = graphs, passes
+        self._gain = bundle.decode_gain(quality_step)
+        self._weight = _error_weight(bundle, quality_step)
+        self._bits = _bits_of_symbols(bundle)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        graphs, entropy = self._graphs, self._graphs.entropy
+        y = np.array(_only(graphs.g_a, {"x": inputs["x"], "gain": inputs["gain"]}))
+        z = np.floor(np.asarray(_only(graphs.h_a, {"y": y})) + np.float32(0.5))
+        z = np.clip(z, -entropy.z_amax, entropy.z_amax)
+        search = _Search(graphs, entropy.prior(z), self._gain, self._weight, self._bits, inputs)
+        return {"y": search.best(y, self._passes), "z": z}
+
+
+class _Search:
+    """Passes over the latent of one tile."""
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        prior: Mapping[str, FloatArray],
+        gain: FloatArray,
+        weight: float,
+        bits: NDArray[np.float32],
+        inputs: Mapping[str, FloatArray],
+    ) -> None:
+        self._graphs, self._prior, self._weight, self._bits = graphs, prior, weight, bits
+        self._fixed = {"gain": gain, "x": inputs["x"], "inside": inputs["inside"]}
+        self._random = np.random.default_rng(0)  # the same picture gives the same file
+
+    def best(self, y: FloatArray, passes: int) -> FloatArray:
+        """The cheapest latent that so many passes come to, y itself if none is cheaper."""
+        point = best = self._point(y)
+        curvature, moves = self._curvature(point), np.zeros(y.shape, np.int8)
+        for _ in range(passes):
+            point = self._point(self._moved(point, curvature, moves))
+            if point.cost < best.cost:
+                best = point
+        return best.y
+
+    def _point(self, y: FloatArray) -> _Point:
+        symbols, indexes, yhat = self._graphs.entropy.quantised(y, self._prior)
+        slope, error = self._slope(yhat)
+        cost = float(self._bits[indexes, _column(symbols)].sum(dtype=np.float64)) + self._weight * error
+        return _Point(y, symbols, indexes, yhat, slope, cost)
+
+    def _slope(self, yhat: FloatArray) -> tuple[FloatArray, float]:
+        """Derivative of the error by yhat in bits, and the error."""
+        found = self._graphs.gradient.run(self._fixed | {"y": yhat})
+        return np.asarray(found["gradient"]) * np.float32(self._weight), float(np.asarray(found["error"]).sum())
+
+    def _curvature(self, point: _Point) -> FloatArray:
+        """Second derivative of the error by each element (1, M, h, w), in bits per squared step: the diagonal by a
+        random sign for each (Hutchinson's estimator), taken as a factor of the channel times one of the place."""
+        signs = self._random.choice(np.array([-1, 1], np.float32), point.yhat.shape)
+        beside, _ = self._slope(np.asarray(point.yhat + np.float32(_PROBE) * signs, np.float32))
+        found = (beside - point.slope) * signs / np.float32(_PROBE)
+        channels = found.mean((2, 3), keepdims=True)
+        channels = np.maximum(channels, np.float32(_FLATTEST) * channels.mean())
+        places = _blurred(found[0].sum(0) / channels.sum())
+        return np.asarray(channels * np.clip(places, *_LOCAL), np.float32)
+
+    def _moved(self, point: _Point, curvature: FloatArray, moves: NDArray[np.int8]) -> FloatArray:
+        """y with some elements moved by a step. Keeps the last move of each in `moves`, and adapts `curvature`."""
+        caution = np.float32(CAUTION / 2)
+        # Zeros, the most by far, can only cost more bits: they move where the error falls enough, if at all.
+        near = (point.symbols != 0) | (np.abs(point.slope) > caution * curvature)
+        places = np.flatnonzero(near)
+        slope, half = point.slope.ravel()[places], caution * curvature.ravel()[places]
+        rows, symbols = point.indexes.ravel()[places], point.symbols.ravel()[places]
+        before = self._bits[rows, _column(symbols)]
+        down = self._bits[rows, _column(symbols - 1)] - before - slope + half
+        up = self._bits[rows, _column(symbols + 1)] - before + slope + half
+        wanted = np.where(np.minimum(down, up) < 0, np.where(down < up, -1, 1), 0).astype(np.int8)
+        back = places[wanted * moves.ravel()[places] < 0]
+        curvature.ravel()[back] *= np.float32(STIFFER)
+        chosen = (wanted != 0) & (self._random.random(places.size) < SHARE)
+        moves.ravel()[places[chosen]] = wanted[chosen]
+        y = point.y.copy()
+        y.ravel()[places[chosen]] += wanted[chosen]
+        return y
+
+
+class Inside:
+    """1 where a picture of a width and height is, 0 beyond it: float32 (1, 1, h, w) of a tile."""
+
+    scale = 1
+    planes: tuple[Planes, ...] = ()
+
+    def __init__(self, height: int, width: int, canvas: Canvas) -> None:
+        self._height, self._width, self.done = height, width, canvas.height
+
+    def cut(self, tile: Tile) -> FloatArray:
+        rows, columns = tile.rows, tile.columns
+        inside = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        inside[:, :, : max(0, self._height - rows.start), : max(0, self._width - columns.start)] = 1
+        return inside
+
+
+def _only(engine: Engine, inputs: Mapping[str, FloatArray]) -> FloatArray:
+    (name,) = engine.outputs
+    return engine.run(inputs)[name]
+
+
+def _error_weight(bundle: Bundle, quality_step: int) -> float:
+    """Bits that one more squared error of a sample is worth: lambda 255^2, of a mean over three colours."""
+    lambdas = bundle.manifest.lambdas
+    if lambdas is None:
+        raise BundleError(f"{bundle.path / 'manifest.json'}: field lambda is missing")
+    lowest, highest = lambdas
+    share = quality_step / (bundle.manifest.quality_steps - 1)
+    return lowest * math.pow(highest / lowest, share) * 255**2 / 3
+
+
+def _bits_of_symbols(bundle: Bundle) -> NDArray[np.float32]:
+    """Bits of symbols from -_LARGEST to _LARGEST by table row."""
+    symbols = np.arange(-_LARGEST, _LARGEST + 1, dtype=np.int32)
+    rows = np.arange(SCALE_ROWS, dtype=np.uint8)
+    grid = np.broadcast_arrays(symbols[None], rows[:, None])
+    return code_lengths(TableArrays(*bundle.coder_rows), *grid).astype(np.float32)
+
+
+def _blurred(values: FloatArray) -> FloatArray:
+    """Means over 3x3 places, edges repeated."""
+    wide = np.pad(values, 1, mode="edge")
+    height, width = values.shape
+    shifted = [wide[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return np.asarray(np.mean(shifted, axis=0), np.float32)
+
+
+def _column(symbols: NDArray[np.int32]) -> NDArray[np.int32]:
+    return np.clip(symbols, -_LARGEST, _LARGEST) + _LARGEST
