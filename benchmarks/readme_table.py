@@ -1,7 +1,8 @@
 """The README's table of levels, from `basic-run evaluate` and `basic-run profile`.
 
 basic-run profile --json > docs/results/profile.json
-python benchmarks/readme_table.py docs/results/kodak.json docs/results/profile.json
+python benchmarks/readme_table.py docs/results/kodak.json docs/results/profile.json \\
+    --effort 6 docs/results/kodak-effort6.json
 """
 
 from __future__ import annotations
@@ -16,31 +17,50 @@ import click
 POINTS = (1, 3, 5)
 
 
+Report = dict[str, Any]
+Times = dict[tuple[str, str], float]
+"""Milliseconds of a curve, to "encode" and "decode"."""
+
+
 @click.command()
 @click.argument("evaluation", type=click.Path(exists=True, path_type=Path))
 @click.argument("profile", type=click.Path(exists=True, path_type=Path))
-def main(evaluation: Path, profile: Path) -> None:
+@click.option("--effort", nargs=2, type=(int, click.Path(exists=True, path_type=Path)), help="Also its levels.")
+def main(evaluation: Path, profile: Path, effort: tuple[int, Path] | None) -> None:
     """Print a Markdown table."""
-    results: dict[str, Any] = json.loads(evaluation.read_text())
-    medians = {
+    results: Report = json.loads(evaluation.read_text())
+    medians: Times = {
         (f"level {row['level']}", row["direction"]): row["p50"]
         for row in json.loads(profile.read_text())["timings"]
         if row["part"] == "total"
     }
-    deltas = {(d["anchor"], d["codec"]): d["percent"] for d in results["bd_rates"] if d["metric"] == "psnr"}
-    anchors = [name for name in ("JPEG", "WebP", "AVIF") if any(anchor == name for anchor, _ in deltas)]
+    anchors = [name for name in ("JPEG", "WebP", "AVIF") if name in {d["anchor"] for d in results["bd_rates"]}]
     print(f"| | kMAC/pixel enc / dec | ms enc / dec | bpp: PSNR | BD-rate against {', '.join(anchors)} |")
     print("|---|---|---|---|---|")
-    for curve in results["curves"]:
-        name = curve["name"]
-        cost = " / ".join(f"{value / 1000:.1f}" for value in results["macs_per_pixel"].get(name, ()))
-        times = " / ".join(
-            f"{medians[name, way]:.0f}" for way in ("encode", "decode") if (name, way) in medians
-        )
-        pairs = list(zip(curve["bpp"], curve["psnr"], strict=True))
-        points = ", ".join(f"{bpp:.2f}: {psnr:.1f}" for bpp, psnr in (pairs[i] for i in POINTS))
-        rates = ", ".join("–" if anchor == name else f"{deltas[anchor, name]:+.0f} %" for anchor in anchors)
-        print(f"| {name} | {cost} | {times} | {points} | {rates} |")
+    ours, others = ([c for c in results["curves"] if c["name"].startswith("level") == own] for own in (True, False))
+    for curve in ours:
+        print_row(results, curve, anchors, medians)
+    if effort is not None:
+        report: Report = json.loads(effort[1].read_text())
+        for curve in report["curves"]:
+            if curve["name"].startswith("level"):
+                times = {(curve["name"], way): curve[f"{way}_ms"] for way in ("encode", "decode")}
+                print_row(report, curve, anchors, times, f", effort {effort[0]}")
+    for curve in others:
+        print_row(results, curve, anchors, medians)
+
+
+def print_row(results: Report, curve: Report, anchors: list[str], times: Times, suffix: str = "") -> None:
+    """The row of a curve."""
+    name = curve["name"]
+    deltas = {(d["anchor"], d["codec"]): d["percent"] for d in results["bd_rates"] if d["metric"] == "psnr"}
+    macs = () if suffix else results["macs_per_pixel"].get(name, ())
+    cost = " / ".join(f"{value / 1000:.1f}" for value in macs)
+    milliseconds = " / ".join(f"{times[name, way]:.0f}" for way in ("encode", "decode") if (name, way) in times)
+    pairs = list(zip(curve["bpp"], curve["psnr"], strict=True))
+    points = ", ".join(f"{bpp:.2f}: {psnr:.1f}" for bpp, psnr in (pairs[i] for i in POINTS))
+    rates = ", ".join("–" if anchor == name else f"{deltas[anchor, name]:+.0f} %" for anchor in anchors)
+    print(f"| {name}{suffix} | {cost} | {milliseconds} | {points} | {rates} |")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +19,13 @@ from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import STREAM, display_name
 from basic_runtime.threads import default_threads
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
 Result = dict[str, Any]
+
+PATIENCE = 1.0
+"""Seconds that a single file may take without a word on a terminal."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def run_jobs(
         raise click.UsageError("--json and an output to standard output exclude each other")
     results: list[Result] = []
     start = time.perf_counter()
-    with _progress(len(jobs)) as advance, _attempts(jobs, work, workers) as attempts:
+    with _progress(jobs) as advance, _attempts(jobs, work, workers) as attempts:
         for job, result in zip(jobs, attempts, strict=True):
             results.append(result)
             _report(job, result, describe, quiet=as_json)
@@ -138,22 +145,53 @@ def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quie
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error, if that is a terminal and there is more than one thing to do."""
-    if total < 2 or not sys.stderr.isatty():
+def _progress(jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error if that is a terminal; for a single job, how long it has been going on."""
+    if not jobs or not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    if len(jobs) == 1:
+        with _elapsed(display_name(jobs[0].source)):
+            yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _shown(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=len(jobs))
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def _elapsed(name: str) -> Iterator[None]:
+    """The name and the time, once `PATIENCE` is over: until then nothing is loaded that would show it."""
+    over = Event()
+
+    def show() -> None:
+        if over.wait(PATIENCE):
+            return
+        from rich.markup import escape
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with _shown(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+            bar.add_task(escape(name))
+            over.wait()
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _shown(*columns: ProgressColumn) -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
     # Lines for a terminal go above the bar; those for a file or pipe must stay on standard output.
     lines_above = sys.stdout.isatty()
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above
-    ) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above)
 
 
 def _default_target(source: str, out_dir: str | None, extension: str) -> str:

@@ -116,6 +116,24 @@ def test_a_progress_bar_on_a_terminal_only(folder: Path) -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == [name.encode() for name in names]
 
 
+def test_a_long_single_file_shows_its_time_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installed command, kept from its input for longer than its patience."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    source = Path("photo.png").read_bytes()
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [*COMMAND, "encode", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    assert running.stdin is not None
+    shown = os.read(ours, 1 << 12)  # comes when the patience is over
+    packed, _ = running.communicate(source, timeout=120)
+    assert b"standard input" in shown + os.read(ours, 1 << 16)
+    os.close(ours)
+    assert running.returncode == 0 and packed.startswith(container.SIGNATURE)
+
+
 # --- encode and decode ---------------------------------------------------------------------------------
 
 
