@@ -36,7 +36,16 @@ from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import LevelSpec
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import MAX_EFFORT, PASSES, Graphs, Inside, Refinement
+from basic_runtime.refine import (
+    BYTES_PER_PIXEL,
+    MARGIN,
+    MAX_EFFORT,
+    PASSES,
+    Graphs,
+    Inside,
+    Places,
+    Refinement,
+)
 from basic_runtime.target import largest_within
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
@@ -184,7 +193,7 @@ class Codec:
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         if effort:
-            sources["inside"] = Inside(height, width, canvas)
+            sources |= {"inside": Inside(height, width, canvas), "places": Places(canvas, y.scale)}
             analysis = [self._refining_step(spec, step, effort, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [
@@ -308,12 +317,12 @@ class Codec:
         g_a, h_a, gradient = (self._engine(graph, self._whole) for graph in (spec.g_a, spec.h_a, g_s.gradient))
         graphs = Graphs(g_a, h_a, gradient, self._entropy_on(spec.entropy, self._whole))
         refinement = Refinement(graphs, self.bundle, quality_step, PASSES[effort])
-        # Margins as wide as g_a and g_s reach each alone. What one sees through the other is left out: it only steers.
-        stride = self.bundle.manifest.y_stride
-        reaches = (self.bundle.graph(spec.g_a).reach, g_s.reach)
-        known = [reach * unit for reach, unit in zip(reaches, (1, stride), strict=True) if reach is not None]
-        reach = max(known) if len(known) == len(reaches) else None
-        return Step("refinement", refinement, sources, sinks, canvas, reach=reach, trace=self._trace)
+        known = self.bundle.graph(spec.g_a).reach is not None
+        reach = MARGIN // self.bundle.manifest.y_stride if known else None
+        return Step(
+            "refinement", refinement, sources, sinks, canvas,
+            reach=reach, side=canvas.side_for(BYTES_PER_PIXEL), trace=self._trace,
+        )  # fmt: skip
 
     def _machine(self, canvas: Canvas) -> _Machine:
         """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""

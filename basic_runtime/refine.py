@@ -27,12 +27,20 @@ from basic_runtime.entropy import SCALE_ROWS, GroupedEntropy
 from basic_runtime.errors import BundleError
 from basic_runtime.planes import Planes
 from basic_runtime.tables import TableArrays, code_lengths
-from basic_runtime.tiles import Canvas, Tile
+from basic_runtime.tiles import Canvas, Span, Tile
 
 MAX_EFFORT = 9
 
 PASSES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
 """Passes of each effort, 0 to MAX_EFFORT."""
+
+MARGIN, NEAR = 192, 64
+"""Pixels around a tile that are read with it, so that its elements are predicted as they will be coded, and of them the
+nearest, which are refined with it, as each element counts on its neighbours to make the best of it, too."""
+
+BYTES_PER_PIXEL = 14.0
+"""As if the largest tensor took so many, for the side of a tile: all tensors on the way to the error stay for the way
+back."""
 
 SHARE = 0.85
 """Of the elements that should move, how many a pass moves: all together would go too far."""
@@ -61,8 +69,8 @@ class Graphs:
 
 @dataclass(frozen=True)
 class _Point:
-    """A latent y, the symbols and table rows it is coded with, the derivative (1, M, h, w) of its error by yhat, all
-    as far as bits go: `cost` is bits + weight * error."""
+    """A latent y of a tile, and of its part where pixels count: symbols and table rows that it is coded with, yhat, and
+    the derivative by yhat of the error, in bits. `cost` is bits + weight * error."""
 
     y: FloatArray
     symbols: NDArray[np.int32]
@@ -73,10 +81,10 @@ class _Point:
 
 
 class Refinement(Engine):
-    """g_a, h_a and passes over what they give: x (1, 3, H, W) in [0, 1], its gain and where it counts ("inside",
-    (1, 1, H, W)) to y and to z, rounded."""
+    """g_a, h_a and passes over what they give: x (1, 3, H, W) in [0, 1], its gain, where it counts ("inside", (1, 1, H,
+    W)) and its place in the picture ("places", (1, 2, h, w)) to y and to z, rounded."""
 
-    inputs = ("x", "gain", "inside")
+    inputs = ("x", "gain", "inside", "places")
     outputs = ("y", "z")
 
     def __init__(self, graphs: Graphs, bundle: Bundle, quality_step: int, passes: int) -> None:
@@ -108,21 +116,27 @@ class _Search:
         inputs: Mapping[str, FloatArray],
     ) -> None:
         self._graphs, self._prior, self._weight, self._bits = graphs, prior, weight, bits
-        self._fixed = {"gain": gain, "x": inputs["x"], "inside": inputs["inside"]}
-        self._random = np.random.default_rng(0)  # the same picture gives the same file
+        # Most of the time goes to the error and its way back, which are followed only near where pixels count.
+        stride = inputs["inside"].shape[2] // inputs["places"].shape[2]
+        rows, columns = (_extent(np.asarray(inputs["inside"].any((0, 1, axis))), stride) for axis in (3, 2))
+        pixels = (slice(None), slice(None), *(slice(v.start * stride, v.stop * stride) for v in (rows, columns)))
+        self._near = (slice(None), slice(None), rows, columns)
+        self._fixed = {"gain": gain} | {name: np.ascontiguousarray(inputs[name][pixels]) for name in ("x", "inside")}
+        self._keys = np.ascontiguousarray(_keys(inputs["places"], gain.size)[self._near])
 
     def best(self, y: FloatArray, passes: int) -> FloatArray:
         """The cheapest latent that so many passes come to, y itself if none is cheaper."""
         point = best = self._point(y)
-        curvature, moves = self._curvature(point), np.zeros(y.shape, np.int8)
-        for _ in range(passes):
-            point = self._point(self._moved(point, curvature, moves))
+        curvature, moves = self._curvature(point), np.zeros(self._keys.shape, np.int8)
+        for number in range(passes):
+            point = self._point(self._moved(point, curvature, moves, number))
             if point.cost < best.cost:
                 best = point
         return best.y
 
     def _point(self, y: FloatArray) -> _Point:
-        symbols, indexes, yhat = self._graphs.entropy.quantised(y, self._prior)
+        coded, near = self._graphs.entropy.quantised(y, self._prior), self._near
+        symbols, indexes, yhat = coded[0][near].copy(), coded[1][near].copy(), coded[2][near].copy()
         slope, error = self._slope(yhat)
         cost = float(self._bits[indexes, _column(symbols)].sum(dtype=np.float64)) + self._weight * error
         return _Point(y, symbols, indexes, yhat, slope, cost)
@@ -133,9 +147,9 @@ class _Search:
         return np.asarray(found["gradient"]) * np.float32(self._weight), float(np.asarray(found["error"]).sum())
 
     def _curvature(self, point: _Point) -> FloatArray:
-        """Second derivative of the error by each element (1, M, h, w), in bits per squared step: the diagonal by a
+        """Second derivative of the error by each element, in bits per squared step: the diagonal by a
         random sign for each (Hutchinson's estimator), taken as a factor of the channel times one of the place."""
-        signs = self._random.choice(np.array([-1, 1], np.float32), point.yhat.shape)
+        signs = np.where(_random(self._keys, -1) < 0.5, np.float32(-1), np.float32(1))
         beside, _ = self._slope(np.asarray(point.yhat + np.float32(_PROBE) * signs, np.float32))
         found = (beside - point.slope) * signs / np.float32(_PROBE)
         channels = found.mean((2, 3), keepdims=True)
@@ -143,8 +157,9 @@ class _Search:
         places = _blurred(found[0].sum(0) / channels.sum())
         return np.asarray(channels * np.clip(places, *_LOCAL), np.float32)
 
-    def _moved(self, point: _Point, curvature: FloatArray, moves: NDArray[np.int8]) -> FloatArray:
-        """y with some elements moved by a step. Keeps the last move of each in `moves`, and adapts `curvature`."""
+    def _moved(self, point: _Point, curvature: FloatArray, moves: NDArray[np.int8], number: int) -> FloatArray:
+        """y with some elements moved by a step, in the pass of this number. Keeps the last move of each in `moves`, and
+        adapts `curvature`."""
         caution = np.float32(CAUTION / 2)
         # Zeros, the most by far, can only cost more bits: they move where the error falls enough, if at all.
         near = (point.symbols != 0) | (np.abs(point.slope) > caution * curvature)
@@ -157,15 +172,18 @@ class _Search:
         wanted = np.where(np.minimum(down, up) < 0, np.where(down < up, -1, 1), 0).astype(np.int8)
         back = places[wanted * moves.ravel()[places] < 0]
         curvature.ravel()[back] *= np.float32(STIFFER)
-        chosen = (wanted != 0) & (self._random.random(places.size) < SHARE)
+        chosen = (wanted != 0) & (_random(self._keys.ravel()[places], number) < SHARE)
         moves.ravel()[places[chosen]] = wanted[chosen]
+        steps = np.zeros(moves.shape, np.int8)
+        steps.ravel()[places[chosen]] = wanted[chosen]
         y = point.y.copy()
-        y.ravel()[places[chosen]] += wanted[chosen]
+        y[self._near] += steps
         return y
 
 
 class Inside:
-    """1 where a picture of a width and height is, 0 beyond it: float32 (1, 1, h, w) of a tile."""
+    """1 where pixels count, in and near a tile, and 0 beyond and outside a picture of this height and width: float32
+    (1, 1, h, w)."""
 
     scale = 1
     planes: tuple[Planes, ...] = ()
@@ -174,10 +192,27 @@ class Inside:
         self._height, self._width, self.done = height, width, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
-        rows, columns = tile.rows, tile.columns
-        inside = np.zeros((1, 1, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-        inside[:, :, : max(0, self._height - rows.start), : max(0, self._width - columns.start)] = 1
-        return inside
+        rows, columns = (_near(*pair) for pair in ((tile.rows, self._height), (tile.columns, self._width)))
+        return (rows[:, None] & columns)[None, None].astype(np.float32)
+
+
+def _near(span: Span, length: int) -> NDArray[np.bool_]:
+    places = np.arange(span.start, span.stop)
+    return (places >= span.first - NEAR) & (places < min(span.last + NEAR, length))
+
+
+class Places:
+    """Row and column in the picture of each place of y, float32 (1, 2, h, w) of a tile. What is left to chance goes by
+    the place: tiles that both refine a margin decide alike there, and a picture always gives the same file."""
+
+    planes: tuple[Planes, ...] = ()
+
+    def __init__(self, canvas: Canvas, y_stride: int) -> None:
+        self.scale, self.done = y_stride, canvas.height
+
+    def cut(self, tile: Tile) -> FloatArray:
+        sides = (np.arange(span.start, span.stop, self.scale) // self.scale for span in (tile.rows, tile.columns))
+        return np.stack(np.meshgrid(*sides, indexing="ij"))[None].astype(np.float32)
 
 
 def _only(engine: Engine, inputs: Mapping[str, FloatArray]) -> FloatArray:
@@ -201,6 +236,29 @@ def _bits_of_symbols(bundle: Bundle) -> NDArray[np.float32]:
     rows = np.arange(SCALE_ROWS, dtype=np.uint8)
     grid = np.broadcast_arrays(symbols[None], rows[:, None])
     return code_lengths(TableArrays(*bundle.coder_rows), *grid).astype(np.float32)
+
+
+def _extent(counts: NDArray[np.bool_], stride: int) -> slice:
+    """From the first row of y to the last one of whose `stride` rows some counts."""
+    found = np.flatnonzero(counts)
+    return slice(int(found[0]) // stride, int(found[-1]) // stride + 1)
+
+
+def _keys(places: FloatArray, channels: int) -> NDArray[np.uint32]:
+    """A number for each element (1, M, h, w), by its place in the picture."""
+    rows, columns = places[0].astype(np.uint32)
+    numbers = (rows * np.uint32(1 << 13) + columns) * np.uint32(channels)
+    return np.asarray(numbers[None, None] + np.arange(channels, dtype=np.uint32)[:, None, None])
+
+
+def _random(keys: NDArray[np.uint32], salt: int) -> NDArray[np.float32]:
+    """Numbers in [0, 1) by key and salt: Wellons' "lowbias32" hash (https://nullprogram.com/blog/2018/07/31/)."""
+    x = keys + np.uint32(0x9E3779B9 * (salt + 2) & 0xFFFFFFFF)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x ^= x >> np.uint32(shift)
+        x *= np.uint32(factor)
+    x ^= x >> np.uint32(16)
+    return (x >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def _blurred(values: FloatArray) -> FloatArray:

@@ -19,7 +19,7 @@ from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Refinement
+from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Places, Refinement
 from basic_runtime.tables import code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
@@ -77,7 +77,8 @@ def test_every_engine_refines(codec: Codec, photo: Photo, engine: str) -> None:
 def test_any_size(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
     picture = photo(*size)
     assert codec.decode(codec.encode(picture, 50, 0, effort=2)).shape == picture.shape
-    assert cost(codec, picture, 50, 0, 6) <= cost(codec, picture, 50, 0, 0) * 1.001
+    few_bytes = 4 * 8 / picture[..., 0].size
+    assert cost(codec, picture, 50, 0, 6) <= cost(codec, picture, 50, 0, 0) + few_bytes
 
 
 def test_gray_and_alpha(codec: Codec, photo: Photo) -> None:
@@ -93,7 +94,7 @@ def test_pictures_in_tiles_gain_nearly_as_much(codec: Codec, photo: Photo) -> No
     tiled = Codec(codec.bundle, threads=1, tile_pixels=128)
     before = cost(codec, picture, 50, 0, 0)
     whole, parts = (before - cost(each, picture, 50, 0, 4) for each in (codec, tiled))
-    assert whole > 0 and parts > 0.7 * whole  # 12 tiles; photos in 9 of 256 gain 99 % (docs/lab.md)
+    assert whole > 0 and parts > 0.9 * whole
 
 
 def test_a_target_is_met_with_effort(codec: Codec, photo: Photo) -> None:
@@ -150,10 +151,12 @@ def _graphs(codec: Codec, picture: np.ndarray, step: int) -> tuple[refine.Graphs
         for graph in (level.g_a, level.h_a, gradient)
     )
     height, width = picture.shape[:2]
+    canvas, whole = Canvas(height, width, 1024, 64), Tile(Span(0, height, 0, height), Span(0, width, 0, width))
     values = {
         "x": np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255),
         "gain": bundle.encode_gain(step),
         "inside": np.ones((1, 1, height, width), np.float32),
+        "places": Places(canvas, bundle.manifest.y_stride).cut(whole),
     }
     return refine.Graphs(g_a, h_a, back, codec._entropy_on(level.entropy, codec._whole)), values
 
@@ -169,12 +172,33 @@ def test_bits_of_symbols_are_the_coders() -> None:
     assert refine._column(np.array([-1000, 1000], np.int32)).tolist() == [0, 510]
 
 
-def test_padding_does_not_count() -> None:
-    canvas = Canvas(128, 192, 64, 64)
-    inside = Inside(70, 100, canvas)
-    found = inside.cut(Tile(Span(64, 128, 64, 128), Span(0, 192, 0, 192)))
-    assert found.shape == (1, 1, 64, 192) and found.sum() == 6 * 100
-    assert inside.cut(Tile(Span(64, 128, 64, 128), Span(128, 192, 128, 192))).sum() == 0
+def test_pixels_count_in_and_near_a_tile() -> None:
+    canvas = Canvas(640, 640, 128, 64)
+    inside = Inside(70, 1000, canvas).cut(Tile(Span(0, 320, 0, 128), Span(64, 576, 256, 384)))
+    assert inside.shape == (1, 1, 320, 512) and inside.sum() == 70 * 256
+    assert inside[0, 0, 69, 128:384].all() and not inside[0, 0, 70:].any()
+
+
+def test_places_are_those_of_the_picture() -> None:
+    canvas = Canvas(640, 640, 128, 64)
+    places = Places(canvas, 16).cut(Tile(Span(64, 128, 64, 128), Span(0, 192, 0, 192)))
+    assert places.shape == (1, 2, 4, 12)
+    assert places[0, 0, :, 0].tolist() == [4, 5, 6, 7] and places[0, 1, 0].tolist() == list(range(12))
+
+
+def test_chance_goes_by_the_place() -> None:
+    """Even, different from pass to pass, and the same for a place whatever the tile it is in."""
+    canvas = Canvas(640, 640, 128, 64)
+    whole, part = (
+        refine._keys(Places(canvas, 16).cut(Tile(span, span)), 320)
+        for span in (Span(0, 640, 0, 640), Span(64, 256, 128, 192))
+    )
+    np.testing.assert_array_equal(whole[:, :, 4:16, 4:16], part)
+    assert np.unique(whole).size == whole.size
+    first, second = (refine._random(whole, salt) for salt in (-1, 0))
+    assert first.min() >= 0 and first.max() < 1
+    assert abs(first.mean() - 0.5) < 0.005 and abs((first < 0.85).mean() - 0.85) < 0.005
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.01
 
 
 def test_efforts_rise() -> None:
