@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from basic_export import golden, photos, verify
-from basic_export.bundle import BundleWriter
+from basic_export.bundle import GRAPHS, BundleWriter
 from basic_export.errors import ExportError
 from basic_export.gradient import error_gradient
 from basic_export.levels import choose_levels
@@ -287,7 +287,7 @@ class _Export:
                 Level(level, channels, entry["encode_macs_per_pixel"], entry["decode_macs_per_pixel"])
             )
         sizes = {name: writer.size_of(name) for name in ("manifest.json", *manifest["files"])}
-        sizes["graphs"] = sum(writer.size_of(f"graphs/{name}.onnx") for name in manifest["graphs"])
+        sizes["graphs"] = sum(path.stat().st_size for path in (writer.folder / GRAPHS).iterdir())
         notices = [
             f"width {cost.width}: the integer entropy path costs {cost.percent:.1f} % of rate, more than "
             f"{RATE_COST_FAILURE:g} %: calibrate on other --photos, or train with quantisation in place"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,6 +134,16 @@ class Bundle:
     def decode_gain(self, quality_step: int) -> NDArray[np.float32]:
         """(1, M, 1, 1) factors that g_s applies to y at this quality step."""
         return self._gain("gain.decode", quality_step)
+
+    def lambda_of(self, quality_step: int) -> float:
+        """The lambda of bits per pixel + lambda 255^2 MSE that the model was trained for at this quality step.
+
+        Raises BundleError for a bundle that does not state it.
+        """
+        if self.manifest.lambdas is None:
+            raise BundleError(f"{self.path / 'manifest.json'}: field lambda is missing")
+        lowest, highest = self.manifest.lambdas
+        return lowest * math.pow(highest / lowest, quality_step / (self.manifest.quality_steps - 1))
 
     def golden(self) -> dict[str, NDArray[Any]]:
         """The tensors of golden.safetensors. Raises BundleError if it cannot be read."""

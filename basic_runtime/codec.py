@@ -46,7 +46,7 @@ from basic_runtime.refine import (
     Places,
     Refinement,
 )
-from basic_runtime.target import largest_within
+from basic_runtime.target import TargetError, largest_within
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
 Pixels = NDArray[np.uint8]
@@ -149,16 +149,24 @@ class Codec:
     ) -> bytes:
         """Compress a picture, as `encode` does, at the highest quality whose file has at most `max_bytes`.
 
-        At most four encodes. Raises TargetError if even the lowest quality's file is larger.
+        At most four encodes; with an effort, four without it come first, to find about where. Raises TargetError if
+        even the lowest quality's file is larger.
         """
         picture = _as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)
 
-        def encode(step: int) -> bytes:
-            return self._encode(picture, step, level, effort)
+        def search(effort: int, first: int | None = None) -> tuple[int, bytes]:
+            steps = container.QUALITY_STEPS
+            return largest_within(lambda step: self._encode(picture, step, level, effort), steps, max_bytes, first)
 
-        return largest_within(encode, container.QUALITY_STEPS, max_bytes)[1]
+        step, plain = search(0)
+        if not effort:
+            return plain
+        try:
+            return search(effort, min(step + 1, container.QUALITY_STEPS - 1))[1]
+        except TargetError:  # an effort may also spend a little more, for a better picture
+            return plain
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]

@@ -13,7 +13,6 @@ take back half of the gain (docs/lab.md, as for all constants here).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +23,6 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import SCALE_ROWS, GroupedEntropy
-from basic_runtime.errors import BundleError
 from basic_runtime.planes import Planes
 from basic_runtime.tables import TableArrays, code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
@@ -88,10 +86,11 @@ class Refinement(Engine):
     outputs = ("y", "z")
 
     def __init__(self, graphs: Graphs, bundle: Bundle, quality_step: int, passes: int) -> None:
-        """Raises BundleError for a bundle that does not say what its model was trained for."""
+        """Raises BundleError for a bundle that does not state its lambdas."""
         self._graphs, self._passes = graphs, passes
         self._gain = bundle.decode_gain(quality_step)
-        self._weight = _error_weight(bundle, quality_step)
+        # Bits that one more squared error of a sample is worth: the mean is over three colours.
+        self._weight = bundle.lambda_of(quality_step) * 255**2 / 3
         self._bits = _bits_of_symbols(bundle)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -218,16 +217,6 @@ class Places:
 def _only(engine: Engine, inputs: Mapping[str, FloatArray]) -> FloatArray:
     (name,) = engine.outputs
     return engine.run(inputs)[name]
-
-
-def _error_weight(bundle: Bundle, quality_step: int) -> float:
-    """Bits that one more squared error of a sample is worth: lambda 255^2, of a mean over three colours."""
-    lambdas = bundle.manifest.lambdas
-    if lambdas is None:
-        raise BundleError(f"{bundle.path / 'manifest.json'}: field lambda is missing")
-    lowest, highest = lambdas
-    share = quality_step / (bundle.manifest.quality_steps - 1)
-    return lowest * math.pow(highest / lowest, share) * 255**2 / 3
 
 
 def _bits_of_symbols(bundle: Bundle) -> NDArray[np.float32]:

@@ -21,16 +21,18 @@ class TargetError(BasicError):
     """No quality gives a file as small as wanted."""
 
 
-def largest_within(encode: Callable[[int], bytes], steps: int, max_bytes: int) -> tuple[int, bytes]:
+def largest_within(
+    encode: Callable[[int], bytes], steps: int, max_bytes: int, first: int | None = None
+) -> tuple[int, bytes]:
     """The highest quality step whose file is no larger than `max_bytes`, and the file, by secants of log size.
 
-    `encode` gives the file of a step 0 .. steps - 1, larger ones for higher steps. At most `MAX_TRIALS` calls, more
-    only while no file fits; then the step may be one or two below the highest possible. Raises TargetError if the
-    smallest file is too large.
+    `encode` gives the file of a step 0 .. steps - 1, larger ones for higher steps; `first` is tried first. At most
+    `MAX_TRIALS` calls, more only while no file fits; then the step may be one or two below the highest possible. Raises
+    TargetError if the smallest file is too large.
     """
     fits: tuple[int, float] | None = None
     exceeds: tuple[int, float] | None = None
-    best, trials, step = b"", 0, steps // 2
+    best, trials, step = b"", 0, steps // 2 if first is None else first
     while True:
         data = encode(step)
         trials += 1

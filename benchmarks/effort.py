@@ -49,10 +49,7 @@ def coded(codec: Codec, pixels: Pixels, quality: int, level: int, effort: int) -
     milliseconds = 1000 * (time.perf_counter() - begun)
     error = float(np.square(codec.decode(data).astype(np.float32) - pixels).mean())
     rate = bpp(len(data), pixels.shape[1], pixels.shape[0])
-    assert codec.bundle.manifest.lambdas is not None
-    lowest, highest = codec.bundle.manifest.lambdas
-    share = quality_step(quality) / (codec.bundle.manifest.quality_steps - 1)
-    return rate, rate + lowest * (highest / lowest) ** share * error, milliseconds
+    return rate, rate + codec.bundle.lambda_of(quality_step(quality)) * error, milliseconds
 
 
 @click.command()

@@ -14,6 +14,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.device_profile import TOTAL
 from basic_runtime.engines import Backend, cuda
 from basic_runtime.engines.tensorrt import TensorRtBackend
+from basic_runtime.errors import EngineError
 from basic_runtime.profile import profile
 
 pytestmark = pytest.mark.gpu
@@ -65,6 +66,18 @@ def test_sizes(gpu: Codec, cpu: Codec, size: tuple[int, int]) -> None:
     """From one pixel to more than one tile."""
     picture = np.resize(data.astronaut(), (*size, 3))
     assert abs(psnr(picture, gpu.decode(gpu.encode(picture))) - psnr(picture, cpu.decode(cpu.encode(picture)))) < 0.05
+
+
+def test_an_effort_gives_what_the_cpu_gives(gpu: Codec, cpu: Codec) -> None:
+    """Or says that engines which are built ahead of time cannot make one."""
+    if gpu.backend.tile_limit(gpu.bundle.path) is not None:
+        with pytest.raises(EngineError, match="no gradients to refine with"):
+            gpu.encode(PHOTO, 60, 0, effort=4)
+        return
+    files = [codec.encode(PHOTO, 60, 0, effort=4) for codec in (cpu, gpu)]
+    assert len(files[1]) < len(gpu.encode(PHOTO, 60, 0))
+    assert abs(len(files[0]) - len(files[1])) < 0.01 * len(files[0])
+    assert abs(psnr(PHOTO, cpu.decode(files[0])) - psnr(PHOTO, cpu.decode(files[1]))) < 0.05
 
 
 def test_runs_that_repeat_give_the_same(gpu: Codec) -> None:

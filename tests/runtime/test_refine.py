@@ -18,6 +18,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError, EngineError
+from basic_runtime.imageio import Picture
 from basic_runtime.quality import quality_step
 from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Places, Refinement
 from basic_runtime.tables import code_lengths
@@ -97,12 +98,30 @@ def test_pictures_in_tiles_gain_nearly_as_much(codec: Codec, photo: Photo) -> No
     assert whole > 0 and parts > 0.9 * whole
 
 
-def test_a_target_is_met_with_effort(codec: Codec, photo: Photo) -> None:
+def test_a_target_is_met_with_effort(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By two or three searches, near the quality that fits without."""
+    codec, efforts = Codec(threads=1), []
+    encode = codec._encode
+
+    def watched(picture: Picture, step: int, level: int, effort: int) -> bytes:
+        efforts.append(effort)
+        return encode(picture, step, level, effort)
+
+    monkeypatch.setattr(codec, "_encode", watched)
     picture = photo(128, 192)
     data = codec.encode_within(picture, 2500, 0, effort=2)
     assert len(data) <= 2500
+    assert efforts.count(2) <= 3 and efforts.count(0) <= 4
     plain = codec.encode_within(picture, 2500, 0)
     assert container.peek(data).quality_step >= container.peek(plain).quality_step
+
+
+def test_a_target_that_only_fits_without_effort_is_met(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = Codec(threads=1)
+    encode = codec._encode
+    monkeypatch.setattr(codec, "_encode", lambda *a: encode(*a[:3], 0) + bytes(a[3] * 100_000))
+    picture = photo(64, 64)
+    assert codec.encode_within(picture, 600, 0, effort=1) == codec.encode_within(picture, 600, 0)
 
 
 def test_no_search_ends_dearer_than_it_began(codec: Codec, photo: Photo) -> None:
@@ -116,7 +135,7 @@ def test_no_search_ends_dearer_than_it_began(codec: Codec, photo: Photo) -> None
             return point
 
     graphs, values = _graphs(codec, photo(128, 192), 30)
-    weight = refine._error_weight(codec.bundle, 30)
+    weight = codec.bundle.lambda_of(30) * 255**2 / 3
     bits = refine._bits_of_symbols(codec.bundle)
     y = np.asarray(graphs.g_a.run({"x": values["x"], "gain": values["gain"]})["y"])
     z = np.floor(np.asarray(graphs.h_a.run({"y": y})["z"]) + np.float32(0.5))
@@ -216,6 +235,14 @@ def test_bundles_without_gradients_say_so(tiny_path: Path, photo: Photo) -> None
     codec = Codec(tiny_path, threads=1)
     with pytest.raises(BundleError, match="no gradients to refine with: encode with effort 0"):
         codec.encode(photo(64, 64), 50, 0, effort=1)
+    with pytest.raises(BundleError, match="field lambda is missing"):
+        codec.bundle.lambda_of(0)
+
+
+def test_lambdas_rise_geometrically(codec: Codec) -> None:
+    found = [codec.bundle.lambda_of(step) for step in range(codec.bundle.manifest.quality_steps)]
+    assert (found[0], found[-1]) == pytest.approx(codec.bundle.manifest.lambdas)
+    np.testing.assert_allclose(np.diff(np.log(found), 2), 0, atol=1e-12)
 
 
 def test_engines_of_built_graphs_say_so(photo: Photo) -> None:
