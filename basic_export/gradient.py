@@ -11,9 +11,9 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from basic_export.graphs import IR_VERSION, OPSET, canonical
+from basic_export.graphs import IR_VERSION, OPSET, attributes, canonical, channels_of
 
 #: What the graph reads: yhat, its gain, the picture in [0, 1], and 1 where pixels count, 0 where they are padding.
 INPUTS = ("y", "gain", "x", "inside")
@@ -27,7 +27,8 @@ _SIZES = ("height", "width")
 def error_gradient(model: ModelProto) -> ModelProto | None:
     """The graph for a g_s (1, M, h, w) to (1, 3, 16h, 16w), with its weights; None if g_s has an operator whose adjoint
     is not known here."""
-    return _Adjoint(model).build() if all(map(_known, _reached(model))) else None
+    reached = _reached(model)
+    return _Adjoint(model, reached).build() if all(map(_known, reached)) else None
 
 
 def _reached(model: ModelProto) -> list[NodeProto]:
@@ -41,35 +42,32 @@ def _reached(model: ModelProto) -> list[NodeProto]:
 
 
 def _known(node: NodeProto) -> bool:
-    attributes = _attributes(node)
+    given = attributes(node)
     if node.op_type == "Conv":
-        pads, kernel = attributes["pads"], attributes["kernel_shape"]
+        pads, kernel = given["pads"], given["kernel_shape"]
         same = all(2 * pad == side - 1 for pad, side in zip(pads, [*kernel, *kernel], strict=True))
-        return same and set(attributes["strides"]) == {1} and set(attributes["dilations"]) == {1}
+        return same and set(given["strides"]) == {1} and set(given["dilations"]) == {1}
     if node.op_type == "DepthToSpace":
-        return bool(attributes.get("mode") == b"CRD")
+        return bool(given.get("mode") == b"CRD")
     return node.op_type in ("Add", "Mul", "Relu")
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
 class _Adjoint:
-    """A graph of g_s with what follows from its output back to y."""
+    """A graph of g_s with what follows from its output back to y, through the nodes `reached`."""
 
-    def __init__(self, model: ModelProto) -> None:
-        self.model, self.graph = model, helper.make_graph([], GRADIENT, [], [])
+    def __init__(self, model: ModelProto, reached: list[NodeProto]) -> None:
+        self.model, self.reached, self.graph = model, reached, helper.make_graph([], GRADIENT, [], [])
         self.graph.node.extend(model.graph.node)
         self.graph.initializer.extend(model.graph.initializer)
-        self.moving = {INPUTS[0]} | {name for node in _reached(model) for name in node.output}
+        self.moving = {INPUTS[0]} | {name for node in reached for name in node.output}
+        self.channels = channels_of(model)
         self.parts: defaultdict[str, list[str]] = defaultdict(list)
 
     def build(self) -> ModelProto:
         """See `error_gradient`."""
         (picture,) = self.model.graph.output
         self._error(picture.name)
-        for node in reversed(_reached(self.model)):
+        for node in reversed(self.reached):
             self._back(node)
         self._node("Identity", [self._sum(INPUTS[0])], output=GRADIENT)
         inputs = [
@@ -115,30 +113,24 @@ class _Adjoint:
 
     def _correlated(self, back: str, node: NodeProto) -> str:
         """The adjoint of a convolution of stride 1 that keeps sides."""
-        attributes, weight = _attributes(node), node.input[1]
-        if attributes["group"] == 1:
+        given, weight = attributes(node), node.input[1]
+        if given["group"] == 1:
             weight = self._node("Transpose", [weight], perm=[1, 0, 2, 3])
-        for axis, side in zip((2, 3), attributes["kernel_shape"], strict=True):
+        for axis, side in zip((2, 3), given["kernel_shape"], strict=True):
             if side > 1:
                 weight = self._node("Gather", [weight, self._constant(np.arange(side)[::-1])], axis=axis)
-        return self._node("Conv", [back, weight], **attributes)
+        return self._node("Conv", [back, weight], **given)
 
     def _unshuffled(self, back: str, node: NodeProto) -> str:
         """The adjoint of a pixel shuffle, as a convolution that picks one place of each block. SpaceToDepth has its
         channels in another order, and OpenVINO refuses it here, where it cannot know that two sides are equal."""
-        size = int(_attributes(node)["blocksize"])
-        colours = self._channels(node) // size**2
+        size = int(attributes(node)["blocksize"])
+        colours = self.channels[node.input[0]] // size**2
         places = np.eye(size**2, dtype=np.int64).reshape(1, size**2, 1, size, size)  # integers stay in the graph
         picks = self._node("Cast", [self._constant(places)], to=TensorProto.FLOAT)
         wide = self._node("Expand", [picks, self._constant(np.array([colours, *places.shape[1:]]))])
         weight = self._node("Reshape", [wide, self._constant(np.array([colours * size**2, 1, size, size]))])
         return self._node("Conv", [back, weight], group=colours, kernel_shape=[size] * 2, strides=[size] * 2)
-
-    def _channels(self, node: NodeProto) -> int:
-        """Channels of a pixel shuffle's input."""
-        inferred = shape_inference.infer_shapes(self.model).graph
-        found = {value.name: value for value in (*inferred.value_info, *inferred.input)}[node.input[0]]
-        return int(found.type.tensor_type.shape.dim[1].dim_value)
 
     def _sum(self, name: str) -> str:
         """The derivative of a tensor: that of all its uses."""

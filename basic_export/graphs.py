@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 
 from basic_export.errors import ExportError
 
@@ -92,6 +101,19 @@ def slice_of(model: ModelProto, name: str, full: np.ndarray) -> None:
         model.graph.initializer[-1].name = name
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
+
+
+def channels_of(model: ModelProto) -> dict[str, int]:
+    """Axis 1 of inputs, outputs and values between, as far as shape inference finds it (0 where it has no number)."""
+    inferred = shape_inference.infer_shapes(model).graph
+    values = (*inferred.input, *inferred.output, *inferred.value_info)
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in values}
+    return {name: dims[1].dim_value for name, dims in shapes.items() if len(dims) > 1}
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def initializers(model: ModelProto) -> dict[str, np.ndarray]:

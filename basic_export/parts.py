@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from basic_export.graphs import IR_VERSION, OPSET, canonical
+from basic_export.graphs import IR_VERSION, OPSET, attributes, canonical, channels_of
 from basic_export.reach import fields, reach
 
 _FLOAT_BYTES = 4
@@ -50,12 +50,7 @@ class _Splitter:
         self.strides = {name: field.jump * stride for name, field in fields(model, 0).items()}
         self.spatial = {i for i, node in enumerate(self.nodes) if node.output[0] in self.strides}
         self.maker = {name: i for i, node in enumerate(self.nodes) for name in node.output}
-        inferred = shape_inference.infer_shapes(model).graph
-        self.channels = {
-            value.name: value.type.tensor_type.shape.dim[1].dim_value
-            for value in (*inferred.input, *inferred.output, *inferred.value_info)
-            if value.name in self.strides
-        }
+        self.channels = {name: count for name, count in channels_of(model).items() if name in self.strides}
         self.inputs = {value.name for value in model.graph.input}
 
     def split(self) -> Parts | None:
@@ -122,8 +117,8 @@ class _Splitter:
 
     @staticmethod
     def _looks(node: NodeProto) -> bool:
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        kernel, strides = attributes.get("kernel_shape", [1]), attributes.get("strides", [1] * 2)
+        given = attributes(node)
+        kernel, strides = given.get("kernel_shape", [1]), given.get("strides", [1] * 2)
         return node.op_type in ("Conv", "ConvTranspose") and any(k > s for k, s in zip(kernel, strides, strict=False))
 
     def _part(self, members: set[int], names: dict[str, str]) -> Part:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from basic_export.errors import ExportError
+from basic_export.graphs import attributes
 
 #: Nodes whose output at a position depends on their inputs at that position alone.
 POINTWISE = frozenset(
@@ -78,11 +79,11 @@ def _through(node: NodeProto, axis: int, found: list[Field], constants: dict[str
         if len({other.jump for other in found}) > 1:
             raise ExportError(f"node {node.name or node.op_type} joins tensors of different resolution")
         return Field(field.jump, min(f.low for f in found), max(f.high for f in found))
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    given = attributes(node)
     if node.op_type in ("Conv", "ConvTranspose"):
-        kernel = (attributes.get("kernel_shape") or constants[node.input[1]].dims[2:])[axis]
-        stride = attributes.get("strides", (1, 1))[axis]
-        pad = attributes.get("pads", (0, 0, 0, 0))[axis]
+        kernel = (given.get("kernel_shape") or constants[node.input[1]].dims[2:])[axis]
+        stride = given.get("strides", (1, 1))[axis]
+        pad = given.get("pads", (0, 0, 0, 0))[axis]
         if node.op_type == "Conv":  # row r reads rows r * stride - pad and the kernel - 1 next
             low, high = field.jump * -pad, field.jump * (kernel - 1 - pad)
             return Field(field.jump * stride, field.low + low, field.high + high)
@@ -90,7 +91,7 @@ def _through(node: NodeProto, axis: int, found: list[Field], constants: dict[str
         jump = field.jump / stride
         return Field(jump, field.low + jump * (pad - kernel + 1), field.high + jump * pad)
     if node.op_type == "DepthToSpace":  # row r reads row floor(r / block)
-        block = attributes["blocksize"]
+        block = given["blocksize"]
         return Field(field.jump / block, field.low - field.jump * Fraction(block - 1, block), field.high)
     if node.op_type == "Slice":  # one phase of a tile: row r reads row r * step + start
         starts, _, axes, steps = (numpy_helper.to_array(constants[name]).tolist() for name in node.input[1:5])

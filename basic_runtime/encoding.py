@@ -23,7 +23,7 @@ class Encoding:
     def __init__(self, entropy: GroupedEntropy, canvas: Canvas, y: Planes, trace: Trace) -> None:
         self._entropy, self._trace = entropy, trace
         self._encoder, self._checksum, self._put = Encoder(entropy.tables), 0, 0
-        self.z = HyperLatent(canvas, entropy.z_stride, entropy.z_amax)
+        self.z = HyperLatent(canvas, entropy)
         state: dict[str, Planes] = {}
         self.steps: list[Step] = [entropy.hyper_step(canvas, self.z, state, trace)]
         self._stages: list[_Stage] = []
@@ -55,15 +55,14 @@ class Encoding:
 
 
 class HyperLatent(Planes):
-    """z, rounded and clamped to +-`amax` as it is written; all of it stays."""
+    """z, rounded as it is written; all of it stays."""
 
-    def __init__(self, canvas: Canvas, scale: int, amax: int) -> None:
-        super().__init__(canvas, scale)
-        self._amax = amax
+    def __init__(self, canvas: Canvas, entropy: GroupedEntropy) -> None:
+        super().__init__(canvas, entropy.z_stride)
+        self._entropy = entropy
 
     def write(self, part: FloatArray, row: int, column: int) -> None:
-        rounded = np.floor(np.asarray(part) + np.float32(0.5))
-        super().write(np.clip(rounded, -self._amax, self._amax), row, column)
+        super().write(self._entropy.rounded(part), row, column)
 
     def drop(self, before: int) -> None:
         """Nothing: the coder reads all of it."""

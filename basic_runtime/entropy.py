@@ -119,6 +119,10 @@ class GroupedEntropy:
                 shift = (group - position) * size
                 out[:, low:high] = y[:, low + shift : high + shift, row::tile, column::tile]
 
+    def rounded(self, z: FloatArray) -> FloatArray:
+        """Values of z as they are coded: whole numbers within the range of the coder's tables."""
+        return np.asarray(np.clip(np.floor(np.asarray(z) + np.float32(0.5)), -self.z_amax, self.z_amax))
+
     def prior(self, z: FloatArray) -> dict[str, FloatArray]:
         """What h_s makes of the whole z, for `quantised`."""
         return self._h_s.run({self._h_s.inputs[0]: z})

@@ -96,8 +96,7 @@ class Refinement(Engine):
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         graphs, entropy = self._graphs, self._graphs.entropy
         y = np.array(_only(graphs.g_a, {"x": inputs["x"], "gain": inputs["gain"]}))
-        z = np.floor(np.asarray(_only(graphs.h_a, {"y": y})) + np.float32(0.5))
-        z = np.clip(z, -entropy.z_amax, entropy.z_amax)
+        z = entropy.rounded(_only(graphs.h_a, {"y": y}))
         search = _Search(graphs, entropy.prior(z), self._gain, self._weight, self._bits, inputs)
         return {"y": search.best(y, self._passes), "z": z}
 

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from basic_runtime.cli.options import LevelList
 from basic_runtime.codec import Codec
+from basic_runtime.engines import create_backend
 from basic_runtime.evaluate.measure import list_pictures
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp
@@ -64,8 +65,6 @@ def main(
     photos: Path, levels: tuple[int, ...], efforts: str, count: int, engine: str, precision: str, as_json: bool
 ) -> None:
     """Print a row for each level and effort."""
-    from basic_runtime.engines import create_backend
-
     paths = list_pictures(photos)
     pictures = [middle(path) for path in paths[:: max(1, len(paths) // count)][:count]]
     codec = Codec(backend=create_backend(engine, precision=precision))
