@@ -21,6 +21,7 @@ from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
 from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
+from basic_runtime.engines.native import native_engines
 from basic_runtime.tables import TableArrays
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost, symbol_counts
 from basic_train.model.context import GroupedContext
@@ -269,10 +270,12 @@ class _Export:
             checks.append(verify.check_pixel(graph, graph_id, load, inputs))
         real = verify.photo_latents(inputs, self.net, bundle.manifest.mean_bits)
         extreme = golden.golden_latents(self.net, self.photo)
-        for integer, spec in zip(self.integers, bundle.manifest.entropy, strict=True):
+        for number, (integer, spec) in enumerate(zip(self.integers, bundle.manifest.entropy, strict=True)):
             self._step(f"check entropy path of width {spec.width}")
-            for z, y in (real, extreme):
-                checks += verify.check_entropy(integer, spec, load, z, y)
+            native = native_engines(bundle, number, None)  # what the runtime takes instead of ONNX Runtime, if it can
+            for engines in (load, native.__getitem__) if native else (load,):
+                for z, y in (real, extreme):
+                    checks += verify.check_entropy(integer, spec, engines, z, y)
         verify.require(checks)
         return checks
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from basic_export.errors import ExportError
@@ -182,5 +183,6 @@ def _equality(graph: str, transform: str, width: int, wrong: int) -> Check:
     return Check(graph, transform, width, float(wrong), 0.0, "values unequal")
 
 
-def _mismatches(found: np.ndarray, wanted: np.ndarray) -> int:
-    return wanted.size if found.shape != wanted.shape else int((found != wanted).sum())
+def _mismatches(found: ArrayLike, wanted: np.ndarray) -> int:
+    values = np.asarray(found)
+    return wanted.size if values.shape != wanted.shape else int((values != wanted).sum())

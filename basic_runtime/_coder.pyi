@@ -4,10 +4,11 @@ Arrays are never converted: another dtype is a TypeError, an array that is not C
 The calls release the GIL; no other thread may change their arrays meanwhile.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from basic_runtime.errors import BasicError
 
@@ -141,3 +142,54 @@ def to_pixels(planes: NDArray[np.float32], pixels: NDArray[np.uint8]) -> None:
 
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
+
+def dots_kernels() -> list[str]:
+    """Names of the kernels of integer networks that run here, fastest first; the last is "scalar".
+
+    The first is the default, unless the environment variable BASIC_DOTS_KERNEL names another.
+    """
+
+class Plane:
+    """A tensor (1, C, h, w) of int16 that a network wrote, for another to read; numpy.asarray gives float32."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float32]: ...
+
+class IntegerNet:
+    """Convolutions of int16 tensors with sums of int32: the same integers on all processors and with any threads."""
+
+    def __init__(
+        self,
+        inputs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]],
+        layers: Sequence[
+            tuple[
+                Sequence[tuple[int, NDArray[np.int16], int, int]],
+                NDArray[np.int32],
+                NDArray[np.int32],
+                NDArray[np.int32],
+                NDArray[np.int32],
+                bool,
+                int,
+            ]
+        ],
+        outputs: Sequence[tuple[Sequence[tuple[int, int, int, int, int, int]], bool]],
+        threads: int = 1,
+        kernel: str | None = None,
+    ) -> None:
+        """Tensors count the inputs, then the layers.
+
+        inputs: scale, low and high (C,): ``clamp(floor(value * scale + 0.5), low, high)`` of a float32 input counts.
+        layers: terms, bias, shift, low, high (outputs,), leak, shuffle: ``clamp(leak((sums + bias) >> shift), low,
+        high)``, then a pixel shuffle. Each term is a convolution: tensor, weights (outputs, C, kh, kw), rows and
+        columns of zeros above and before the tensor. leak multiplies what is negative by 2^-7 and rounds it.
+        outputs: parts, which are joined along the channels: tensor, first channel, channels, and of which rows and
+        columns: step, first row, first column; True for a `Plane`, False for float32. kernel: one of `dots_kernels`.
+        Raises ValueError for parts that do not fit each other, KernelError for another kernel.
+        """
+
+    def run(self, inputs: Sequence[NDArray[np.float32] | Plane]) -> list[NDArray[np.float32] | Plane]:
+        """Each input is float32 (1, C, h, w) or a plane, all of one size. Raises ValueError for others."""
+
+    @property
+    def kernel(self) -> str: ...

@@ -18,6 +18,7 @@ from basic_runtime.decoding import decode_latent
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import Backend, Engine, create_backend
 from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.native import native_engines
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import (
     BasicError,
@@ -415,9 +416,10 @@ class Codec:
             return self._proven_entropy(variant, _Machine(create_backend(name, threads), machine.crew))
 
     def _load_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
-        return GroupedEntropy(
-            self.bundle, variant, lambda graph: self._engine(graph, machine), machine.crew
-        )
+        backend = machine.backend
+        native = native_engines(self.bundle, variant, backend.threads) if backend.native_entropy else None
+        load = native.__getitem__ if native else lambda graph: self._engine(graph, machine)
+        return GroupedEntropy(self.bundle, variant, load, machine.crew)
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle

@@ -62,8 +62,7 @@ class GroupedEntropy:
         self.crew = crew or Crew()
         self._h_s = load(self.spec.h_s)
         self._stages = [(stage, load(stage.graph)) for stage in self.spec.stages]
-        graphs = (self.spec.h_s, *(stage.graph for stage in self.spec.stages))
-        self._reach = {graph: bundle.graph(graph).reach for graph in graphs}
+        self._reach = {graph: bundle.graph(graph).reach for graph in self.spec.graphs}
         self._check_names(bundle)
 
     def hyper_step(self, canvas: Canvas, z: Source, state: dict[str, Planes], trace: Trace) -> Step:

@@ -74,6 +74,11 @@ class EntropySpec:
     stages: tuple[StageSpec, ...]
     golden_sha256: str
 
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Ids of h_s and the stages, in the order in which they run."""
+        return self.h_s, *(stage.graph for stage in self.stages)
+
 
 @dataclass(frozen=True)
 class LevelSpec:

@@ -5,8 +5,10 @@
 Three ways to get a latent's probabilities, in interleaved rounds with the rest of a decode (coder, g_s, pixels):
 
 * stages: as a decoder does, each stage after the one before is decoded;
-* merged: h_s and all stages as one graph that is given y, the same multiplications in one call (needs onnx);
+* merged: h_s, and all stages as one graph that is given y, the same multiplications in one call (needs onnx);
 * no context: h_s and the first stage's graph, which reads nothing decoded, as often as there are stages.
+
+All on what the codec takes for its entropy path: the package's own integer networks where the engine leaves it to them.
 
 With the package compressai, its mbt2018 (random weights, which cost the same time) decodes a picture of this size too.
 """
@@ -27,6 +29,9 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import create_backend
 from basic_runtime.engines.base import Backend, Engine, FloatArray
+from basic_runtime.engines.integer_graph import integer_graph
+from basic_runtime.engines.native import NativeEngine
+from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.profile import synthetic_picture
 
@@ -35,11 +40,10 @@ QUALITY = 50
 
 
 def merged_engine(bundle: Bundle, spec: EntropySpec, backend: Backend) -> Engine:
-    """h_s and all stages of an entropy variant in one graph: z and y to every mean and scale."""
+    """All stages of an entropy variant in one graph: the prior and y to every mean and scale."""
     import onnx
 
-    graphs = [onnx.load(bundle.graph_path(spec.h_s), load_external_data=False)]
-    graphs += [onnx.load(bundle.graph_path(stage.graph), load_external_data=False) for stage in spec.stages]
+    graphs = [onnx.load(bundle.graph_path(stage.graph), load_external_data=False) for stage in spec.stages]
     shared = {value.name for model in graphs for value in model.graph.input}
     whole = onnx.GraphProto(name="merged")
     given: set[str] = set()
@@ -68,7 +72,14 @@ def merged_engine(bundle: Bundle, spec: EntropySpec, backend: Backend) -> Engine
     with TemporaryDirectory() as folder:
         path = Path(folder) / "merged.onnx"
         path.write_bytes(model.SerializeToString())
-        return backend.load(path, external_data=bundle.weights_folder, strict=True)
+        return load_strict(path, bundle, backend)
+
+
+def load_strict(path: Path, bundle: Bundle, backend: Backend) -> Engine:
+    """A graph of the entropy path, as the codec loads it."""
+    if backend.native_entropy:
+        return NativeEngine(integer_graph(read_graph(path, bundle.weights_folder)), backend.threads or 1)
+    return backend.load(path, external_data=bundle.weights_folder, strict=True)
 
 
 def probability_works(bundle: Bundle, backend: Backend, level: int, width: int, height: int) -> dict[str, Work]:
@@ -78,7 +89,7 @@ def probability_works(bundle: Bundle, backend: Backend, level: int, width: int, 
     rng = np.random.default_rng(0)
 
     def load(graph: str) -> Engine:
-        return backend.load(bundle.graph_path(graph), external_data=bundle.weights_folder, strict=True)
+        return load_strict(bundle.graph_path(graph), bundle, backend)
 
     z = rng.integers(-9, 9, (1, bundle.manifest.z_channels, rows, columns)).astype(np.float32)
     channels, ratio = bundle.manifest.y_channels // spec.channel_groups, 4 // spec.tile
@@ -102,8 +113,12 @@ def probability_works(bundle: Bundle, backend: Backend, level: int, width: int, 
     works: dict[str, Work] = {"stages": in_stages, "no context": without_context}
     if find_spec("onnx") is not None:
         merged = merged_engine(bundle, spec, backend)
-        inputs = {name: y.get(name, z) for name in merged.inputs}
-        works["merged"] = partial(merged.run, inputs)
+
+        def all_at_once() -> None:
+            for values in merged.run({**h_s.run({"z": z}), **y}).values():
+                np.asarray(values)
+
+        works["merged"] = all_at_once
     return works
 
 

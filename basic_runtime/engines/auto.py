@@ -61,6 +61,7 @@ class AutoBackend(Backend):
     """
 
     name: ClassVar[str] = "auto"
+    native_entropy = True
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32, BF16)
 
     def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:

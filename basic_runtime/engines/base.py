@@ -45,6 +45,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32,)
+    native_entropy: bool = False
+    """Whether the codec takes the graphs of the entropy path, where it can, from `native` instead of from this
+    back-end: set it to False to see the library's own results."""
     entropy_fallback: ClassVar[str | None] = None
     """The back-end that runs the entropy path where this one does not compute it exactly; None: nothing does."""
 

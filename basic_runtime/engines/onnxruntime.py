@@ -65,6 +65,7 @@ class OnnxRuntimeBackend(Backend):
     """
 
     name: ClassVar[str] = "onnxruntime"
+    native_entropy = True
     provider: ClassVar[str] = "CPUExecutionProvider"
 
     def __init__(self, threads: int | None = None, optimisation: Optimisation = "all") -> None:
@@ -138,6 +139,7 @@ class OnnxRuntimeBackend(Backend):
 
 
 class _GpuBackend(OnnxRuntimeBackend):
+    native_entropy = False
     entropy_fallback: ClassVar[str | None] = "onnxruntime"
 
     def __init__(self, threads: int | None = None, optimisation: Optimisation = "all") -> None:

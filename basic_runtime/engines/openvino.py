@@ -50,6 +50,7 @@ class OpenVinoBackend(Backend):
     """
 
     name: ClassVar[str] = "openvino"
+    native_entropy = True
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32, BF16)
 
     def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:

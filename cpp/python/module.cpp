@@ -1,6 +1,4 @@
-// Python binding: checks arrays, releases the GIL, turns C++ errors into Python ones. No copies of arrays.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
+// Python binding of the coder and the passes: checks arrays, releases the GIL, turns C++ errors into Python ones. No copies of arrays.
 #include <pybind11/stl.h>
 
 #include <mutex>
@@ -10,47 +8,9 @@
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
 #include "basic/pixels.hpp"
-
-namespace py = pybind11;
+#include "bindings.hpp"
 
 namespace {
-
-template <typename T>
-std::string dtype_name() {
-    return py::cast<std::string>(py::str(py::dtype::of<T>()));
-}
-
-template <typename T>
-bool has_dtype(const py::array& array) {
-    return py::isinstance<py::array_t<T>>(array);
-}
-
-// Never converts: a silent copy would cost time on input and lose the result on output.
-template <typename T>
-void require(const py::array& array, const char* name) {
-    if (!has_dtype<T>(array)) throw py::type_error(std::string(name) + " must have dtype " + dtype_name<T>());
-    if (!(array.flags() & py::array::c_style))
-        throw py::value_error(std::string(name) + " must be C-contiguous");
-}
-
-template <typename T>
-std::span<const T> input(const py::array& array, const char* name) {
-    require<T>(array, name);
-    return {static_cast<const T*>(array.data()), static_cast<size_t>(array.size())};
-}
-
-template <typename T>
-std::span<T> output(py::array& array, const char* name) {
-    require<T>(array, name);
-    if (!array.writeable()) throw py::value_error(std::string(name) + " is read-only");
-    return {static_cast<T*>(array.mutable_data()), static_cast<size_t>(array.size())};
-}
-
-template <typename T>
-std::span<const T> vector_input(const py::array& array, const char* name) {
-    if (array.ndim() != 1) throw py::value_error(std::string(name) + " must have one dimension");
-    return input<T>(array, name);
-}
 
 std::vector<py::ssize_t> shape_of(const py::array& array) {
     return {array.shape(), array.shape() + array.ndim()};
@@ -223,7 +183,7 @@ void to_pixels(const py::array& planes, py::array pixels) {
 
 PYBIND11_MODULE(_coder, module) {
     using namespace py::literals;
-    module.doc() = "Entropy coder and element-wise passes of the entropy path (C++).";
+    module.doc() = "Entropy coder, integer networks and element-wise passes of the entropy path (C++).";
     py::register_exception<basic::StreamError>(module, "StreamError", PyExc_ValueError);
     // A wrong environment variable is the user's to mend: commands print these errors in one line.
     py::register_exception<basic::KernelError>(
@@ -256,4 +216,6 @@ PYBIND11_MODULE(_coder, module) {
     module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a);
     module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a);
     module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a);
+
+    bind_integer_net(module);
 }

@@ -2,15 +2,18 @@
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
+#include "basic/dots.hpp"
+#include "dots_list.hpp"
 #include "kernel_list.hpp"
 
 namespace basic {
 namespace {
 
 struct Available {
-    const Kernels* list[3];
-    size_t count = 0;
+    std::vector<const Kernels*> kernels;
+    std::vector<const Dots*> dots;
 
     Available() {
 #if defined(BASIC_X86_KERNELS)
@@ -18,40 +21,64 @@ struct Available {
         // The compilers' test includes the operating system's consent to save the wide registers.
         const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
-        const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-        if (avx2 && avx512) list[count++] = &kAvx512Kernels;
-        if (avx2) list[count++] = &kAvx2Kernels;
+        if (avx512 && __builtin_cpu_supports("avx512vnni")) dots.push_back(&kAvx512VnniDots);
+        if (avx512) add(kAvx512Kernels, kAvx512Dots);
+        if (avx2) add(kAvx2Kernels, kAvx2Dots);
 #elif defined(BASIC_NEON_KERNELS)
-        list[count++] = &kNeonKernels;  // part of every 64-bit ARM processor
+        add(kNeonKernels, kNeonDots);  // part of every 64-bit ARM processor
 #endif
-        list[count++] = &kScalarKernels;
+        add(kScalarKernels, kScalarDots);
+    }
+
+  private:
+    void add(const Kernels& coder, const Dots& network) {
+        kernels.push_back(&coder);
+        dots.push_back(&network);
     }
 };
 
-const Kernels& choose_default() {
-    const char* name = std::getenv("BASIC_CODER_KERNEL");
-    return name == nullptr || *name == '\0' ? *available_kernels().front() : kernels_named(name);
+const Available& available() {
+    static const Available found;
+    return found;
+}
+
+constexpr const char *kCoderVariable = "BASIC_CODER_KERNEL", *kDotsVariable = "BASIC_DOTS_KERNEL";
+
+template <typename Version>
+const Version& named(std::span<const Version* const> versions, std::string_view name, const char* variable) {
+    std::string names;
+    for (const Version* version : versions) {
+        if (name == version->name) return *version;
+        names += (names.empty() ? "" : ", ") + std::string(version->name);
+    }
+    throw KernelError("no kernel '" + std::string(name) + "' here: " + variable + " may be " + names);
+}
+
+template <typename Version>
+const Version& preferred(std::span<const Version* const> versions, const char* variable) {
+    const char* name = std::getenv(variable);
+    return name == nullptr || *name == '\0' ? *versions.front() : named(versions, name, variable);
 }
 
 }  // namespace
 
-std::span<const Kernels* const> available_kernels() {
-    static const Available available;
-    return {available.list, available.count};
-}
+std::span<const Kernels* const> available_kernels() { return available().kernels; }
 
-const Kernels& kernels_named(std::string_view name) {
-    std::string names;
-    for (const Kernels* kernels : available_kernels()) {
-        if (name == kernels->name) return *kernels;
-        names += (names.empty() ? "" : ", ") + std::string(kernels->name);
-    }
-    throw KernelError("no coder kernel '" + std::string(name) + "' here: BASIC_CODER_KERNEL may be " + names);
-}
+const Kernels& kernels_named(std::string_view name) { return named(available_kernels(), name, kCoderVariable); }
 
 const Kernels& default_kernels() {
-    static const Kernels& chosen = choose_default();
+    static const Kernels& chosen = preferred(available_kernels(), kCoderVariable);
+    return chosen;
+}
+
+std::span<const Dots* const> available_dots() { return available().dots; }
+
+const Dots& dots_named(std::string_view name) { return named(available_dots(), name, kDotsVariable); }
+
+const Dots& default_dots() {
+    static const Dots& chosen = preferred(available_dots(), kDotsVariable);
     return chosen;
 }
 

@@ -147,7 +147,7 @@ def test_kernel_is_told(name: str) -> None:
 
 
 def test_unknown_kernel_is_refused() -> None:
-    with pytest.raises(KernelError, match="no coder kernel 'sse9' here.*scalar"):
+    with pytest.raises(KernelError, match="no kernel 'sse9' here.*scalar"):
         Encoder(EXTREME, kernel="sse9")
     with pytest.raises(KernelError, match="sse9"):
         Decoder(EXTREME, bytes.fromhex("0000000100"), kernel="sse9")
@@ -168,6 +168,6 @@ def test_environment_variable(name: str) -> None:
         [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     if name == "sse9":
-        assert result.stdout.startswith("refused: no coder kernel 'sse9' here: BASIC_CODER_KERNEL may be ")
+        assert result.stdout.startswith("refused: no kernel 'sse9' here: BASIC_CODER_KERNEL may be ")
     else:
         assert result.stdout.strip() == (name or KERNELS[0])

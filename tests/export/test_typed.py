@@ -176,6 +176,8 @@ def test_means_that_may_not_fit_stay_float32() -> None:
 class Packed(OnnxRuntimeBackend):
     """Stages with packed outputs, which the entropy loop reads in place of the graph's own."""
 
+    native_entropy = False
+
     def __init__(self, lut: np.ndarray, wrong_row: bool = False) -> None:
         super().__init__(threads=1)
         self._lut = np.roll(lut, 1) if wrong_row else lut

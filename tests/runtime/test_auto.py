@@ -53,7 +53,7 @@ def test_the_choice_is_remembered(tiny_path: Path, photo: Photo) -> None:
 def test_entropy_graphs_are_onnx_runtime_s(tiny_path: Path) -> None:
     codec = Codec(tiny_path, "auto", threads=1)
     spec = codec.bundle.entropy(0)
-    for graph in (spec.h_s, *(stage.graph for stage in spec.stages)):
+    for graph in spec.graphs:
         assert isinstance(load(codec, graph), OnnxRuntimeEngine)
 
 

@@ -125,6 +125,8 @@ def test_shapes_outside_of_an_engine_are_refused() -> None:
 class Ahead(OnnxRuntimeBackend):
     """Engines that take no side above 192 pixels, as if they had been built so."""
 
+    native_entropy = False
+
     def tile_limit(self, bundle: Path) -> int | None:
         return 200
 

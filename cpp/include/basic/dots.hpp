@@ -1,0 +1,51 @@
+// Inner loops of integer convolutions, in one version per instruction set. All give the same integers.
+//
+// The fastest that the processor can run is the default; the environment variable BASIC_DOTS_KERNEL names another,
+// and so may whoever makes an IntegerNet.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace basic {
+
+// How a layer's sums become its outputs, for the channels of a block: clamp(leak(sum >> shift), low, high).
+struct Requantisation {
+    const int32_t* shift;
+    const int32_t* low;
+    const int32_t* high;
+    bool leak;  // negative results are multiplied by 2^-kLeakBits and rounded to the nearest, halves up
+};
+
+inline constexpr int kLeakBits = 7;
+
+struct Dots {
+    const char* name;
+    size_t lanes;      // output channels of a vector
+    size_t vectors;    // vectors of a block of output channels, at most
+    size_t positions;  // positions that are summed together: lists of positions are multiples of it
+
+    // sums[p][c] += sum over k < 2 pairs of weights[k / 2][c][k % 2] * input[at[p] * stride + k], modulo 2^32, where c
+    // counts the channels of `vectors` vectors.
+    void (*accumulate)(const int16_t* input, size_t stride, size_t pairs, const int16_t* weights, const uint32_t* at,
+                       size_t positions, size_t vectors, int32_t* sums);
+
+    // outputs[p][c] of sums[p][c]; all low and high fit int16, or int32 for the wide one, which may work in place.
+    void (*requantise)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,
+                       int16_t* outputs);
+    void (*requantise_wide)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,
+                            int32_t* outputs);
+};
+
+// Those this processor can run, fastest first; the last is "scalar".
+std::span<const Dots* const> available_dots();
+
+// Throws KernelError for any name but those.
+const Dots& dots_named(std::string_view name);
+
+// Throws KernelError if BASIC_DOTS_KERNEL names none of them.
+const Dots& default_dots();
+
+}  // namespace basic

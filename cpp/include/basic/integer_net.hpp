@@ -1,0 +1,128 @@
+// Networks of integer convolutions: what the graphs of a bundle's entropy path compute, in the integers that their
+// float32 stands for. Any processor and any number of threads gives the same integers.
+//
+// Values are int16, sums int32. Where a sum would pass 2^31 it wraps, the same everywhere; the exporter proves that no
+// sum of its graphs passes 2^24.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <variant>
+#include <vector>
+
+#include "basic/dots.hpp"
+#include "basic/workers.hpp"
+
+namespace basic {
+
+// Positions around every plane that hold zeros: no kernel reaches further.
+inline constexpr int kBorder = 2;
+
+// A tensor (channels, height, width) of int16, laid out by position, with `kBorder` zeros around it. `stride` values
+// per position: the channels, and a zero if they are odd.
+class Plane {
+  public:
+    Plane(size_t channels, size_t height, size_t width);
+
+    size_t channels() const { return channels_; }
+    size_t height() const { return height_; }
+    size_t width() const { return width_; }
+    size_t stride() const { return stride_; }
+
+    // The number of a position, which `data() + number * stride()` is the first channel of.
+    size_t position(size_t row, size_t column) const {
+        return (row + kBorder) * (width_ + 2 * kBorder) + column + kBorder;
+    }
+    int16_t* data() { return data_.get(); }
+    const int16_t* data() const { return data_.get(); }
+
+    // All of it as float32 (channels, height, width).
+    void to_floats(float* out) const;
+
+  private:
+    size_t channels_, height_, width_, stride_;
+    std::unique_ptr<int16_t[]> data_;
+};
+
+// What a network reads: a plane that another network wrote, or float32 (channels, height, width), of which
+// clamp(floor(value * scale + 0.5), low, high) of each channel counts.
+struct FloatInput {
+    const float* values;
+    size_t channels, height, width;
+};
+using NetInput = std::variant<std::shared_ptr<const Plane>, FloatInput>;
+
+// What a network gives: a plane, or float32 (channels, height, width).
+struct FloatOutput {
+    std::unique_ptr<float[]> values;
+    size_t channels, height, width;
+};
+using NetOutput = std::variant<std::shared_ptr<const Plane>, FloatOutput>;
+
+struct InputSpec {
+    size_t channels;
+    std::vector<float> scale, low, high;  // of each channel
+};
+
+// Between a row of positions, `stride` values apart, and float32, of which `width` values of each channel lie side by
+// side, and the channels `apart` values from each other.
+template <typename Value>  // int16_t, int32_t
+void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float* out, size_t apart);
+void put_together(const float* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride);
+
+// A convolution of one tensor, whose sums are added to those of the layer's others. Tensors count the inputs, then the
+// layers.
+struct TermSpec {
+    size_t source;
+    size_t height, width;         // of the kernel
+    size_t above, before;         // rows and columns of the kernel before its position; beyond the tensor are zeros
+    std::vector<int16_t> weights;  // (outputs, channels of the source, height, width)
+};
+
+// clamp(leak((sum of terms + bias) >> shift), low, high) per channel, then a pixel shuffle by `shuffle`. Where a bound is
+// no int16, no layer and no plane may take it, and it has no shuffle.
+struct LayerSpec {
+    std::vector<TermSpec> terms;
+    std::vector<int32_t> bias, shift, low, high;
+    bool leak = false;
+    size_t shuffle = 1;
+};
+
+// Channels `first` to `first + channels` of a tensor, of every `step`-th row and column from `row` and `column`.
+struct PartSpec {
+    size_t tensor;
+    size_t first, channels;
+    size_t step = 1, row = 0, column = 0;
+};
+
+// Parts of equal sizes, one after the other along the channels.
+struct OutputSpec {
+    std::vector<PartSpec> parts;
+    bool plane;  // or else float32
+};
+
+// The network or an input of it is not what it must be.
+class NetError : public std::invalid_argument {
+  public:
+    using std::invalid_argument::invalid_argument;
+};
+
+class IntegerNet {
+  public:
+    // Throws NetError for a network whose parts do not fit each other.
+    IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> layers, std::vector<OutputSpec> outputs,
+               std::shared_ptr<Workers> workers, const Dots& dots = default_dots());
+    ~IntegerNet();
+
+    // Runs it; may be called from several threads. Throws NetError for inputs of other channels or of unequal sizes.
+    std::vector<NetOutput> run(const std::vector<NetInput>& inputs) const;
+
+    const Dots& dots() const;
+
+  private:
+    std::unique_ptr<const struct NetPlan> plan_;
+};
+
+}  // namespace basic

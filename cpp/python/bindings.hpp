@@ -1,0 +1,50 @@
+// What the parts of the Python binding share: checks of arrays.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace py = pybind11;
+
+void bind_integer_net(py::module_& module);
+
+template <typename T>
+std::string dtype_name() {
+    return py::cast<std::string>(py::str(py::dtype::of<T>()));
+}
+
+template <typename T>
+bool has_dtype(const py::array& array) {
+    return py::isinstance<py::array_t<T>>(array);
+}
+
+// Never converts: a silent copy would cost time on input and lose the result on output.
+template <typename T>
+void require(const py::array& array, const char* name) {
+    if (!has_dtype<T>(array)) throw py::type_error(std::string(name) + " must have dtype " + dtype_name<T>());
+    if (!(array.flags() & py::array::c_style))
+        throw py::value_error(std::string(name) + " must be C-contiguous");
+}
+
+template <typename T>
+std::span<const T> input(const py::array& array, const char* name) {
+    require<T>(array, name);
+    return {static_cast<const T*>(array.data()), static_cast<size_t>(array.size())};
+}
+
+template <typename T>
+std::span<T> output(py::array& array, const char* name) {
+    require<T>(array, name);
+    if (!array.writeable()) throw py::value_error(std::string(name) + " is read-only");
+    return {static_cast<T*>(array.mutable_data()), static_cast<size_t>(array.size())};
+}
+
+template <typename T>
+std::span<const T> vector_input(const py::array& array, const char* name) {
+    if (array.ndim() != 1) throw py::value_error(std::string(name) + " must have one dimension");
+    return input<T>(array, name);
+}

@@ -1,0 +1,129 @@
+// Python binding of IntegerNet: arrays are checked and never converted, the GIL is released.
+#include "basic/integer_net.hpp"
+
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <tuple>
+
+#include "bindings.hpp"
+
+namespace {
+
+using PlanePointer = std::shared_ptr<basic::Plane>;
+using TermArgs = std::tuple<size_t, py::array, size_t, size_t>;
+using LayerArgs = std::tuple<std::vector<TermArgs>, py::array, py::array, py::array, py::array, bool, size_t>;
+using InputArgs = std::tuple<py::array, py::array, py::array>;
+using PartArgs = std::tuple<size_t, size_t, size_t, size_t, size_t, size_t>;
+using OutputArgs = std::tuple<std::vector<PartArgs>, bool>;
+
+template <typename T>
+std::vector<T> values(const py::array& array, const char* name) {
+    const auto span = input<T>(array, name);
+    return {span.begin(), span.end()};
+}
+
+basic::InputSpec input_spec(const InputArgs& args) {
+    const auto& [scale, low, high] = args;
+    return {static_cast<size_t>(scale.size()), values<float>(scale, "scale"), values<float>(low, "low"),
+            values<float>(high, "high")};
+}
+
+basic::TermSpec term_spec(const TermArgs& args) {
+    const auto& [source, weights, above, before] = args;
+    if (weights.ndim() != 4) throw py::value_error("weights must be (outputs, channels, height, width)");
+    return {source, static_cast<size_t>(weights.shape(2)), static_cast<size_t>(weights.shape(3)), above, before,
+            values<int16_t>(weights, "weights")};
+}
+
+basic::LayerSpec layer_spec(const LayerArgs& args) {
+    const auto& [terms, bias, shift, low, high, leak, shuffle] = args;
+    basic::LayerSpec spec;
+    for (const TermArgs& term : terms) spec.terms.push_back(term_spec(term));
+    spec.bias = values<int32_t>(bias, "bias");
+    spec.shift = values<int32_t>(shift, "shift");
+    spec.low = values<int32_t>(low, "low");
+    spec.high = values<int32_t>(high, "high");
+    spec.leak = leak;
+    spec.shuffle = shuffle;
+    return spec;
+}
+
+std::unique_ptr<basic::IntegerNet> make_net(const std::vector<InputArgs>& inputs, const std::vector<LayerArgs>& layers,
+                                            const std::vector<OutputArgs>& outputs, size_t threads,
+                                            const std::optional<std::string>& kernel) {
+    std::vector<basic::InputSpec> input_specs;
+    for (const InputArgs& args : inputs) input_specs.push_back(input_spec(args));
+    std::vector<basic::LayerSpec> layer_specs;
+    for (const LayerArgs& args : layers) layer_specs.push_back(layer_spec(args));
+    std::vector<basic::OutputSpec> output_specs;
+    for (const auto& [parts, plane] : outputs) {
+        output_specs.push_back({{}, plane});
+        for (const auto& [tensor, first, channels, step, row, column] : parts)
+            output_specs.back().parts.push_back({tensor, first, channels, step, row, column});
+    }
+    const basic::Dots& dots = kernel ? basic::dots_named(*kernel) : basic::default_dots();
+    const py::gil_scoped_release released;
+    return std::make_unique<basic::IntegerNet>(std::move(input_specs), std::move(layer_specs), std::move(output_specs),
+                                               basic::Workers::of(threads), dots);
+}
+
+basic::NetInput net_input(const py::object& value) {
+    if (py::isinstance<basic::Plane>(value)) return std::shared_ptr<const basic::Plane>(value.cast<PlanePointer>());
+    if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
+    const auto array = value.cast<py::array>();
+    if (array.ndim() != 4 || array.shape(0) != 1) throw py::value_error("inputs must be (1, channels, height, width)");
+    return basic::FloatInput{input<float>(array, "inputs").data(), static_cast<size_t>(array.shape(1)),
+                             static_cast<size_t>(array.shape(2)), static_cast<size_t>(array.shape(3))};
+}
+
+py::object net_output(basic::NetOutput& output) {
+    if (auto* plane = std::get_if<std::shared_ptr<const basic::Plane>>(&output))
+        return py::cast(std::const_pointer_cast<basic::Plane>(*plane));  // Python's side only reads it
+    auto& floats = std::get<basic::FloatOutput>(output);
+    float* data = floats.values.release();
+    const py::capsule owner(data, [](void* values) { delete[] static_cast<float*>(values); });
+    return py::array_t<float>({size_t{1}, floats.channels, floats.height, floats.width}, data, owner);
+}
+
+py::list run(const basic::IntegerNet& net, const std::vector<py::object>& inputs) {
+    std::vector<basic::NetInput> given;
+    for (const py::object& value : inputs) given.push_back(net_input(value));
+    std::vector<basic::NetOutput> found;
+    {
+        const py::gil_scoped_release released;
+        found = net.run(given);
+    }
+    py::list result;
+    for (basic::NetOutput& output : found) result.append(net_output(output));
+    return result;
+}
+
+py::array plane_values(const basic::Plane& plane, const py::object& dtype, const py::object&) {
+    py::array_t<float> values({size_t{1}, plane.channels(), plane.height(), plane.width()});
+    plane.to_floats(values.mutable_data());
+    return dtype.is_none() ? py::array(std::move(values)) : py::array(values.attr("astype")(dtype));
+}
+
+}  // namespace
+
+void bind_integer_net(py::module_& module) {
+    using namespace py::literals;
+    py::class_<basic::Plane, PlanePointer>(module, "Plane")
+        .def_property_readonly("shape",
+                               [](const basic::Plane& plane) {
+                                   return py::make_tuple(1, plane.channels(), plane.height(), plane.width());
+                               })
+        .def("__array__", &plane_values, "dtype"_a = py::none(), "copy"_a = py::none());
+
+    py::class_<basic::IntegerNet>(module, "IntegerNet")
+        .def(py::init(&make_net), "inputs"_a, "layers"_a, "outputs"_a, "threads"_a = 1, "kernel"_a = py::none())
+        .def("run", &run, "inputs"_a)
+        .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
+
+    module.def("dots_kernels", [] {
+        std::vector<std::string> names;
+        for (const basic::Dots* dots : basic::available_dots()) names.emplace_back(dots->name);
+        return names;
+    });
+}

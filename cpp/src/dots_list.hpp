@@ -1,0 +1,17 @@
+// The versions of Dots that a build may hold, each defined in a file compiled for its instruction set.
+#pragma once
+
+#include "basic/dots.hpp"
+
+namespace basic {
+
+extern const Dots kScalarDots;
+#if defined(BASIC_X86_KERNELS)
+extern const Dots kAvx2Dots;
+extern const Dots kAvx512Dots;
+extern const Dots kAvx512VnniDots;
+#elif defined(BASIC_NEON_KERNELS)
+extern const Dots kNeonDots;
+#endif
+
+}  // namespace basic

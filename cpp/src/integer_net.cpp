@@ -1,0 +1,174 @@
+#include "basic/integer_net.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "net_plan.hpp"
+
+namespace basic {
+namespace {
+
+// Pairs of channels that are summed in one go: their weights stay in the first cache while all positions pass.
+constexpr size_t kPairsAtOnce = 96;
+constexpr size_t kMaxChannels = 1 << 16, kMaxKernel = 1 + 2 * kBorder, kMaxShuffle = 8;
+
+void require(bool holds, const std::string& problem) {
+    if (!holds) throw NetError(problem);
+}
+
+bool is_wide(const LayerSpec& spec) {
+    const auto beyond = [](int32_t bound) { return bound < INT16_MIN || bound > INT16_MAX; };
+    return std::any_of(spec.low.begin(), spec.low.end(), beyond) ||
+           std::any_of(spec.high.begin(), spec.high.end(), beyond);
+}
+
+void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, const std::vector<size_t>& rates,
+                 const std::string& where) {
+    const size_t outputs = spec.bias.size();
+    require(!spec.terms.empty(), where + " has no terms");
+    require(spec.shuffle >= 1 && spec.shuffle <= kMaxShuffle, where + ": its shuffle is not 1 to 8");
+    require(outputs > 0 && outputs <= kMaxChannels && outputs % (spec.shuffle * spec.shuffle) == 0,
+            where + ": its number of outputs cannot be");
+    require(spec.shift.size() == outputs && spec.low.size() == outputs && spec.high.size() == outputs,
+            where + ": shift, low and high must be as many as the biases");
+    for (const int32_t shift : spec.shift) require(shift >= 0 && shift < 32, where + ": a shift is not 0 to 31");
+    for (size_t k = 0; k < outputs; ++k) require(spec.low[k] <= spec.high[k], where + ": bounds are not in order");
+    require(!is_wide(spec) || spec.shuffle == 1, where + ": its bounds are not int16, and it has a shuffle");
+    for (const TermSpec& term : spec.terms) {
+        require(term.source < channels.size(), where + " reads a tensor that comes after it");
+        require(rates[term.source] == rates[spec.terms[0].source], where + " reads tensors of unequal sizes");
+        require(term.height >= 1 && term.height <= kMaxKernel && term.width >= 1 && term.width <= kMaxKernel &&
+                    term.above < term.height && term.above <= kBorder && term.height - 1 - term.above <= kBorder &&
+                    term.before < term.width && term.before <= kBorder && term.width - 1 - term.before <= kBorder,
+                where + ": a kernel reaches too far");
+        require(term.weights.size() == outputs * channels[term.source] * term.height * term.width,
+                where + ": weights are not (outputs, channels, height, width)");
+    }
+}
+
+void check_input(const InputSpec& spec) {
+    require(spec.channels > 0 && spec.channels <= kMaxChannels, "an input has no channels, or too many");
+    require(spec.scale.size() == spec.channels && spec.low.size() == spec.channels &&
+                spec.high.size() == spec.channels,
+            "scale, low and high of an input must be as many as its channels");
+    for (size_t c = 0; c < spec.channels; ++c)
+        require(INT16_MIN <= spec.low[c] && spec.low[c] <= spec.high[c] && spec.high[c] <= INT16_MAX,
+                "bounds of an input are not in order, or not int16");
+}
+
+void check_output(const OutputSpec& spec, const NetPlan& plan) {
+    const std::vector<size_t>&channels = plan.channels, &rates = plan.rates;
+    require(!spec.parts.empty(), "an output has no parts");
+    for (const PartSpec& part : spec.parts) {
+        require(part.tensor < channels.size(), "an output is no tensor of the network");
+        require(part.channels > 0 && part.first < channels[part.tensor] &&
+                    part.channels <= channels[part.tensor] - part.first,
+                "an output has channels that its tensor has not");
+        require(part.step >= 1 && part.step <= kMaxShuffle && part.row < part.step && part.column < part.step,
+                "an output's rows and columns cannot be");
+        require(rates[part.tensor] == rates[spec.parts[0].tensor] && part.step == spec.parts[0].step,
+                "an output has parts of unequal sizes");
+        require(!spec.plane || !plan.wide(part.tensor), "a plane cannot have values that are not int16");
+    }
+}
+
+// Where an output channel goes before a pixel shuffle: all channels of one of the new positions side by side.
+size_t shuffled(size_t channel, size_t outputs, size_t shuffle) {
+    const size_t places = shuffle * shuffle;
+    return channel % places * (outputs / places) + channel / places;
+}
+
+// The places of a kernel, in the order of its rows, that any weight is at.
+std::vector<size_t> used_places(const TermSpec& term) {
+    const size_t places = term.height * term.width;
+    std::vector<bool> used(places);
+    for (size_t k = 0; k < term.weights.size(); ++k)
+        if (term.weights[k] != 0) used[k % places] = true;
+    std::vector<size_t> found;
+    for (size_t place = 0; place < places; ++place)
+        if (used[place]) found.push_back(place);
+    return found;
+}
+
+}  // namespace
+
+NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots)
+    : leak(spec.leak), wide(is_wide(spec)), shuffle(spec.shuffle), rate(rate), outputs(spec.bias.size()),
+      vectors((outputs + dots.lanes - 1) / dots.lanes) {
+    std::vector<size_t> from(outputs);
+    for (size_t c = 0; c < outputs; ++c) from[shuffled(c, outputs, shuffle)] = c;
+    const auto ordered = [&](const std::vector<int32_t>& values) {
+        std::vector<int32_t> result(vectors * dots.lanes);
+        for (size_t c = 0; c < outputs; ++c) result[c] = values[from[c]];
+        return result;
+    };
+    bias = ordered(spec.bias), shift = ordered(spec.shift), low = ordered(spec.low), high = ordered(spec.high);
+
+    std::vector<const int16_t*> of_taps;  // the first output's weight of each tap's first channel
+    std::vector<size_t> places;
+    for (const TermSpec& term : spec.terms)
+        for (const size_t place : used_places(term)) {
+            const int down = static_cast<int>(place / term.width) - static_cast<int>(term.above);
+            const int right = static_cast<int>(place % term.width) - static_cast<int>(term.before);
+            for (size_t first = 0; first < channels[term.source]; first += 2 * kPairsAtOnce) {
+                const size_t count = std::min(2 * kPairsAtOnce, channels[term.source] - first);
+                taps.push_back({term.source, down, right, first, (count + 1) / 2});
+                places.push_back(term.height * term.width);
+                of_taps.push_back(term.weights.data() + first * places.back() + place);
+            }
+        }
+    for (size_t first = 0; first < vectors; first += dots.vectors) {
+        const size_t begin = first * dots.lanes, end = std::min(first + dots.vectors, vectors) * dots.lanes;
+        for (size_t t = 0; t < taps.size(); ++t) {
+            const size_t inputs = channels[taps[t].source], block = 2 * (end - begin);
+            weights.resize(weights.size() + taps[t].pairs * block);
+            int16_t* to = weights.data() + weights.size() - taps[t].pairs * block;
+            for (size_t c = begin; c < std::min(end, outputs); ++c) {
+                const int16_t* weight = of_taps[t] + from[c] * inputs * places[t];
+                const size_t count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
+                for (size_t k = 0; k < count; ++k)
+                    to[k / 2 * block + 2 * (c - begin) + k % 2] = weight[k * places[t]];
+            }
+        }
+    }
+}
+
+void NetPlan::add(const LayerSpec& spec) {
+    check_layer(spec, channels, rates, "layer " + std::to_string(layers.size()));
+    for (const TermSpec& term : spec.terms)
+        require(!wide(term.source), "a layer reads values that are not int16");
+    const size_t rate = rates[spec.terms[0].source], number = layers.size();
+    const NetLayer& layer = layers.emplace_back(spec, channels, rate, dots);
+    bool joins = !groups.empty() && layers[groups.back().first].rate == rate;
+    for (const NetLayer::Tap& tap : layer.taps) {
+        const bool beside = tap.down != 0 || tap.right != 0;
+        if (joins && beside && tap.source >= inputs.size() + groups.back().first) joins = false;
+    }
+    if (joins)
+        groups.back().last = number + 1;
+    else
+        groups.push_back({number, number + 1});
+    channels.push_back(spec.bias.size() / (spec.shuffle * spec.shuffle));
+    rates.push_back(rate * spec.shuffle);
+    require(rates.back() <= kMaxShuffle * kMaxShuffle, "too many pixel shuffles");
+}
+
+IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> layers, std::vector<OutputSpec> outputs,
+                       std::shared_ptr<Workers> workers, const Dots& dots) {
+    auto plan = std::make_unique<NetPlan>(NetPlan{std::move(inputs), {}, {}, std::move(outputs), {}, {}, std::move(workers), dots});
+    require(!plan->inputs.empty(), "a network has no inputs");
+    for (const InputSpec& spec : plan->inputs) {
+        check_input(spec);
+        plan->channels.push_back(spec.channels);
+        plan->rates.push_back(1);
+    }
+    for (const LayerSpec& spec : layers) plan->add(spec);
+    for (const OutputSpec& spec : plan->outputs) check_output(spec, *plan);
+    plan_ = std::move(plan);
+}
+
+IntegerNet::~IntegerNet() = default;
+
+const Dots& IntegerNet::dots() const { return plan_->dots; }
+
+}  // namespace basic

@@ -1,0 +1,227 @@
+// Running an IntegerNet: its tensors, and the work on them in pieces for several threads.
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "basic/integer_net.hpp"
+#include "net_plan.hpp"
+
+namespace basic {
+namespace {
+
+// Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
+// from further away but once.
+constexpr size_t kPositionsAtOnce = 192;
+constexpr size_t kMaxSide = 1 << 20;
+
+size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
+
+// How many of `count` things are `first`, `first + step` and so on.
+size_t every(size_t count, size_t first, size_t step) {
+    return count > first ? (count - first + step - 1) / step : 0;
+}
+
+// A piece of a layer: positions `start` to `start + count` of its sources, counted by rows.
+struct Piece {
+    size_t start, count;
+    std::vector<uint32_t> at;  // their places in a plane, and the last one's again to a multiple of what Dots takes
+};
+
+// One run: the tensors of a plan for some inputs, and the work on them.
+class NetRun {
+  public:
+    NetRun(const NetPlan& plan, const std::vector<NetInput>& inputs) : plan_(plan), planes_(plan.channels.size()), wide_(planes_.size()) {
+        check(inputs);
+        for (size_t k = 0; k < inputs.size(); ++k)
+            if (const auto* floats = std::get_if<FloatInput>(&inputs[k]))
+                planes_[k] = read(plan.inputs[k], *floats);
+            else
+                planes_[k] = std::get<std::shared_ptr<const Plane>>(inputs[k]);
+        for (const NetGroup& group : plan.groups) compute(group);
+    }
+
+    NetOutput output(const OutputSpec& spec) const {
+        const PartSpec& first = spec.parts[0];
+        if (spec.plane && spec.parts.size() == 1 && first.step == 1 && first.channels == plan_.channels[first.tensor])
+            return planes_[first.tensor];
+        size_t channels = 0;
+        for (const PartSpec& part : spec.parts) {
+            channels += part.channels;
+            // Phases of a size that the step does not divide differ.
+            if (rows(part) != rows(first) || columns(part) != columns(first))
+                throw NetError("the parts of an output differ in size");
+        }
+        return spec.plane ? plane(spec, channels) : floats(spec, channels);
+    }
+
+  private:
+    void check(const std::vector<NetInput>& inputs) {
+        if (inputs.size() != plan_.inputs.size()) throw NetError("a network was given too few or too many inputs");
+        for (size_t k = 0; k < inputs.size(); ++k) {
+            const auto [channels, height, width] = std::visit(
+                [](const auto& input) {
+                    if constexpr (std::is_same_v<std::decay_t<decltype(input)>, FloatInput>)
+                        return std::tuple(input.channels, input.height, input.width);
+                    else
+                        return std::tuple(input->channels(), input->height(), input->width());
+                },
+                inputs[k]);
+            if (k == 0) height_ = height, width_ = width;
+            if (channels != plan_.inputs[k].channels || height != height_ || width != width_)
+                throw NetError("input " + std::to_string(k) + " of a network has other channels, rows or columns");
+        }
+        if (height_ == 0 || width_ == 0 || height_ > kMaxSide || width_ > kMaxSide)
+            throw NetError("the inputs of a network have no rows or columns, or too many");
+    }
+
+    std::shared_ptr<Plane> read(const InputSpec& spec, const FloatInput& input) const {
+        auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
+        plan_.workers->each(input.height, [&](size_t y) {
+            put_together(input.values + y * input.width, input.height * input.width, input.width, spec,
+                         plane->data() + plane->position(y, 0) * plane->stride(), plane->stride());
+        });
+        return plane;
+    }
+
+    size_t rows(const PartSpec& part) const {
+        return every(height_ * plan_.rates[part.tensor], part.row, part.step);
+    }
+    size_t columns(const PartSpec& part) const {
+        return every(width_ * plan_.rates[part.tensor], part.column, part.step);
+    }
+
+    NetOutput plane(const OutputSpec& spec, size_t channels) const {
+        auto result = std::make_shared<Plane>(channels, rows(spec.parts[0]), columns(spec.parts[0]));
+        plan_.workers->each(result->height(), [&](size_t y) {
+            size_t channel = 0;
+            for (const PartSpec& part : spec.parts) {
+                const Plane& source = *planes_[part.tensor];
+                for (size_t x = 0; x < result->width(); ++x) {
+                    const size_t from = source.position(part.row + y * part.step, part.column + x * part.step);
+                    std::memcpy(result->data() + result->position(y, x) * result->stride() + channel,
+                                source.data() + from * source.stride() + part.first, 2 * part.channels);
+                }
+                channel += part.channels;
+            }
+        });
+        return result;
+    }
+
+    NetOutput floats(const OutputSpec& spec, size_t channels) const {
+        const size_t height = rows(spec.parts[0]), width = columns(spec.parts[0]);
+        FloatOutput result{std::unique_ptr<float[]>(new float[channels * height * width]), channels, height, width};
+        plan_.workers->each(height, [&](size_t y) {
+            float* out = result.values.get() + y * width;
+            for (const PartSpec& part : spec.parts) {
+                const size_t row = part.row + y * part.step;
+                if (plan_.wide(part.tensor)) {
+                    const size_t stride = plan_.channels[part.tensor];
+                    const size_t from = row * width_ * plan_.rates[part.tensor] + part.column;
+                    take_apart(wide_[part.tensor].get() + from * stride + part.first, part.step * stride,
+                               part.channels, width, out, height * width);
+                } else {
+                    const Plane& source = *planes_[part.tensor];
+                    const size_t from = source.position(row, part.column);
+                    take_apart(source.data() + from * source.stride() + part.first, part.step * source.stride(),
+                               part.channels, width, out, height * width);
+                }
+                out += part.channels * height * width;
+            }
+        });
+        return result;
+    }
+
+    void compute(const NetGroup& group) {
+        const size_t rate = plan_.layers[group.first].rate, height = height_ * rate, width = width_ * rate;
+        std::vector<std::shared_ptr<Plane>> results(plan_.layers.size());
+        for (size_t k = group.first; k < group.last; ++k) {
+            const size_t tensor = plan_.inputs.size() + k, scale = plan_.layers[k].shuffle;
+            if (plan_.layers[k].wide)
+                wide_[tensor].reset(new int32_t[height * width * plan_.channels[tensor]]);
+            else
+                planes_[tensor] = results[k] =
+                    std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale);
+        }
+        const size_t count = height * width, share = (count + plan_.workers->threads() - 1) / plan_.workers->threads();
+        const size_t size = rounded_up(std::min(share, kPositionsAtOnce), plan_.dots.positions);
+        plan_.workers->each((count + size - 1) / size, [&](size_t number) {
+            const Piece piece = piece_of(number * size, std::min(size, count - number * size), width);
+            for (size_t k = group.first; k < group.last; ++k)
+                compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].get());
+        });
+    }
+
+    Piece piece_of(size_t start, size_t count, size_t width) const {
+        Piece piece{start, count, {}};
+        piece.at.reserve(rounded_up(count, plan_.dots.positions));
+        for (size_t k = start; k < start + count; ++k)
+            piece.at.push_back(static_cast<uint32_t>((k / width + kBorder) * (width + 2 * kBorder) + k % width + kBorder));
+        while (piece.at.size() % plan_.dots.positions != 0) piece.at.push_back(piece.at.back());
+        return piece;
+    }
+
+    // A layer's results for some positions, to one of the two.
+    void compute(const NetLayer& layer, const Piece& piece, size_t width, Plane* plane, int32_t* wide) const {
+        const Dots& dots = plan_.dots;
+        const size_t across = width + 2 * kBorder, positions = piece.at.size(), most = dots.vectors * dots.lanes;
+        const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
+        const std::unique_ptr<int16_t[]> block(new int16_t[positions * most]);
+        const int16_t* weights = layer.weights.data();
+        for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
+            const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
+            const size_t channels = vectors * dots.lanes;
+            for (size_t p = 0; p < positions; ++p)
+                std::copy_n(layer.bias.data() + channel, channels, sums.get() + p * channels);
+            for (const NetLayer::Tap& tap : layer.taps) {
+                const Plane& source = *planes_[tap.source];
+                const std::ptrdiff_t beside = tap.down * static_cast<std::ptrdiff_t>(across) + tap.right;
+                const auto stride = static_cast<std::ptrdiff_t>(source.stride());
+                dots.accumulate(source.data() + beside * stride + static_cast<std::ptrdiff_t>(tap.first),
+                                source.stride(), tap.pairs, weights, piece.at.data(), positions, vectors, sums.get());
+                weights += 2 * tap.pairs * channels;
+            }
+            const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
+                                     layer.high.data() + channel, layer.leak};
+            if (wide != nullptr) {
+                dots.requantise_wide(sums.get(), positions, vectors, how, sums.get());
+                const size_t count = std::min(channels, layer.outputs - channel);
+                for (size_t p = 0; p < piece.count; ++p)
+                    std::copy_n(sums.get() + p * channels, count, wide + (piece.start + p) * layer.outputs + channel);
+            } else {
+                dots.requantise(sums.get(), positions, vectors, how, block.get());
+                store(layer, piece, width, block.get(), channel, channels, *plane);
+            }
+        }
+    }
+
+    // The outputs of a block of channels from `first` to their places, of which a pixel shuffle gives each position some.
+    static void store(const NetLayer& layer, const Piece& piece, size_t width, const int16_t* block, size_t first,
+                      size_t channels, Plane& result) {
+        const size_t last = std::min(first + channels, layer.outputs), each = result.channels(), side = layer.shuffle;
+        for (size_t p = 0; p < piece.count; ++p, block += channels) {
+            const size_t row = (piece.start + p) / width * side, column = (piece.start + p) % width * side;
+            for (size_t c = first; c < last;) {
+                const size_t place = c / each, count = std::min(last, (place + 1) * each) - c;
+                const size_t to = result.position(row + place / side, column + place % side);
+                std::memcpy(result.data() + to * result.stride() + c % each, block + (c - first), 2 * count);
+                c += count;
+            }
+        }
+    }
+
+    const NetPlan& plan_;
+    size_t height_ = 0, width_ = 0;
+    std::vector<std::shared_ptr<const Plane>> planes_;   // of each tensor, but for
+    std::vector<std::unique_ptr<int32_t[]>> wide_;  // wide ones: (height, width, channels)
+};
+
+}  // namespace
+
+std::vector<NetOutput> IntegerNet::run(const std::vector<NetInput>& inputs) const {
+    const NetRun run(*plan_, inputs);
+    std::vector<NetOutput> outputs;
+    for (const OutputSpec& spec : plan_->outputs) outputs.push_back(run.output(spec));
+    return outputs;
+}
+
+}  // namespace basic

@@ -1,0 +1,48 @@
+// What an IntegerNet is made of, once it is checked.
+#pragma once
+
+#include "basic/integer_net.hpp"
+
+namespace basic {
+
+// A layer, its weights in the order in which they are read.
+struct NetLayer {
+    // Channels of a source at one place of a kernel; places whose weights are all zero have none.
+    struct Tap {
+        size_t source;
+        int down, right;
+        size_t first, pairs;  // of the source's values at a position
+    };
+
+    bool leak, wide;  // wide: its results are int32
+    size_t shuffle, rate, outputs, vectors;  // rate: rows of its sources for each row of the network's inputs
+    std::vector<Tap> taps;
+    std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
+    std::vector<int16_t> weights;                 // for each block of vectors, for each tap: (pairs, channels, 2)
+
+    // `channels`: of each tensor before the layer. The parts of `spec` must fit each other.
+    NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
+};
+
+// Layers that one thread may take one after the other for some positions: none reads beside its own position what
+// another of them wrote.
+struct NetGroup {
+    size_t first, last;  // layers
+};
+
+struct NetPlan {
+    std::vector<InputSpec> inputs;
+    std::vector<NetLayer> layers;
+    std::vector<NetGroup> groups;
+    std::vector<OutputSpec> outputs;
+    std::vector<size_t> channels, rates;  // of each tensor; rate: its rows for each row of the inputs
+    std::shared_ptr<Workers> workers;
+    const Dots& dots;
+
+    // Adds a layer, to the last group if it can.
+    void add(const LayerSpec& spec);
+
+    bool wide(size_t tensor) const { return tensor >= inputs.size() && layers[tensor - inputs.size()].wide; }
+};
+
+}  // namespace basic

@@ -1,0 +1,78 @@
+#include <algorithm>
+
+#include "basic/integer_net.hpp"
+
+namespace basic {
+
+Plane::Plane(size_t channels, size_t height, size_t width)
+    : channels_(channels), height_(height), width_(width), stride_(channels + channels % 2) {
+    const size_t across = width + 2 * kBorder, positions = (height + 2 * kBorder) * across;
+    data_.reset(new int16_t[positions * stride_]);
+    if (stride_ != channels_) {
+        std::fill_n(data_.get(), positions * stride_, int16_t{0});
+        return;
+    }
+    // The border alone; the end of a row and the start of the next lie side by side.
+    int16_t* row = data_.get();
+    row = std::fill_n(row, (kBorder * across + kBorder) * stride_, int16_t{0});
+    for (size_t k = 0; k < height; ++k) {
+        row += width * stride_;
+        row = std::fill_n(row, (k + 1 < height ? 2 * kBorder : kBorder + kBorder * across) * stride_, int16_t{0});
+    }
+}
+
+namespace {
+
+// Of a channel's values, as whole numbers; `low` and `high` are int16. Bounds come first, so that a conversion rounds
+// towards zero and can be undone below it: a call of floor for each value would take most of the time.
+inline int16_t whole(float value, float low, float high) {
+    const float bounded = value > low ? std::min(value, high) : low;  // NaN becomes `low`
+    const auto truncated = static_cast<int32_t>(bounded);
+    return static_cast<int16_t>(truncated - (static_cast<float>(truncated) > bounded));
+}
+
+}  // namespace
+
+void put_together(const float* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride) {
+    constexpr size_t kColumns = 8;
+    for (size_t x = 0; x < width; x += kColumns) {
+        const size_t columns = std::min(kColumns, width - x);
+        for (size_t c = 0; c < spec.channels; ++c) {
+            const float* from = values + c * apart + x;
+            const float scale = spec.scale[c], low = spec.low[c], high = spec.high[c];
+            int16_t block[kColumns];
+            for (size_t k = 0; k < columns; ++k) block[k] = whole(from[k] * scale + 0.5f, low, high);
+            for (size_t k = 0; k < columns; ++k) row[(x + k) * stride + c] = block[k];
+        }
+    }
+}
+
+template <typename Value>
+void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float* out, size_t apart) {
+    constexpr size_t kChannels = 16, kColumns = 8;
+    size_t c = 0;
+    for (; c + kChannels <= channels; c += kChannels) {
+        size_t x = 0;
+        for (; x + kColumns <= width; x += kColumns) {
+            float block[kChannels][kColumns];
+            for (size_t k = 0; k < kColumns; ++k)
+                for (size_t i = 0; i < kChannels; ++i) block[i][k] = row[(x + k) * stride + c + i];
+            for (size_t i = 0; i < kChannels; ++i) std::copy_n(block[i], kColumns, out + (c + i) * apart + x);
+        }
+        for (; x < width; ++x)
+            for (size_t i = 0; i < kChannels; ++i) out[(c + i) * apart + x] = row[x * stride + c + i];
+    }
+    for (; c < channels; ++c)
+        for (size_t x = 0; x < width; ++x) out[c * apart + x] = row[x * stride + c];
+}
+
+template void take_apart(const int16_t*, size_t, size_t, size_t, float*, size_t);
+template void take_apart(const int32_t*, size_t, size_t, size_t, float*, size_t);
+
+void Plane::to_floats(float* out) const {
+    for (size_t y = 0; y < height_; ++y)
+        take_apart(data_.get() + position(y, 0) * stride_, stride_, channels_, width_, out + y * width_,
+                   height_ * width_);
+}
+
+}  // namespace basic

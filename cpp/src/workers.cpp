@@ -1,0 +1,154 @@
+#include "basic/workers.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace basic {
+namespace {
+
+constexpr auto kSpin = std::chrono::microseconds(200);
+constexpr int kLooks = 64;  // between two looks at the clock
+
+long process() {
+#if defined(__unix__) || defined(__APPLE__)
+    return static_cast<long>(getpid());
+#else
+    return 0;
+#endif
+}
+
+void pause_briefly() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Whether `there` becomes true while this thread spins for a moment.
+template <typename Condition>
+bool spin_for(const Condition& there) {
+    const auto end = std::chrono::steady_clock::now() + kSpin;
+    do {
+        for (int look = 0; look < kLooks; ++look) {
+            if (there()) return true;
+            pause_briefly();
+        }
+    } while (std::chrono::steady_clock::now() < end);
+    return there();
+}
+
+class Group : public Workers {
+  public:
+    explicit Group(size_t threads) : count_(threads), owner_(process()) {
+        for (size_t k = 1; k < threads; ++k) threads_.emplace_back([this] { serve(); });
+    }
+
+    ~Group() override {
+        {
+            const std::lock_guard lock(mutex_);
+            stop_ = true;
+        }
+        wake_.notify_all();
+        for (std::thread& thread : threads_) thread.join();
+    }
+
+    void each(size_t count, const std::function<void(size_t)>& work) override {
+        const bool alone = count <= 1 || count > kField || threads_.empty() || !ours();
+        if (alone || busy_.exchange(true, std::memory_order_acquire)) {
+            for (size_t k = 0; k < count; ++k) work(k);
+            return;
+        }
+        work_ = &work;
+        done_.store(0, std::memory_order_relaxed);
+        {
+            const std::lock_guard lock(mutex_);
+            tickets_.store(++rounds_ << 2 * kFieldBits | count << kFieldBits, std::memory_order_release);
+        }
+        if (sleepers_.load() > 0) wake_.notify_all();
+        take();
+        const auto over = [&] { return done_.load(std::memory_order_acquire) == count; };
+        while (!spin_for(over)) std::this_thread::yield();
+        busy_.store(false, std::memory_order_release);
+    }
+
+    size_t threads() const override { return count_; }
+
+    // Whether this is the process that the threads run in.
+    bool ours() const { return process() == owner_; }
+
+  private:
+    // Number of the round, pieces in all, and pieces taken, in one word: who takes a piece knows that it is one of a
+    // round that goes on, so that no thread waits for one that comes late.
+    static constexpr int kFieldBits = 20;
+    static constexpr uint64_t kField = (uint64_t{1} << kFieldBits) - 1;
+
+    static bool left(uint64_t tickets) { return (tickets & kField) < (tickets >> kFieldBits & kField); }
+
+    void take() {
+        uint64_t tickets = tickets_.load(std::memory_order_acquire);
+        while (left(tickets))
+            if (tickets_.compare_exchange_weak(tickets, tickets + 1, std::memory_order_acq_rel)) {
+                (*work_)(tickets & kField);
+                done_.fetch_add(1, std::memory_order_release);
+                tickets = tickets_.load(std::memory_order_acquire);
+            }
+    }
+
+    void serve() {
+        const auto called = [&] { return left(tickets_.load(std::memory_order_acquire)); };
+        for (;;) {
+            if (!spin_for(called)) {
+                std::unique_lock lock(mutex_);
+                ++sleepers_;
+                wake_.wait(lock, [&] { return stop_ || called(); });
+                --sleepers_;
+                if (stop_) return;
+            }
+            take();
+        }
+    }
+
+    const size_t count_;
+    const long owner_;
+    std::vector<std::thread> threads_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<bool> busy_{false};
+    std::atomic<uint64_t> tickets_{0}, done_{0};
+    std::atomic<size_t> sleepers_{0};
+    const std::function<void(size_t)>* work_ = nullptr;
+    uint64_t rounds_ = 0;
+    bool stop_ = false;
+};
+
+// In a process that fork() made, nobody would answer the threads' locks: what it inherited stays as it is.
+void release(Group* group) {
+    if (group->ours()) delete group;
+}
+
+}  // namespace
+
+std::shared_ptr<Workers> Workers::of(size_t threads) {
+    static std::mutex mutex;
+    static std::map<size_t, std::weak_ptr<Workers>> groups;
+    const std::lock_guard lock(mutex);
+    std::shared_ptr<Workers> group = groups[threads].lock();
+    if (!group) groups[threads] = group = std::shared_ptr<Group>(new Group(threads), &release);
+    return group;
+}
+
+}  // namespace basic

@@ -1,0 +1,334 @@
+// Tests of integer networks: every kernel and any number of threads against the definition, in sanitizer builds too.
+#include "basic/integer_net.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "basic/kernels.hpp"
+#include "check.hpp"
+
+namespace {
+
+using basic::FloatInput;
+using basic::FloatOutput;
+using basic::InputSpec;
+using basic::IntegerNet;
+using basic::LayerSpec;
+using basic::NetError;
+using basic::NetInput;
+using basic::OutputSpec;
+using basic::PartSpec;
+using basic::Plane;
+using basic::TermSpec;
+using basic::Workers;
+
+// A tensor of the definition: (channels, height, width).
+struct Tensor {
+    size_t channels, height, width;
+    std::vector<int64_t> values;
+
+    Tensor(size_t c, size_t h, size_t w) : channels(c), height(h), width(w), values(c * h * w) {}
+    int64_t& at(size_t c, size_t y, size_t x) { return values[(c * height + y) * width + x]; }
+    int64_t padded(size_t c, int64_t y, int64_t x) const {
+        const bool inside = y >= 0 && x >= 0 && y < static_cast<int64_t>(height) && x < static_cast<int64_t>(width);
+        return inside ? values[(c * height + static_cast<size_t>(y)) * width + static_cast<size_t>(x)] : 0;
+    }
+};
+
+Tensor read(const InputSpec& spec, const std::vector<float>& values, size_t height, size_t width) {
+    Tensor result(spec.channels, height, width);
+    for (size_t k = 0; k < values.size(); ++k) {
+        const size_t c = k / (height * width);
+        const float value = std::floor(values[k] * spec.scale[c] + 0.5f);
+        result.values[k] = static_cast<int64_t>(value > spec.low[c] ? std::min(value, spec.high[c]) : spec.low[c]);
+    }
+    return result;
+}
+
+int64_t leaked(int64_t value) { return value < 0 ? (value + 64) >> 7 : value; }
+
+Tensor layer(const LayerSpec& spec, const std::vector<Tensor>& tensors) {
+    const Tensor& first = tensors[spec.terms[0].source];
+    const size_t side = spec.shuffle, outputs = spec.bias.size();
+    Tensor result(outputs / (side * side), first.height * side, first.width * side);
+    for (size_t o = 0; o < outputs; ++o)
+        for (size_t y = 0; y < first.height; ++y)
+            for (size_t x = 0; x < first.width; ++x) {
+                int64_t sum = spec.bias[o];
+                for (const TermSpec& term : spec.terms) {
+                    const Tensor& source = tensors[term.source];
+                    const int16_t* weight = term.weights.data() + o * source.channels * term.height * term.width;
+                    for (size_t c = 0; c < source.channels; ++c)
+                        for (size_t i = 0; i < term.height; ++i)
+                            for (size_t j = 0; j < term.width; ++j)
+                                sum += *weight++ * source.padded(c, static_cast<int64_t>(y + i - term.above),
+                                                                 static_cast<int64_t>(x + j - term.before));
+                }
+                int64_t value = static_cast<int32_t>(sum) >> spec.shift[o];  // sums wrap
+                if (spec.leak) value = leaked(value);
+                value = std::clamp<int64_t>(value, spec.low[o], spec.high[o]);
+                const size_t place = o % (side * side);
+                result.at(o / (side * side), y * side + place / side, x * side + place % side) = value;
+            }
+    return result;
+}
+
+struct Net {
+    std::vector<InputSpec> inputs;
+    std::vector<LayerSpec> layers;
+    std::vector<OutputSpec> outputs;
+    std::vector<size_t> channels;
+};
+
+class Maker {
+  public:
+    explicit Maker(unsigned seed) : random_(seed) {}
+
+    int number(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
+    size_t size(int low, int high) { return static_cast<size_t>(number(low, high)); }
+
+    InputSpec input(size_t channels, Net& net) {
+        InputSpec spec{channels, std::vector<float>(channels), {}, {}};
+        for (size_t c = 0; c < channels; ++c) {
+            spec.scale[c] = std::ldexp(1.0f, -number(0, 3));
+            spec.low.push_back(static_cast<float>(-number(0, 2000)));
+            spec.high.push_back(static_cast<float>(number(0, 2000)));
+        }
+        net.channels.push_back(channels);
+        return spec;
+    }
+
+    TermSpec term(size_t source, size_t outputs, const Net& net, int largest) {
+        TermSpec spec{source, size(1, 3), size(1, 3), 0, 0, {}};
+        spec.above = size(0, static_cast<int>(spec.height) - 1);
+        spec.before = size(0, static_cast<int>(spec.width) - 1);
+        const size_t places = spec.height * spec.width, empty = size(0, static_cast<int>(places));
+        spec.weights.resize(outputs * net.channels[source] * places);
+        for (size_t k = 0; k < spec.weights.size(); ++k)
+            spec.weights[k] = k % places == empty ? int16_t{0} : static_cast<int16_t>(number(-largest, largest));
+        return spec;
+    }
+
+    LayerSpec layer(const std::vector<size_t>& sources, size_t outputs, size_t shuffle, Net& net, int largest = 300) {
+        LayerSpec spec;
+        for (const size_t source : sources) spec.terms.push_back(term(source, outputs, net, largest));
+        for (size_t k = 0; k < outputs; ++k) {
+            spec.bias.push_back(number(-100000, 100000));
+            spec.shift.push_back(number(0, 12));
+            spec.low.push_back(number(-3000, 0));
+            spec.high.push_back(number(0, 3000));
+        }
+        spec.leak = number(0, 1) == 1;
+        spec.shuffle = shuffle;
+        net.channels.push_back(outputs / (shuffle * shuffle));
+        return spec;
+    }
+
+    std::vector<float> values(size_t count) {
+        std::vector<float> result(count);
+        for (float& value : result) value = static_cast<float>(number(-40000, 40000)) / 8;
+        return result;
+    }
+
+  private:
+    std::mt19937 random_;
+};
+
+std::vector<float> floats_of(const basic::NetOutput& output) {
+    if (const auto* plane = std::get_if<std::shared_ptr<const Plane>>(&output)) {
+        std::vector<float> values((*plane)->channels() * (*plane)->height() * (*plane)->width());
+        (*plane)->to_floats(values.data());
+        return values;
+    }
+    const auto& floats = std::get<FloatOutput>(output);
+    return {floats.values.get(), floats.values.get() + floats.channels * floats.height * floats.width};
+}
+
+// Two inputs, a chain of layers that read both and each other, and a pixel shuffle at the end.
+Net random_net(Maker& make) {
+    Net net;
+    net.inputs = {make.input(make.size(1, 40), net), make.input(make.size(1, 210), net)};
+    net.layers.push_back(make.layer({0, 1}, make.size(1, 70), 1, net));
+    net.layers.push_back(make.layer({2, 0}, make.size(1, 20), 1, net));
+    net.layers.push_back(make.layer({3}, make.size(1, 90), 1, net, 32767));
+    const size_t side = make.size(1, 3);
+    net.layers.push_back(make.layer({4, 2}, make.size(1, 9) * side * side, side, net));
+    const size_t channels = net.channels[5], first = make.size(0, static_cast<int>(channels) - 1);
+    const size_t step = make.size(1, 3), row = make.size(0, static_cast<int>(step) - 1);
+    net.layers.push_back(make.layer({4, 1}, make.size(1, 40), 1, net));  // the results of which need not fit int16
+    for (int32_t& bound : net.layers.back().high) bound += 1000 * make.number(0, 100);
+    const PartSpec part{5, first, channels - first, step, row, step - 1}, again{5, 0, 1, step, row, step - 1};
+    net.outputs = {{{{5, 0, channels}}, true},        {{part}, true},         {{part}, false},
+                   {{{2, 0, net.channels[2]}}, false}, {{part, again}, true}, {{again, part}, false},
+                   {{{6, 0, net.channels[6], step, row, step - 1}, {6, 0, 1, step, row, step - 1}}, false}};
+    return net;
+}
+
+std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& tensors) {
+    std::vector<float> values;
+    for (const PartSpec& part : spec.parts)
+        for (size_t c = part.first; c < part.first + part.channels; ++c)
+            for (size_t y = part.row; y < tensors[part.tensor].height; y += part.step)
+                for (size_t x = part.column; x < tensors[part.tensor].width; x += part.step)
+                    values.push_back(static_cast<float>(
+                        tensors[part.tensor].padded(c, static_cast<int64_t>(y), static_cast<int64_t>(x))));
+    return values;
+}
+
+void test_against_definition() {
+    for (unsigned seed = 0; seed < 25; ++seed) {
+        Maker make(seed);
+        const Net net = random_net(make);
+        const size_t height = make.size(1, 9), width = make.size(1, 30);
+        std::vector<std::vector<float>> given;
+        std::vector<NetInput> inputs;
+        std::vector<Tensor> tensors;
+        for (const InputSpec& spec : net.inputs) {
+            given.push_back(make.values(spec.channels * height * width));
+            inputs.push_back(FloatInput{given.back().data(), spec.channels, height, width});
+            tensors.push_back(read(spec, given.back(), height, width));
+        }
+        for (const LayerSpec& spec : net.layers) tensors.push_back(layer(spec, tensors));
+        for (const basic::Dots* dots : basic::available_dots())
+            for (const size_t threads : {1, 3}) {
+                const IntegerNet made(net.inputs, net.layers, net.outputs, Workers::of(threads), *dots);
+                const auto found = made.run(inputs);
+                CHECK(found.size() == net.outputs.size());
+                for (size_t k = 0; k < found.size(); ++k)
+                    CHECK(floats_of(found[k]) == expected(net.outputs[k], tensors));
+            }
+    }
+}
+
+// What one network wrote, another reads: with zeros around it, whatever its channels.
+void test_planes_go_on() {
+    for (const size_t channels : {3, 16}) {
+        Maker make(7);
+        Net one, two;
+        one.inputs = {make.input(2, one)};
+        one.layers = {make.layer({0}, channels, 1, one)};
+        two.inputs = {{channels, std::vector<float>(channels, 1), std::vector<float>(channels, -32768),
+                       std::vector<float>(channels, 32767)}};
+        two.channels = {channels};
+        two.layers = {make.layer({0, 0}, 5, 1, two)};
+        const auto values = make.values(2 * 4 * 6);
+        const OutputSpec plane{{{1, 0, channels}}, true}, last{{{1, 0, 5}}, false};
+        const IntegerNet first(one.inputs, one.layers, {plane}, Workers::of(1));
+        const IntegerNet second(two.inputs, two.layers, {last}, Workers::of(2));
+        const auto between = first.run({FloatInput{values.data(), 2, 4, 6}});
+        const auto as_floats = floats_of(between[0]);
+        const auto found = second.run({std::get<std::shared_ptr<const Plane>>(between[0])});
+        CHECK(floats_of(found[0]) == floats_of(second.run({FloatInput{as_floats.data(), channels, 4, 6}})[0]));
+        std::vector<Tensor> tensors = {read(two.inputs[0], as_floats, 4, 6)};
+        tensors.push_back(layer(two.layers[0], tensors));
+        CHECK(floats_of(found[0]) == expected(last, tensors));
+    }
+}
+
+void test_extremes() {
+    // Values that float32 has and integers have not, and sums that wrap: the same on every kernel.
+    const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> values = {inf, -inf, nan, 1e30f, -1e30f, 0.5f, -0.5f, 32767};
+    const std::vector<float> ones(2, 1), low(2, -32768), high(2, 32767);
+    LayerSpec spec{{{0, 1, 1, 0, 0, {32767, 32767, -32768, -32768}}}, {0, 0}, {0, 31}, {-32768, -32768},
+                   {32767, 32767}, true, 1};
+    std::vector<float> first;
+    for (const basic::Dots* dots : basic::available_dots()) {
+        const IntegerNet net({{2, ones, low, high}}, {spec}, {{{{1, 0, 2}}, false}, {{{0, 0, 2}}, false}},
+                             Workers::of(1), *dots);
+        const auto found = net.run({FloatInput{values.data(), 2, 1, 4}});
+        CHECK((floats_of(found[1]) == std::vector<float>{32767, -32768, -32768, 32767, -32768, 1, 0, 32767}));
+        if (first.empty()) first = floats_of(found[0]);
+        CHECK(floats_of(found[0]) == first);
+    }
+}
+
+void test_refusals() {
+    const auto make = [](auto&& change) {
+        std::vector<InputSpec> inputs = {{1, {1}, {-9}, {9}}};
+        std::vector<LayerSpec> layers = {{{{0, 1, 1, 0, 0, {1}}}, {0}, {0}, {-9}, {9}, false, 1}};
+        std::vector<OutputSpec> outputs = {{{{1, 0, 1}}, true}};
+        change(inputs, layers, outputs);
+        return std::make_unique<IntegerNet>(inputs, layers, outputs, Workers::of(1));
+    };
+    using Inputs = std::vector<InputSpec>&;
+    using Layers = std::vector<LayerSpec>&;
+    using Outputs = std::vector<OutputSpec>&;
+    const auto net = make([](Inputs, Layers, Outputs) {});
+    const float value = 1;
+    CHECK(floats_of(net->run({FloatInput{&value, 1, 1, 1}})[0]) == std::vector<float>{1});
+    CHECK_THROWS(net->run({}), NetError);
+    CHECK_THROWS(net->run({FloatInput{&value, 2, 1, 1}}), NetError);
+    CHECK_THROWS(net->run({FloatInput{&value, 1, 0, 1}}), NetError);
+    CHECK_THROWS(make([](Inputs i, Layers, Outputs) { i.clear(); }), NetError);
+    CHECK_THROWS(make([](Inputs i, Layers, Outputs) { i[0].scale.clear(); }), NetError);
+    CHECK_THROWS(make([](Inputs i, Layers, Outputs) { i[0].high = {40000}; }), NetError);
+    CHECK_THROWS(make([](Inputs i, Layers, Outputs) { i[0].low = {std::nanf("")}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms.clear(); }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms[0].source = 1; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms[0].weights.push_back(1); }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms[0].above = 1; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms[0] = {0, 6, 1, 3, 0, {1, 1, 1, 1, 1, 1}}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].shift = {32}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].low = {10}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].high = {32768}; }), NetError);  // a plane of it
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) {
+                     l[0].high = {32768};
+                     l.push_back({{{1, 1, 1, 0, 0, {1}}}, {0}, {0}, {-9}, {9}, false, 1});
+                 }),
+                 NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].shuffle = 2; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].bias.clear(); }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].tensor = 2; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].first = 1; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].row = 1; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts.clear(); }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts.push_back({1, 0, 1, 2, 0, 0}); }), NetError);
+    // Of one row, the phases of a step of two are one row and none.
+    const auto uneven = make([](Inputs, Layers, Outputs o) { o[0].parts = {{1, 0, 1, 2, 0, 0}, {1, 0, 1, 2, 1, 0}}; });
+    CHECK_THROWS(uneven->run({FloatInput{&value, 1, 1, 1}}), NetError);
+    CHECK_THROWS(basic::dots_named("sse9"), basic::KernelError);
+}
+
+void test_workers() {
+    for (const size_t threads : {1, 2, 5}) {
+        const auto group = Workers::of(threads);
+        CHECK(group == Workers::of(threads) && group->threads() == threads);
+        for (const size_t count : {0, 1, 2, 1000})
+            for (int round = 0; round < 20; ++round) {
+                std::vector<std::atomic<int>> done(count);
+                group->each(count, [&](size_t k) { ++done[k]; });
+                CHECK(std::all_of(done.begin(), done.end(), [](const auto& times) { return times == 1; }));
+            }
+    }
+    // Several callers at a time, one of which calls again from its work.
+    const auto group = Workers::of(3);
+    std::atomic<size_t> sum{0};
+    std::vector<std::thread> callers;
+    for (int k = 0; k < 4; ++k)
+        callers.emplace_back([&] {
+            for (int round = 0; round < 50; ++round)
+                group->each(10, [&](size_t number) { group->each(2, [&](size_t inner) { sum += number * inner; }); });
+        });
+    for (std::thread& caller : callers) caller.join();
+    CHECK(sum == 4 * 50 * 45);
+    // Threads that fell asleep are woken.
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    group->each(100, [&](size_t) { ++sum; });
+    CHECK(sum == 4 * 50 * 45 + 100);
+}
+
+}  // namespace
+
+int main() {
+    test_against_definition();
+    test_planes_go_on();
+    test_extremes();
+    test_refusals();
+    test_workers();
+}
