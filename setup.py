@@ -1,4 +1,4 @@
-"""Builds the entropy coder with CMake; all other settings are in pyproject.toml."""
+"""Builds the C++ extension with CMake; all other settings are in pyproject.toml."""
 
 from __future__ import annotations
 

@@ -144,9 +144,12 @@ def to_pixels(planes: NDArray[np.float32], pixels: NDArray[np.uint8]) -> None:
     """
 
 def dots_kernels() -> list[str]:
-    """Names of the kernels of integer networks that run here, fastest first; the last is "scalar".
+    """Names of the kernels of integer networks that run here, fastest first; the last is "scalar"."""
 
-    The first is the default, unless the environment variable BASIC_DOTS_KERNEL names another.
+def default_dots_kernel() -> str:
+    """The first of them, or the one that the environment variable BASIC_DOTS_KERNEL names.
+
+    Raises KernelError if that is none of them.
     """
 
 class Plane:

@@ -67,10 +67,11 @@ class _Machine:
 
 @dataclass(frozen=True)
 class VariantCheck:
-    """Result of one golden vector: `error` is None if the engine reproduced it."""
+    """Result of one golden vector: `error` is None if the engine reproduced it, or, if `native`, this package did."""
 
     variant: int
     error: BasicError | None
+    native: bool
 
 
 class Codec:
@@ -355,13 +356,14 @@ class Codec:
         """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
         results = []
         for variant in range(len(self.bundle.manifest.entropy)):
+            native, found = False, None
             try:
                 entropy = self._load_entropy(variant, self._whole)
+                native = entropy.native
                 check_golden(self.bundle, variant, self.backend, entropy)
             except BasicError as error:
-                results.append(VariantCheck(variant, error))
-            else:
-                results.append(VariantCheck(variant, None))
+                found = error
+            results.append(VariantCheck(variant, found, native))
         return results
 
     def layer_times(self, graph_id: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.coder import quantise
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.packed import INDEX
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.flow import Crew, Sink, Source, Step, Trace
@@ -64,6 +65,11 @@ class GroupedEntropy:
         self._stages = [(stage, load(stage.graph)) for stage in self.spec.stages]
         self._reach = {graph: bundle.graph(graph).reach for graph in self.spec.graphs}
         self._check_names(bundle)
+
+    @property
+    def native(self) -> bool:
+        """Whether this package computes it, and not the engine's library."""
+        return isinstance(self._h_s, NativeEngine)
 
     def hyper_step(self, canvas: Canvas, z: Source, state: dict[str, Planes], trace: Trace) -> Step:
         """h_s, which puts the prior into `state`."""

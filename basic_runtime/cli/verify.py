@@ -24,6 +24,7 @@ def verify(bundle: str | None, engines: tuple[str, ...], threads: int | None, as
     from basic_runtime.bundle import Bundle
     from basic_runtime.codec import Codec
     from basic_runtime.engines import available_backends
+    from basic_runtime.engines.native import native_version
     from basic_runtime.errors import EngineMismatchError
 
     opened = Bundle(bundle)
@@ -41,6 +42,7 @@ def verify(bundle: str | None, engines: tuple[str, ...], threads: int | None, as
                 {
                     "engine": name,
                     "version": codec.backend.version,
+                    "native": native_version() if check.native else None,
                     "variant": check.variant,
                     "exact": check.error is None,
                     "error": None if check.error is None else str(check.error),
@@ -53,8 +55,9 @@ def verify(bundle: str | None, engines: tuple[str, ...], threads: int | None, as
         if result["error"]:
             click.echo(f"basic-run: error: {result['error']}", err=True)
         elif not as_json:
+            computed = f", computed by {result['native']}" if result["native"] else ""
             click.echo(
-                f"{result['engine']} {result['version']}: entropy variant {result['variant']} is exact"
+                f"{result['engine']} {result['version']}: entropy variant {result['variant']} is exact{computed}"
             )
     if any(result["error"] for result in results):
         click.get_current_context().exit(1)

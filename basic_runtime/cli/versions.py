@@ -5,6 +5,7 @@ from __future__ import annotations
 from basic_runtime import __version__
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import BACKENDS, available_backends, create_backend
+from basic_runtime.engines.native import native_version
 from basic_runtime.errors import BasicError
 
 
@@ -16,6 +17,7 @@ def version_lines() -> list[str]:
         lines.append(f"model {bundle.name} ({bundle.model_id})")
     except BasicError as error:
         lines.append(f"model none ({error})")
+    lines.append(f"entropy path {native_version()}")
     available = available_backends()
     for name in BACKENDS:
         version = create_backend(name).version if name in available else "not available"

@@ -54,7 +54,7 @@ class RacingEngine(Engine):
 
 
 class AutoBackend(Backend):
-    """ONNX Runtime for the entropy path, whose small graphs it runs fastest; for the pixel path that or OpenVINO.
+    """For the pixel path ONNX Runtime or OpenVINO; for graphs of the entropy path that must run here ONNX Runtime.
 
     The choice is made when a graph first runs, in less than a second, and remembered for this graph, processor, number
     of threads and versions. In bf16 the pixel path is OpenVINO's.

@@ -121,6 +121,7 @@ void bind_integer_net(py::module_& module) {
         .def("run", &run, "inputs"_a)
         .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
 
+    module.def("default_dots_kernel", [] { return basic::default_dots().name; });
     module.def("dots_kernels", [] {
         std::vector<std::string> names;
         for (const basic::Dots* dots : basic::available_dots()) names.emplace_back(dots->name);

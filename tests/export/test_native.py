@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,7 +229,7 @@ def conv_graph(**changes) -> ModelProto:
         {"scale": np.full((1, 3, 1, 1), 0.25, np.float32)},
         {"scale": np.full((2, 1, 1, 1), 4, np.float32)},
         {"bias": np.array([0.3, 0], np.float32)},
-        {"low": np.float32(-40000)},
+        {"low": np.float32(-(2**25))},
         {"high": np.float32(1.5)},
         {"weights": np.ones((2, 3, 3, 3), np.float32)},
         {"attributes": {"pads": [0, 0, 0, 0]}},
@@ -282,3 +285,19 @@ def test_a_forked_process_computes_too(tmp_path: Path) -> None:
         del made
         os._exit(0 if equal else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("name", [*dots_kernels(), "", "sse9"])
+def test_the_environment_names_a_kernel(name: str, exported: Exported) -> None:
+    program = Path(sys.executable).with_name("basic-run")
+    result = subprocess.run(
+        [program, "verify", "--bundle", exported.path, "--engine", "onnxruntime", "--json"],
+        env={**os.environ, "BASIC_DOTS_KERNEL": name}, capture_output=True, text=True,
+    )  # fmt: skip
+    if name == "sse9":
+        assert result.returncode == 1
+        assert "no kernel 'sse9' here: BASIC_DOTS_KERNEL may be " in result.stderr and "Traceback" not in result.stderr
+        return
+    checks = json.loads(result.stdout)["checks"]
+    assert result.returncode == 0 and all(check["exact"] for check in checks)
+    assert {check["native"] for check in checks} == {f"native {name or dots_kernels()[0]}"}

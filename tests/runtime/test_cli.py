@@ -369,6 +369,7 @@ def test_version_names_library_model_and_engines() -> None:
     done = run("--version")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("basic-codec ") and lines[1].startswith("model tiny-1 (")
+    assert lines[2].startswith("entropy path native ")
     assert any(line.startswith("engine onnxruntime ") for line in lines)
 
 
