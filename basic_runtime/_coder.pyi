@@ -112,6 +112,7 @@ def quantise(
     symbols: NDArray[np.int32],
     indexes: NDArray[np.uint8],
     yhat: NDArray[np.float32],
+    threads: int = 1,
 ) -> None:
     """Latents of a stage to symbols, table rows and the decoder's latents; all arrays of one size.
 
@@ -122,7 +123,7 @@ def quantise(
     """
 
 def indexes_from_scale(
-    scale: NDArray[np.float32], index_lut: NDArray[np.uint8], out: NDArray[np.uint8]
+    scale: NDArray[np.float32], index_lut: NDArray[np.uint8], out: NDArray[np.uint8], threads: int = 1
 ) -> None:
     """The ``indexes`` of :func:`quantise`, for the decoder.
 
@@ -130,18 +131,31 @@ def indexes_from_scale(
     """
 
 def dequantise(
-    symbols: NDArray[np.int32], mean: NDArray[np.float32], mean_bits: int, out: NDArray[np.float32]
+    symbols: NDArray[np.int32],
+    mean: NDArray[np.float32],
+    mean_bits: int,
+    out: NDArray[np.float32],
+    threads: int = 1,
 ) -> None:
     """The ``yhat`` of :func:`quantise`, for the decoder.
 
     Raises StreamError for a symbol beyond the clamp of :func:`quantise`, ValueError for a bad mean.
     """
 
-def to_pixels(planes: NDArray[np.float32], pixels: NDArray[np.uint8]) -> None:
+def to_pixels(planes: NDArray[np.float32], pixels: NDArray[np.uint8], threads: int = 1) -> None:
     """pixels (h, w, 3) = clip(floor(255 planes + 1/2), 0, 255) of planes (3, h, w); NaN becomes 0.
 
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
+
+def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads: int = 1) -> None:
+    """planes (3, h, w) = pixels (h, w, 3) times float32(1 / 255).
+
+    Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
+    """
+
+def crc32_of_integers(values: NDArray[np.float32], crc: int = 0) -> int:
+    """zlib's CRC-32 of the values as int32, little-endian, in C order, after something whose own is ``crc``."""
 
 def dots_kernels() -> list[str]:
     """Names of the kernels of integer networks that run here, fastest first; the last is "scalar"."""

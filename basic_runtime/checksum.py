@@ -1,4 +1,4 @@
-"""CRC-32 of an array whose rows arrive in bands, as if its channels had come one after the other.
+"""CRC-32 of integers in an array whose rows arrive in bands, as if its channels had come one after the other.
 
 CRC-32 is linear: that of two parts is that of the first times x^(bits of the second), in GF(2)[x] modulo the
 polynomial, plus that of the second (zlib's crc32_combine, which Python does not offer).
@@ -6,7 +6,6 @@ polynomial, plus that of the second (zlib's crc32_combine, which Python does not
 
 from __future__ import annotations
 
-import zlib
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +16,7 @@ _ONE, _X = 1 << 31, 1 << 30
 
 
 class BandedCrc:
-    """CRC-32 of int32 (C, h, w), little-endian in C order, from those of the channels of its bands (`channel_crcs`)."""
+    """CRC-32 of (C, h, w) as int32, little-endian in C order, from those of the channels of its bands."""
 
     def __init__(self) -> None:
         self._channels: NDArray[np.uint32] | None = None
@@ -36,11 +35,6 @@ class BandedCrc:
         for channel in () if self._channels is None else self._channels.tolist():
             crc = _times(crc, factor) ^ channel
         return crc
-
-
-def channel_crcs(band: NDArray[np.int32]) -> list[int]:
-    """CRC-32 of each channel of a band (C, rows, w), little-endian and C-contiguous."""
-    return [zlib.crc32(channel.data) for channel in band]
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime import container
-from basic_runtime._coder import to_pixels
+from basic_runtime._coder import from_pixels, to_pixels
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
 from basic_runtime.encoding import Encoding
@@ -48,6 +48,7 @@ from basic_runtime.refine import (
     Refinement,
 )
 from basic_runtime.target import TargetError, largest_within
+from basic_runtime.threads import default_threads
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
 Pixels = NDArray[np.uint8]
@@ -63,6 +64,11 @@ class _Machine:
 
     backend: Backend
     crew: Crew
+
+    @property
+    def threads(self) -> int:
+        """Those of one run of a graph."""
+        return self.backend.threads or default_threads()
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,7 @@ class Codec:
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
         coding = Encoding(self._grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
-            "x": _Picture(pixels, canvas, self._tile_trace(canvas)),
+            "x": _Picture(pixels, canvas, self._machine(canvas).threads, self._tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         if effort:
@@ -253,7 +259,8 @@ class Codec:
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        pixels = _Pixels(header.height, header.width, header.gray, self._tile_trace(canvas))
+        threads = self._machine(canvas).threads
+        pixels = _Pixels(header.height, header.width, header.gray, threads, self._tile_trace(canvas))
         gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
         sources: dict[str, Source] = {"y": latent, "gain": gain}
         run(self._steps("g_s", spec.g_s, sources, pixels, canvas), canvas)
@@ -421,7 +428,7 @@ class Codec:
         backend = machine.backend
         native = native_engines(self.bundle, variant, backend.threads) if backend.native_entropy else None
         load = native.__getitem__ if native else lambda graph: self._engine(graph, machine)
-        return GroupedEntropy(self.bundle, variant, load, machine.crew)
+        return GroupedEntropy(self.bundle, variant, load, machine.crew, machine.threads)
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle
@@ -454,8 +461,8 @@ class _Picture:
     scale = 1
     planes: tuple[Planes, ...] = ()
 
-    def __init__(self, pixels: Pixels, canvas: Canvas, trace: Trace) -> None:
-        self._pixels, self._trace, self.done = pixels, trace, canvas.height
+    def __init__(self, pixels: Pixels, canvas: Canvas, threads: int, trace: Trace) -> None:
+        self._pixels, self._threads, self._trace, self.done = pixels, threads, trace, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
         """Rows and columns of a tile; beyond the picture, edges repeat."""
@@ -464,8 +471,11 @@ class _Picture:
             part = self._pixels[rows.start : rows.stop, columns.start : columns.stop]
             height, width = part.shape[:2]
             planes = np.empty((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-            source = part.transpose(2, 0, 1) if part.ndim == 3 else part
-            np.multiply(source, np.float32(1 / 255), out=planes[0, :, :height, :width])
+            inside = planes[0, :, :height, :width]
+            if part.ndim == 3 and part.strides[1:] == (3, 1):
+                from_pixels(part, inside, self._threads)
+            else:
+                np.multiply(part.transpose(2, 0, 1) if part.ndim == 3 else part, np.float32(1 / 255), out=inside)
             planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
             planes[:, :, height:] = planes[:, :, height - 1 : height]
         return planes
@@ -476,9 +486,9 @@ class _Pixels:
 
     scale = 1
 
-    def __init__(self, height: int, width: int, gray: bool, trace: Trace) -> None:
+    def __init__(self, height: int, width: int, gray: bool, threads: int, trace: Trace) -> None:
         self.values: Pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
-        self._trace = trace
+        self._threads, self._trace = threads, trace
 
     def begin(self, first: int, last: int) -> None:
         """There is room for all of it."""
@@ -486,16 +496,16 @@ class _Pixels:
     def write(self, part: FloatArray, row: int, column: int) -> None:
         with self._trace("to pixels"):
             place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
-            _to_pixels(np.asarray(part)[0, :, : place.shape[0], : place.shape[1]], place)
+            _to_pixels(np.asarray(part)[0, :, : place.shape[0], : place.shape[1]], place, self._threads)
 
     def end(self, first: int, last: int) -> None:
         """Nothing is left to do."""
 
 
-def _to_pixels(planes: FloatArray, pixels: Pixels) -> None:
+def _to_pixels(planes: FloatArray, pixels: Pixels, threads: int) -> None:
     """clip(floor(255 x + 0.5)) of float32 (3, h, w) into uint8 (h, w, 3), or of the mean into gray (h, w)."""
     if pixels.ndim == 3:
-        to_pixels(planes, pixels)
+        to_pixels(planes, pixels, threads)
         return
     for top in range(0, pixels.shape[0], _ROWS_AT_ONCE):
         scaled = planes[:, top : top + _ROWS_AT_ONCE].mean(axis=0) * np.float32(255)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime._coder import crc32_of_integers
 from basic_runtime.coder import Decoder, StreamError, dequantise, indexes_from_scale
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import EngineError, FormatError
-from basic_runtime.flow import Trace, drop_read, no_trace
+from basic_runtime.flow import Trace, last_readers, no_trace
 from basic_runtime.latent import Latent
 from basic_runtime.planes import Band, Planes
 from basic_runtime.tiles import Canvas
-
-_AT_ONCE = 1 << 20
-"""Elements of a stage that go through temporary arrays at a time."""
 
 
 def decode_latent(
@@ -57,14 +53,16 @@ class _Decoding:
         for number in range(len(entropy.spec.stages)):
             stride, channels = entropy.slot_stride, entropy.stage_channels(number)
             mean = Band(canvas, stride, channels)
-            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(number))
+            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(number), entropy.threads)
             decode = partial(self._decode, number, mean, scale)
             sinks = {"mean": mean, "scale": scale}
             steps.append(entropy.stage_step(number, canvas, self._state, sinks, decode, self._trace))
         latent = entropy.latent(self._state, canvas, self._trace if canvas.whole else no_trace)
+        over, kept = last_readers(steps), set(latent.planes)
         for step in steps:
             step.advance(canvas.height)
-            drop_read(steps, canvas, keep=latent.planes)
+            for planes in over[step] - kept:
+                planes.drop(canvas.height)
         with self._trace("ans"):
             self._decoder.finish()
         return latent, self._checksum
@@ -84,28 +82,21 @@ class _Decoding:
         with self._trace("ans"):
             symbols = self._decoder.get(scale.take())
             yhat = mean.take()
-            dequantise(symbols, yhat, self._entropy.mean_bits, yhat)
+            dequantise(symbols, yhat, self._entropy.mean_bits, yhat, self._entropy.threads)
         with self._trace("checksum"):
-            for channels in _in_order(yhat):
-                self._checksum = zlib.crc32(channels.astype("<i4").data, self._checksum)
+            self._checksum = crc32_of_integers(yhat, self._checksum)
         self._entropy.store(number, yhat, self._state, first, last)
 
 
 class _Indexes(Band):
     """A stage's scales as they are written, as rows of the coder's tables: uint8 (1, C, h, w)."""
 
-    def __init__(self, canvas: Canvas, scale: int, channels: int, lut: NDArray[np.uint8]) -> None:
+    def __init__(self, canvas: Canvas, scale: int, channels: int, lut: NDArray[np.uint8], threads: int) -> None:
         super().__init__(canvas, scale, channels)
-        self._lut = lut
+        self._lut, self._threads = lut, threads
 
     def write(self, part: NDArray[Any], row: int, column: int) -> None:
         indexes = np.empty(part.shape, np.uint8)
-        indexes_from_scale(np.ascontiguousarray(part, np.float32), self._lut, indexes)
+        indexes_from_scale(np.ascontiguousarray(part, np.float32), self._lut, indexes, self._threads)
         super().write(indexes, row, column)
 
-
-def _in_order(values: FloatArray) -> Iterator[FloatArray]:
-    """Channels of (1, C, h, w), as many at a time as `_AT_ONCE` allows."""
-    count = max(1, _AT_ONCE // max(1, values[0, 0].size))
-    for first in range(0, values.shape[1], count):
-        yield values[0, first : first + count]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.checksum import BandedCrc, channel_crcs
+from basic_runtime._coder import crc32_of_integers
+from basic_runtime.checksum import BandedCrc
 from basic_runtime.coder import Encoder
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy, Quantised
@@ -77,7 +77,7 @@ class _Arrays:
 
     def __init__(self) -> None:
         self.mean, self.scale, self.y = Scratch(), Scratch(), Scratch()
-        self.symbols, self.indexes, self.yhat, self.integers = Scratch(), Scratch(), Scratch(), Scratch()
+        self.symbols, self.indexes, self.yhat = Scratch(), Scratch(), Scratch()
 
 
 class _Stage:
@@ -104,7 +104,7 @@ class _Stage:
         self._scales = Band(canvas, self._scale, channels, arrays.scale)
         self._symbols = Planes(canvas, self._scale)
         self._indexes: NDArray[np.uint8] = np.empty(0, np.uint8)
-        self._yhat: NDArray[np.int32] = np.empty(0, np.int32)
+        self._yhat: FloatArray = np.empty(0, np.float32)
         self._crc = BandedCrc()
 
     def new_step(self) -> Step:
@@ -121,7 +121,7 @@ class _Stage:
     def put(self, encoder: Encoder, checksum: int) -> int:
         """Hand all symbols to the coder, and return the checksum of all before continued over this stage's yhat."""
         with self._trace("checksum"):
-            checksum = zlib.crc32(self._yhat.data, checksum) if self._canvas.whole else self._crc.after(checksum)
+            checksum = crc32_of_integers(self._yhat, checksum) if self._canvas.whole else self._crc.after(checksum)
         with self._trace("ans"):
             symbols = self._symbols.view()
             wide = symbols.astype(np.int32) if symbols.dtype == np.float32 else symbols
@@ -165,19 +165,16 @@ class _Stage:
 
     def _check(self, yhat: FloatArray) -> None:
         """Prepare the checksum, which is over whole channels."""
-        integers = self._arrays.integers.array(yhat.shape, "<i4")
         if self._canvas.whole:
-            integers[...] = yhat
-            self._yhat = integers
+            self._yhat = yhat  # no other stage writes to it
             return
         crcs = np.empty(yhat.shape[1], np.uint32)
 
         def work(c: slice) -> None:
-            integers[:, c] = yhat[:, c]
-            crcs[c] = channel_crcs(integers[0, c])
+            crcs[c] = [crc32_of_integers(channel) for channel in yhat[0, c]]
 
         self._entropy.crew.each(work, self._shares)
-        self._crc.add(crcs, integers[0, 0].nbytes)
+        self._crc.add(crcs, yhat[0, 0].nbytes)
 
     def _keep(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint8], first: int, last: int) -> None:
         if self._canvas.whole:

@@ -45,10 +45,17 @@ class GroupedEntropy:
     """
 
     def __init__(
-        self, bundle: Bundle, variant: int, load: Callable[[str], Engine], crew: Crew | None = None
+        self,
+        bundle: Bundle,
+        variant: int,
+        load: Callable[[str], Engine],
+        crew: Crew | None = None,
+        threads: int = 1,
     ) -> None:
-        """`load` makes an engine from a graph id, `crew` works on the tiles. Raises BundleError if a stage reads what
-        nothing gives."""
+        """`load` makes an engine from a graph id, `crew` works on the tiles, and `threads` on the elements of one.
+
+        Raises BundleError if a stage reads what nothing gives.
+        """
         manifest = bundle.manifest
         self.spec: EntropySpec = bundle.entropy(variant)
         self.tables = bundle.coder_tables
@@ -60,7 +67,7 @@ class GroupedEntropy:
         self.slot_stride = manifest.y_stride * self.spec.tile
         if self.z_stride % self.slot_stride:
             raise BundleError(f"{bundle.path}: tiles of {self.spec.tile} do not divide the latent's grid")
-        self.crew = crew or Crew()
+        self.crew, self.threads = crew or Crew(), threads
         self._h_s = load(self.spec.h_s)
         self._stages = [(stage, load(stage.graph)) for stage in self.spec.stages]
         self._reach = {graph: bundle.graph(graph).reach for graph in self.spec.graphs}
@@ -163,7 +170,10 @@ class GroupedEntropy:
         symbols, indexes, yhat = results
         rows = self.scale_rows(number)
         try:
-            quantise(y, mean, scale, rows, self.mean_bits, symbols=symbols, indexes=indexes, yhat=yhat)
+            quantise(
+                y, mean, scale, rows, self.mean_bits,
+                symbols=symbols, indexes=indexes, yhat=yhat, threads=self.threads,
+            )  # fmt: skip
         except ValueError as error:
             raise EngineError(f"the engine's results cannot be coded: {error}") from error
 

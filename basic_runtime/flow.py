@@ -175,13 +175,22 @@ def run(steps: Sequence[Step], canvas: Canvas) -> None:
             return
 
 
-def drop_read(steps: Sequence[Step], canvas: Canvas, keep: Sequence[Planes] = ()) -> None:
-    """Give up the rows that none of the steps will read again, but for those of `keep`."""
+def last_readers(steps: Sequence[Step]) -> dict[Step, set[Planes]]:
+    """What nobody needs after each of the steps, if they run in their order, each to the end."""
+    reader = {planes: step for step in steps for planes in step.planes}  # the last one stays
+    found: dict[Step, set[Planes]] = {step: set() for step in steps}
+    for planes, step in reader.items():
+        found[step].add(planes)
+    return found
+
+
+def drop_read(steps: Sequence[Step], canvas: Canvas) -> None:
+    """Give up the rows that none of the steps will read again."""
     first: dict[Planes, int] = {}
     for step in steps:
         over = step.done >= canvas.height
         needed = canvas.height if over else max(0, step.done - (step.margin or 0))
         for planes in step.planes:
             first[planes] = min(needed, first.get(planes, canvas.height))
-    for planes in first.keys() - set(keep):
-        planes.drop(first[planes])
+    for planes, row in first.items():
+        planes.drop(row)

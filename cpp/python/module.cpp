@@ -1,16 +1,26 @@
 // Python binding of the coder and the passes: checks arrays, releases the GIL, turns C++ errors into Python ones. No copies of arrays.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <mutex>
 #include <optional>
 #include <string>
 
+#include "basic/checksum.hpp"
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
 #include "basic/pixels.hpp"
+#include "basic/workers.hpp"
 #include "bindings.hpp"
 
 namespace {
+
+// Before spans are cut in shares: each pass checks its own again.
+void require_sizes(size_t size, std::initializer_list<size_t> others) {
+    for (const size_t other : others)
+        if (other != size) throw py::value_error("arrays differ in size");
+}
 
 std::vector<py::ssize_t> shape_of(const py::array& array) {
     return {array.shape(), array.shape() + array.ndim()};
@@ -127,56 +137,119 @@ class PyDecoder {
     basic::Decoder decoder_;
 };
 
+constexpr size_t kShare = 1 << 14;  // elements that are worth another thread
+
+// work(first, count) for parts of `size` elements, by as many threads as are worth it.
+template <typename Work>
+void in_shares(size_t size, size_t threads, const Work& work) {
+    const size_t parts = std::max<size_t>(1, std::min(threads, size / kShare));
+    if (parts == 1) return work(size_t{0}, size);
+    basic::Workers::of(threads).each(parts, [&](size_t k) {
+        const size_t first = size * k / parts;
+        work(first, size * (k + 1) / parts - first);
+    });
+}
+
 void quantise(const py::array& y, const py::array& mean, const py::array& scale, const py::array& index_lut,
-              int mean_bits, py::array symbols, py::array indexes, py::array yhat) {
+              int mean_bits, py::array symbols, py::array indexes, py::array yhat, size_t threads) {
     const auto y_span = input<float>(y, "y"), mean_span = input<float>(mean, "mean"),
                scale_span = input<float>(scale, "scale");
     const auto lut = input<uint8_t>(index_lut, "index_lut");
     const auto symbols_span = output<int32_t>(symbols, "symbols");
     const auto indexes_span = output<uint8_t>(indexes, "indexes");
     const auto yhat_span = output<float>(yhat, "yhat");
+    require_sizes(y_span.size(), {mean_span.size(), scale_span.size(), symbols_span.size(), indexes_span.size(),
+                                  yhat_span.size()});
     const py::gil_scoped_release released;
-    basic::quantise(y_span, mean_span, scale_span, lut, mean_bits, symbols_span, indexes_span, yhat_span);
+    in_shares(y_span.size(), threads, [&](size_t first, size_t count) {
+        basic::quantise(y_span.subspan(first, count), mean_span.subspan(first, count),
+                        scale_span.subspan(first, count), lut, mean_bits, symbols_span.subspan(first, count),
+                        indexes_span.subspan(first, count), yhat_span.subspan(first, count));
+    });
 }
 
-void indexes_from_scale(const py::array& scale, const py::array& index_lut, py::array out) {
+void indexes_from_scale(const py::array& scale, const py::array& index_lut, py::array out, size_t threads) {
     const auto scale_span = input<float>(scale, "scale");
     const auto lut = input<uint8_t>(index_lut, "index_lut");
     const auto out_span = output<uint8_t>(out, "out");
+    require_sizes(scale_span.size(), {out_span.size()});
     const py::gil_scoped_release released;
-    basic::indexes_from_scale(scale_span, lut, out_span);
+    in_shares(scale_span.size(), threads, [&](size_t first, size_t count) {
+        basic::indexes_from_scale(scale_span.subspan(first, count), lut, out_span.subspan(first, count));
+    });
 }
 
-void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, py::array out) {
+void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, py::array out, size_t threads) {
     const auto symbols_span = input<int32_t>(symbols, "symbols");
     const auto mean_span = input<float>(mean, "mean");
     const auto out_span = output<float>(out, "out");
+    require_sizes(symbols_span.size(), {mean_span.size(), out_span.size()});
     const py::gil_scoped_release released;
-    basic::dequantise(symbols_span, mean_span, mean_bits, out_span);
+    in_shares(symbols_span.size(), threads, [&](size_t first, size_t count) {
+        basic::dequantise(symbols_span.subspan(first, count), mean_span.subspan(first, count), mean_bits,
+                          out_span.subspan(first, count));
+    });
+}
+
+uint32_t crc32_of_integers(const py::array& values, uint32_t crc) {
+    const auto span = input<float>(values, "values");
+    const py::gil_scoped_release released;
+    return basic::crc32_of_integers(span, crc);
 }
 
 // Parts of larger arrays are welcome: only the innermost values must lie side by side.
-void to_pixels(const py::array& planes, py::array pixels) {
+template <typename Value>
+basic::FloatPlanes<Value> float_planes(const py::array& planes, const py::array& pixels, Value* data) {
     if (!has_dtype<float>(planes)) throw py::type_error("planes must have dtype float32");
     if (!has_dtype<uint8_t>(pixels)) throw py::type_error("pixels must have dtype uint8");
     if (planes.ndim() != 3 || planes.shape(0) != 3 || pixels.ndim() != 3 || pixels.shape(2) != 3 ||
         pixels.shape(0) != planes.shape(1) || pixels.shape(1) != planes.shape(2))
         throw py::value_error("planes must have shape (3, h, w) and pixels (h, w, 3)");
-    if (pixels.size() == 0) return;
     constexpr py::ssize_t kFloat = sizeof(float);
-    if ((planes.shape(2) > 1 && planes.strides(2) != kFloat) || planes.strides(0) % kFloat != 0 ||
-        planes.strides(1) % kFloat != 0)
+    const bool empty = pixels.size() == 0;  // whose strides say nothing
+    if (!empty && ((planes.shape(2) > 1 && planes.strides(2) != kFloat) || planes.strides(0) % kFloat != 0 ||
+                   planes.strides(1) % kFloat != 0))
         throw py::value_error("the rows of planes must be contiguous");
-    if ((pixels.shape(1) > 1 && pixels.strides(1) != 3) || pixels.strides(2) != 1)
+    if (!empty && ((pixels.shape(1) > 1 && pixels.strides(1) != 3) || pixels.strides(2) != 1))
         throw py::value_error("the rows of pixels must be contiguous");
+    return {data, planes.strides(0) / kFloat, planes.strides(1) / kFloat, static_cast<size_t>(planes.shape(1)),
+            static_cast<size_t>(planes.shape(2))};
+}
+
+// work(planes, first row) for shares of the rows.
+template <typename Value, typename Work>
+void by_rows(const basic::FloatPlanes<Value>& planes, size_t threads, const Work& work) {
+    const size_t columns = planes.columns;
+    if (columns == 0) return;
+    in_shares(planes.rows * columns, threads, [&](size_t first, size_t count) {
+        const size_t top = first / columns;
+        basic::FloatPlanes<Value> part = planes;
+        part.data += static_cast<py::ssize_t>(top) * planes.row_stride;
+        part.rows = (first + count) / columns - top;
+        work(part, static_cast<py::ssize_t>(top));
+    });
+}
+
+void to_pixels(const py::array& planes, py::array pixels, size_t threads) {
+    const auto source = float_planes(planes, pixels, static_cast<const float*>(planes.data()));
     if (!pixels.writeable()) throw py::value_error("pixels is read-only");
-    const basic::FloatPlanes source{static_cast<const float*>(planes.data()), planes.strides(0) / kFloat,
-                                    planes.strides(1) / kFloat, static_cast<size_t>(planes.shape(1)),
-                                    static_cast<size_t>(planes.shape(2))};
     auto* target = static_cast<uint8_t*>(pixels.mutable_data());
-    const py::ssize_t row_stride = pixels.strides(0);
+    const py::ssize_t stride = pixels.strides(0);
     const py::gil_scoped_release released;
-    basic::to_pixels(source, target, row_stride);
+    by_rows(source, threads, [&](const basic::FloatPlanes<const float>& part, py::ssize_t top) {
+        basic::to_pixels(part, target + top * stride, stride);
+    });
+}
+
+void from_pixels(const py::array& pixels, py::array planes, size_t threads) {
+    if (!planes.writeable()) throw py::value_error("planes is read-only");
+    const auto target = float_planes(planes, pixels, static_cast<float*>(planes.mutable_data()));
+    const auto* source = static_cast<const uint8_t*>(pixels.data());
+    const py::ssize_t stride = pixels.strides(0);
+    const py::gil_scoped_release released;
+    by_rows(target, threads, [&](const basic::FloatPlanes<float>& part, py::ssize_t top) {
+        basic::from_pixels(source + top * stride, stride, part);
+    });
 }
 
 }  // namespace
@@ -212,10 +285,12 @@ PYBIND11_MODULE(_coder, module) {
     module.def("kernels", &kernel_names);
 
     module.def("quantise", &quantise, "y"_a, "mean"_a, "scale"_a, "index_lut"_a, "mean_bits"_a, py::kw_only(),
-               "symbols"_a, "indexes"_a, "yhat"_a);
-    module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a);
-    module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a);
-    module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a);
+               "symbols"_a, "indexes"_a, "yhat"_a, "threads"_a = 1);
+    module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a, "threads"_a = 1);
+    module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a, "threads"_a = 1);
+    module.def("crc32_of_integers", &crc32_of_integers, "values"_a, "crc"_a = 0);
+    module.def("from_pixels", &from_pixels, "pixels"_a, "planes"_a, "threads"_a = 1);
+    module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a, "threads"_a = 1);
 
     bind_integer_net(module);
 }

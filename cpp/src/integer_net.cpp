@@ -154,8 +154,8 @@ void NetPlan::add(const LayerSpec& spec) {
 }
 
 IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> layers, std::vector<OutputSpec> outputs,
-                       std::shared_ptr<Workers> workers, const Dots& dots) {
-    auto plan = std::make_unique<NetPlan>(NetPlan{std::move(inputs), {}, {}, std::move(outputs), {}, {}, std::move(workers), dots});
+                       Workers& workers, const Dots& dots) {
+    auto plan = std::make_unique<NetPlan>(NetPlan{std::move(inputs), {}, {}, std::move(outputs), {}, {}, workers, dots});
     require(!plan->inputs.empty(), "a network has no inputs");
     for (const InputSpec& spec : plan->inputs) {
         check_input(spec);

@@ -76,7 +76,7 @@ class NetRun {
 
     std::shared_ptr<Plane> read(const InputSpec& spec, const FloatInput& input) const {
         auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
-        plan_.workers->each(input.height, [&](size_t y) {
+        plan_.workers.each(input.height, [&](size_t y) {
             put_together(input.values + y * input.width, input.height * input.width, input.width, spec,
                          plane->data() + plane->position(y, 0) * plane->stride(), plane->stride());
         });
@@ -92,7 +92,7 @@ class NetRun {
 
     NetOutput plane(const OutputSpec& spec, size_t channels) const {
         auto result = std::make_shared<Plane>(channels, rows(spec.parts[0]), columns(spec.parts[0]));
-        plan_.workers->each(result->height(), [&](size_t y) {
+        plan_.workers.each(result->height(), [&](size_t y) {
             size_t channel = 0;
             for (const PartSpec& part : spec.parts) {
                 const Plane& source = *planes_[part.tensor];
@@ -110,7 +110,7 @@ class NetRun {
     NetOutput floats(const OutputSpec& spec, size_t channels) const {
         const size_t height = rows(spec.parts[0]), width = columns(spec.parts[0]);
         FloatOutput result{std::unique_ptr<float[]>(new float[channels * height * width]), channels, height, width};
-        plan_.workers->each(height, [&](size_t y) {
+        plan_.workers.each(height, [&](size_t y) {
             float* out = result.values.get() + y * width;
             for (const PartSpec& part : spec.parts) {
                 const size_t row = part.row + y * part.step;
@@ -142,9 +142,9 @@ class NetRun {
                 planes_[tensor] = results[k] =
                     std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale);
         }
-        const size_t count = height * width, share = (count + plan_.workers->threads() - 1) / plan_.workers->threads();
+        const size_t count = height * width, share = (count + plan_.workers.threads() - 1) / plan_.workers.threads();
         const size_t size = rounded_up(std::min(share, kPositionsAtOnce), plan_.dots.positions);
-        plan_.workers->each((count + size - 1) / size, [&](size_t number) {
+        plan_.workers.each((count + size - 1) / size, [&](size_t number) {
             const Piece piece = piece_of(number * size, std::min(size, count - number * size), width);
             for (size_t k = group.first; k < group.last; ++k)
                 compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].get());

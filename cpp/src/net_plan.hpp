@@ -36,7 +36,7 @@ struct NetPlan {
     std::vector<NetGroup> groups;
     std::vector<OutputSpec> outputs;
     std::vector<size_t> channels, rates;  // of each tensor; rate: its rows for each row of the inputs
-    std::shared_ptr<Workers> workers;
+    Workers& workers;
     const Dots& dots;
 
     // Adds a layer, to the last group if it can.

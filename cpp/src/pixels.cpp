@@ -19,7 +19,7 @@ void round_block(const float* values, uint8_t* bytes, size_t count) {
 
 }  // namespace
 
-void to_pixels(const FloatPlanes& planes, uint8_t* pixels, ptrdiff_t row_stride) {
+void to_pixels(const FloatPlanes<const float>& planes, uint8_t* pixels, ptrdiff_t row_stride) {
     uint8_t bytes[3][kBlock];
     for (size_t row = 0; row < planes.rows; ++row) {
         const float* values = planes.data + static_cast<ptrdiff_t>(row) * planes.row_stride;
@@ -32,6 +32,26 @@ void to_pixels(const FloatPlanes& planes, uint8_t* pixels, ptrdiff_t row_stride)
                 out[0] = bytes[0][i];
                 out[1] = bytes[1][i];
                 out[2] = bytes[2][i];
+            }
+        }
+    }
+}
+
+void from_pixels(const uint8_t* pixels, ptrdiff_t row_stride, const FloatPlanes<float>& planes) {
+    uint8_t bytes[3][kBlock];
+    for (size_t row = 0; row < planes.rows; ++row) {
+        const uint8_t* in = pixels + static_cast<ptrdiff_t>(row) * row_stride;
+        float* values = planes.data + static_cast<ptrdiff_t>(row) * planes.row_stride;
+        for (size_t column = 0; column < planes.columns; column += kBlock) {
+            const size_t count = std::min(kBlock, planes.columns - column);
+            for (size_t i = 0; i < count; ++i, in += 3) {
+                bytes[0][i] = in[0];
+                bytes[1][i] = in[1];
+                bytes[2][i] = in[2];
+            }
+            for (ptrdiff_t plane = 0; plane < 3; ++plane) {
+                float* out = values + plane * planes.plane_stride + column;
+                for (size_t i = 0; i < count; ++i) out[i] = static_cast<float>(bytes[plane][i]) * (1.0f / 255.0f);
             }
         }
     }

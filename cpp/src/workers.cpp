@@ -4,10 +4,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -51,28 +51,20 @@ bool spin_for(const Condition& there) {
     return there();
 }
 
-class Group : public Workers {
+class Group final : public Workers {
   public:
     explicit Group(size_t threads) : count_(threads), owner_(process()) {
-        for (size_t k = 1; k < threads; ++k) threads_.emplace_back([this] { serve(); });
-    }
-
-    ~Group() override {
-        {
-            const std::lock_guard lock(mutex_);
-            stop_ = true;
-        }
-        wake_.notify_all();
-        for (std::thread& thread : threads_) thread.join();
+        for (size_t k = 1; k < threads; ++k) std::thread([this] { serve(); }).detach();
     }
 
     void each(size_t count, const std::function<void(size_t)>& work) override {
-        const bool alone = count <= 1 || count > kField || threads_.empty() || !ours();
+        const bool alone = count <= 1 || count > kField || count_ <= 1 || process() != owner_;
         if (alone || busy_.exchange(true, std::memory_order_acquire)) {
             for (size_t k = 0; k < count; ++k) work(k);
             return;
         }
         work_ = &work;
+        error_ = nullptr;
         done_.store(0, std::memory_order_relaxed);
         {
             const std::lock_guard lock(mutex_);
@@ -82,13 +74,12 @@ class Group : public Workers {
         take();
         const auto over = [&] { return done_.load(std::memory_order_acquire) == count; };
         while (!spin_for(over)) std::this_thread::yield();
+        const std::exception_ptr error = error_;
         busy_.store(false, std::memory_order_release);
+        if (error) std::rethrow_exception(error);
     }
 
     size_t threads() const override { return count_; }
-
-    // Whether this is the process that the threads run in.
-    bool ours() const { return process() == owner_; }
 
   private:
     // Number of the round, pieces in all, and pieces taken, in one word: who takes a piece knows that it is one of a
@@ -102,7 +93,12 @@ class Group : public Workers {
         uint64_t tickets = tickets_.load(std::memory_order_acquire);
         while (left(tickets))
             if (tickets_.compare_exchange_weak(tickets, tickets + 1, std::memory_order_acq_rel)) {
-                (*work_)(tickets & kField);
+                try {
+                    (*work_)(tickets & kField);
+                } catch (...) {
+                    const std::lock_guard lock(mutex_);
+                    if (!error_) error_ = std::current_exception();
+                }
                 done_.fetch_add(1, std::memory_order_release);
                 tickets = tickets_.load(std::memory_order_acquire);
             }
@@ -114,9 +110,8 @@ class Group : public Workers {
             if (!spin_for(called)) {
                 std::unique_lock lock(mutex_);
                 ++sleepers_;
-                wake_.wait(lock, [&] { return stop_ || called(); });
+                wake_.wait(lock, called);
                 --sleepers_;
-                if (stop_) return;
             }
             take();
         }
@@ -124,7 +119,6 @@ class Group : public Workers {
 
     const size_t count_;
     const long owner_;
-    std::vector<std::thread> threads_;
     std::mutex mutex_;
     std::condition_variable wake_;
     std::atomic<bool> busy_{false};
@@ -132,23 +126,19 @@ class Group : public Workers {
     std::atomic<size_t> sleepers_{0};
     const std::function<void(size_t)>* work_ = nullptr;
     uint64_t rounds_ = 0;
-    bool stop_ = false;
+    std::exception_ptr error_;
 };
-
-// In a process that fork() made, nobody would answer the threads' locks: what it inherited stays as it is.
-void release(Group* group) {
-    if (group->ours()) delete group;
-}
 
 }  // namespace
 
-std::shared_ptr<Workers> Workers::of(size_t threads) {
-    static std::mutex mutex;
-    static std::map<size_t, std::weak_ptr<Workers>> groups;
+Workers& Workers::of(size_t threads) {
+    // Never destroyed: threads may be at work while the process ends.
+    static std::mutex& mutex = *new std::mutex;
+    static std::map<size_t, Group*>& groups = *new std::map<size_t, Group*>;
     const std::lock_guard lock(mutex);
-    std::shared_ptr<Workers> group = groups[threads].lock();
-    if (!group) groups[threads] = group = std::shared_ptr<Group>(new Group(threads), &release);
-    return group;
+    Group*& group = groups[threads];
+    if (group == nullptr) group = new Group(threads);
+    return *group;
 }
 
 }  // namespace basic

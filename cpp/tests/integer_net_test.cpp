@@ -297,30 +297,39 @@ void test_refusals() {
 
 void test_workers() {
     for (const size_t threads : {1, 2, 5}) {
-        const auto group = Workers::of(threads);
-        CHECK(group == Workers::of(threads) && group->threads() == threads);
+        Workers& group = Workers::of(threads);
+        CHECK(&group == &Workers::of(threads) && group.threads() == threads);
         for (const size_t count : {0, 1, 2, 1000})
             for (int round = 0; round < 20; ++round) {
                 std::vector<std::atomic<int>> done(count);
-                group->each(count, [&](size_t k) { ++done[k]; });
+                group.each(count, [&](size_t k) { ++done[k]; });
                 CHECK(std::all_of(done.begin(), done.end(), [](const auto& times) { return times == 1; }));
             }
     }
     // Several callers at a time, one of which calls again from its work.
-    const auto group = Workers::of(3);
+    Workers& group = Workers::of(3);
     std::atomic<size_t> sum{0};
     std::vector<std::thread> callers;
     for (int k = 0; k < 4; ++k)
         callers.emplace_back([&] {
             for (int round = 0; round < 50; ++round)
-                group->each(10, [&](size_t number) { group->each(2, [&](size_t inner) { sum += number * inner; }); });
+                group.each(10, [&](size_t number) { group.each(2, [&](size_t inner) { sum += number * inner; }); });
         });
     for (std::thread& caller : callers) caller.join();
     CHECK(sum == 4 * 50 * 45);
     // Threads that fell asleep are woken.
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    group->each(100, [&](size_t) { ++sum; });
+    group.each(100, [&](size_t) { ++sum; });
     CHECK(sum == 4 * 50 * 45 + 100);
+    // What a piece throws comes out once all have ended.
+    sum = 0;
+    const auto failing = [&](size_t k) {
+        ++sum;
+        if (k % 7 == 3) throw NetError("a piece");
+    };
+    CHECK_THROWS(group.each(20, failing), NetError);
+    CHECK(sum == 20);
+    CHECK_THROWS(Workers::of(1).each(20, failing), NetError);
 }
 
 }  // namespace

@@ -5,8 +5,10 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "basic/checksum.hpp"
 #include "basic/coder.hpp"
 #include "check.hpp"
 
@@ -95,10 +97,50 @@ void test_refusals() {
     CHECK_THROWS(basic::dequantise(a.symbols, a.mean, 6, a.yhat), std::invalid_argument);
 }
 
+// Bit by bit, as the polynomial is defined.
+uint32_t crc32_by_bits(std::span<const uint8_t> bytes, uint32_t crc) {
+    crc = ~crc;
+    for (const uint8_t byte : bytes) {
+        crc ^= byte;
+        for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
+    }
+    return ~crc;
+}
+
+void test_checksum() {
+    const std::string digits = "123456789";
+    const std::vector<uint8_t> text(digits.begin(), digits.end());
+    CHECK(basic::crc32(text) == 0xCBF43926);  // the check value of every catalogue of CRCs
+    std::mt19937 random(3);
+    std::vector<uint8_t> bytes(700);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    for (const size_t start : {0, 1, 7})
+        for (size_t size = 0; size + start <= bytes.size(); size += size < 300 ? 1 : 37) {
+            const std::span<const uint8_t> part(bytes.data() + start, size);
+            const auto before = static_cast<uint32_t>(random());
+            CHECK(basic::crc32(part, before) == crc32_by_bits(part, before));
+            CHECK(basic::crc32_by_tables(part, before) == crc32_by_bits(part, before));
+        }
+    for (const size_t size : {0, 1, 15, 16, 17, 1023, 1024, 1025, 3000}) {
+        std::vector<float> values(size);
+        std::vector<uint8_t> little;
+        for (float& value : values) {
+            value = static_cast<float>(static_cast<int32_t>(random()) >> 8);
+            for (int k = 0; k < 4; ++k)
+                little.push_back(static_cast<uint8_t>(static_cast<uint32_t>(static_cast<int32_t>(value)) >> 8 * k));
+        }
+        CHECK(basic::crc32_of_integers(values, 5) == crc32_by_bits(little, 5));
+    }
+    const std::vector<float> odd = {kNan, kInf, -kInf, 1e20f};
+    CHECK(basic::crc32_of_integers(odd) == basic::crc32_of_integers(std::vector<float>{
+                                               -2147483648.0f, 2147483520.0f, -2147483648.0f, 2147483520.0f}));
+}
+
 }  // namespace
 
 int main() {
     test_against_definition();
     test_refusals();
     std::puts("passes: all tests passed");
+    test_checksum();
 }

@@ -26,22 +26,37 @@ def outputs(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("mean_bits", [0, 6])
 @pytest.mark.parametrize("shape", [(0,), (1, 1), (1, 96, 17, 31)])
-def test_encoder_and_decoder_agree(mean_bits: int, shape: tuple[int, ...]) -> None:
+def test_encoder_and_decoder_agree(mean_bits: int, shape: tuple[int, ...], threads: int) -> None:
     y, mean, scale = inputs(shape)
     out = outputs(shape)
-    quantise(y, mean, scale, LUT, mean_bits, **out)
+    quantise(y, mean, scale, LUT, mean_bits, **out, threads=threads)
     expected = np.floor(y - mean / 2**mean_bits + np.float32(0.5))
     np.testing.assert_array_equal(out["symbols"], expected)
     np.testing.assert_array_equal(out["indexes"], LUT[scale.clip(0, 63).astype(int)])
     np.testing.assert_array_equal(out["yhat"], expected * 2**mean_bits + mean)
 
     indexes, yhat = np.empty(shape, np.uint8), np.empty(shape, np.float32)
-    indexes_from_scale(scale, LUT, indexes)
-    dequantise(out["symbols"], mean, mean_bits, yhat)
+    indexes_from_scale(scale, LUT, indexes, threads)
+    dequantise(out["symbols"], mean, mean_bits, yhat, threads)
     np.testing.assert_array_equal(indexes, out["indexes"])
     np.testing.assert_array_equal(yhat, out["yhat"])
+
+
+def test_what_any_thread_finds_is_an_error() -> None:
+    shape = (1, 96, 17, 31)
+    y, mean, scale = inputs(shape)
+    for place in (0, -1):
+        wrong = mean.copy()
+        wrong.reshape(-1)[place] = 0.5
+        with pytest.raises(ValueError, match="mean holds"):
+            quantise(y, wrong, scale, LUT, 6, **outputs(shape), threads=3)
+        with pytest.raises(ValueError, match="mean holds"):
+            dequantise(np.zeros(shape, np.int32), wrong, 6, np.empty(shape, np.float32), 3)
+    with pytest.raises(ValueError, match="differ in size"):
+        quantise(y, mean[:, :95].copy(), scale, LUT, 6, **outputs(shape), threads=3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from basic_runtime._coder import to_pixels
+from basic_runtime._coder import from_pixels, to_pixels
 
 
 def reference(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -64,3 +64,29 @@ def test_arrays_that_do_not_fit() -> None:
     pixels.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         to_pixels(planes, pixels)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (300, 511), (90, 1300), (0, 4), (4, 0)])
+def test_shares_of_threads_are_the_whole(shape: tuple[int, int], threads: int) -> None:
+    planes = np.random.default_rng(4).uniform(-0.2, 1.2, (3, *shape)).astype(np.float32)
+    pixels = np.empty((*shape, 3), np.uint8)
+    to_pixels(planes, pixels, threads)
+    np.testing.assert_array_equal(pixels, reference(planes))
+    back = np.empty_like(planes)
+    from_pixels(pixels, back, threads)
+    np.testing.assert_array_equal(back, pixels.transpose(2, 0, 1) * np.float32(1 / 255))
+
+
+def test_bytes_to_a_part_of_planes() -> None:
+    whole = np.zeros((3, 20, 40), np.float32)
+    pixels = np.arange(30 * 50 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 50, 3)
+    from_pixels(pixels[5:15, 7:40], whole[:, 2:12, 5:38])
+    wanted = np.zeros_like(whole)
+    wanted[:, 2:12, 5:38] = pixels[5:15, 7:40].transpose(2, 0, 1) * np.float32(1 / 255)
+    np.testing.assert_array_equal(whole, wanted)
+    with pytest.raises(ValueError, match="must have shape"):
+        from_pixels(pixels, whole)
+    whole.flags.writeable = False
+    with pytest.raises(ValueError, match="planes is read-only"):
+        from_pixels(pixels[5:15, 7:40], whole[:, 2:12, 5:38])

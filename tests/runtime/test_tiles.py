@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.errors import EngineError
-from basic_runtime.flow import Crew, Step, drop_read, run
+from basic_runtime.flow import Crew, Step, drop_read, last_readers, run
 from basic_runtime.planes import Band, Planes, narrowed
 from basic_runtime.tiles import Canvas, spans
 
@@ -127,12 +127,12 @@ def test_rows_between_graphs_leave_memory() -> None:
     assert 8 < most <= 32
 
 
-def test_what_is_kept_is_not_dropped() -> None:
+def test_the_last_reader_of_a_tensor_is_known() -> None:
     canvas = Canvas(64, 64, 64, 64)
-    steps, tensors, _ = _chain(canvas, np.ones((1, 1, 4, 4), np.float32), 2)
-    steps[0].advance(64)
-    drop_read(steps[:1], canvas, keep=tensors[:1])
-    assert tensors[0].view().size == 16
+    steps, tensors, engines = _chain(canvas, np.ones((1, 1, 4, 4), np.float32), 2)
+    again = Step("again", engines[0], {"in": tensors[0]}, {"out": Planes(canvas, 16)}, canvas, reach=1)
+    assert last_readers(steps) == {steps[0]: {tensors[0]}, steps[1]: {tensors[1]}}
+    assert last_readers([*steps, again]) == {steps[0]: set(), steps[1]: {tensors[1]}, again: {tensors[0]}}
 
 
 def test_bands_of_wide_pictures_are_lower() -> None:

@@ -113,7 +113,7 @@ class IntegerNet {
   public:
     // Throws NetError for a network whose parts do not fit each other.
     IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> layers, std::vector<OutputSpec> outputs,
-               std::shared_ptr<Workers> workers, const Dots& dots = default_dots());
+               Workers& workers, const Dots& dots = default_dots());
     ~IntegerNet();
 
     // Runs it; may be called from several threads. Throws NetError for inputs of other channels or of unequal sizes.

@@ -1,26 +1,27 @@
-// Threads that share out the work of a network's layers.
+// Threads that share out pieces of work too short for waking a thread.
 #pragma once
 
 #include <cstddef>
 #include <functional>
-#include <memory>
 
 namespace basic {
 
-// A process has one group for each number of threads, however many networks use it. A thread that waits for the next
-// piece of work spins for a moment first, as pieces are shorter than waking a thread takes.
+// A process has one group for each number of threads, whoever uses it, from its first use to the end of the process. A
+// thread that waits for the next piece of work spins for a moment before it sleeps.
 class Workers {
   public:
-    // The group of so many threads, the caller's own among them; it is started when it is first used.
-    static std::shared_ptr<Workers> of(size_t threads);
+    // The group of so many threads, the caller's own among them.
+    static Workers& of(size_t threads);
 
-    virtual ~Workers() = default;
-
-    // Calls work(0) to work(count - 1), some of them on other threads, and returns when all have ended. `work` must
-    // not throw. A group that is at work for another caller, or was left behind by fork(), leaves all to this thread.
+    // Calls work(0) to work(count - 1), some of them on other threads, and returns when all have ended. Throws what the
+    // first of those threw that did. A group that is at work for another caller, or was left behind by fork(), leaves
+    // all to this thread.
     virtual void each(size_t count, const std::function<void(size_t)>& work) = 0;
 
     virtual size_t threads() const = 0;
+
+  protected:
+    ~Workers() = default;
 };
 
 }  // namespace basic

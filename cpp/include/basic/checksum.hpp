@@ -1,0 +1,18 @@
+// CRC-32 (that of zlib, reflected polynomial 0xEDB88320) of integers carried in float32.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace basic {
+
+// The CRC-32 of bytes, after others whose own is `crc`.
+uint32_t crc32(std::span<const uint8_t> bytes, uint32_t crc = 0);
+
+// The same by tables alone, as processors without carry-less multiplication take it.
+uint32_t crc32_by_tables(std::span<const uint8_t> bytes, uint32_t crc = 0);
+
+// The CRC-32 of the values as int32, little-endian. What is no integer is cut to one, NaN counts as the least.
+uint32_t crc32_of_integers(std::span<const float> values, uint32_t crc = 0);
+
+}  // namespace basic
