@@ -157,6 +157,15 @@ def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads:
 def crc32_of_integers(values: NDArray[np.float32], crc: int = 0) -> int:
     """zlib's CRC-32 of the values as int32, little-endian, in C order, after something whose own is ``crc``."""
 
+def crc32_of_channels(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """:func:`crc32_of_integers` of each ``values[c]``."""
+
+def crc32_joined(crc: int, parts: NDArray[np.uint32], bytes: int) -> int:
+    """zlib's CRC-32 of something whose own is ``crc``, followed by parts of ``bytes`` each, from theirs."""
+
+def crc32_append(crcs: NDArray[np.uint32], more: NDArray[np.uint32], bytes: int) -> None:
+    """Each of ``crcs`` becomes that of its thing followed by one of ``bytes`` whose own is in ``more``."""
+
 def dots_kernels() -> list[str]:
     """Names of the kernels of integer networks that run here, fastest first; the last is "scalar"."""
 
@@ -167,11 +176,11 @@ def default_dots_kernel() -> str:
     """
 
 class Plane:
-    """A tensor (1, C, h, w) of int16 that a network wrote, for another to read; numpy.asarray gives float32."""
+    """A tensor (1, C, h, w) of int16 that a network wrote, for another to read; numpy.asarray gives an array."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]: ...
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float32]: ...
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.int16]: ...
 
 class IntegerNet:
     """Convolutions of int16 tensors with sums of int32: the same integers on all processors and with any threads."""
@@ -205,8 +214,10 @@ class IntegerNet:
         Raises ValueError for parts that do not fit each other, KernelError for another kernel.
         """
 
-    def run(self, inputs: Sequence[NDArray[np.float32] | Plane]) -> list[NDArray[np.float32] | Plane]:
-        """Each input is float32 (1, C, h, w) or a plane, all of one size. Raises ValueError for others."""
+    def run(
+        self, inputs: Sequence[NDArray[np.float32] | NDArray[np.int16] | Plane]
+    ) -> list[NDArray[np.float32] | Plane]:
+        """Each input is float32 or int16 (1, C, h, w) or a plane, all of one size. Raises ValueError for others."""
 
     @property
     def kernel(self) -> str: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import crc32_of_integers
+from basic_runtime._coder import crc32_of_channels, crc32_of_integers
 from basic_runtime.checksum import BandedCrc
 from basic_runtime.coder import Encoder
 from basic_runtime.engines.base import FloatArray
@@ -105,7 +105,7 @@ class _Stage:
         self._symbols = Planes(canvas, self._scale)
         self._indexes: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._yhat: FloatArray = np.empty(0, np.float32)
-        self._crc = BandedCrc()
+        self._crc = BandedCrc(channels)
 
     def new_step(self) -> Step:
         """What runs the stage and hands its rows on to it; not kept here, as it keeps this object."""
@@ -171,7 +171,7 @@ class _Stage:
         crcs = np.empty(yhat.shape[1], np.uint32)
 
         def work(c: slice) -> None:
-            crcs[c] = [crc32_of_integers(channel) for channel in yhat[0, c]]
+            crcs[c] = crc32_of_channels(yhat[0, c])
 
         self._entropy.crew.each(work, self._shares)
         self._crc.add(crcs, yhat[0, 0].nbytes)

@@ -142,7 +142,11 @@ class Step:
             self._after(first, last)
 
     def _run(self, tile: Tile) -> None:
-        inputs = {name: source.cut(tile) for name, source in self._sources.items()}
+        kept = self._engine.takes_integers
+        inputs = {
+            name: source.cut_kept(tile) if kept and isinstance(source, Planes) else source.cut(tile)
+            for name, source in self._sources.items()
+        }
         found = self._engine.run(inputs)
         for name in self._sinks:
             self._write(name, found[name], tile)

@@ -21,6 +21,8 @@ _OWN_PAGES = 1 << 20
 class Planes:
     """One tensor (1, C, h, w) of a picture: graphs write parts of it from the top down, and cut parts out of it.
 
+    Its values lie as those of the parts do: by channel, or by position with the channels side by side.
+
     `scale` is how many rows of the picture one row stands for, `done` to which row of the picture it is written.
     Rows that `drop` gave up leave memory. The integers of the entropy path (`integers`) of a picture in tiles are kept
     as int16 as long as they all fit, and as float32 from the first that does not.
@@ -57,9 +59,9 @@ class Planes:
             self._data = part  # as it is: it may stay on a device until somebody looks
             return
         part = np.asarray(part)
-        kept = part if self._dtype == np.float32 else narrowed(part, np.int16)
+        kept = part if self._dtype in (np.float32, part.dtype) else narrowed(part, np.int16)
         with self._lock:
-            data = self._room(part.shape[1])
+            data = self._room(part)
             if kept is None and self._dtype != np.float32:
                 self._dtype, self._data = np.float32, data.astype(np.float32)
                 data = self._data
@@ -73,12 +75,20 @@ class Planes:
 
     def cut(self, tile: Tile) -> FloatArray:
         """What a graph reads for a tile: float32, C-contiguous, or all of what an engine gave as that gave it."""
+        return self._cut(tile)
+
+    def cut_kept(self, tile: Tile) -> FloatArray:
+        """The same, but as it is kept, in type and order."""
+        return self._cut(tile, kept=True)
+
+    def _cut(self, tile: Tile, *, kept: bool = False) -> FloatArray:
         sides = (tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop)
         whole = tuple(side // self.scale for side in sides) == (0, self._rows, 0, self._columns)
         if whole and self._data is not None and not isinstance(self._data, np.ndarray):
-            kept: FloatArray = self._data
-            return kept
-        return np.ascontiguousarray(self.part(*(side // self.scale for side in sides)), dtype=np.float32)
+            given: FloatArray = self._data
+            return given
+        part = self.part(*(side // self.scale for side in sides))
+        return part if kept else np.ascontiguousarray(part, np.float32)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows of the picture from `start` to `stop`, as they are kept: int16 or float32."""
@@ -101,21 +111,25 @@ class Planes:
         if self._low >= self._rows:
             self._data = None
 
-    def _room(self, channels: int) -> NDArray[Any]:
-        """The data, made to reach to the last row announced."""
+    def _room(self, part: NDArray[Any]) -> NDArray[Any]:
+        """The data, for such parts, made to reach to the last row announced."""
         data: NDArray[Any] | None = self._data
         if data is not None and self._last - self._top <= data.shape[2]:
             return data
         wanted = self._last - self._low
-        if data is None or wanted > data.shape[2]:
-            place = room((1, channels, wanted, self._columns), self._dtype)
-        else:
-            place = data
+        place = self._new(part, wanted) if data is None or wanted > data.shape[2] else data
         if data is not None:
             old, live = self._low - self._top, self.done // self.scale - self._low
             place[:, :, :live] = data[:, :, old : old + live]
         self._top, self._data = self._low, place
         return place
+
+
+    def _new(self, part: NDArray[Any], rows: int) -> NDArray[Any]:
+        channels = part.shape[1]
+        if channels > 1 and part.strides[1] == part.itemsize:
+            return room((rows, self._columns, channels), self._dtype).transpose(2, 0, 1)[None]
+        return room((1, channels, rows, self._columns), self._dtype)
 
 
 def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

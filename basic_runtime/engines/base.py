@@ -26,6 +26,8 @@ class Engine(ABC):
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    takes_integers: ClassVar[bool] = False
+    """Whether inputs that are integers may be int16, and stand-ins for outputs give that."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

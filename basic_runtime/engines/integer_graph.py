@@ -63,9 +63,20 @@ class Reading:
     low: Floats
     high: Floats
 
+    @classmethod
+    def of(cls, name: str, channels: int) -> Reading:
+        """An input that is read as it is."""
+        bounds = (np.full(channels, bound, np.float32) for bound in (_INT16.min, _INT16.max))
+        return cls(name, np.ones(channels, np.float32), *bounds)
+
     @property
     def channels(self) -> int:
         return len(self.scale)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it changes no int16."""
+        return bool((self.scale == 1).all() and self.low.max() <= _INT16.min and self.high.min() >= _INT16.max)
 
 
 @dataclass(frozen=True)
@@ -353,12 +364,7 @@ class _Lowering:
             channels = self._channels[value]
             if channels < 1:
                 raise NotIntegerError(f"input {value} does not state its channels")
-            self._values[value] = value = self._read(
-                Reading(
-                    value, np.ones(channels, np.float32), np.full(channels, _INT16.min, np.float32),
-                    np.full(channels, _INT16.max, np.float32),
-                )
-            )  # fmt: skip
+            self._values[value] = value = self._read(Reading.of(value, channels))
         if not isinstance(value, View):
             raise NotIntegerError("a value that is no tensor")
         return value

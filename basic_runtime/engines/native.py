@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from basic_runtime._coder import IntegerNet, Plane, default_dots_kernel
 from basic_runtime.bundle import Bundle
@@ -26,10 +27,13 @@ _VALUES = ("mean", "scale")
 class NativeEngine(Engine):
     """An integer network; runs may overlap from several threads."""
 
+    takes_integers = True
+
     def __init__(self, graph: IntegerGraph, threads: int, kernel: str | None = None) -> None:
         """`kernel`: one of `_coder.dots_kernels()`, None for the fastest."""
         self.inputs = tuple(reading.name for reading in graph.readings)
         self.outputs = tuple(graph.outputs)
+        self._plain = {reading.name: reading.plain for reading in graph.readings}
         self._net = IntegerNet(
             [(reading.scale, reading.low, reading.high) for reading in graph.readings],
             [
@@ -50,14 +54,22 @@ class NativeEngine(Engine):
         )  # fmt: skip
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        values: list[Any] = [inputs[name] for name in self.inputs]
+        given: list[Any] = []
+        for name, plain in self._plain.items():
+            value: Any = inputs[name]
+            given.append(value if isinstance(value, Plane) else _array(value, plain))
         try:
-            found: list[Any] = self._net.run(
-                [value if isinstance(value, Plane) else np.ascontiguousarray(value, np.float32) for value in values]
-            )
+            found: list[Any] = self._net.run(given)
         except ValueError as error:
             raise EngineError(f"a graph of the entropy path could not run: {error}") from error
         return dict(zip(self.outputs, found, strict=True))
+
+
+def _array(value: NDArray[Any], plain: bool) -> NDArray[Any]:
+    """As networks read it: by position only what they read as it is."""
+    if plain and value.dtype == np.int16 and value.strides[1] == value.itemsize:
+        return value
+    return np.ascontiguousarray(value, np.int16 if value.dtype == np.int16 else np.float32)
 
 
 def native_engines(bundle: Bundle, variant: int, threads: int | None) -> dict[str, Engine] | None:

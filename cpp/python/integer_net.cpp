@@ -68,13 +68,29 @@ std::unique_ptr<basic::IntegerNet> make_net(const std::vector<InputArgs>& inputs
                                                basic::Workers::of(threads), dots);
 }
 
+// int16 whose channels lie side by side, as an array of a plane has them.
+bool is_part(const py::array& array) {
+    if (!has_dtype<int16_t>(array) || array.strides(2) % 2 != 0 || array.strides(3) % 2 != 0) return false;
+    return array.strides(1) == sizeof(int16_t) && array.shape(1) > 1;
+}
+
+template <typename Value>
+basic::ArrayInput<Value> array_input(const py::array& array) {
+    return {input<Value>(array, "inputs").data(), static_cast<size_t>(array.shape(1)),
+            static_cast<size_t>(array.shape(2)), static_cast<size_t>(array.shape(3))};
+}
+
 basic::NetInput net_input(const py::object& value) {
     if (py::isinstance<basic::Plane>(value)) return std::shared_ptr<const basic::Plane>(value.cast<PlanePointer>());
     if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
     const auto array = value.cast<py::array>();
     if (array.ndim() != 4 || array.shape(0) != 1) throw py::value_error("inputs must be (1, channels, height, width)");
-    return basic::FloatInput{input<float>(array, "inputs").data(), static_cast<size_t>(array.shape(1)),
-                             static_cast<size_t>(array.shape(2)), static_cast<size_t>(array.shape(3))};
+    if (!is_part(array))
+        return has_dtype<int16_t>(array) ? basic::NetInput(array_input<int16_t>(array))
+                                         : basic::NetInput(array_input<float>(array));
+    return basic::PartInput{static_cast<const int16_t*>(array.data()), static_cast<size_t>(array.shape(1)),
+                            static_cast<size_t>(array.shape(2)), static_cast<size_t>(array.shape(3)),
+                            array.strides(2) / 2, array.strides(3) / 2};
 }
 
 py::object net_output(basic::NetOutput& output) {
@@ -99,10 +115,18 @@ py::list run(const basic::IntegerNet& net, const std::vector<py::object>& inputs
     return result;
 }
 
-py::array plane_values(const basic::Plane& plane, const py::object& dtype, const py::object&) {
-    py::array_t<float> values({size_t{1}, plane.channels(), plane.height(), plane.width()});
-    plane.to_floats(values.mutable_data());
-    return dtype.is_none() ? py::array(std::move(values)) : py::array(values.attr("astype")(dtype));
+// The plane's own memory as (1, channels, height, width).
+py::array plane_array(const py::object& self, const py::object& dtype, const py::object& copy) {
+    const auto plane = self.cast<PlanePointer>();
+    const auto unit = static_cast<py::ssize_t>(sizeof(int16_t) * plane->stride());
+    const std::vector<size_t> shape = {1, plane->channels(), plane->height(), plane->width()};
+    const std::vector<py::ssize_t> strides = {
+        sizeof(int16_t), sizeof(int16_t), unit * static_cast<py::ssize_t>(plane->position(1, 0) - plane->position(0, 0)),
+        unit};
+    py::array_t<int16_t> values(shape, strides, plane->data() + plane->position(0, 0) * plane->stride(), self);
+    values.attr("flags").attr("writeable") = false;  // other networks read it
+    if (!dtype.is_none()) return values.attr("astype")(dtype);
+    return !copy.is_none() && copy.cast<bool>() ? py::array(values.attr("copy")()) : py::array(std::move(values));
 }
 
 }  // namespace
@@ -114,7 +138,7 @@ void bind_integer_net(py::module_& module) {
                                [](const basic::Plane& plane) {
                                    return py::make_tuple(1, plane.channels(), plane.height(), plane.width());
                                })
-        .def("__array__", &plane_values, "dtype"_a = py::none(), "copy"_a = py::none());
+        .def("__array__", &plane_array, "dtype"_a = py::none(), "copy"_a = py::none());
 
     py::class_<basic::IntegerNet>(module, "IntegerNet")
         .def(py::init(&make_net), "inputs"_a, "layers"_a, "outputs"_a, "threads"_a = 1, "kernel"_a = py::none())

@@ -137,6 +137,30 @@ class PyDecoder {
     basic::Decoder decoder_;
 };
 
+// CRC-32 of each channel of (C, ...).
+py::array_t<uint32_t> crc32_of_channels(const py::array& values) {
+    const auto span = input<float>(values, "values");
+    if (values.ndim() == 0) throw py::value_error("values must have channels");
+    const auto channels = static_cast<size_t>(values.shape(0));
+    py::array_t<uint32_t> result(values.shape(0));
+    uint32_t* crcs = result.mutable_data();
+    const py::gil_scoped_release released;
+    const size_t size = channels == 0 ? 0 : span.size() / channels;
+    for (size_t c = 0; c < channels; ++c) crcs[c] = basic::crc32_of_integers(span.subspan(c * size, size));
+    return result;
+}
+
+uint32_t crc32_joined(uint32_t crc, const py::array& parts, uint64_t bytes) {
+    return basic::crc32_joined(crc, input<uint32_t>(parts, "parts"), bytes);
+}
+
+void crc32_append(py::array crcs, const py::array& more, uint64_t bytes) {
+    const auto crcs_span = output<uint32_t>(crcs, "crcs");
+    const auto more_span = input<uint32_t>(more, "more");
+    require_sizes(crcs_span.size(), {more_span.size()});
+    basic::crc32_append(crcs_span, more_span, bytes);
+}
+
 constexpr size_t kShare = 1 << 14;  // elements that are worth another thread
 
 // work(first, count) for parts of `size` elements, by as many threads as are worth it.
@@ -289,6 +313,9 @@ PYBIND11_MODULE(_coder, module) {
     module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a, "threads"_a = 1);
     module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a, "threads"_a = 1);
     module.def("crc32_of_integers", &crc32_of_integers, "values"_a, "crc"_a = 0);
+    module.def("crc32_of_channels", &crc32_of_channels, "values"_a);
+    module.def("crc32_joined", &crc32_joined, "crc"_a, "parts"_a, "bytes"_a);
+    module.def("crc32_append", &crc32_append, "crcs"_a, "more"_a, "bytes"_a);
     module.def("from_pixels", &from_pixels, "pixels"_a, "planes"_a, "threads"_a = 1);
     module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a, "threads"_a = 1);
 

@@ -85,7 +85,37 @@ __attribute__((target("pclmul,sse4.1"))) size_t fold(const uint8_t* bytes, size_
 
 #endif
 
+uint32_t times(uint32_t a, uint32_t b) {
+    uint32_t result = 0;
+    for (uint32_t bit = uint32_t{1} << 31; bit != 0; bit >>= 1) {
+        result ^= b & bit ? a : 0;
+        a = a >> 1 ^ (a & 1 ? kPolynomial : 0);
+    }
+    return result;
+}
+
+// x^(8 bytes).
+uint32_t moved_by(uint64_t bytes) {
+    uint32_t result = uint32_t{1} << 31, square = uint32_t{1} << 23;  // 1, x^8
+    for (; bytes != 0; bytes >>= 1) {
+        if (bytes & 1) result = times(result, square);
+        square = times(square, square);
+    }
+    return result;
+}
+
 }  // namespace
+
+uint32_t crc32_joined(uint32_t crc, std::span<const uint32_t> parts, uint64_t bytes) {
+    const uint32_t factor = moved_by(bytes);
+    for (const uint32_t part : parts) crc = times(crc, factor) ^ part;
+    return crc;
+}
+
+void crc32_append(std::span<uint32_t> crcs, std::span<const uint32_t> more, uint64_t bytes) {
+    const uint32_t factor = moved_by(bytes);
+    for (size_t k = 0; k < crcs.size(); ++k) crcs[k] = times(crcs[k], factor) ^ more[k];
+}
 
 uint32_t crc32_by_tables(std::span<const uint8_t> bytes, uint32_t crc) {
     return ~by_tables(bytes.data(), bytes.size(), ~crc);

@@ -33,10 +33,7 @@ class NetRun {
     NetRun(const NetPlan& plan, const std::vector<NetInput>& inputs) : plan_(plan), planes_(plan.channels.size()), wide_(planes_.size()) {
         check(inputs);
         for (size_t k = 0; k < inputs.size(); ++k)
-            if (const auto* floats = std::get_if<FloatInput>(&inputs[k]))
-                planes_[k] = read(plan.inputs[k], *floats);
-            else
-                planes_[k] = std::get<std::shared_ptr<const Plane>>(inputs[k]);
+            planes_[k] = std::visit([&](const auto& input) { return read(plan.inputs[k], input); }, inputs[k]);
         for (const NetGroup& group : plan.groups) compute(group);
     }
 
@@ -60,10 +57,10 @@ class NetRun {
         for (size_t k = 0; k < inputs.size(); ++k) {
             const auto [channels, height, width] = std::visit(
                 [](const auto& input) {
-                    if constexpr (std::is_same_v<std::decay_t<decltype(input)>, FloatInput>)
-                        return std::tuple(input.channels, input.height, input.width);
-                    else
+                    if constexpr (std::is_same_v<std::decay_t<decltype(input)>, std::shared_ptr<const Plane>>)
                         return std::tuple(input->channels(), input->height(), input->width());
+                    else
+                        return std::tuple(input.channels, input.height, input.width);
                 },
                 inputs[k]);
             if (k == 0) height_ = height, width_ = width;
@@ -74,7 +71,23 @@ class NetRun {
             throw NetError("the inputs of a network have no rows or columns, or too many");
     }
 
-    std::shared_ptr<Plane> read(const InputSpec& spec, const FloatInput& input) const {
+    std::shared_ptr<const Plane> read(const InputSpec&, const std::shared_ptr<const Plane>& plane) const {
+        return plane;
+    }
+
+    std::shared_ptr<const Plane> read(const InputSpec&, const PartInput& input) const {
+        auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
+        plan_.workers.each(input.height, [&](size_t y) {
+            const int16_t* from = input.values + static_cast<std::ptrdiff_t>(y) * input.row_stride;
+            int16_t* to = plane->data() + plane->position(y, 0) * plane->stride();
+            for (size_t x = 0; x < input.width; ++x, from += input.column_stride, to += plane->stride())
+                std::memcpy(to, from, 2 * input.channels);
+        });
+        return plane;
+    }
+
+    template <typename Value>
+    std::shared_ptr<const Plane> read(const InputSpec& spec, const ArrayInput<Value>& input) const {
         auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
         plan_.workers.each(input.height, [&](size_t y) {
             put_together(input.values + y * input.width, input.height * input.width, input.width, spec,

@@ -141,8 +141,11 @@ class Maker {
 
 std::vector<float> floats_of(const basic::NetOutput& output) {
     if (const auto* plane = std::get_if<std::shared_ptr<const Plane>>(&output)) {
-        std::vector<float> values((*plane)->channels() * (*plane)->height() * (*plane)->width());
-        (*plane)->to_floats(values.data());
+        std::vector<float> values;
+        for (size_t c = 0; c < (*plane)->channels(); ++c)
+            for (size_t y = 0; y < (*plane)->height(); ++y)
+                for (size_t x = 0; x < (*plane)->width(); ++x)
+                    values.push_back((*plane)->data()[(*plane)->position(y, x) * (*plane)->stride() + c]);
         return values;
     }
     const auto& floats = std::get<FloatOutput>(output);
@@ -224,6 +227,14 @@ void test_planes_go_on() {
         const auto as_floats = floats_of(between[0]);
         const auto found = second.run({std::get<std::shared_ptr<const Plane>>(between[0])});
         CHECK(floats_of(found[0]) == floats_of(second.run({FloatInput{as_floats.data(), channels, 4, 6}})[0]));
+        const std::vector<int16_t> integers(as_floats.begin(), as_floats.end());
+        const basic::ArrayInput<int16_t> array{integers.data(), channels, 4, 6};
+        CHECK(floats_of(second.run({array})[0]) == floats_of(found[0]));
+        const auto& whole = *std::get<std::shared_ptr<const Plane>>(between[0]);
+        const basic::PartInput part{whole.data() + whole.position(0, 0) * whole.stride(), channels, 4, 6,
+                                    static_cast<std::ptrdiff_t>(10 * whole.stride()),
+                                    static_cast<std::ptrdiff_t>(whole.stride())};
+        CHECK(floats_of(second.run({part})[0]) == floats_of(found[0]));
         std::vector<Tensor> tensors = {read(two.inputs[0], as_floats, 4, 6)};
         tensors.push_back(layer(two.layers[0], tensors));
         CHECK(floats_of(found[0]) == expected(last, tensors));

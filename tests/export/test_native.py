@@ -63,7 +63,7 @@ def check_entropy(entropy, compiled: CompiledEntropy, folder: Path, size: tuple[
     for stage in (None, *compiled.stages):
         if stage is not None:
             found = engine(stage.model, folder, threads=2).run(state)
-            expected = run(stage.model, {name: np.asarray(state[name]) for name in stage.inputs})
+            expected = run(stage.model, {name: np.asarray(state[name], np.float32) for name in stage.inputs})
             order = [slot_name(*_slot(slot)) for slot in stage.slots]
             np.testing.assert_array_equal(found["mean"], np.concatenate([means[n] for n in order], 1))
             np.testing.assert_array_equal(found["scale"], np.concatenate([scales[n] for n in order], 1))
@@ -269,8 +269,9 @@ def test_planes_are_arrays_to_whoever_asks() -> None:
     values = np.arange(-9, 9, dtype=np.float32).reshape(1, 3, 2, 3)
     (plane,) = net.run([values])
     assert isinstance(plane, Plane) and plane.shape == (1, 3, 2, 3)
+    assert np.asarray(plane).dtype == np.int16 and np.asarray(plane, np.float32).dtype == np.float32
     np.testing.assert_array_equal(np.asarray(plane), values)
-    assert np.asarray(plane, np.int32).dtype == np.int32
+    np.testing.assert_array_equal(net.run([values.astype(np.int16)])[0], values)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")

@@ -38,21 +38,26 @@ class Plane {
     int16_t* data() { return data_.get(); }
     const int16_t* data() const { return data_.get(); }
 
-    // All of it as float32 (channels, height, width).
-    void to_floats(float* out) const;
-
   private:
     size_t channels_, height_, width_, stride_;
     std::unique_ptr<int16_t[]> data_;
 };
 
-// What a network reads: a plane that another network wrote, or float32 (channels, height, width), of which
-// clamp(floor(value * scale + 0.5), low, high) of each channel counts.
-struct FloatInput {
-    const float* values;
+// What a network reads: a plane that another network wrote; a part of one, or of more than one, whose channels lie side
+// by side, as they are; or values (channels, height, width), of which clamp(floor(value * scale + 0.5), low, high) of
+// each channel counts.
+struct PartInput {
+    const int16_t* values;
+    size_t channels, height, width;
+    std::ptrdiff_t row_stride, column_stride;  // in values
+};
+template <typename Value>
+struct ArrayInput {
+    const Value* values;
     size_t channels, height, width;
 };
-using NetInput = std::variant<std::shared_ptr<const Plane>, FloatInput>;
+using FloatInput = ArrayInput<float>;
+using NetInput = std::variant<std::shared_ptr<const Plane>, PartInput, FloatInput, ArrayInput<int16_t>>;
 
 // What a network gives: a plane, or float32 (channels, height, width).
 struct FloatOutput {
@@ -66,11 +71,12 @@ struct InputSpec {
     std::vector<float> scale, low, high;  // of each channel
 };
 
-// Between a row of positions, `stride` values apart, and float32, of which `width` values of each channel lie side by
-// side, and the channels `apart` values from each other.
+// Between a row of positions, `stride` values apart, and arrays in which `width` values of each channel lie side by side,
+// and the channels `apart` values from each other.
 template <typename Value>  // int16_t, int32_t
 void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float* out, size_t apart);
-void put_together(const float* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride);
+template <typename Value>  // float, int16_t
+void put_together(const Value* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride);
 
 // A convolution of one tensor, whose sums are added to those of the layer's others. Tensors count the inputs, then the
 // layers.
