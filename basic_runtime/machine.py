@@ -13,6 +13,7 @@ import numpy as np
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import place_of, processor, store
 from basic_runtime.engines import FLOAT32, Backend
+from basic_runtime.engines.native import native_version
 from basic_runtime.errors import BasicError
 from basic_runtime.profile import TOTAL, Profile, profile
 
@@ -119,7 +120,8 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
 
 def _path(bundle: Bundle, backend: Backend) -> Path:
     key = [
-        bundle.manifest.model_id, backend.name, backend.version, backend.settings(), backend.threads, processor(),
+        bundle.manifest.model_id, backend.name, backend.version, backend.settings(), backend.threads,
+        native_version() if backend.native_entropy else None, processor(),
     ]  # fmt: skip
     return place_of("profiles", key).with_suffix(".json")
 
