@@ -19,9 +19,7 @@ from basic_runtime._coder import dots_kernels
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import available_backends, create_backend
 from basic_runtime.engines.base import Engine, FloatArray
-from basic_runtime.engines.integer_graph import integer_graph
-from basic_runtime.engines.native import NativeEngine
-from basic_runtime.engines.onnx_file import read_graph
+from basic_runtime.engines.native import load_native
 from basic_runtime.manifest import EntropySpec
 
 Load = Callable[[str], Engine]
@@ -31,11 +29,7 @@ def loaders(bundle: Bundle, threads: int) -> dict[str, Load]:
     """How each contender loads a graph."""
 
     def native(kernel: str) -> Load:
-        def load(graph: str) -> Engine:
-            found = integer_graph(read_graph(bundle.graph_path(graph), bundle.weights_folder))
-            return NativeEngine(found, threads, kernel)
-
-        return load
+        return lambda graph: load_native(bundle.graph_path(graph), bundle.weights_folder, threads, kernel)
 
     def library(name: str) -> Load:
         backend = create_backend(name, threads)

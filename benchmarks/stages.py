@@ -29,9 +29,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import create_backend
 from basic_runtime.engines.base import Backend, Engine, FloatArray
-from basic_runtime.engines.integer_graph import integer_graph
-from basic_runtime.engines.native import NativeEngine
-from basic_runtime.engines.onnx_file import read_graph
+from basic_runtime.engines.native import load_native
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.profile import synthetic_picture
 
@@ -78,7 +76,7 @@ def merged_engine(bundle: Bundle, spec: EntropySpec, backend: Backend) -> Engine
 def load_strict(path: Path, bundle: Bundle, backend: Backend) -> Engine:
     """A graph of the entropy path, as the codec loads it."""
     if backend.native_entropy:
-        return NativeEngine(integer_graph(read_graph(path, bundle.weights_folder)), backend.threads or 1)
+        return load_native(path, bundle.weights_folder, backend.threads)
     return backend.load(path, external_data=bundle.weights_folder, strict=True)
 
 

@@ -22,7 +22,7 @@ from basic_runtime.errors import EngineError
 #: out once this many seconds have gone.
 ROUNDS, ENOUGH_SECONDS = 4, 0.25
 
-#: The second engine must be so much faster: its threads and those of the entropy path's engine wait for each other's.
+#: The second engine must be so much faster: its threads and those of other graphs' engines wait for each other's.
 ADVANTAGE = 1.15
 
 #: The engines are timed on inputs of about so many values: a picture of 768x512.

@@ -73,11 +73,6 @@ class Reading:
     def channels(self) -> int:
         return len(self.scale)
 
-    @property
-    def plain(self) -> bool:
-        """Whether it changes no int16."""
-        return bool((self.scale == 1).all() and self.low.max() <= _INT16.min and self.high.min() >= _INT16.max)
-
 
 @dataclass(frozen=True)
 class View:

@@ -7,6 +7,7 @@ integers have no rounding, and products of int16 take half the time of those of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from basic_runtime._coder import IntegerNet, Plane, default_dots_kernel
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines.base import Engine, FloatArray
-from basic_runtime.engines.integer_graph import IntegerGraph, NotIntegerError, integer_graph
-from basic_runtime.engines.onnx_file import UnreadableError, read_graph
+from basic_runtime.engines.integer_graph import IntegerGraph, integer_graph
+from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.threads import default_threads
 
@@ -33,7 +34,6 @@ class NativeEngine(Engine):
         """`kernel`: one of `_coder.dots_kernels()`, None for the fastest."""
         self.inputs = tuple(reading.name for reading in graph.readings)
         self.outputs = tuple(graph.outputs)
-        self._plain = {reading.name: reading.plain for reading in graph.readings}
         self._net = IntegerNet(
             [(reading.scale, reading.low, reading.high) for reading in graph.readings],
             [
@@ -54,34 +54,41 @@ class NativeEngine(Engine):
         )  # fmt: skip
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        given: list[Any] = []
-        for name, plain in self._plain.items():
-            value: Any = inputs[name]
-            given.append(value if isinstance(value, Plane) else _array(value, plain))
+        values: list[Any] = [inputs[name] for name in self.inputs]
         try:
-            found: list[Any] = self._net.run(given)
+            found: list[Any] = self._net.run(
+                [value if isinstance(value, Plane) else _array(value) for value in values]
+            )
         except ValueError as error:
             raise EngineError(f"a graph of the entropy path could not run: {error}") from error
         return dict(zip(self.outputs, found, strict=True))
 
 
-def _array(value: NDArray[Any], plain: bool) -> NDArray[Any]:
-    """As networks read it: by position only what they read as it is."""
-    if plain and value.dtype == np.int16 and value.strides[1] == value.itemsize:
+def _array(value: NDArray[Any]) -> NDArray[Any]:
+    """As networks read it: int16 by channel or by position, or float32 by channel."""
+    if value.dtype == np.int16 and value.strides[1] == value.itemsize:
         return value
     return np.ascontiguousarray(value, np.int16 if value.dtype == np.int16 else np.float32)
+
+
+def load_native(
+    model: Path, external_data: Path, threads: int | None = None, kernel: str | None = None
+) -> NativeEngine:
+    """The graph of an ONNX file as an integer network. Raises NotIntegerError, UnreadableError or another ValueError if
+    it is none that is known here, OSError if it cannot be opened, KernelError for an unknown kernel."""
+    graph = integer_graph(read_graph(model, external_data))
+    return NativeEngine(graph, threads or default_threads(), kernel)
 
 
 def native_engines(bundle: Bundle, variant: int, threads: int | None) -> dict[str, Engine] | None:
     """Engines of all graphs of an entropy variant, by id; None if one of them is unlike those that are known here,
     as in bundles of other exporters."""
     try:
-        graphs = {
-            name: integer_graph(read_graph(bundle.graph_path(name), bundle.weights_folder))
+        return {
+            name: load_native(bundle.graph_path(name), bundle.weights_folder, threads)
             for name in bundle.entropy(variant).graphs
         }
-        return {name: NativeEngine(graph, threads or default_threads()) for name, graph in graphs.items()}
-    except (NotIntegerError, UnreadableError, ValueError, OSError):
+    except (ValueError, OSError):
         return None
 
 

@@ -139,12 +139,11 @@ void NetPlan::add(const LayerSpec& spec) {
         require(!wide(term.source), "a layer reads values that are not int16");
     const size_t rate = rates[spec.terms[0].source], number = layers.size();
     const NetLayer& layer = layers.emplace_back(spec, channels, rate, dots);
-    bool joins = !groups.empty() && layers[groups.back().first].rate == rate;
-    for (const NetLayer::Tap& tap : layer.taps) {
-        const bool beside = tap.down != 0 || tap.right != 0;
-        if (joins && beside && tap.source >= inputs.size() + groups.back().first) joins = false;
-    }
-    if (joins)
+    const auto waits = [&](const NetLayer::Tap& tap) {
+        return (tap.down != 0 || tap.right != 0) && tap.source >= inputs.size() + groups.back().first;
+    };
+    if (!groups.empty() && layers[groups.back().first].rate == rate &&
+        std::none_of(layer.taps.begin(), layer.taps.end(), waits))
         groups.back().last = number + 1;
     else
         groups.push_back({number, number + 1});

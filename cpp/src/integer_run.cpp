@@ -30,7 +30,8 @@ struct Piece {
 // One run: the tensors of a plan for some inputs, and the work on them.
 class NetRun {
   public:
-    NetRun(const NetPlan& plan, const std::vector<NetInput>& inputs) : plan_(plan), planes_(plan.channels.size()), wide_(planes_.size()) {
+    NetRun(const NetPlan& plan, const std::vector<NetInput>& inputs)
+        : plan_(plan), planes_(plan.channels.size()), wide_(planes_.size()) {
         check(inputs);
         for (size_t k = 0; k < inputs.size(); ++k)
             planes_[k] = std::visit([&](const auto& input) { return read(plan.inputs[k], input); }, inputs[k]);
@@ -71,17 +72,25 @@ class NetRun {
             throw NetError("the inputs of a network have no rows or columns, or too many");
     }
 
-    std::shared_ptr<const Plane> read(const InputSpec&, const std::shared_ptr<const Plane>& plane) const {
-        return plane;
+    std::shared_ptr<const Plane> read(const InputSpec& spec, const std::shared_ptr<const Plane>& plane) const {
+        if (spec.plain()) return plane;
+        const auto stride = static_cast<std::ptrdiff_t>(plane->stride());
+        const auto across = static_cast<std::ptrdiff_t>(plane->position(1, 0) - plane->position(0, 0));
+        return read(spec, PartInput{plane->data() + plane->position(0, 0) * plane->stride(), plane->channels(),
+                                    plane->height(), plane->width(), across * stride, stride});
     }
 
-    std::shared_ptr<const Plane> read(const InputSpec&, const PartInput& input) const {
+    std::shared_ptr<const Plane> read(const InputSpec& spec, const PartInput& input) const {
+        const bool plain = spec.plain();
         auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
         plan_.workers.each(input.height, [&](size_t y) {
             const int16_t* from = input.values + static_cast<std::ptrdiff_t>(y) * input.row_stride;
             int16_t* to = plane->data() + plane->position(y, 0) * plane->stride();
             for (size_t x = 0; x < input.width; ++x, from += input.column_stride, to += plane->stride())
-                std::memcpy(to, from, 2 * input.channels);
+                if (plain)
+                    std::memcpy(to, from, 2 * input.channels);
+                else
+                    put_together(from, spec, to);
         });
         return plane;
     }
@@ -224,7 +233,7 @@ class NetRun {
 
     const NetPlan& plan_;
     size_t height_ = 0, width_ = 0;
-    std::vector<std::shared_ptr<const Plane>> planes_;   // of each tensor, but for
+    std::vector<std::shared_ptr<const Plane>> planes_;  // of each tensor, but for
     std::vector<std::unique_ptr<int32_t[]>> wide_;  // wide ones: (height, width, channels)
 };
 

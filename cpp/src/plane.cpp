@@ -33,6 +33,17 @@ inline int16_t whole(float value, float low, float high) {
 
 }  // namespace
 
+bool InputSpec::plain() const {
+    return std::all_of(scale.begin(), scale.end(), [](float value) { return value == 1; }) &&
+           std::all_of(low.begin(), low.end(), [](float bound) { return bound <= INT16_MIN; }) &&
+           std::all_of(high.begin(), high.end(), [](float bound) { return bound >= INT16_MAX; });
+}
+
+void put_together(const int16_t* values, const InputSpec& spec, int16_t* to) {
+    for (size_t c = 0; c < spec.channels; ++c)
+        to[c] = whole(static_cast<float>(values[c]) * spec.scale[c] + 0.5f, spec.low[c], spec.high[c]);
+}
+
 template <typename Value>
 void put_together(const Value* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride) {
     constexpr size_t kColumns = 8;

@@ -241,6 +241,32 @@ void test_planes_go_on() {
     }
 }
 
+// However int16 values come, they are scaled and bounded: also a plane, and one position, whose order says nothing.
+void test_all_inputs_are_read_alike() {
+    for (const size_t side : {1, 3}) {
+        Maker make(11);
+        Net plain, net;
+        const std::vector<float> ones(6, 1), least(6, -32768), most(6, 32767);
+        plain.inputs = {{6, ones, least, most}};
+        net.inputs = {make.input(6, net)};
+        std::vector<int16_t> values(6 * side * side), by_position(values.size());
+        for (int16_t& value : values) value = static_cast<int16_t>(make.number(-32768, 32767));
+        for (size_t k = 0; k < values.size(); ++k)
+            by_position[k % (side * side) * 6 + k / (side * side)] = values[k];
+        const auto across = static_cast<std::ptrdiff_t>(6 * side);
+        const basic::PartInput part{by_position.data(), 6, side, side, across, 6};
+        const IntegerNet keeps(plain.inputs, {}, {{{{0, 0, 6}}, true}}, Workers::of(1));
+        const IntegerNet reads(net.inputs, {}, {{{{0, 0, 6}}, true}}, Workers::of(1));
+        const auto plane = std::get<std::shared_ptr<const Plane>>(keeps.run({part})[0]);
+        const std::vector<float> floats(values.begin(), values.end());
+        const auto wanted = floats_of(reads.run({FloatInput{floats.data(), 6, side, side}})[0]);
+        CHECK(wanted != floats);
+        CHECK(floats_of(reads.run({basic::ArrayInput<int16_t>{values.data(), 6, side, side}})[0]) == wanted);
+        CHECK(floats_of(reads.run({part})[0]) == wanted);
+        CHECK(floats_of(reads.run({plane})[0]) == wanted);
+    }
+}
+
 void test_extremes() {
     // Values that float32 has and integers have not, and sums that wrap: the same on every kernel.
     const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
@@ -348,6 +374,7 @@ void test_workers() {
 int main() {
     test_against_definition();
     test_planes_go_on();
+    test_all_inputs_are_read_alike();
     test_extremes();
     test_refusals();
     test_workers();

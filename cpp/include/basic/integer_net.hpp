@@ -44,8 +44,7 @@ class Plane {
 };
 
 // What a network reads: a plane that another network wrote; a part of one, or of more than one, whose channels lie side
-// by side, as they are; or values (channels, height, width), of which clamp(floor(value * scale + 0.5), low, high) of
-// each channel counts.
+// by side; or values (channels, height, width). clamp(floor(value * scale + 0.5), low, high) of each channel counts.
 struct PartInput {
     const int16_t* values;
     size_t channels, height, width;
@@ -69,12 +68,16 @@ using NetOutput = std::variant<std::shared_ptr<const Plane>, FloatOutput>;
 struct InputSpec {
     size_t channels;
     std::vector<float> scale, low, high;  // of each channel
+
+    // Whether int16 values count as they are.
+    bool plain() const;
 };
 
 // Between a row of positions, `stride` values apart, and arrays in which `width` values of each channel lie side by side,
 // and the channels `apart` values from each other.
 template <typename Value>  // int16_t, int32_t
 void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float* out, size_t apart);
+void put_together(const int16_t* values, const InputSpec& spec, int16_t* to);  // those of one position
 template <typename Value>  // float, int16_t
 void put_together(const Value* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride);
 
