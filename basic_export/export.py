@@ -15,6 +15,7 @@ from torch import Tensor
 from basic_export import golden, photos, verify
 from basic_export.bundle import GRAPHS, BundleWriter
 from basic_export.errors import ExportError
+from basic_export.fixed_point import formats_of
 from basic_export.gradient import error_gradient
 from basic_export.levels import choose_levels
 from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
@@ -128,7 +129,7 @@ class _Export:
         self._progress, self._steps = progress, 0
         graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
         variants = len(self.hyper_indexes)
-        self._total = 3 * variants + graphs + 3 + (graphs + variants if options.verify else 0)
+        self._total = 3 * variants + graphs + 4 + (graphs + variants if options.verify else 0)
 
     def run(self) -> Report:
         started = time.perf_counter()
@@ -227,6 +228,9 @@ class _Export:
         for number, (variant, integer) in enumerate(zip(self.variants, self.integers, strict=True)):
             found = golden.golden_sha256(bundle, number, load, z, y, integer.grouping)
             variant["golden"]["graph outputs sha256"] = found
+        self._step("formats of fixed point")
+        for name, formats in formats_of(bundle, photos.fixed_point_photos(self.options.photos)).items():
+            self.writer.graphs[name]["formats"] = formats
         return self.writer.write_manifest(self.options.name, fields)
 
     def _fields(self) -> dict[str, Any]:

@@ -23,6 +23,9 @@ CHECK_PHOTO = "astronaut"
 #: Calibration uses at most this many photos, of each the middle part of at most this many pixels a side.
 MOST_PHOTOS, MOST_SIDE = 48, 320
 
+#: Photos with which the formats of fixed point are found.
+FIXED_POINT_PHOTOS = 6
+
 #: Every photo calibrates at the finest quality, where latents are largest, and at one of these steps in turn.
 CALIBRATION_STEPS = (0, 32, 16, 48)
 
@@ -48,6 +51,12 @@ def calibration_photos(folder: Path | None) -> list[np.ndarray]:
     if not loaded:
         raise ImageError(f"{folder}: no photo in it can be read; name another folder with --photos")
     return loaded
+
+
+def fixed_point_photos(folder: Path | None) -> list[np.ndarray]:
+    """Some of `calibration_photos`: as many as fixed point needs, which looks at them at many qualities."""
+    photos = calibration_photos(folder)
+    return photos[:: max(1, len(photos) // FIXED_POINT_PHOTOS)][:FIXED_POINT_PHOTOS]
 
 
 def check_photo(path: Path | None) -> np.ndarray:

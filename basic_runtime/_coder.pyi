@@ -154,6 +154,19 @@ def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads:
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
 
+def take_patches(
+    pixels: NDArray[np.uint8], table: NDArray[np.int16], size: int, threads: int = 1
+) -> NDArray[np.int16]:
+    """(1, 3 size^2, h / size, w / size) of pixels (h, w, 3), with what `table` (256,) has for each byte: the channels
+    of a position, which lie side by side, are rows, columns and colours of a square of pixels.
+
+    Raises ValueError for other shapes, or rows that are not contiguous.
+    """
+
+def pixels_of_patches(plane: Plane, size: int, bits: int, threads: int = 1) -> NDArray[np.uint8]:
+    """(size h, size w, 3) of a plane (1, 3 size^2, h, w), whose channels are colours, rows and columns of a square of
+    pixels: ``clamp((255 value + 2^(bits - 1)) >> bits, 0, 255)``. Raises ValueError for other planes."""
+
 def crc32_of_integers(values: NDArray[np.float32], crc: int = 0) -> int:
     """zlib's CRC-32 of the values as int32, little-endian, in C order, after something whose own is ``crc``."""
 
@@ -187,16 +200,17 @@ class IntegerNet:
 
     def __init__(
         self,
-        inputs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]],
+        inputs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int]],
         layers: Sequence[
             tuple[
-                Sequence[tuple[int, NDArray[np.int16], int, int]],
+                Sequence[tuple[int, NDArray[np.int16], int, int, int]],
                 NDArray[np.int32],
                 NDArray[np.int32],
                 NDArray[np.int32],
                 NDArray[np.int32],
                 bool,
                 int,
+                Sequence[tuple[int, NDArray[np.int32]]],
             ]
         ],
         outputs: Sequence[tuple[Sequence[tuple[int, int, int, int, int, int]], bool]],
@@ -205,10 +219,12 @@ class IntegerNet:
     ) -> None:
         """Tensors count the inputs, then the layers.
 
-        inputs: scale, low and high (C,): ``clamp(floor(value * scale + 0.5), low, high)`` of a float32 input counts.
-        layers: terms, bias, shift, low, high (outputs,), leak, shuffle: ``clamp(leak((sums + bias) >> shift), low,
-        high)``, then a pixel shuffle. Each term is a convolution: tensor, weights (outputs, C, kh, kw), rows and
-        columns of zeros above and before the tensor. leak multiplies what is negative by 2^-7 and rounds it.
+        inputs: scale, low and high (C,): ``clamp(floor(value * scale + 0.5), low, high)`` of a float32 input counts;
+        and how many rows it has for each of the coarsest input's.
+        layers: terms, bias, shift, low, high (outputs,), leak, shuffle, skips: ``clamp(leak((sums + bias + skips) >>
+        shift), low, high)``, then a pixel shuffle. Each term is a convolution: tensor, weights (outputs, C, kh, kw),
+        rows and columns of zeros above and before the tensor, stride. leak multiplies what is negative by 2^-7 and
+        rounds it. Each skip is a tensor and how far its values are shifted to the left (outputs,).
         outputs: parts, which are joined along the channels: tensor, first channel, channels, and of which rows and
         columns: step, first row, first column; True for a `Plane`, False for float32. kernel: one of `dots_kernels`.
         Raises ValueError for parts that do not fit each other, KernelError for another kernel.

@@ -16,9 +16,10 @@ from basic_runtime._coder import from_pixels, to_pixels
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
 from basic_runtime.encoding import Encoding
-from basic_runtime.engines import Backend, Engine, create_backend
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines import AUTO, Backend, Engine, create_backend
+from basic_runtime.engines.base import INT16, FloatArray
 from basic_runtime.engines.native import native_engines
+from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import (
     BasicError,
@@ -89,7 +90,7 @@ class Codec:
     def __init__(
         self,
         bundle: Bundle | str | os.PathLike[str] | None = None,
-        backend: Backend | str = "onnxruntime",
+        backend: Backend | str = AUTO,
         threads: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         *,
@@ -116,6 +117,7 @@ class Codec:
         self._tile_pixels = min(wanted, self._longest or wanted)
         self._engines: dict[tuple[str, Backend], Engine] = {}
         self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
+        self._pixel_path = PixelPath(self.bundle)
         self._lock = threading.RLock()
         self._whole = _Machine(self.backend, Crew())
         self._tiled: _Machine | None = None
@@ -213,8 +215,8 @@ class Codec:
             analysis = [self._refining_step(spec, step, effort, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [
-                *self._steps("g_a", spec.g_a, sources, y, canvas),
-                *self._steps("h_a", spec.h_a, {"y": y}, coding.z, canvas),
+                *self._steps("g_a", spec.g_a, step, sources, y, canvas),
+                *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas),
             ]
         run([*analysis, *coding.steps], canvas)
         stream, checksum = coding.finish()
@@ -263,7 +265,7 @@ class Codec:
         pixels = _Pixels(header.height, header.width, header.gray, threads, self._tile_trace(canvas))
         gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
         sources: dict[str, Source] = {"y": latent, "gain": gain}
-        run(self._steps("g_s", spec.g_s, sources, pixels, canvas), canvas)
+        run(self._steps("g_s", spec.g_s, header.quality_step, sources, pixels, canvas), canvas)
         return Picture(pixels.values, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
 
     def _canvas(self, width: int, height: int) -> Canvas:
@@ -277,26 +279,31 @@ class Codec:
         return None if limit is None else limit // align * align
 
     def _steps(
-        self, name: str, graph: str, sources: dict[str, Source], sink: Sink, canvas: Canvas
+        self, name: str, graph: str, step: int, sources: dict[str, Source], sink: Sink, canvas: Canvas
     ) -> list[Step]:
         """A graph of the pixel path from its inputs to its output: whole, or in parts on a picture in tiles. Engines
         that are built ahead of time are those of whole graphs."""
-        spec = self.bundle.graph(graph)
+        spec, machine = self.bundle.graph(graph), self._machine(canvas)
         if canvas.whole or spec.parts is None or self._longest is not None:
-            return [self._step(name, graph, sources, {}, sink, canvas, reach=spec.reach)]
-        between = {key: Planes(canvas, stride, integers=False) for key, stride in spec.parts.strides.items()}
+            engine = self._pixel_engine(graph, step, machine)
+            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach)]
+        if fixed := self._in_fixed_point(graph):
+            engines = self._pixel_path.engines(graph, step, machine.threads, parts=True)
+        else:
+            engines = [self._engine(part.id, machine) for part in spec.parts.graphs]
+        between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
         return [
             self._step(
-                name, part.id, sources | between, between, sink, canvas,
-                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel),
+                name, engine, sources | between, between, sink, canvas,
+                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
             )
-            for part in spec.parts.graphs
+            for engine, part in zip(engines, spec.parts.graphs, strict=True)
         ]  # fmt: skip
 
     def _step(
         self,
         name: str,
-        graph: str,
+        engine: Engine,
         sources: Mapping[str, Source],
         between: Mapping[str, Sink],
         sink: Sink,
@@ -306,17 +313,24 @@ class Codec:
         side: int | None = None,
     ) -> Step:
         """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
-        machine = self._machine(canvas)
-        engine = self._engine(graph, machine)
         unknown = set(engine.inputs) - set(sources)
         if unknown:
-            path = self.bundle.graph_path(graph)
-            raise BundleError(f"{path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
+            raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
         inputs = {key: sources[key] for key in engine.inputs}
         outputs = {key: between.get(key, sink) for key in engine.outputs}
         return Step(
-            name, engine, inputs, outputs, canvas, reach=reach, side=side, crew=machine.crew, trace=self._trace
-        )
+            name, engine, inputs, outputs, canvas,
+            reach=reach, side=side, crew=self._machine(canvas).crew, trace=self._trace,
+        )  # fmt: skip
+
+    def _in_fixed_point(self, graph: str) -> bool:
+        return self.backend.precision == INT16 and self._pixel_path.has(graph)
+
+    def _pixel_engine(self, graph: str, step: int, machine: _Machine) -> Engine:
+        """A whole graph of the pixel path, at a quality step where that matters."""
+        if self._in_fixed_point(graph):
+            return self._pixel_path.engines(graph, step, machine.threads)[0]
+        return self._engine(graph, machine)
 
     def _refining_step(
         self,
@@ -331,7 +345,8 @@ class Codec:
         threads, and the memory of a whole g_s."""
         g_s = self.bundle.graph(spec.g_s)
         assert g_s.gradient is not None
-        g_a, h_a, gradient = (self._engine(graph, self._whole) for graph in (spec.g_a, spec.h_a, g_s.gradient))
+        g_a, h_a = (self._pixel_engine(graph, quality_step, self._whole) for graph in (spec.g_a, spec.h_a))
+        gradient = self._engine(g_s.gradient, self._whole)
         graphs = Graphs(g_a, h_a, gradient, self._entropy_on(spec.entropy, self._whole))
         refinement = Refinement(graphs, self.bundle, quality_step, PASSES[effort])
         known = self.bundle.graph(spec.g_a).reach is not None
@@ -377,11 +392,11 @@ class Codec:
         """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
         return self._engine(graph_id, self._whole).layer_times()
 
-    def load(self, level: int) -> None:
-        """Load all graphs of a level now, so that the first call is as fast as the next."""
+    def load(self, level: int, quality: int = DEFAULT_QUALITY) -> None:
+        """Load all graphs of a level now, for a quality, so that the first call is as fast as the next."""
         spec = self.bundle.level(level)
         for graph_id in (spec.g_a, spec.h_a, spec.g_s):
-            self._engine(graph_id, self._whole)
+            self._pixel_engine(graph_id, quality_step(quality), self._whole)
         self._entropy_on(spec.entropy, self._whole)
 
     def _engine(self, graph_id: str, machine: _Machine) -> Engine:
@@ -481,6 +496,19 @@ class _Picture:
         return planes
 
 
+    def cut_kept(self, tile: Tile) -> Pixels:
+        """The same as uint8 (1, 3, h, w), whose channels lie side by side."""
+        rows, columns = tile.rows, tile.columns
+        with self._trace("from pixels"):
+            part = self._pixels[rows.start : rows.stop, columns.start : columns.stop]
+            if part.ndim == 2:
+                part = np.repeat(part[:, :, None], 3, axis=2)
+            below, beside = rows.stop - rows.start - part.shape[0], columns.stop - columns.start - part.shape[1]
+            if below or beside:
+                part = np.pad(part, ((0, below), (0, beside), (0, 0)), mode="edge")
+            return part.transpose(2, 0, 1)[None]
+
+
 class _Pixels:
     """The picture that g_s gives: uint8 (H, W, 3), or (H, W) if it is gray, rounded from float32 as it is written."""
 
@@ -496,7 +524,13 @@ class _Pixels:
     def write(self, part: FloatArray, row: int, column: int) -> None:
         with self._trace("to pixels"):
             place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
-            _to_pixels(np.asarray(part)[0, :, : place.shape[0], : place.shape[1]], place, self._threads)
+            inside = np.asarray(part)[0, :, : place.shape[0], : place.shape[1]]
+            if inside.dtype != np.uint8:
+                _to_pixels(inside, place, self._threads)
+            elif place.ndim == 3:
+                place[...] = inside.transpose(1, 2, 0)
+            else:
+                place[...] = (inside.sum(axis=0, dtype=np.uint16) + 1) // 3  # the mean, rounded
 
     def end(self, first: int, last: int) -> None:
         """Nothing is left to do."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
@@ -61,6 +62,13 @@ class Source(Protocol):
         """The tensors that must stay as long as they are read."""
 
     def cut(self, tile: Tile) -> FloatArray: ...
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """A source that also gives its values as it keeps them, in type and order."""
+
+    def cut_kept(self, tile: Tile) -> NDArray[Any]: ...
 
 
 class Sink(Protocol):
@@ -144,7 +152,7 @@ class Step:
     def _run(self, tile: Tile) -> None:
         kept = self._engine.takes_integers
         inputs = {
-            name: source.cut_kept(tile) if kept and isinstance(source, Planes) else source.cut(tile)
+            name: source.cut_kept(tile) if kept and isinstance(source, Kept) else source.cut(tile)
             for name, source in self._sources.items()
         }
         found = self._engine.run(inputs)

@@ -12,7 +12,7 @@ import numpy as np
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import place_of, processor, store
-from basic_runtime.engines import FLOAT32, Backend
+from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_version
 from basic_runtime.errors import BasicError
 from basic_runtime.profile import TOTAL, Profile, profile
@@ -69,7 +69,7 @@ class MachineProfile:
 
 
 def measure(
-    bundle: Bundle, engine: str, threads: int | None, repetitions: int, precision: str = FLOAT32
+    bundle: Bundle, engine: str, threads: int | None, repetitions: int, precision: str | None = None
 ) -> MachineProfile:
     """Time every level at all `SIZES`."""
     runs = [
@@ -111,7 +111,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
         return MachineProfile(times=rows, **values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         options = "" if backend.threads is None else f" --threads {backend.threads}"
-        options += "" if backend.precision == FLOAT32 else f" --precision {backend.precision}"
+        options += "" if backend.precision == backend.precisions[0] else f" --precision {backend.precision}"
         raise MachineProfileError(
             f"this machine has not been measured with model {bundle.name} on {backend.name}: run "
             f"`basic-run profile --save --engine {backend.name}{options}` once, or name a --level"

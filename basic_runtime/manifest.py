@@ -36,11 +36,21 @@ class PartsSpec:
 
 
 @dataclass(frozen=True)
+class FormatsSpec:
+    """How the tensors of a graph of the pixel path are kept in fixed point (`engines.fixed_point`): by key, the bits at
+    each of some quality steps, which rise; and the keys of those that no convolution reads."""
+
+    steps: tuple[int, ...]
+    bits: dict[str, tuple[int, ...]]
+    wide: frozenset[str]
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture, `reach` the input
     rows and columns beside its own that an output depends on (None: not stated, as in older bundles). `parts` do
     together what the graph does (None: it is not cut). `gradient` names the graph of a g_s that an encoder refines with
-    (None: it cannot)."""
+    (None: it cannot). `formats` are there for a graph that can be computed in fixed point."""
 
     id: str
     transform: str
@@ -50,6 +60,7 @@ class GraphSpec:
     reach: int | None
     parts: PartsSpec | None
     gradient: str | None
+    formats: FormatsSpec | None
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,12 @@ class _Fields:
             raise self.fail(name, "must be a list" if empty else "must be a list of at least one item")
         return value
 
+    def integers(self, name: str, low: int, high: int) -> tuple[int, ...]:
+        items = self.array(name)
+        if not all(isinstance(item, int) and not isinstance(item, bool) and low <= item <= high for item in items):
+            raise self.fail(name, f"must be a list of integers from {low} to {high}")
+        return tuple(items)
+
     def children(self, name: str) -> list[_Fields]:
         return [
             _Fields(self.file, f"{self.path(name)}[{i}]", item) for i, item in enumerate(self.array(name))
@@ -262,6 +279,7 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             reach=item.integer("reach", 0, 1 << 16) if "reach" in item.value else None,
             parts=_parse_parts(item.child("parts")) if "parts" in item.value else None,
             gradient=item.text("gradient", "[0-9a-f]{16}") if "gradient" in item.value else None,
+            formats=_parse_formats(item.child("formats")) if "formats" in item.value else None,
         )
     return graphs
 
@@ -282,6 +300,18 @@ def _parse_parts(fields: _Fields) -> PartsSpec:
         for item in fields.children("graphs")
     ]
     return PartsSpec({name: strides.integer(name, 1, 256) for name in strides.value}, tuple(graphs))
+
+
+def _parse_formats(fields: _Fields) -> FormatsSpec:
+    steps = fields.integers("steps", 0, QUALITY_STEPS - 1)
+    if sorted(set(steps)) != list(steps):
+        raise fields.fail("steps", "must rise")
+    bits = fields.child("bits")
+    found = {key: bits.integers(key, -16, 31) for key in bits.value}
+    for key, values in found.items():
+        if len(values) != len(steps):
+            raise bits.fail(key, f"must have a number for each of {len(steps)} steps")
+    return FormatsSpec(steps, found, frozenset(fields.names("wide", empty=True)))
 
 
 def _parse_entropy(fields: _Fields, y_channels: int, graph_of: _GraphReader) -> EntropySpec:

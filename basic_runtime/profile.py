@@ -17,7 +17,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
 from basic_runtime.device_profile import TOTAL as TOTAL
-from basic_runtime.engines import FLOAT32, create_backend
+from basic_runtime.engines import create_backend
 from basic_runtime.errors import FileError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def profile(
     engine: str = "onnxruntime",
     threads: int | None = None,
     *,
-    precision: str = FLOAT32,
+    precision: str | None = None,
     width: int = 768,
     height: int = 512,
     levels: Sequence[int] | None = None,
@@ -104,7 +104,7 @@ def profile(
             runs = _repeat(work, watch, repetitions)
             macs = _macs_of_parts(bundle, level, direction, width * height)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
-    label = f"{codec.backend.name} {codec.backend.version}" + ("" if precision == FLOAT32 else f", {precision}")
+    label = f"{codec.backend.name} {codec.backend.version}" + ("" if precision is None else f", {precision}")
     device, layers = device_profile(bundle, codec.backend, picture, levels, repetitions)
     return Profile(
         bundle.name, label, threads, width, height, repetitions, tuple(timings), device, layers

@@ -6,16 +6,12 @@ import click
 
 from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
-    AUTO,
     LevelChoice,
     budget_option,
     codec_options,
     limit_options,
     output_options,
 )
-
-#: Bytes of all inputs below which another engine would not be worth its start: about 10 megapixels.
-SMALL_DECODE = 1_000_000
 
 
 @click.command(short_help="Decompress .basic files.")
@@ -46,22 +42,20 @@ def decode(
     max_pixels: int | None,
     bundle: str | None,
     engine: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
 ) -> None:
     """Decompress .basic files to PNG, JPEG, WebP, TIFF or PPM.
 
     IN may be - for standard input. Any level decodes any file.
     """
-    from basic_runtime.cli.setup import engine_for, level_chooser, make_codec
+    from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.container import peek
     from basic_runtime.files import check_target, read_bytes
     from basic_runtime.imageio import output_format, write_picture
 
     jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
-    if budget_ms is None and level != AUTO:
-        engine = engine_for(engine, precision, jobs, SMALL_DECODE)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")
 

@@ -9,7 +9,6 @@ import click
 
 from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
-    AUTO,
     ByteSize,
     LevelChoice,
     budget_option,
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from basic_runtime.imageio import Picture
 
 EXTENSION = ".basic"
-
-#: Bytes of all inputs below which another engine would not be worth its start: about 200 megapixels. g_a takes nearly
-#: as long with ONNX Runtime as with OpenVINO, and a folder took longer with `auto` (docs/performance.md).
-SMALL_ENCODE = 200_000_000
 
 
 @click.command(short_help="Compress pictures.")
@@ -67,14 +62,14 @@ def encode(
     max_pixels: int | None,
     bundle: str | None,
     engine: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
 ) -> None:
     """Compress PNG, JPEG, WebP, TIFF or PPM pictures to .basic files.
 
     IN may be - for standard input. Metadata, colour profile and transparency are kept.
     """
-    from basic_runtime.cli.setup import engine_for, level_chooser, make_codec
+    from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
     from basic_runtime.files import check_target, write_bytes
@@ -88,8 +83,6 @@ def encode(
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
     jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
-    if budget_ms is None and level != AUTO:
-        engine = engine_for(engine, precision, jobs, SMALL_ENCODE)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")
 

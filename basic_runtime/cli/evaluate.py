@@ -36,7 +36,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Writes OUTPUT.csv, .json and .png.")
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
-@click.option("--engine", metavar="NAME", default="onnxruntime", show_default=True, help="Runs the graphs.")
+@click.option("--engine", metavar="NAME", default="auto", show_default=True, help="Runs the graphs.")
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
 )

@@ -93,14 +93,12 @@ engine_options = _combine(
         metavar="NAME",
         default=AUTO,
         show_default=True,
-        help="Runs the graphs: onnxruntime, openvino, torch, tensorrt-rtx ...; auto: the faster of the first two.",
+        help="Runs the graphs: onnxruntime, openvino, torch, tensorrt-rtx ...; auto: basic-run's own integers.",
     ),
     click.option(
         "--precision",
-        type=click.Choice(["float32", "bf16"]),
-        default="float32",
-        show_default=True,
-        help="bf16: faster and a little less exact, on processors that have it, with OpenVINO.",
+        type=click.Choice(["int16", "float32", "bf16"]),
+        help="int16, what auto takes unless told: the same pixels on all processors; bf16: OpenVINO, on some of them.",
     ),
     click.option(
         "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."

@@ -35,7 +35,7 @@ def profile(
     reps: int,
     bundle: str | None,
     engine: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     as_json: bool,
     save: bool,
@@ -79,7 +79,7 @@ def profile(
 
 
 def _save(
-    bundle: Bundle, engine: str, precision: str, threads: int | None, reps: int, as_json: bool
+    bundle: Bundle, engine: str, precision: str | None, threads: int | None, reps: int, as_json: bool
 ) -> None:
     from basic_runtime import machine
     from basic_runtime.engines import create_backend

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import click
 
-from basic_runtime.cli.batch import Job
 from basic_runtime.cli.options import AUTO, DEFAULT_BUDGET_MS
 from basic_runtime.codec import Codec
-from basic_runtime.engines import FLOAT32, create_backend
-from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines import create_backend
 from basic_runtime.errors import BundleError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
@@ -28,7 +25,7 @@ def make_codec(
     threads: int | None,
     level: int | str | None,
     max_pixels: int | None = None,
-    precision: str = FLOAT32,
+    precision: str | None = None,
 ) -> Codec:
     """The codec, with the graphs of no level loaded yet.
 
@@ -42,15 +39,6 @@ def make_codec(
             f"{codec.bundle.path}: has levels 0 to {last}, not {level}: choose one with --level"
         )
     return codec
-
-
-def engine_for(engine: str, precision: str, jobs: Sequence[Job], small: int) -> str:
-    """The engine of a command with these jobs: where any will do, and their inputs have less than `small` bytes in all,
-    the one that starts fastest."""
-    if engine != AUTO or precision != FLOAT32:
-        return engine
-    total = sum(os.path.getsize(job.source) for job in jobs if os.path.isfile(job.source))
-    return OnnxRuntimeBackend.name if total < small else AUTO
 
 
 LevelOf = Callable[[int], int | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine
+from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine
 from basic_runtime.errors import EngineError
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "BACKENDS",
     "BF16",
     "FLOAT32",
+    "INT16",
     "Backend",
     "Engine",
     "available_backends",
@@ -19,7 +20,8 @@ __all__ = [
 ]
 
 AUTO = "auto"
-"""The name under which `create_backend` gives the faster of those that are installed, for each graph."""
+"""The name under which `create_backend` gives what computes here, for graphs that it knows, and for others the faster
+of those that are installed."""
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
@@ -41,15 +43,16 @@ def _backend_class(name: str) -> type[Backend]:
     return found
 
 
-def create_backend(name: str, threads: int | None = None, precision: str = FLOAT32) -> Backend:
-    """Make the back-end `name` ready. Raises EngineError for an unknown name, a library that does not work here or a
-    precision that it does not have, MissingExtraError if its package is not installed."""
+def create_backend(name: str, threads: int | None = None, precision: str | None = None) -> Backend:
+    """Make the back-end `name` ready, with the first of its precisions unless told. Raises EngineError for an unknown
+    name, a library that does not work here or a precision that it does not have, MissingExtraError if its package is
+    not installed."""
     found = _backend_class(name)
-    if precision == FLOAT32:
+    if precision is None or found.precisions == (precision,):
         return found(threads=threads)
     if precision not in found.precisions:
         raise EngineError(
-            f"engine {name!r} computes in {' or '.join(found.precisions)}, not in {precision}: take openvino or {AUTO}"
+            f"engine {name!r} computes in {' or '.join(found.precisions)}, not in {precision}: take {AUTO}"
         )
     return found(threads=threads, precision=precision)
 

@@ -1,4 +1,5 @@
-"""The faster of ONNX Runtime and OpenVINO for each graph of the pixel path, found by timing both once per machine."""
+"""This package's own arithmetic where the bundle says how; or else the faster of ONNX Runtime and OpenVINO for each
+graph of the pixel path, found by timing both once per machine."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from basic_runtime.cache import processor, remember, remembered
-from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine, FloatArray
+from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine, FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError
@@ -54,7 +55,8 @@ class RacingEngine(Engine):
 
 
 class AutoBackend(Backend):
-    """For the pixel path ONNX Runtime or OpenVINO; for graphs of the entropy path that must run here ONNX Runtime.
+    """For the pixel path the integers of this package, or, in float32 and where a bundle does not say how, ONNX Runtime
+    or OpenVINO; for graphs of the entropy path that are unknown here ONNX Runtime.
 
     The choice is made when a graph first runs, in less than a second, and remembered for this graph, processor, number
     of threads and versions. In bf16 the pixel path is OpenVINO's.
@@ -62,12 +64,12 @@ class AutoBackend(Backend):
 
     name: ClassVar[str] = "auto"
     native_entropy = True
-    precisions: ClassVar[tuple[str, ...]] = (FLOAT32, BF16)
+    precisions: ClassVar[tuple[str, ...]] = (INT16, FLOAT32, BF16)
 
-    def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:
+    def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
         self._onnxruntime = OnnxRuntimeBackend(threads)
-        if precision != FLOAT32:  # now, so that a machine which lacks it is found before any work
+        if precision == BF16:  # now, so that a machine which lacks it is found before any work
             _ = self._openvino
 
     @property
@@ -82,9 +84,9 @@ class AutoBackend(Backend):
         return None if self.precision == FLOAT32 else self.precision
 
     def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
-        if strict or (self.precision == FLOAT32 and not OpenVinoBackend.available()):
+        if strict or (self.precision != BF16 and not OpenVinoBackend.available()):
             return self._onnxruntime.load(model, external_data=external_data, strict=strict)
-        if self.precision != FLOAT32:
+        if self.precision == BF16:
             return self._openvino.load(model, external_data=external_data, strict=False)
         question = [model.stem, self._versions(), self.threads, processor()]
         chosen = remembered("engines", question)
@@ -101,7 +103,7 @@ class AutoBackend(Backend):
 
     @cached_property
     def _openvino(self) -> OpenVinoBackend:
-        return OpenVinoBackend(self.threads, self.precision)
+        return OpenVinoBackend(self.threads, BF16 if self.precision == BF16 else FLOAT32)
 
     def _versions(self) -> list[str]:
         """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""

@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float32]
 DeviceTimes = Callable[[], dict[str, float]]
 """Seconds of GPU time by kind, "compute" and "transfer", since the last call."""
 
-FLOAT32, BF16 = "float32", "bf16"
+FLOAT32, BF16, INT16 = "float32", "bf16", "int16"
 
 
 class Engine(ABC):
@@ -27,7 +27,7 @@ class Engine(ABC):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     takes_integers: ClassVar[bool] = False
-    """Whether inputs that are integers may be int16, and stand-ins for outputs give that."""
+    """Whether inputs may be as they are kept, integers as int16 and pixels as uint8, and outputs are such."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -42,7 +42,8 @@ class Backend(ABC):
     """A library that loads ONNX graphs as engines.
 
     `threads` is the number of threads one run may use, None for the library's own choice; `precision`, one of the
-    back-end's `precisions`, is that of graphs which are not loaded as strict.
+    back-end's `precisions`, is that of graphs which are not loaded as strict, None the first of them. In int16 the
+    codec takes the graphs of the pixel path, where their bundle says how, from `pixel_path` instead.
     """
 
     name: ClassVar[str]
@@ -53,9 +54,9 @@ class Backend(ABC):
     entropy_fallback: ClassVar[str | None] = None
     """The back-end that runs the entropy path where this one does not compute it exactly; None: nothing does."""
 
-    def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:
+    def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         self.threads = threads
-        self.precision = precision
+        self.precision = precision or self.precisions[0]
 
     @property
     @abstractmethod

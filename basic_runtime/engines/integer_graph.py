@@ -35,11 +35,20 @@ class Term:
     weights: NDArray[np.int16]
     above: int
     before: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A tensor that is added to sums, times 2^shift, int32 (channels,)."""
+
+    source: int
+    shift: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """clamp(leak((sum of terms + bias) >> shift), low, high), all int32 (outputs,), then a pixel shuffle."""
+    """clamp(leak((sum of terms + bias + skips) >> shift), low, high), all int32 (outputs,), then a pixel shuffle."""
 
     terms: tuple[Term, ...]
     bias: NDArray[np.int32]
@@ -48,6 +57,7 @@ class Layer:
     high: NDArray[np.int32]
     leak: bool
     shuffle: int = 1
+    skips: tuple[Skip, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -62,12 +72,14 @@ class Reading:
     scale: Floats
     low: Floats
     high: Floats
+    rate: int = 1
+    """Its rows for each row of the coarsest input."""
 
     @classmethod
     def of(cls, name: str, channels: int) -> Reading:
         """An input that is read as it is."""
-        bounds = (np.full(channels, bound, np.float32) for bound in (_INT16.min, _INT16.max))
-        return cls(name, np.ones(channels, np.float32), *bounds)
+        low, high = (np.full(channels, bound, np.float32) for bound in (_INT16.min, _INT16.max))
+        return cls(name, np.ones(channels, np.float32), low, high)
 
     @property
     def channels(self) -> int:

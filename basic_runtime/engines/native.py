@@ -6,7 +6,7 @@ integers have no rounding, and products of int16 take half the time of those of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.threads import default_threads
 
-_VALUES = ("mean", "scale")
+VALUES = ("mean", "scale")
 """Outputs that are given as arrays; others go from one graph to the next as they are kept here."""
 
 
@@ -30,23 +30,26 @@ class NativeEngine(Engine):
 
     takes_integers = True
 
-    def __init__(self, graph: IntegerGraph, threads: int, kernel: str | None = None) -> None:
-        """`kernel`: one of `_coder.dots_kernels()`, None for the fastest."""
+    def __init__(
+        self, graph: IntegerGraph, threads: int, kernel: str | None = None, values: Collection[str] = VALUES
+    ) -> None:
+        """`kernel`: one of `_coder.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays."""
         self.inputs = tuple(reading.name for reading in graph.readings)
         self.outputs = tuple(graph.outputs)
         self._net = IntegerNet(
-            [(reading.scale, reading.low, reading.high) for reading in graph.readings],
+            [(reading.scale, reading.low, reading.high, reading.rate) for reading in graph.readings],
             [
                 (
-                    [(term.source, term.weights, term.above, term.before) for term in layer.terms],
+                    [(term.source, term.weights, term.above, term.before, term.stride) for term in layer.terms],
                     layer.bias, layer.shift, layer.low, layer.high, layer.leak, layer.shuffle,
+                    [(skip.source, skip.shift) for skip in layer.skips],
                 )
                 for layer in graph.layers
             ],
             [
                 (
                     [(v.tensor, v.first, v.channels, v.step, v.row, v.column) for v in views],
-                    name not in _VALUES,
+                    name not in values,
                 )
                 for name, views in graph.outputs.items()
             ],

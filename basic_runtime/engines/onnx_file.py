@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_DTYPES: dict[int, Any] = {1: np.float32, 3: np.int8, 5: np.int16, 7: np.int64}
+_DTYPES: dict[int, Any] = {1: np.float32, 3: np.int8, 5: np.int16, 7: np.int64, 10: np.float16}
 """TensorProto.DataType -> dtype, of those that these graphs use."""
 _EXTERNAL = 1
 

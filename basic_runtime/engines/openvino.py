@@ -53,7 +53,7 @@ class OpenVinoBackend(Backend):
     native_entropy = True
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32, BF16)
 
-    def __init__(self, threads: int | None = None, precision: str = FLOAT32) -> None:
+    def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
         if not self.available():
             raise MissingExtraError("engine 'openvino'", "openvino")
@@ -63,7 +63,7 @@ class OpenVinoBackend(Backend):
             raise EngineError(f"engine 'openvino' is installed but does not load here ({error})") from error
 
         self._core = openvino.Core()
-        if precision == BF16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if self.precision == BF16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EngineError("this processor has no bf16 arithmetic (AVX-512 BF16 or AMX): take float32 instead")
 
     @property

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from basic_runtime.codec import Codec
+from basic_runtime.engines import AUTO
 from basic_runtime.errors import FileError, ImageError
 from basic_runtime.imageio import EXTENSIONS, read_picture
 from basic_runtime.metrics import bpp, psnr
@@ -266,7 +267,7 @@ class Options:
     reps: times that everything is coded, of which the fastest counts; effort: of our encoder."""
 
     bundle: str | None = None
-    engine: str = "onnxruntime"
+    engine: str = AUTO
     threads: int | None = None
     jobs: int = 1
     reps: int = 1

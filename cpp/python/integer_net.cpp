@@ -1,5 +1,6 @@
 // Python binding of IntegerNet: arrays are checked and never converted, the GIL is released.
 #include "basic/integer_net.hpp"
+#include "basic/pixels.hpp"
 
 #include <pybind11/stl.h>
 
@@ -11,9 +12,11 @@
 namespace {
 
 using PlanePointer = std::shared_ptr<basic::Plane>;
-using TermArgs = std::tuple<size_t, py::array, size_t, size_t>;
-using LayerArgs = std::tuple<std::vector<TermArgs>, py::array, py::array, py::array, py::array, bool, size_t>;
-using InputArgs = std::tuple<py::array, py::array, py::array>;
+using TermArgs = std::tuple<size_t, py::array, size_t, size_t, size_t>;
+using SkipArgs = std::tuple<size_t, py::array>;
+using LayerArgs = std::tuple<std::vector<TermArgs>, py::array, py::array, py::array, py::array, bool, size_t,
+                             std::vector<SkipArgs>>;
+using InputArgs = std::tuple<py::array, py::array, py::array, size_t>;
 using PartArgs = std::tuple<size_t, size_t, size_t, size_t, size_t, size_t>;
 using OutputArgs = std::tuple<std::vector<PartArgs>, bool>;
 
@@ -24,20 +27,20 @@ std::vector<T> values(const py::array& array, const char* name) {
 }
 
 basic::InputSpec input_spec(const InputArgs& args) {
-    const auto& [scale, low, high] = args;
+    const auto& [scale, low, high, rate] = args;
     return {static_cast<size_t>(scale.size()), values<float>(scale, "scale"), values<float>(low, "low"),
-            values<float>(high, "high")};
+            values<float>(high, "high"), rate};
 }
 
 basic::TermSpec term_spec(const TermArgs& args) {
-    const auto& [source, weights, above, before] = args;
+    const auto& [source, weights, above, before, stride] = args;
     if (weights.ndim() != 4) throw py::value_error("weights must be (outputs, channels, height, width)");
     return {source, static_cast<size_t>(weights.shape(2)), static_cast<size_t>(weights.shape(3)), above, before,
-            values<int16_t>(weights, "weights")};
+            values<int16_t>(weights, "weights"), stride};
 }
 
 basic::LayerSpec layer_spec(const LayerArgs& args) {
-    const auto& [terms, bias, shift, low, high, leak, shuffle] = args;
+    const auto& [terms, bias, shift, low, high, leak, shuffle, skips] = args;
     basic::LayerSpec spec;
     for (const TermArgs& term : terms) spec.terms.push_back(term_spec(term));
     spec.bias = values<int32_t>(bias, "bias");
@@ -46,6 +49,7 @@ basic::LayerSpec layer_spec(const LayerArgs& args) {
     spec.high = values<int32_t>(high, "high");
     spec.leak = leak;
     spec.shuffle = shuffle;
+    for (const auto& [source, by] : skips) spec.skips.push_back({source, values<int32_t>(by, "shift")});
     return spec;
 }
 
@@ -129,6 +133,53 @@ py::array plane_array(const py::object& self, const py::object& dtype, const py:
     return !copy.is_none() && copy.cast<bool>() ? py::array(values.attr("copy")()) : py::array(std::move(values));
 }
 
+void require_pixels(const py::array& pixels, size_t size) {
+    if (!has_dtype<uint8_t>(pixels)) throw py::type_error("pixels must have dtype uint8");
+    if (pixels.ndim() != 3 || pixels.shape(2) != 3 || pixels.strides(2) != 1 || pixels.strides(1) != 3)
+        throw py::value_error("pixels must be (height, width, 3), with rows that are contiguous");
+    if (size == 0 || size > basic::kMaxPatch || pixels.shape(0) % static_cast<py::ssize_t>(size) != 0 ||
+        pixels.shape(1) % static_cast<py::ssize_t>(size) != 0)
+        throw py::value_error("patches must be of 1 to 8 rows and columns, which divide those of the pixels");
+}
+
+// (1, channels, height, width), the channels of each position side by side.
+py::array_t<int16_t> take_patches(const py::array& pixels, const py::array& table, size_t size, size_t threads) {
+    require_pixels(pixels, size);
+    const auto values = vector_input<int16_t>(table, "table");
+    if (values.size() != 256) throw py::value_error("table must have 256 values");
+    const size_t height = static_cast<size_t>(pixels.shape(0)) / size, width = static_cast<size_t>(pixels.shape(1)) / size;
+    const size_t channels = 3 * size * size;
+    const auto unit = static_cast<py::ssize_t>(sizeof(int16_t));
+    const auto across = unit * static_cast<py::ssize_t>(channels);
+    py::array_t<int16_t> patches({size_t{1}, channels, height, width},
+                                 {across * static_cast<py::ssize_t>(height * width), unit,
+                                  across * static_cast<py::ssize_t>(width), across});
+    const auto* source = static_cast<const uint8_t*>(pixels.data());
+    const py::ssize_t stride = pixels.strides(0);
+    int16_t* target = patches.mutable_data();
+    const py::gil_scoped_release released;
+    basic::Workers::of(threads).each(height, [&](size_t row) {
+        basic::take_patches(source + static_cast<py::ssize_t>(row * size) * stride, stride, width, size, values.data(),
+                            target + row * width * channels);
+    });
+    return patches;
+}
+
+// uint8 (height, width, 3).
+py::array_t<uint8_t> pixels_of_patches(const PlanePointer& plane, size_t size, int bits, size_t threads) {
+    if (size == 0 || size > basic::kMaxPatch || plane->channels() != 3 * size * size || bits < 1 || bits > 16)
+        throw py::value_error("a plane must have 3 channels for each pixel of a patch, of 1 to 8 rows and columns");
+    py::array_t<uint8_t> pixels({plane->height() * size, plane->width() * size, size_t{3}});
+    uint8_t* target = pixels.mutable_data();
+    const py::ssize_t stride = pixels.strides(0);
+    const py::gil_scoped_release released;
+    basic::Workers::of(threads).each(plane->height(), [&](size_t row) {
+        basic::put_patches(plane->data() + plane->position(row, 0) * plane->stride(), plane->stride(), plane->width(),
+                           size, bits, target + static_cast<py::ssize_t>(row * size) * stride, stride);
+    });
+    return pixels;
+}
+
 }  // namespace
 
 void bind_integer_net(py::module_& module) {
@@ -145,6 +196,8 @@ void bind_integer_net(py::module_& module) {
         .def("run", &run, "inputs"_a)
         .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
 
+    module.def("take_patches", &take_patches, "pixels"_a, "table"_a, "size"_a, "threads"_a = 1);
+    module.def("pixels_of_patches", &pixels_of_patches, "plane"_a, "size"_a, "bits"_a, "threads"_a = 1);
     module.def("default_dots_kernel", [] { return basic::default_dots().name; });
     module.def("dots_kernels", [] {
         std::vector<std::string> names;

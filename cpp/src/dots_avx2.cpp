@@ -23,6 +23,11 @@ struct Avx2 {
         std::memcpy(&pair, from, sizeof pair);
         return _mm256_set1_epi32(pair);
     }
+    static Vector load_wide(const int16_t* from) {
+        return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    }
+    static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
+    static Vector shift_left(Vector v, const int32_t* by) { return _mm256_sllv_epi32(v, load(by)); }
     static Vector dot(Vector sum, Vector a, Vector b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
     static Vector shift_right(Vector v, const int32_t* by) { return _mm256_srav_epi32(v, load(by)); }
     static Vector leak(Vector v) {

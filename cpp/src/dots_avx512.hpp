@@ -22,6 +22,11 @@ struct Avx512 {
         std::memcpy(&pair, from, sizeof pair);
         return _mm512_set1_epi32(pair);
     }
+    static Vector load_wide(const int16_t* from) {
+        return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+    static Vector add(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
+    static Vector shift_left(Vector v, const int32_t* by) { return _mm512_sllv_epi32(v, load(by)); }
     static Vector dot(Vector sum, Vector a, Vector b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
     static Vector shift_right(Vector v, const int32_t* by) { return _mm512_srav_epi32(v, load(by)); }
     static Vector leak(Vector v) {

@@ -51,6 +51,17 @@ void accumulate(const int16_t* input, size_t stride, size_t pairs, const int16_t
     accumulate_blocks<Set, 1>(input, stride, pairs, weights, at, positions, sums);
 }
 
+template <typename Set>
+void add(const int16_t* input, size_t stride, const int32_t* shift, const uint32_t* at, size_t positions,
+         size_t vectors, int32_t* sums) {
+    constexpr size_t kLanes = Set::kLanes;
+    for (size_t p = 0; p < positions; ++p) {
+        const int16_t* row = input + at[p] * stride;
+        for (size_t c = 0; c < vectors * kLanes; c += kLanes, sums += kLanes)
+            Set::store(sums, Set::add(Set::load(sums), Set::shift_left(Set::load_wide(row + c), shift + c)));
+    }
+}
+
 template <typename Set, typename Output>
 void requantise(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how, Output* outputs) {
     constexpr size_t kLanes = Set::kLanes;
@@ -68,7 +79,7 @@ void requantise(const int32_t* sums, size_t positions, size_t vectors, const Req
 
 template <typename Set>
 constexpr Dots dots_of(const char* name) {
-    return {name, Set::kLanes, Set::kVectors, Set::kPositions, &accumulate<Set>,
+    return {name, Set::kLanes, Set::kVectors, Set::kPositions, &add<Set>, &accumulate<Set>,
             &requantise<Set, int16_t>, &requantise<Set, int32_t>};
 }
 

@@ -25,6 +25,14 @@ struct Neon {
     static Vector repeat_pair(const int16_t* from) {
         return {vreinterpretq_s32_s16(vdupq_n_s16(from[0])), vreinterpretq_s32_s16(vdupq_n_s16(from[1]))};
     }
+    static Vector load_wide(const int16_t* from) {
+        const int16x8_t values = vld1q_s16(from);
+        return {vmovl_s16(vget_low_s16(values)), vmovl_high_s16(values)};
+    }
+    static Vector add(Vector a, Vector b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
+    static Vector shift_left(Vector v, const int32_t* by) {
+        return {vshlq_s32(v.low, vld1q_s32(by)), vshlq_s32(v.high, vld1q_s32(by + 4))};
+    }
     static Vector dot(Vector sum, Vector a, Vector b) {
         const int16x8_t first = vreinterpretq_s16_s32(a.low), second = vreinterpretq_s16_s32(a.high);
         const int16x8_t first_weight = vreinterpretq_s16_s32(b.low), second_weight = vreinterpretq_s16_s32(b.high);

@@ -18,6 +18,9 @@ struct Scalar {
     static Vector repeat_pair(const int16_t* from) {
         return {static_cast<uint16_t>(from[0]) | static_cast<uint32_t>(static_cast<uint16_t>(from[1])) << 16};
     }
+    static Vector load_wide(const int16_t* from) { return {static_cast<uint32_t>(int32_t{*from})}; }
+    static Vector add(Vector a, Vector b) { return {a.value + b.value}; }
+    static Vector shift_left(Vector v, const int32_t* by) { return {v.value << *by}; }
     static Vector dot(Vector sum, Vector a, Vector b) {
         return {sum.value + static_cast<uint32_t>(low(a) * low(b)) + static_cast<uint32_t>(high(a) * high(b))};
     }

@@ -1,6 +1,7 @@
 #include "basic/integer_net.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "net_plan.hpp"
@@ -34,20 +35,34 @@ void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, con
     for (const int32_t shift : spec.shift) require(shift >= 0 && shift < 32, where + ": a shift is not 0 to 31");
     for (size_t k = 0; k < outputs; ++k) require(spec.low[k] <= spec.high[k], where + ": bounds are not in order");
     require(!is_wide(spec) || spec.shuffle == 1, where + ": its bounds are not int16, and it has a shuffle");
+    const auto inside = [](size_t length, size_t before, size_t stride) {
+        return length >= 1 && length <= kMaxKernel && before < length && before <= kBorder &&
+               length - before <= kBorder + stride;
+    };
+    size_t rate = 0;
     for (const TermSpec& term : spec.terms) {
         require(term.source < channels.size(), where + " reads a tensor that comes after it");
-        require(rates[term.source] == rates[spec.terms[0].source], where + " reads tensors of unequal sizes");
-        require(term.height >= 1 && term.height <= kMaxKernel && term.width >= 1 && term.width <= kMaxKernel &&
-                    term.above < term.height && term.above <= kBorder && term.height - 1 - term.above <= kBorder &&
-                    term.before < term.width && term.before <= kBorder && term.width - 1 - term.before <= kBorder,
+        require(term.stride >= 1 && term.stride <= kMaxShuffle && rates[term.source] % term.stride == 0,
+                where + ": a stride does not divide its tensor");
+        if (rate == 0) rate = rates[term.source] / term.stride;
+        require(rates[term.source] / term.stride == rate, where + " reads tensors of unequal sizes");
+        require(inside(term.height, term.above, term.stride) && inside(term.width, term.before, term.stride),
                 where + ": a kernel reaches too far");
         require(term.weights.size() == outputs * channels[term.source] * term.height * term.width,
                 where + ": weights are not (outputs, channels, height, width)");
+    }
+    for (const SkipSpec& skip : spec.skips) {
+        require(skip.source < channels.size(), where + " reads a tensor that comes after it");
+        require(channels[skip.source] == outputs && rates[skip.source] == rate && spec.shuffle == 1 &&
+                    skip.shift.size() == outputs,
+                where + ": what is added to its sums has another size");
+        for (const int32_t shift : skip.shift) require(shift >= 0 && shift < 32, where + ": a shift is not 0 to 31");
     }
 }
 
 void check_input(const InputSpec& spec) {
     require(spec.channels > 0 && spec.channels <= kMaxChannels, "an input has no channels, or too many");
+    require(spec.rate >= 1 && spec.rate <= kMaxShuffle * kMaxShuffle, "an input's rate cannot be");
     require(spec.scale.size() == spec.channels && spec.low.size() == spec.channels &&
                 spec.high.size() == spec.channels,
             "scale, low and high of an input must be as many as its channels");
@@ -103,6 +118,7 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
         return result;
     };
     bias = ordered(spec.bias), shift = ordered(spec.shift), low = ordered(spec.low), high = ordered(spec.high);
+    for (const SkipSpec& skip : spec.skips) skips.push_back({skip.source, ordered(skip.shift)});
 
     std::vector<const int16_t*> of_taps;  // the first output's weight of each tap's first channel
     std::vector<size_t> places;
@@ -112,22 +128,24 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
             const int right = static_cast<int>(place % term.width) - static_cast<int>(term.before);
             for (size_t first = 0; first < channels[term.source]; first += 2 * kPairsAtOnce) {
                 const size_t count = std::min(2 * kPairsAtOnce, channels[term.source] - first);
-                taps.push_back({term.source, down, right, first, (count + 1) / 2});
+                taps.push_back({term.source, term.stride, down, right, first, (count + 1) / 2});
                 places.push_back(term.height * term.width);
                 of_taps.push_back(term.weights.data() + first * places.back() + place);
             }
         }
     for (size_t first = 0; first < vectors; first += dots.vectors) {
         const size_t begin = first * dots.lanes, end = std::min(first + dots.vectors, vectors) * dots.lanes;
-        for (size_t t = 0; t < taps.size(); ++t) {
-            const size_t inputs = channels[taps[t].source], block = 2 * (end - begin);
-            weights.resize(weights.size() + taps[t].pairs * block);
-            int16_t* to = weights.data() + weights.size() - taps[t].pairs * block;
-            for (size_t c = begin; c < std::min(end, outputs); ++c) {
+        const size_t block = 2 * (end - begin), start = weights.size();
+        weights.resize(start + block * std::accumulate(taps.begin(), taps.end(), size_t{0}, [](size_t sum, const Tap& tap) {
+                           return sum + tap.pairs;
+                       }));
+        for (size_t c = begin; c < std::min(end, outputs); ++c) {  // the weights of a channel lie close together
+            int16_t* to = weights.data() + start + 2 * (c - begin);
+            for (size_t t = 0; t < taps.size(); to += taps[t].pairs * block, ++t) {
+                const size_t inputs = channels[taps[t].source];
                 const int16_t* weight = of_taps[t] + from[c] * inputs * places[t];
                 const size_t count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
-                for (size_t k = 0; k < count; ++k)
-                    to[k / 2 * block + 2 * (c - begin) + k % 2] = weight[k * places[t]];
+                for (size_t k = 0; k < count; ++k) to[k / 2 * block + k % 2] = weight[k * places[t]];
             }
         }
     }
@@ -137,19 +155,38 @@ void NetPlan::add(const LayerSpec& spec) {
     check_layer(spec, channels, rates, "layer " + std::to_string(layers.size()));
     for (const TermSpec& term : spec.terms)
         require(!wide(term.source), "a layer reads values that are not int16");
-    const size_t rate = rates[spec.terms[0].source], number = layers.size();
+    for (const SkipSpec& skip : spec.skips) require(!wide(skip.source), "a layer reads values that are not int16");
+    const size_t rate = rates[spec.terms[0].source] / spec.terms[0].stride, number = layers.size();
     const NetLayer& layer = layers.emplace_back(spec, channels, rate, dots);
     const auto waits = [&](const NetLayer::Tap& tap) {
-        return (tap.down != 0 || tap.right != 0) && tap.source >= inputs.size() + groups.back().first;
+        return (tap.down != 0 || tap.right != 0 || tap.stride != 1) &&
+               tap.source >= inputs.size() + groups.back().first;
     };
-    if (!groups.empty() && layers[groups.back().first].rate == rate &&
-        std::none_of(layer.taps.begin(), layer.taps.end(), waits))
-        groups.back().last = number + 1;
-    else
-        groups.push_back({number, number + 1});
+    if (groups.empty() || layers[groups.back().first].rate != rate ||
+        std::any_of(layer.taps.begin(), layer.taps.end(), waits))
+        groups.push_back({number, number, {}, {}});
+    NetGroup& group = groups.back();
+    group.last = number + 1;
+    for (const TermSpec& term : spec.terms)
+        if (std::find(group.strides.begin(), group.strides.end(), term.stride) == group.strides.end())
+            group.strides.push_back(term.stride);
     channels.push_back(spec.bias.size() / (spec.shuffle * spec.shuffle));
     rates.push_back(rate * spec.shuffle);
     require(rates.back() <= kMaxShuffle * kMaxShuffle, "too many pixel shuffles");
+}
+
+void NetPlan::finish() {
+    std::vector<size_t> last(channels.size(), 0);  // the group after the last to read a tensor, or make it
+    for (size_t g = 0; g < groups.size(); ++g)
+        for (size_t k = groups[g].first; k < groups[g].last; ++k) {
+            last[inputs.size() + k] = g + 1;
+            for (const NetLayer::Tap& tap : layers[k].taps) last[tap.source] = g + 1;
+            for (const SkipSpec& skip : layers[k].skips) last[skip.source] = g + 1;
+        }
+    for (const OutputSpec& output : outputs)
+        for (const PartSpec& part : output.parts) last[part.tensor] = 0;
+    for (size_t tensor = 0; tensor < last.size(); ++tensor)
+        if (last[tensor] != 0) groups[last[tensor] - 1].finished.push_back(tensor);
 }
 
 IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> layers, std::vector<OutputSpec> outputs,
@@ -159,10 +196,11 @@ IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> lay
     for (const InputSpec& spec : plan->inputs) {
         check_input(spec);
         plan->channels.push_back(spec.channels);
-        plan->rates.push_back(1);
+        plan->rates.push_back(spec.rate);
     }
     for (const LayerSpec& spec : layers) plan->add(spec);
     for (const OutputSpec& spec : plan->outputs) check_output(spec, *plan);
+    plan->finish();
     plan_ = std::move(plan);
 }
 

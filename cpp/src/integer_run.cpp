@@ -1,5 +1,6 @@
 // Running an IntegerNet: its tensors, and the work on them in pieces for several threads.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <string>
 
@@ -12,7 +13,7 @@ namespace {
 // Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
 // from further away but once.
 constexpr size_t kPositionsAtOnce = 192;
-constexpr size_t kMaxSide = 1 << 20;
+constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
 
 size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
@@ -21,10 +22,12 @@ size_t every(size_t count, size_t first, size_t step) {
     return count > first ? (count - first + step - 1) / step : 0;
 }
 
-// A piece of a layer: positions `start` to `start + count` of its sources, counted by rows.
+// A piece of a group's layers: positions `start` to `start + count`, counted by rows.
 struct Piece {
     size_t start, count;
-    std::vector<uint32_t> at;  // their places in a plane, and the last one's again to a multiple of what Dots takes
+    // For each stride, their places in a plane of so many times their rows and columns, and the last one's again to a
+    // multiple of what Dots takes.
+    std::array<std::vector<uint32_t>, kMaxStride + 1> at;
 };
 
 // One run: the tensors of a plan for some inputs, and the work on them.
@@ -35,7 +38,10 @@ class NetRun {
         check(inputs);
         for (size_t k = 0; k < inputs.size(); ++k)
             planes_[k] = std::visit([&](const auto& input) { return read(plan.inputs[k], input); }, inputs[k]);
-        for (const NetGroup& group : plan.groups) compute(group);
+        for (const NetGroup& group : plan.groups) {
+            compute(group);
+            for (const size_t tensor : group.finished) planes_[tensor].reset(), wide_[tensor].reset();
+        }
     }
 
     NetOutput output(const OutputSpec& spec) const {
@@ -64,8 +70,9 @@ class NetRun {
                         return std::tuple(input.channels, input.height, input.width);
                 },
                 inputs[k]);
-            if (k == 0) height_ = height, width_ = width;
-            if (channels != plan_.inputs[k].channels || height != height_ || width != width_)
+            const size_t rate = plan_.inputs[k].rate;
+            if (k == 0) height_ = height / rate, width_ = width / rate;
+            if (channels != plan_.inputs[k].channels || height != height_ * rate || width != width_ * rate)
                 throw NetError("input " + std::to_string(k) + " of a network has other channels, rows or columns");
         }
         if (height_ == 0 || width_ == 0 || height_ > kMaxSide || width_ > kMaxSide)
@@ -167,25 +174,33 @@ class NetRun {
         const size_t count = height * width, share = (count + plan_.workers.threads() - 1) / plan_.workers.threads();
         const size_t size = rounded_up(std::min(share, kPositionsAtOnce), plan_.dots.positions);
         plan_.workers.each((count + size - 1) / size, [&](size_t number) {
-            const Piece piece = piece_of(number * size, std::min(size, count - number * size), width);
+            const Piece piece = piece_of(number * size, std::min(size, count - number * size), width, group.strides);
             for (size_t k = group.first; k < group.last; ++k)
                 compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].get());
         });
     }
 
-    Piece piece_of(size_t start, size_t count, size_t width) const {
+    Piece piece_of(size_t start, size_t count, size_t width, const std::vector<size_t>& strides) const {
         Piece piece{start, count, {}};
-        piece.at.reserve(rounded_up(count, plan_.dots.positions));
-        for (size_t k = start; k < start + count; ++k)
-            piece.at.push_back(static_cast<uint32_t>((k / width + kBorder) * (width + 2 * kBorder) + k % width + kBorder));
-        while (piece.at.size() % plan_.dots.positions != 0) piece.at.push_back(piece.at.back());
+        fill(piece, 1, width);  // of what is added to sums, at least
+        for (const size_t stride : strides)
+            if (stride != 1) fill(piece, stride, width);
         return piece;
+    }
+
+    void fill(Piece& piece, size_t stride, size_t width) const {
+        std::vector<uint32_t>& at = piece.at[stride];
+        const size_t across = width * stride + 2 * kBorder;
+        at.reserve(rounded_up(piece.count, plan_.dots.positions));
+        for (size_t k = piece.start; k < piece.start + piece.count; ++k)
+            at.push_back(static_cast<uint32_t>((k / width * stride + kBorder) * across + k % width * stride + kBorder));
+        while (at.size() % plan_.dots.positions != 0) at.push_back(at.back());
     }
 
     // A layer's results for some positions, to one of the two.
     void compute(const NetLayer& layer, const Piece& piece, size_t width, Plane* plane, int32_t* wide) const {
         const Dots& dots = plan_.dots;
-        const size_t across = width + 2 * kBorder, positions = piece.at.size(), most = dots.vectors * dots.lanes;
+        const size_t positions = piece.at[1].size(), most = dots.vectors * dots.lanes;
         const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
         const std::unique_ptr<int16_t[]> block(new int16_t[positions * most]);
         const int16_t* weights = layer.weights.data();
@@ -194,12 +209,19 @@ class NetRun {
             const size_t channels = vectors * dots.lanes;
             for (size_t p = 0; p < positions; ++p)
                 std::copy_n(layer.bias.data() + channel, channels, sums.get() + p * channels);
+            for (const SkipSpec& skip : layer.skips) {
+                const Plane& source = *planes_[skip.source];
+                dots.add(source.data() + channel, source.stride(), skip.shift.data() + channel, piece.at[1].data(),
+                         positions, vectors, sums.get());
+            }
             for (const NetLayer::Tap& tap : layer.taps) {
                 const Plane& source = *planes_[tap.source];
+                const size_t across = width * tap.stride + 2 * kBorder;
                 const std::ptrdiff_t beside = tap.down * static_cast<std::ptrdiff_t>(across) + tap.right;
                 const auto stride = static_cast<std::ptrdiff_t>(source.stride());
                 dots.accumulate(source.data() + beside * stride + static_cast<std::ptrdiff_t>(tap.first),
-                                source.stride(), tap.pairs, weights, piece.at.data(), positions, vectors, sums.get());
+                                source.stride(), tap.pairs, weights, piece.at[tap.stride].data(), positions, vectors,
+                                sums.get());
                 weights += 2 * tap.pairs * channels;
             }
             const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,

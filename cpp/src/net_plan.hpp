@@ -9,16 +9,17 @@ namespace basic {
 struct NetLayer {
     // Channels of a source at one place of a kernel; places whose weights are all zero have none.
     struct Tap {
-        size_t source;
+        size_t source, stride;
         int down, right;
         size_t first, pairs;  // of the source's values at a position
     };
 
     bool leak, wide;  // wide: its results are int32
-    size_t shuffle, rate, outputs, vectors;  // rate: rows of its sources for each row of the network's inputs
+    size_t shuffle, rate, outputs, vectors;  // rate: rows before its shuffle for each row of the coarsest input
     std::vector<Tap> taps;
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
     std::vector<int16_t> weights;                 // for each block of vectors, for each tap: (pairs, channels, 2)
+    std::vector<SkipSpec> skips;
 
     // `channels`: of each tensor before the layer. The parts of `spec` must fit each other.
     NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
@@ -27,7 +28,9 @@ struct NetLayer {
 // Layers that one thread may take one after the other for some positions: none reads beside its own position what
 // another of them wrote.
 struct NetGroup {
-    size_t first, last;  // layers
+    size_t first, last;            // layers
+    std::vector<size_t> strides;   // of their taps
+    std::vector<size_t> finished;  // tensors that nothing reads after them
 };
 
 struct NetPlan {
@@ -35,12 +38,15 @@ struct NetPlan {
     std::vector<NetLayer> layers;
     std::vector<NetGroup> groups;
     std::vector<OutputSpec> outputs;
-    std::vector<size_t> channels, rates;  // of each tensor; rate: its rows for each row of the inputs
+    std::vector<size_t> channels, rates;  // of each tensor; rate: its rows for each row of the coarsest input
     Workers& workers;
     const Dots& dots;
 
     // Adds a layer, to the last group if it can.
     void add(const LayerSpec& spec);
+
+    // Tells the groups, when all are there, which tensors each is the last to read.
+    void finish();
 
     bool wide(size_t tensor) const { return tensor >= inputs.size() && layers[tensor - inputs.size()].wide; }
 };

@@ -57,4 +57,32 @@ void from_pixels(const uint8_t* pixels, ptrdiff_t row_stride, const FloatPlanes<
     }
 }
 
+void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, const int16_t* table,
+                  int16_t* patches) {
+    const size_t across = 3 * size;
+    for (size_t row = 0; row < size; ++row) {
+        const uint8_t* in = pixels + static_cast<ptrdiff_t>(row) * row_stride;
+        int16_t* out = patches + row * across;
+        for (size_t column = 0; column < columns; ++column, in += across, out += size * across)
+            for (size_t k = 0; k < across; ++k) out[k] = table[in[k]];
+    }
+}
+
+void put_patches(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits, uint8_t* pixels,
+                 ptrdiff_t row_stride) {
+    const size_t area = size * size;
+    const int32_t half = 1 << (bits - 1);
+    uint8_t bytes[3 * kMaxPatch * kMaxPatch];
+    for (size_t column = 0; column < columns; ++column, patches += stride, pixels += 3 * size) {
+        for (size_t k = 0; k < 3 * area; ++k)
+            bytes[k] = static_cast<uint8_t>(std::clamp((patches[k] * 255 + half) >> bits, 0, 255));
+        for (size_t row = 0; row < size; ++row) {
+            uint8_t* out = pixels + static_cast<ptrdiff_t>(row) * row_stride;
+            for (size_t k = 0; k < size; ++k)
+                for (size_t colour = 0; colour < 3; ++colour)
+                    out[3 * k + colour] = bytes[colour * area + row * size + k];
+        }
+    }
+}
+
 }  // namespace basic

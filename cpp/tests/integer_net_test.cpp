@@ -24,6 +24,7 @@ using basic::NetInput;
 using basic::OutputSpec;
 using basic::PartSpec;
 using basic::Plane;
+using basic::SkipSpec;
 using basic::TermSpec;
 using basic::Workers;
 
@@ -55,19 +56,24 @@ int64_t leaked(int64_t value) { return value < 0 ? (value + 64) >> 7 : value; }
 Tensor layer(const LayerSpec& spec, const std::vector<Tensor>& tensors) {
     const Tensor& first = tensors[spec.terms[0].source];
     const size_t side = spec.shuffle, outputs = spec.bias.size();
-    Tensor result(outputs / (side * side), first.height * side, first.width * side);
+    const size_t height = first.height / spec.terms[0].stride, width = first.width / spec.terms[0].stride;
+    Tensor result(outputs / (side * side), height * side, width * side);
     for (size_t o = 0; o < outputs; ++o)
-        for (size_t y = 0; y < first.height; ++y)
-            for (size_t x = 0; x < first.width; ++x) {
+        for (size_t y = 0; y < height; ++y)
+            for (size_t x = 0; x < width; ++x) {
                 int64_t sum = spec.bias[o];
+                for (const SkipSpec& skip : spec.skips)
+                    sum += tensors[skip.source].padded(o, static_cast<int64_t>(y), static_cast<int64_t>(x)) *
+                           (int64_t{1} << skip.shift[o]);
                 for (const TermSpec& term : spec.terms) {
                     const Tensor& source = tensors[term.source];
                     const int16_t* weight = term.weights.data() + o * source.channels * term.height * term.width;
                     for (size_t c = 0; c < source.channels; ++c)
                         for (size_t i = 0; i < term.height; ++i)
                             for (size_t j = 0; j < term.width; ++j)
-                                sum += *weight++ * source.padded(c, static_cast<int64_t>(y + i - term.above),
-                                                                 static_cast<int64_t>(x + j - term.before));
+                                sum += *weight++ *
+                                       source.padded(c, static_cast<int64_t>(y * term.stride + i - term.above),
+                                                     static_cast<int64_t>(x * term.stride + j - term.before));
                 }
                 int64_t value = static_cast<int32_t>(sum) >> spec.shift[o];  // sums wrap
                 if (spec.leak) value = leaked(value);
@@ -129,6 +135,13 @@ class Maker {
         return spec;
     }
 
+    // A tensor of as many channels that is added to the sums of a layer.
+    void skip(size_t source, LayerSpec& spec) {
+        SkipSpec found{source, {}};
+        for (size_t k = 0; k < spec.bias.size(); ++k) found.shift.push_back(number(0, 31));
+        spec.skips.push_back(found);
+    }
+
     std::vector<float> values(size_t count) {
         std::vector<float> result(count);
         for (float& value : result) value = static_cast<float>(number(-40000, 40000)) / 8;
@@ -172,6 +185,35 @@ Net random_net(Maker& make) {
     return net;
 }
 
+// Inputs of four and of one row each, strides from one to the other, a shuffle back, and sums that tensors are added to.
+Net strided_net(Maker& make) {
+    Net net;
+    net.inputs = {make.input(make.size(1, 50), net), make.input(make.size(1, 20), net)};
+    net.inputs[0].rate = 4;
+    const size_t channels = make.size(1, 40);
+    const auto add = [&](size_t source, size_t stride, size_t outputs, size_t shuffle) {
+        net.layers.push_back(make.layer({source}, outputs, shuffle, net));
+        TermSpec& term = net.layers.back().terms[0];
+        term.stride = stride;
+        if (stride == 1 || make.number(0, 1) == 0) return;
+        term.height = term.width = stride, term.above = term.before = 0;  // patches side by side
+        term.weights.assign(outputs * net.channels[source] * stride * stride, 0);
+        for (int16_t& weight : term.weights) weight = static_cast<int16_t>(make.number(-300, 300));
+    };
+    add(0, 2, channels, 1);
+    add(0, 4, channels, 1);                                            // 3: one row each
+    add(2, 2, channels, 1);                                            // 4, too
+    net.layers.push_back(make.layer({4, 1}, channels, 1, net));        // 5
+    make.skip(3, net.layers.back());
+    make.skip(4, net.layers.back());
+    add(5, 1, 4 * channels, 2);                                        // 6: two rows each
+    net.layers.push_back(make.layer({6}, channels, 1, net));           // 7
+    make.skip(2, net.layers.back());
+    add(7, 2, 7, 1);                                                   // 8
+    net.outputs = {{{{3, 0, channels}}, true}, {{{7, 0, channels}}, false}, {{{8, 0, 7}}, true}};
+    return net;
+}
+
 std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& tensors) {
     std::vector<float> values;
     for (const PartSpec& part : spec.parts)
@@ -183,15 +225,16 @@ std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& t
     return values;
 }
 
-void test_against_definition() {
+void test_against_definition(Net (*random)(Maker&)) {
     for (unsigned seed = 0; seed < 25; ++seed) {
         Maker make(seed);
-        const Net net = random_net(make);
-        const size_t height = make.size(1, 9), width = make.size(1, 30);
+        const Net net = random(make);
+        const size_t rows = make.size(1, 9), columns = make.size(1, 30);
         std::vector<std::vector<float>> given;
         std::vector<NetInput> inputs;
         std::vector<Tensor> tensors;
         for (const InputSpec& spec : net.inputs) {
+            const size_t height = rows * spec.rate, width = columns * spec.rate;
             given.push_back(make.values(spec.channels * height * width));
             inputs.push_back(FloatInput{given.back().data(), spec.channels, height, width});
             tensors.push_back(read(spec, given.back(), height, width));
@@ -321,6 +364,14 @@ void test_refusals() {
                  NetError);
     CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].shuffle = 2; }), NetError);
     CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].bias.clear(); }), NetError);
+    CHECK_THROWS(make([](Inputs i, Layers, Outputs) { i[0].rate = 0; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms[0].stride = 2; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].terms[0].stride = 0; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].skips = {{1, {0}}}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].skips = {{0, {32}}}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].skips = {{0, {}}}; }), NetError);
+    const auto two = make([](Inputs i, Layers l, Outputs) { i[0].rate = 2, l[0].terms[0].stride = 2; });
+    CHECK_THROWS(two->run({FloatInput{&value, 1, 1, 1}}), NetError);
     CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].tensor = 2; }), NetError);
     CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].first = 1; }), NetError);
     CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].row = 1; }), NetError);
@@ -372,7 +423,8 @@ void test_workers() {
 }  // namespace
 
 int main() {
-    test_against_definition();
+    test_against_definition(random_net);
+    test_against_definition(strided_net);
     test_planes_go_on();
     test_all_inputs_are_read_alike();
     test_extremes();

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from basic_export.add_parts import main
+from basic_export.upgrade import main
 from basic_export.parts import split
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec

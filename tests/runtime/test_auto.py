@@ -12,8 +12,6 @@ import openvino
 import pytest
 
 from basic_runtime.cache import cache_folder
-from basic_runtime.cli.batch import Job
-from basic_runtime.cli.setup import engine_for
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BF16, FLOAT32, Engine, create_backend
 from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _sample, fastest
@@ -146,13 +144,3 @@ def test_bf16_changes_pixels_a_little_and_latents_not_at_all(tiny_path: Path, ph
 def test_other_engines_have_no_bf16() -> None:
     with pytest.raises(EngineError, match="engine 'onnxruntime' computes in float32, not in bf16"):
         create_backend("onnxruntime", precision=BF16)
-
-
-def test_little_work_goes_to_the_engine_that_starts_fastest(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
-    path.write_bytes(bytes(600))
-    jobs = [Job(str(path), "a"), Job("-", "b")]
-    assert engine_for("auto", FLOAT32, jobs, 601) == OnnxRuntimeBackend.name
-    assert engine_for("auto", FLOAT32, [*jobs, jobs[0]], 601) == "auto"
-    assert engine_for("auto", BF16, jobs, 601) == "auto"
-    assert engine_for("openvino", FLOAT32, jobs, 601) == "openvino"

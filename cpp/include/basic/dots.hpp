@@ -27,6 +27,10 @@ struct Dots {
     size_t vectors;    // vectors of a block of output channels, at most
     size_t positions;  // positions that are summed together: lists of positions are multiples of it
 
+    // sums[p][c] += input[at[p] * stride + c] << shift[c], modulo 2^32.
+    void (*add)(const int16_t* input, size_t stride, const int32_t* shift, const uint32_t* at, size_t positions,
+                size_t vectors, int32_t* sums);
+
     // sums[p][c] += sum over k < 2 pairs of weights[k / 2][c][k % 2] * input[at[p] * stride + k], modulo 2^32, where c
     // counts the channels of `vectors` vectors.
     void (*accumulate)(const int16_t* input, size_t stride, size_t pairs, const int16_t* weights, const uint32_t* at,

@@ -1,8 +1,9 @@
 // Networks of integer convolutions: what the graphs of a bundle's entropy path compute, in the integers that their
-// float32 stands for. Any processor and any number of threads gives the same integers.
+// float32 stands for, and those of the pixel path in fixed point. Any processor and any number of threads gives the same
+// integers.
 //
-// Values are int16, sums int32. Where a sum would pass 2^31 it wraps, the same everywhere; the exporter proves that no
-// sum of its graphs passes 2^24.
+// Values are int16, sums int32. Where a sum would pass 2^31 it wraps, the same everywhere; whoever makes a network sees
+// to it that none does.
 #pragma once
 
 #include <cstddef>
@@ -68,6 +69,7 @@ using NetOutput = std::variant<std::shared_ptr<const Plane>, FloatOutput>;
 struct InputSpec {
     size_t channels;
     std::vector<float> scale, low, high;  // of each channel
+    size_t rate = 1;                      // its rows for each row of the coarsest input
 
     // Whether int16 values count as they are.
     bool plain() const;
@@ -88,15 +90,23 @@ struct TermSpec {
     size_t height, width;         // of the kernel
     size_t above, before;         // rows and columns of the kernel before its position; beyond the tensor are zeros
     std::vector<int16_t> weights;  // (outputs, channels of the source, height, width)
+    size_t stride = 1;             // rows and columns of the source for each of the layer's
 };
 
-// clamp(leak((sum of terms + bias) >> shift), low, high) per channel, then a pixel shuffle by `shuffle`. Where a bound is
-// no int16, no layer and no plane may take it, and it has no shuffle.
+// A tensor of as many channels that is added to a layer's sums: value << shift of each channel.
+struct SkipSpec {
+    size_t source;
+    std::vector<int32_t> shift;
+};
+
+// clamp(leak((sum of terms + bias + skips) >> shift), low, high) per channel, then a pixel shuffle by `shuffle`. Where a
+// bound is no int16, no layer and no plane may take it, and it has no shuffle; nor has a layer with skips.
 struct LayerSpec {
     std::vector<TermSpec> terms;
     std::vector<int32_t> bias, shift, low, high;
     bool leak = false;
     size_t shuffle = 1;
+    std::vector<SkipSpec> skips = {};
 };
 
 // Channels `first` to `first + channels` of a tensor, of every `step`-th row and column from `row` and `column`.

@@ -1,0 +1,152 @@
+"""The pixel path in fixed point, by the C++ of this package: the same pixels on every processor.
+
+docs/fixed-point.md tells how.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from basic_runtime._coder import pixels_of_patches, take_patches
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines.base import Engine, FloatArray
+from basic_runtime.engines.fixed_point import (
+    BYTES,
+    LATENT_BITS,
+    LATENTS,
+    LIMIT,
+    PICTURE,
+    PIXEL_BITS,
+    PIXELS,
+    WIDE,
+    FixedPoint,
+    Format,
+    fixed_point,
+)
+from basic_runtime.engines.native import NativeEngine
+from basic_runtime.engines.onnx_file import read_graph
+from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
+from basic_runtime.errors import EngineError
+from basic_runtime.manifest import FormatsSpec, GraphSpec
+
+GAIN = "gain"
+
+_KEPT = 64
+"""Networks that are kept: each is for one quality."""
+
+
+class PixelEngine(Engine):
+    """A graph of the pixel path, or a part of one, at one quality. It reads x as float32 in [0, 1] or uint8, of which
+    255 is white, and gives xhat as uint8."""
+
+    takes_integers = True
+
+    def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
+        self._net = NativeEngine(network.integers, threads, kernel, LATENTS)
+        self._patches, self._shuffle, self._threads = network.patches, network.shuffle, threads
+        self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        given = {name: inputs[name] for name in self.inputs}
+        if PICTURE in given:
+            given[PICTURE] = self._read(given[PICTURE])
+        found: dict[str, Any] = self._net.run(given)
+        for name in found:
+            if name in LATENTS:
+                found[name] *= np.float32(2.0**-LATENT_BITS)
+            elif name == PIXELS:
+                pixels = pixels_of_patches(found[name], self._shuffle, PIXEL_BITS, self._threads)
+                found[name] = pixels.transpose(2, 0, 1)[None]
+        return found
+
+    def _read(self, picture: NDArray[Any]) -> NDArray[Any]:
+        assert self._patches is not None
+        values = np.asarray(picture)[0].transpose(1, 2, 0)
+        if values.dtype != np.uint8:
+            values = np.clip(np.floor(values * np.float32(255) + np.float32(0.5)), 0, 255).astype(np.uint8)
+        if values.strides[1:] != (3, 1):
+            values = np.ascontiguousarray(values)
+        try:
+            return take_patches(values, BYTES, self._patches.size, self._threads)
+        except ValueError as error:
+            raise EngineError(f"a picture of {values.shape[1]}x{values.shape[0]} is not read: {error}") from error
+
+
+class PixelPath:
+    """The graphs of the pixel path of a bundle, as networks for each quality that is asked for."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._lock = threading.RLock()
+        self._engines: OrderedDict[tuple[Any, ...], list[Engine]] = OrderedDict()
+
+    def has(self, graph: str) -> bool:
+        """Whether the bundle says how to compute the graph in fixed point."""
+        return self._bundle.graph(graph).formats is not None
+
+    def engines(self, graph: str, step: int, threads: int, *, parts: bool = False) -> list[Engine]:
+        """The graph at a quality step: one engine, or one for each of its parts. Raises EngineError for a graph that is
+        not of the kind that is known here."""
+        key = graph, step, threads, parts
+        with self._lock:
+            if key not in self._engines:
+                self._engines[key] = self._load(graph, step, threads, parts)
+                if len(self._engines) > _KEPT:
+                    self._engines.popitem(last=False)
+            self._engines.move_to_end(key)
+            return self._engines[key]
+
+    def _gain(self, graph: str, step: int) -> NDArray[np.float32] | None:
+        pick: dict[str, Callable[[int], NDArray[np.float32]]] = {
+            "g_a": self._bundle.encode_gain, "g_s": self._bundle.decode_gain,
+        }  # fmt: skip
+        transform = self._bundle.graph(graph).transform
+        return pick[transform](step) if transform in pick else None
+
+    def _load(self, graph: str, step: int, threads: int, parts: bool) -> list[Engine]:
+        spec = self._bundle.graph(graph)
+        assert spec.formats is not None
+        formats = formats_at(spec.formats, step)
+        planes: dict[str, Format] = {}
+        engines: list[Engine] = []
+        strides = input_strides(self._bundle, spec)
+        names = [part.id for part in spec.parts.graphs] if parts and spec.parts is not None else [graph]
+        for name in names:
+            try:
+                network = fixed_point(self.lowered(name, strides, self._gain(graph, step)), formats, planes)
+                engines.append(PixelEngine(network, threads))
+            except (ValueError, OSError) as error:
+                raise EngineError(f"{self._bundle.graph_path(name)}: not in fixed point: {error}") from error
+            planes |= network.planes
+        return engines
+
+    def lowered(self, name: str, strides: Mapping[str, int], gain: NDArray[np.float32] | None) -> PixelGraph:
+        """A graph, or a part of one, taken apart. Raises ValueError or OSError."""
+        graph = read_graph(self._bundle.graph_path(name), self._bundle.weights_folder)
+        return pixel_graph(graph, strides, {} if gain is None else {GAIN: gain})
+
+
+def input_strides(bundle: Bundle, spec: GraphSpec) -> dict[str, int]:
+    """Rows of the picture for each row of what the graph, or a part of it, may read."""
+    given = {"x": 1, "y": bundle.manifest.y_stride}
+    return given | (spec.parts.strides if spec.parts is not None else {})
+
+
+def formats_at(spec: FormatsSpec, step: int) -> dict[str, Format]:
+    """The formats at a quality step: between two that are stated, what is safe for both."""
+    return {
+        key: Format(_between(spec.steps, values, step), WIDE if key in spec.wide else LIMIT)
+        for key, values in spec.bits.items()
+    }
+
+
+def _between(steps: Sequence[int], values: Sequence[int], step: int) -> int:
+    below = max((k for k, known in enumerate(steps) if known <= step), default=0)
+    above = min((k for k, known in enumerate(steps) if known >= step), default=len(steps) - 1)
+    return min(values[below], values[above])
