@@ -154,6 +154,9 @@ def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads:
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
 
+def narrow(values: NDArray[np.float32] | NDArray[np.int32], out: NDArray[np.int16]) -> bool:
+    """The same numbers as int16 to ``out``; False, and any values, if one is none. Both are C-contiguous."""
+
 def take_patches(
     pixels: NDArray[np.uint8], table: NDArray[np.int16], size: int, threads: int = 1
 ) -> NDArray[np.int16]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -77,6 +78,9 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def version(self) -> str:
+        for package in ("onnxruntime", "onnxruntime-gpu"):
+            with suppress(PackageNotFoundError):
+                return version(package)  # importing the library to ask it would take as long as a picture
         import onnxruntime
 
         return str(onnxruntime.__version__)

@@ -40,7 +40,7 @@ class NetRun {
             planes_[k] = std::visit([&](const auto& input) { return read(plan.inputs[k], input); }, inputs[k]);
         for (const NetGroup& group : plan.groups) {
             compute(group);
-            for (const size_t tensor : group.finished) planes_[tensor].reset(), wide_[tensor].reset();
+            for (const size_t tensor : group.finished) planes_[tensor].reset(), wide_[tensor] = {};
         }
     }
 
@@ -138,15 +138,15 @@ class NetRun {
 
     NetOutput floats(const OutputSpec& spec, size_t channels) const {
         const size_t height = rows(spec.parts[0]), width = columns(spec.parts[0]);
-        FloatOutput result{std::unique_ptr<float[]>(new float[channels * height * width]), channels, height, width};
+        FloatOutput result{Memory(channels * height * width * sizeof(float)), channels, height, width};
         plan_.workers.each(height, [&](size_t y) {
-            float* out = result.values.get() + y * width;
+            float* out = result.values.as<float>() + y * width;
             for (const PartSpec& part : spec.parts) {
                 const size_t row = part.row + y * part.step;
                 if (plan_.wide(part.tensor)) {
                     const size_t stride = plan_.channels[part.tensor];
                     const size_t from = row * width_ * plan_.rates[part.tensor] + part.column;
-                    take_apart(wide_[part.tensor].get() + from * stride + part.first, part.step * stride,
+                    take_apart(wide_[part.tensor].as<int32_t>() + from * stride + part.first, part.step * stride,
                                part.channels, width, out, height * width);
                 } else {
                     const Plane& source = *planes_[part.tensor];
@@ -166,7 +166,7 @@ class NetRun {
         for (size_t k = group.first; k < group.last; ++k) {
             const size_t tensor = plan_.inputs.size() + k, scale = plan_.layers[k].shuffle;
             if (plan_.layers[k].wide)
-                wide_[tensor].reset(new int32_t[height * width * plan_.channels[tensor]]);
+                wide_[tensor] = Memory(height * width * plan_.channels[tensor] * sizeof(int32_t));
             else
                 planes_[tensor] = results[k] =
                     std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale);
@@ -176,7 +176,7 @@ class NetRun {
         plan_.workers.each((count + size - 1) / size, [&](size_t number) {
             const Piece piece = piece_of(number * size, std::min(size, count - number * size), width, group.strides);
             for (size_t k = group.first; k < group.last; ++k)
-                compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].get());
+                compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].as<int32_t>());
         });
     }
 
@@ -256,7 +256,7 @@ class NetRun {
     const NetPlan& plan_;
     size_t height_ = 0, width_ = 0;
     std::vector<std::shared_ptr<const Plane>> planes_;  // of each tensor, but for
-    std::vector<std::unique_ptr<int32_t[]>> wide_;  // wide ones: (height, width, channels)
+    std::vector<Memory> wide_;                          // wide ones: (height, width, channels)
 };
 
 }  // namespace

@@ -162,7 +162,7 @@ std::vector<float> floats_of(const basic::NetOutput& output) {
         return values;
     }
     const auto& floats = std::get<FloatOutput>(output);
-    return {floats.values.get(), floats.values.get() + floats.channels * floats.height * floats.width};
+    return {floats.values.as<float>(), floats.values.as<float>() + floats.channels * floats.height * floats.width};
 }
 
 // Two inputs, a chain of layers that read both and each other, and a pixel shuffle at the end.

@@ -119,8 +119,9 @@ def test_files_are_those_of_other_engines(exported: Exported, photo_folder: Path
     picture = read_picture(str(photo_folder / "chelsea.png"))
     other = OnnxRuntimeBackend(2)
     other.native_entropy = False
-    codecs = [Codec(exported.path, threads=1), Codec(exported.path, threads=2), Codec(exported.path, other)]
-    codecs += [Codec(exported.path, tile_pixels=64), Codec(exported.path, "torch")]
+    name = "onnxruntime"
+    codecs = [Codec(exported.path, name, threads=1), Codec(exported.path, name, threads=2), Codec(exported.path, other)]
+    codecs += [Codec(exported.path, name, tile_pixels=64), Codec(exported.path, "torch"), Codec(exported.path)]
     for level in (0, 7):
         files = [codec.encode(picture, 70, level) for codec in codecs[:4]]
         for codec in codecs:
@@ -140,10 +141,12 @@ def test_the_codec_computes_the_entropy_path_here(exported: Exported, monkeypatc
         return load(self, model, **settings)
 
     monkeypatch.setattr(OnnxRuntimeBackend, "load", noted)
-    codec = Codec(exported.path, threads=1)
+    codec = Codec(exported.path, "onnxruntime", threads=1)
     codec.load(7)
     level = codec.bundle.level(7)
     assert sorted(loaded) == sorted((level.g_a, level.h_a, level.g_s))
+    Codec(exported.path, threads=1).load(7)  # which computes all of it here
+    assert len(loaded) == 3
 
 
 def test_graphs_of_another_form_run_as_before() -> None:
@@ -265,7 +268,7 @@ def test_wrong_inputs_are_errors(tmp_path: Path) -> None:
 
 def test_planes_are_arrays_to_whoever_asks() -> None:
     one = np.ones(3, np.float32)
-    net = IntegerNet([(one, -9 * one, 9 * one)], [], [([(0, 0, 3, 1, 0, 0)], True)])
+    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 3, 1, 0, 0)], True)])
     values = np.arange(-9, 9, dtype=np.float32).reshape(1, 3, 2, 3)
     (plane,) = net.run([values])
     assert isinstance(plane, Plane) and plane.shape == (1, 3, 2, 3)

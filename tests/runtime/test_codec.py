@@ -188,7 +188,7 @@ def test_a_file_of_another_model_names_both(codec: Codec, other_path: Path, phot
 def test_other_latents_than_the_encoder_had(codec: Codec, photo: Photo) -> None:
     content = container.read(codec.encode(photo(8, 8)))
     changed = replace(content, header=replace(content.header, yhat_crc=content.header.yhat_crc ^ 1))
-    with pytest.raises(DesyncError, match="engine 'onnxruntime' do not match .* basic-run verify"):
+    with pytest.raises(DesyncError, match="engine 'auto' do not match .* basic-run verify"):
         codec.decode(container.write(changed))
 
 
@@ -209,7 +209,7 @@ def test_a_level_that_is_not_there(bundle_copy: Path, codec: Codec, photo: Photo
 def test_a_wrong_golden_vector_stops_the_engine(bundle_copy: Path, photo: Photo) -> None:
     edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
     codec = Codec(bundle_copy)
-    with pytest.raises(EngineError, match="'onnxruntime' .* does not reproduce the golden vector"):
+    with pytest.raises(EngineError, match="'auto' .* does not reproduce the golden vector"):
         codec.encode(photo(8, 8), level=7)
     codec.encode(photo(8, 8), level=0)
     assert [check.error is None for check in codec.verify()] == [True, False]
