@@ -156,6 +156,13 @@ def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) 
         codec.encode(np.zeros((4, 4, 3), np.uint8), quality, level)
 
 
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "torch"])
+def test_threads_out_of_range(tiny_path: Path, backend: str, threads: int) -> None:
+    with pytest.raises(ValueError, match=f"threads must be 1 to 1024, not {threads}"):
+        Codec(tiny_path, backend, threads)
+
+
 def test_limits_hold_before_any_work(tiny_path: Path, photo: Photo) -> None:
     codec = Codec(tiny_path, limits=Limits(max_pixels=100))
     with pytest.raises(LimitError, match="max_pixels"):
