@@ -230,7 +230,8 @@ class IntegerNet:
         rounds it. Each skip is a tensor and how far its values are shifted to the left (outputs,).
         outputs: parts, which are joined along the channels: tensor, first channel, channels, and of which rows and
         columns: step, first row, first column; True for a `Plane`, False for float32. kernel: one of `dots_kernels`.
-        Raises ValueError for parts that do not fit each other, KernelError for another kernel.
+        Raises ValueError for parts that do not fit each other and for threads that are not 1 to 1024, KernelError for
+        another kernel.
         """
 
     def run(

@@ -89,6 +89,7 @@ basic::NetInput net_input(const py::object& value) {
     if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
     const auto array = value.cast<py::array>();
     if (array.ndim() != 4 || array.shape(0) != 1) throw py::value_error("inputs must be (1, channels, height, width)");
+    require_aligned(array, "inputs");
     if (!is_part(array))
         return has_dtype<int16_t>(array) ? basic::NetInput(array_input<int16_t>(array))
                                          : basic::NetInput(array_input<float>(array));

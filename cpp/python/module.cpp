@@ -239,6 +239,7 @@ template <typename Value>
 basic::FloatPlanes<Value> float_planes(const py::array& planes, const py::array& pixels, Value* data) {
     if (!has_dtype<float>(planes)) throw py::type_error("planes must have dtype float32");
     if (!has_dtype<uint8_t>(pixels)) throw py::type_error("pixels must have dtype uint8");
+    require_aligned(planes, "planes");
     if (planes.ndim() != 3 || planes.shape(0) != 3 || pixels.ndim() != 3 || pixels.shape(2) != 3 ||
         pixels.shape(0) != planes.shape(1) || pixels.shape(1) != planes.shape(2))
         throw py::value_error("planes must have shape (3, h, w) and pixels (h, w, 3)");

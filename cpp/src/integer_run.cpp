@@ -25,8 +25,8 @@ size_t every(size_t count, size_t first, size_t step) {
 // A piece of a group's layers: positions `start` to `start + count`, counted by rows.
 struct Piece {
     size_t start, count;
-    // For each stride, their places in a plane of so many times their rows and columns, and the last one's again to a
-    // multiple of what Dots takes.
+    // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
+    // the last one's again to a multiple of what Dots takes.
     std::array<std::vector<uint32_t>, kMaxStride + 1> at;
 };
 
@@ -77,6 +77,10 @@ class NetRun {
         }
         if (height_ == 0 || width_ == 0 || height_ > kMaxSide || width_ > kMaxSide)
             throw NetError("the inputs of a network have no rows or columns, or too many");
+        // Lists of positions are of uint32_t.
+        const size_t rate = *std::max_element(plan_.rates.begin(), plan_.rates.end());
+        if ((height_ * rate + 2 * kBorder) * (width_ * rate + 2 * kBorder) > UINT32_MAX)
+            throw NetError("the inputs of a network have too many rows and columns");
     }
 
     std::shared_ptr<const Plane> read(const InputSpec& spec, const std::shared_ptr<const Plane>& plane) const {
@@ -193,7 +197,7 @@ class NetRun {
         const size_t across = width * stride + 2 * kBorder;
         at.reserve(rounded_up(piece.count, plan_.dots.positions));
         for (size_t k = piece.start; k < piece.start + piece.count; ++k)
-            at.push_back(static_cast<uint32_t>((k / width * stride + kBorder) * across + k % width * stride + kBorder));
+            at.push_back(static_cast<uint32_t>(k / width * stride * across + k % width * stride));
         while (at.size() % plan_.dots.positions != 0) at.push_back(at.back());
     }
 
@@ -211,17 +215,16 @@ class NetRun {
                 std::copy_n(layer.bias.data() + channel, channels, sums.get() + p * channels);
             for (const SkipSpec& skip : layer.skips) {
                 const Plane& source = *planes_[skip.source];
-                dots.add(source.data() + channel, source.stride(), skip.shift.data() + channel, piece.at[1].data(),
-                         positions, vectors, sums.get());
+                dots.add(source.data() + source.position(0, 0) * source.stride() + channel, source.stride(),
+                         skip.shift.data() + channel, piece.at[1].data(), positions, vectors, sums.get());
             }
             for (const NetLayer::Tap& tap : layer.taps) {
                 const Plane& source = *planes_[tap.source];
-                const size_t across = width * tap.stride + 2 * kBorder;
-                const std::ptrdiff_t beside = tap.down * static_cast<std::ptrdiff_t>(across) + tap.right;
-                const auto stride = static_cast<std::ptrdiff_t>(source.stride());
-                dots.accumulate(source.data() + beside * stride + static_cast<std::ptrdiff_t>(tap.first),
-                                source.stride(), tap.pairs, weights, piece.at[tap.stride].data(), positions, vectors,
-                                sums.get());
+                // What the first position reads lies in the plane, or in its border.
+                const size_t first_read = static_cast<size_t>(tap.down + kBorder) * (source.width() + 2 * kBorder) +
+                                          static_cast<size_t>(tap.right + kBorder);
+                dots.accumulate(source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs,
+                                weights, piece.at[tap.stride].data(), positions, vectors, sums.get());
                 weights += 2 * tap.pairs * channels;
             }
             const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
