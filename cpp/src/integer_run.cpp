@@ -13,6 +13,7 @@ namespace {
 // Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
 // from further away but once.
 constexpr size_t kPositionsAtOnce = 192;
+constexpr size_t kWeightBytes = 24 << 10;
 constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
 
 size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
@@ -201,31 +202,56 @@ class NetRun {
         while (at.size() % plan_.dots.positions != 0) at.push_back(at.back());
     }
 
+    // The end of the taps from one on that are summed in one go: of one stride, and so many that their weights for all
+    // channels of a block stay in the first cache while all positions pass.
+    static size_t together(const NetLayer& layer, size_t tap, size_t channels) {
+        size_t last = tap, bytes = 0;
+        do bytes += 2 * sizeof(int16_t) * layer.taps[last++].pairs * channels;
+        while (last < layer.taps.size() && layer.taps[last].stride == layer.taps[tap].stride &&
+               bytes + 2 * sizeof(int16_t) * layer.taps[last].pairs * channels <= kWeightBytes);
+        return last;
+    }
+
+    DotsTap dots_tap(const NetLayer::Tap& tap) const {
+        const Plane& source = *planes_[tap.source];
+        // What the first position reads lies in the plane, or in its border.
+        const size_t first_read = static_cast<size_t>(tap.down + kBorder) * (source.width() + 2 * kBorder) +
+                                  static_cast<size_t>(tap.right + kBorder);
+        return {source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs};
+    }
+
     // A layer's results for some positions, to one of the two.
     void compute(const NetLayer& layer, const Piece& piece, size_t width, Plane* plane, int32_t* wide) const {
         const Dots& dots = plan_.dots;
         const size_t positions = piece.at[1].size(), most = dots.vectors * dots.lanes;
         const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
         const std::unique_ptr<int16_t[]> block(new int16_t[positions * most]);
+        std::vector<DotsTap> taps;
         const int16_t* weights = layer.weights.data();
         for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
             const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
             const size_t channels = vectors * dots.lanes;
-            for (size_t p = 0; p < positions; ++p)
-                std::copy_n(layer.bias.data() + channel, channels, sums.get() + p * channels);
-            for (const SkipSpec& skip : layer.skips) {
-                const Plane& source = *planes_[skip.source];
-                dots.add(source.data() + source.position(0, 0) * source.stride() + channel, source.stride(),
-                         skip.shift.data() + channel, piece.at[1].data(), positions, vectors, sums.get());
+            const int32_t* bias = layer.bias.data() + channel;
+            if (!layer.skips.empty() || layer.taps.empty()) {
+                for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
+                for (const SkipSpec& skip : layer.skips) {
+                    const Plane& source = *planes_[skip.source];
+                    dots.add(source.data() + source.position(0, 0) * source.stride() + channel, source.stride(),
+                             skip.shift.data() + channel, piece.at[1].data(), positions, vectors, sums.get());
+                }
+                bias = nullptr;
             }
-            for (const NetLayer::Tap& tap : layer.taps) {
-                const Plane& source = *planes_[tap.source];
-                // What the first position reads lies in the plane, or in its border.
-                const size_t first_read = static_cast<size_t>(tap.down + kBorder) * (source.width() + 2 * kBorder) +
-                                          static_cast<size_t>(tap.right + kBorder);
-                dots.accumulate(source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs,
-                                weights, piece.at[tap.stride].data(), positions, vectors, sums.get());
-                weights += 2 * tap.pairs * channels;
+            for (size_t tap = 0; tap < layer.taps.size(); bias = nullptr) {
+                const size_t last = together(layer, tap, channels), stride = layer.taps[tap].stride;
+                size_t pairs = 0;
+                taps.clear();
+                for (; tap < last; ++tap) {
+                    taps.push_back(dots_tap(layer.taps[tap]));
+                    pairs += layer.taps[tap].pairs;
+                }
+                dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions, vectors,
+                                sums.get());
+                weights += 2 * pairs * channels;
             }
             const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
                                      layer.high.data() + channel, layer.leak};
@@ -234,6 +260,9 @@ class NetRun {
                 const size_t count = std::min(channels, layer.outputs - channel);
                 for (size_t p = 0; p < piece.count; ++p)
                     std::copy_n(sums.get() + p * channels, count, wide + (piece.start + p) * layer.outputs + channel);
+            } else if (layer.shuffle == 1 && channel + channels <= layer.outputs) {
+                dots.requantise_at(sums.get(), piece.at[1].data(), piece.count, vectors, how,
+                                   plane->data() + plane->position(0, 0) * plane->stride() + channel, plane->stride());
             } else {
                 dots.requantise(sums.get(), positions, vectors, how, block.get());
                 store(layer, piece, width, block.get(), channel, channels, *plane);
