@@ -77,6 +77,14 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
         raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those that it lies in, where they are not there. Raises `FileError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made a folder ({_reason(error)}): choose another") from error
+
+
 def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
     """Writes `data` to the file `target`, or to standard output for ``-``, as `write_file` does."""
     write_file(target, lambda file: file.write(data), overwrite)

@@ -72,6 +72,7 @@ def evaluate(
     from basic_runtime.bundle import Bundle
     from basic_runtime.evaluate import measure
     from basic_runtime.evaluate.curves import require_packages
+    from basic_runtime.files import make_folder
 
     require_packages()
     opened = Bundle(bundle)
@@ -83,7 +84,7 @@ def evaluate(
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
     if output is not None:
-        _make_parent(output)
+        make_folder(output.parent)
     results = measure.Results(output.with_suffix(".csv") if output is not None else None)
     _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps, effort))
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
@@ -103,17 +104,6 @@ def _rivals(codecs: str | None) -> list[str]:
                 f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)"
             )
     return [names[part] for part in wanted]
-
-
-def _make_parent(output: Path) -> None:
-    from basic_runtime.errors import FileError
-
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"{output.parent}: cannot be made a folder ({error.strerror}): name another -o"
-        ) from error
 
 
 def _measure(pictures: list[Path], wanted: list[Setting], results: Results, options: Options) -> None:

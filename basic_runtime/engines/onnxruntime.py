@@ -73,6 +73,8 @@ class OnnxRuntimeBackend(Backend):
         super().__init__(threads)
         if find_spec("onnxruntime") is None:
             raise EngineError("engine 'onnxruntime' is not installed: pip install onnxruntime")
+        if not OnnxRuntimeBackend.available():
+            raise EngineError("engine 'onnxruntime' does not load here: pip install --force-reinstall onnxruntime")
         self.optimisation = optimisation
         self._check_provider()
 
@@ -89,9 +91,12 @@ class OnnxRuntimeBackend(Backend):
     def available(cls) -> bool:
         if find_spec("onnxruntime") is None:
             return False
-        import onnxruntime as ort
+        try:
+            import onnxruntime as ort
 
-        return cls.provider in ort.get_available_providers()
+            return cls.provider in ort.get_available_providers()
+        except Exception:  # a package that is damaged or does not fit this system fails as it likes
+            return False
 
     def settings(self) -> Any:
         return self.optimisation
