@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -204,15 +205,17 @@ def _default_target(source: str, out_dir: str | None, extension: str) -> str:
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
-    seen: dict[str, str] = {}
+    """Raises FileError if two jobs would write one file, by whatever names, or one its own input."""
+    seen: dict[Path, str] = {}
     for job in jobs:
         if job.target == STREAM:
             continue
-        if job.target in seen:
+        place = Path(os.path.realpath(job.target)) 
+        if place in seen:
             raise FileError(
-                f"{job.target}: {seen[job.target]} and {job.source} would both be written there: "
+                f"{job.target}: {seen[place]} and {job.source} would both be written there: "
                 "rename one, or run them one by one with -o"
             )
-        if Path(job.target).resolve() == Path(job.source).resolve():
+        if place == Path(os.path.realpath(job.source)):
             raise FileError(f"{job.target}: is the input itself: name another output with -o")
-        seen[job.target] = job.source
+        seen[place] = job.source

@@ -28,13 +28,25 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
         return tuple(sorted({int(part) for part in parts}))
 
 
+def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
+    """What results are called, without the extension of one of them."""
+    from basic_runtime.errors import FileError
+
+    if given is None:
+        return None
+    if given.endswith("/") or Path(given).is_dir():
+        raise FileError(f"{given}: is a folder: name the results in it, like -o {Path(given) / 'results'}")
+    output = Path(given)
+    return output.with_suffix("") if output.suffix in (".csv", ".json", ".png") else output
+
+
 @click.command(short_help="Measure rate, distortion and time on a folder of pictures.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
 @effort_option
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Writes OUTPUT.csv, .json and .png.")
+@click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
 @click.option("--engine", metavar="NAME", default="auto", show_default=True, help="Runs the graphs.")
 @click.option(
@@ -85,7 +97,7 @@ def evaluate(
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
     if output is not None:
         make_folder(output.parent)
-    results = measure.Results(output.with_suffix(".csv") if output is not None else None)
+    results = measure.Results(None if output is None else _with_extension(output, ".csv"))
     _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps, effort))
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
 
@@ -104,6 +116,11 @@ def _rivals(codecs: str | None) -> list[str]:
                 f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)"
             )
     return [names[part] for part in wanted]
+
+
+def _with_extension(output: Path, extension: str) -> Path:
+    """The name with an extension behind it: a dot in the name, as in v1.2, is part of the name."""
+    return output.with_name(output.name + extension)
 
 
 def _measure(pictures: list[Path], wanted: list[Setting], results: Results, options: Options) -> None:
@@ -139,9 +156,9 @@ def _report(
     values = report.summary(rows, curves.curves(rows), curves.published_kodak(rows), bundle)
     text = json.dumps(values, indent=1)
     if output is not None:
-        write_bytes(output.with_suffix(".json"), text.encode() + b"\n", overwrite=True)
+        write_bytes(_with_extension(output, ".json"), text.encode() + b"\n", overwrite=True)
         if find_spec("matplotlib") is not None:
-            report.plot(values, output.with_suffix(".png"))
+            report.plot(values, _with_extension(output, ".png"))
     if as_json:
         click.echo(text)
         return

@@ -21,7 +21,7 @@ class LevelList(click.ParamType[tuple[int, ...]]):
         levels: list[int] = []
         for part in str(value).split(","):
             match = re.fullmatch(r"([0-7])(?:-([0-7]))?", part)
-            if match is None:
+            if match is None or int(match[2] or match[1]) < int(match[1]):
                 self.fail(f"{value!r} is no list of levels like 0,3,5-7", param, ctx)
             levels += range(int(match[1]), int(match[2] or match[1]) + 1)
         return tuple(sorted(set(levels)))

@@ -234,6 +234,8 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("decode", "a.basic", "--format", "gif"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
+        ("profile", "--levels", "3-1"),
+        ("evaluate", ".", "--levels", "0,3-1"),
         ("paint",),
     ],
 )

@@ -167,6 +167,9 @@ def test_the_table_is_printed(pictures, tiny_path):
         (("{pictures}", "--qualities", "0"), 2, "from 1 to 100"),
         (("{pictures}", "--codecs", "gif"), 2, "'gif' is none of jpeg, webp"),
         (("{pictures}", "-o", "{table}"), 1, "is no table of basic-run evaluate"),
+        (("{pictures}", "-o", "."), 1, ".: is a folder: name the results in it, like -o results"),
+        (("{pictures}", "-o", "{empty}"), 1, "empty: is a folder: name the results in it"),
+        (("{pictures}", "-o", "{new}/"), 1, "new/: is a folder: name the results in it"),
     ],
 )
 def test_wrong_arguments(pictures, tiny_path, tmp_path, arguments, code, message):
@@ -174,11 +177,20 @@ def test_wrong_arguments(pictures, tiny_path, tmp_path, arguments, code, message
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     places = {
         "missing": tmp_path / "missing", "empty": tmp_path / "empty", "pictures": pictures,
-        "table": tmp_path / "table",
+        "table": tmp_path / "table", "new": tmp_path / "new",
     }  # fmt: skip
     result = evaluate(*(a.format(**places) for a in arguments), "--bundle", tiny_path)
     assert result.exit_code == code and message in result.output
     assert len(result.stderr.strip().splitlines()) == 1 or code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "table.csv"]
+
+
+@pytest.mark.parametrize(("given", "name"), [("v1.2", "v1.2"), ("v1.2.csv", "v1.2"), ("all", "all")])
+def test_results_have_the_name_that_was_given(pictures, tiny_path, tmp_path, given, name):
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "none")
+    assert evaluate(pictures, "-o", tmp_path / "res" / given, *options).exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "res").iterdir())
+    assert names == [f"{name}.csv", f"{name}.json", f"{name}.png"]
 
 
 def test_a_missing_package_is_said_before_anything_is_coded(pictures, tiny_path, tmp_path, monkeypatch):
