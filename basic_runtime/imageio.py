@@ -25,6 +25,7 @@ from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
 from basic_runtime.files import STREAM, StrPath, display_name, read_bytes, write_file
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.webp import canvas_size
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -158,6 +159,8 @@ def _save(picture: Picture, kind: str, file: BinaryIO) -> list[str]:
 
 
 def _decode(data: bytes, limits: Limits) -> Picture:
+    if size := canvas_size(data):
+        limits.check_size(*size)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
