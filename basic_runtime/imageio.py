@@ -86,6 +86,11 @@ class Picture:
     def gray(self) -> bool:
         return self.pixels.ndim == 2
 
+    @property
+    def rgb(self) -> Pixels:
+        """The pixels as (H, W, 3), gray or not."""
+        return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
+
 
 def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Reads a picture from a path, from bytes, or from standard input for ``-``.
