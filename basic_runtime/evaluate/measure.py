@@ -149,9 +149,7 @@ def _start(bundle: str | None, engine: str, threads: int | None) -> None:
 
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
-    pixels = read_picture(picture).pixels
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    pixels = read_picture(picture).rgb
     encode_ms, decode_ms = math.inf, math.inf
     for _ in range(reps):
         begun = time.perf_counter()
