@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from basic_runtime.engines import AUTO
 from basic_runtime.errors import FileError, ImageError
 from basic_runtime.imageio import EXTENSIONS, read_picture
 from basic_runtime.metrics import bpp, psnr
+from basic_runtime.tiles import TILE_PIXELS
 
 Pixels = NDArray[np.uint8]
 
@@ -148,6 +150,8 @@ def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
     pixels = read_picture(picture).pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if setting.level is not None:
+        _warm_up(setting, max(pixels.shape) > TILE_PIXELS, effort)
     encode_ms, decode_ms = math.inf, math.inf
     for _ in range(reps):
         begun = time.perf_counter()
@@ -170,6 +174,14 @@ def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
         encode_ms=encode_ms,
         decode_ms=decode_ms,
     )
+
+
+@cache
+def _warm_up(setting: Setting, in_tiles: bool, effort: int) -> None:
+    """Code a small picture untimed, once in each process: networks are loaded for each level and quality, and others
+    for pictures in tiles."""
+    small = np.zeros((64, TILE_PIXELS + 64 if in_tiles else 64, 3), np.uint8)
+    _decode(setting, _encode(setting, small, effort))
 
 
 def _encode(setting: Setting, pixels: Pixels, effort: int) -> bytes:

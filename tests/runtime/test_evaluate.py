@@ -17,6 +17,7 @@ from PIL import Image
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.errors import FileError
+from basic_runtime.evaluate import measure
 from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, per_picture, published_kodak
 from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, ms_ssim
 from basic_runtime.metrics import psnr
@@ -126,6 +127,24 @@ def test_processes_side_by_side_give_the_same_sizes(pictures, tiny_path, tmp_pat
         rows = csv.DictReader(output.with_suffix(".csv").open())
         sizes.append({(r["codec"], r["quality"], r["picture"]): r["bytes"] for r in rows})
     assert sizes[0] == sizes[1]
+
+
+def test_times_are_without_loading(pictures, tiny_path, monkeypatch):
+    """Whatever is loaded, is loaded before anything of its level and quality is coded that counts."""
+    sizes: list[tuple[int, ...]] = []
+    encode = Codec.encode
+
+    def watched(self, image, *arguments, **options):
+        sizes.append((*arguments, *image.shape[:2]))
+        return encode(self, image, *arguments, **options)
+
+    monkeypatch.setattr(Codec, "encode", watched)
+    measure._warm_up.cache_clear()
+    options = ("--qualities", "50,90", "--levels", "1", "--codecs", "none")
+    assert evaluate(pictures, "--bundle", tiny_path, *options).exit_code == 0
+    for quality in (50, 90):
+        shapes = [shape for (of, _, *shape) in sizes if of == quality]
+        assert shapes == [[64, 64], [64, 96], [70, 50], [64, 64]]  # the first is not one of the pictures
 
 
 def test_the_table_is_printed(pictures, tiny_path):
