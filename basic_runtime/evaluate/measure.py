@@ -21,7 +21,7 @@ from PIL import Image, features
 
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO
-from basic_runtime.errors import FileError, ImageError
+from basic_runtime.errors import BasicError, FileError, ImageError
 from basic_runtime.imageio import EXTENSIONS, read_picture
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.tiles import TILE_PIXELS
@@ -115,6 +115,18 @@ def list_pictures(folder: Path) -> list[Path]:
     if not found:
         raise ImageError(f"{folder}: no pictures in this folder: name one with PNG files")
     return found
+
+
+def readable(pictures: Sequence[Path]) -> tuple[list[Path], list[BasicError]]:
+    """Those that can be read, and what is wrong with the others."""
+    good, errors = [], []
+    for picture in pictures:
+        try:
+            read_picture(picture)
+            good.append(picture)
+        except BasicError as error:
+            errors.append(error)
+    return good, errors
 
 
 def has_ms_ssim() -> bool:

@@ -129,6 +129,19 @@ def test_processes_side_by_side_give_the_same_sizes(pictures, tiny_path, tmp_pat
     assert sizes[0] == sizes[1]
 
 
+def test_a_file_that_cannot_be_read_is_left_out(pictures, tiny_path, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "jpeg", "--json")
+    result = evaluate(tmp_path, *options)
+    assert result.exit_code == 1 and "no picture in this folder can be read" in result.stderr
+    assert "bad.png: not a picture" in result.stderr and len(result.stderr.splitlines()) == 1
+    (tmp_path / "good.png").write_bytes((pictures / "a.png").read_bytes())
+    result = evaluate(tmp_path, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 1 and "bad.png: not a picture" in result.stderr
+    assert json.loads(result.stdout)["pictures"] == 1
+    assert {r["picture"] for r in csv.DictReader((tmp_path / "out.csv").open())} == {"good.png"}
+
+
 def test_times_are_without_loading(pictures, tiny_path, monkeypatch):
     """Whatever is loaded, is loaded before anything of its level and quality is coded that counts."""
     sizes: list[tuple[int, ...]] = []
