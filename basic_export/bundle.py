@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class BundleWriter:
 
     def __init__(self, target: Path, overwrite: bool = False) -> None:
         """Raises FileError if the target exists and is not a bundle to overwrite, or cannot be written."""
-        self.target = target
+        self.target = target = Path(os.path.abspath(target))  # "." has no name that another could begin with
         check_target(target, overwrite)
         self.folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         self.weights = WeightStore()

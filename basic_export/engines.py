@@ -132,6 +132,7 @@ def build_engines(
 
 def copy_bundle(source: Path, target: Path) -> None:
     """Copy a bundle to the new folder `target`, which appears whole or not at all. Raises FileError."""
+    target = Path(os.path.abspath(target))
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         shutil.copytree(source, beside)

@@ -154,6 +154,9 @@ def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads:
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
 
+def narrow(values: NDArray[np.float32] | NDArray[np.int32], out: NDArray[np.int16]) -> bool:
+    """The same numbers as int16 to ``out``; False, and any values, if one is none. Both are C-contiguous."""
+
 def take_patches(
     pixels: NDArray[np.uint8], table: NDArray[np.int16], size: int, threads: int = 1
 ) -> NDArray[np.int16]:
@@ -227,7 +230,8 @@ class IntegerNet:
         rounds it. Each skip is a tensor and how far its values are shifted to the left (outputs,).
         outputs: parts, which are joined along the channels: tensor, first channel, channels, and of which rows and
         columns: step, first row, first column; True for a `Plane`, False for float32. kernel: one of `dots_kernels`.
-        Raises ValueError for parts that do not fit each other, KernelError for another kernel.
+        Raises ValueError for parts that do not fit each other and for threads that are not 1 to 1024, KernelError for
+        another kernel.
         """
 
     def run(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -64,3 +65,12 @@ def processor() -> str:
     except OSError:
         described.append(platform.processor())  # on some systems a command of its own, so only where it is needed
     return "|".join(described)
+
+
+@cache
+def contents(file: str) -> str:
+    """A checksum of a file of this program, looked at once: after an update, old answers are no longer found."""
+    try:
+        return f"{zlib.crc32(Path(file).read_bytes()):08x}"
+    except OSError:  # a module that was packed with others into one file
+        return ""

@@ -102,7 +102,7 @@ class Codec:
         Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
         side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
 
-        Raises BundleError, EngineError or MissingExtraError.
+        Raises BundleError, EngineError or MissingExtraError, ValueError for wrong arguments.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
@@ -160,8 +160,10 @@ class Codec:
         """Compress a picture, as `encode` does, at the highest quality whose file has at most `max_bytes`.
 
         At most four encodes; with an effort, four without it come first, to find about where. Raises TargetError if
-        even the lowest quality's file is larger.
+        even the lowest quality's file is larger, and what `encode` does.
         """
+        if max_bytes < 1:
+            raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
         picture = _as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
-from basic_runtime.errors import BasicError, FileError, MissingExtraError
+from basic_runtime.errors import BasicError, MissingExtraError
 from basic_runtime.exif import orientation, upright
+from basic_runtime.files import make_folder, write_file
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp, psnr
 
@@ -134,13 +135,13 @@ def run(paths: Sequence[str], folder: Path, quality: int, bundle: str | None) ->
         f"model {codec.bundle.name} on {codec.backend.name} {codec.backend.version}, quality {quality}"
     )
     photos = load_photos(paths)
-    _make_folder(folder)
+    make_folder(folder)
     for name, pixels in photos:
         levels = [level for level in LEVELS if level < len(codec.bundle.manifest.levels)]
         rows = [_with_rivals(codec, pixels, quality, level) for level in levels]
         console.print(_table(name, pixels, levels, rows))
         target = folder / f"demo-{name}.png"
-        side_by_side(pixels, rows[-1]).save(target)
+        write_file(target, partial(side_by_side(pixels, rows[-1]).save, format="PNG"), overwrite=True)
         console.print(f"side by side: {target}\n", highlight=False, soft_wrap=True)
 
 
@@ -207,15 +208,6 @@ def _best_ms(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - start)
     return min(times) * 1000
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"{folder}: cannot be made a folder ({error.strerror}): choose another with -o"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ line prints it after ``basic-run: error:`` and exits with status 1; nothing else
 from __future__ import annotations
 
 import os
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
 DISTRIBUTION = "basic-codec"
 
@@ -20,10 +21,22 @@ class BasicError(Exception):
 
     def in_file(self, name: str | os.PathLike[str]) -> Self:
         """The same error with the file's name in front, for code that only saw the file's bytes."""
-        error = type(self).__new__(type(self))
-        Exception.__init__(error, f"{os.fspath(name)}: {self}")
-        error.__dict__.update(self.__dict__)
-        return error
+        return _made(type(self), f"{os.fspath(name)}: {self}", self.__dict__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come whole out of other processes, whatever they were made of."""
+        return _made, (type(self), str(self), self.__dict__)
+
+
+_Kind = TypeVar("_Kind", bound=BasicError)
+
+
+def _made(kind: type[_Kind], message: str, attributes: Mapping[str, Any]) -> _Kind:
+    """An error with this message, whatever its class makes one of."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    error.__dict__.update(attributes)
+    return error
 
 
 class FileError(BasicError):

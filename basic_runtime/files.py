@@ -15,6 +15,7 @@ from basic_runtime.errors import FileError, LimitError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 STREAM = "-"
+_CHUNK = 1 << 20
 StrPath = str | os.PathLike[str]
 _Result = TypeVar("_Result")
 
@@ -35,19 +36,32 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
     most = limits.max_file_bytes
     try:
         if os.fspath(source) == STREAM:
-            data = sys.stdin.buffer.read(most + 1)
+            data = _read(sys.stdin.buffer, 0, most)
         else:
             with open(source, "rb") as file:
                 status = os.fstat(file.fileno())
-                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                data = file.read(most + 1) if size <= most else b""
-                limits.check_bytes("the file", size, "max_file_bytes")
+                known = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                limits.check_bytes("the file", known, "max_file_bytes")
+                data = _read(file, known, most)
         limits.check_bytes("the file", len(data), "max_file_bytes")
     except LimitError as error:
         raise error.in_file(name) from None
     except OSError as error:
         raise FileError(f"{name}: cannot be read ({_reason(error)}): check the path") from error
     return data
+
+
+def _read(file: BinaryIO, known: int, most: int) -> bytes:
+    """The bytes that a file is known to have in one piece, then others that come, at most one more than `most`: to read
+    n bytes takes memory for n, whether they come or not."""
+    data = file.read(known + 1)
+    if len(data) <= known:
+        return data
+    whole = io.BytesIO()
+    whole.write(data)
+    while (missing := most + 1 - whole.tell()) > 0 and (data := file.read(min(missing, _CHUNK))):
+        whole.write(data)
+    return whole.getvalue()
 
 
 def check_target(target: StrPath, overwrite: bool = False) -> None:
@@ -61,6 +75,14 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
         raise FileError(f"{path}: exists already: choose another name, or ask to overwrite it")
     if not path.parent.is_dir():
         raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those that it lies in, where they are not there. Raises `FileError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made a folder ({_reason(error)}): choose another") from error
 
 
 def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:

@@ -6,6 +6,7 @@ few rows between one graph and the next, and what nobody dropped: pixels and cod
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -36,12 +37,19 @@ class Crew:
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
-        self._pool = ThreadPoolExecutor(size) if size > 1 else None
+        self._made: tuple[int, ThreadPoolExecutor] | None = None
 
     def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
         """Call `work` on all items, and wait. Raises what the first that fails raises."""
-        for _ in map(work, items) if self._pool is None else self._pool.map(work, items):
+        for _ in map(work, items) if self.size == 1 else self._pool().map(work, items):
             pass
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """The threads of this process: a fork leaves its parent's behind."""
+        process = os.getpid()
+        if self._made is None or self._made[0] != process:
+            self._made = process, ThreadPoolExecutor(self.size)
+        return self._made[1]
 
     def shares(self, count: int) -> list[slice]:
         """A part of `count` things for each thread, as even as can be."""

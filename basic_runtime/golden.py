@@ -12,7 +12,7 @@ import numpy as np
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import processor, remember, remembered
 from basic_runtime.engines import Backend
-from basic_runtime.engines.native import native_version
+from basic_runtime.engines.native import native_key
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import BundleError, EngineError
 
@@ -55,5 +55,5 @@ def _question(bundle: Bundle, variant: int, backend: Backend) -> list[Any]:
     return [
         bundle.manifest.model_id, bundle.manifest.files["weights.bin"], spec.golden_sha256, *spec.graphs,
         backend.name, backend.version, backend.settings(), backend.engines_key(bundle.path), backend.threads,
-        native_version() if backend.native_entropy else None, processor(),
+        native_key() if backend.native_entropy else None, processor(),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import place_of, processor, store
 from basic_runtime.engines import Backend
-from basic_runtime.engines.native import native_version
+from basic_runtime.engines.native import native_key
 from basic_runtime.errors import BasicError
 from basic_runtime.profile import TOTAL, Profile, profile
 
@@ -121,7 +121,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
 def _path(bundle: Bundle, backend: Backend) -> Path:
     key = [
         bundle.manifest.model_id, backend.name, backend.version, backend.settings(), backend.threads,
-        native_version() if backend.native_entropy else None, processor(),
+        native_key() if backend.native_entropy else None, processor(),
     ]  # fmt: skip
     return place_of("profiles", key).with_suffix(".json")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime._coder import narrow
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.tiles import Canvas, Tile
@@ -59,7 +60,7 @@ class Planes:
             self._data = part  # as it is: it may stay on a device until somebody looks
             return
         part = np.asarray(part)
-        kept = part if self._dtype in (np.float32, part.dtype) else narrowed(part, np.int16)
+        kept = part if self._dtype in (np.float32, part.dtype) else narrowed(part)
         with self._lock:
             data = self._room(part)
             if kept is None and self._dtype != np.float32:
@@ -142,11 +143,10 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def narrowed(values: NDArray[Any], dtype: Any) -> NDArray[Any] | None:
-    """The same integers in a narrower type, or None if one does not fit or is no integer."""
-    with np.errstate(invalid="ignore"):
-        kept = values.astype(dtype)
-    return kept if np.array_equal(kept, values) else None
+def narrowed(values: NDArray[Any]) -> NDArray[np.int16] | None:
+    """The same numbers, float32 or int32, as int16; None if one is none."""
+    kept = np.empty(values.shape, np.int16)
+    return kept if narrow(np.ascontiguousarray(values), kept) else None
 
 
 class Constant:

@@ -18,7 +18,8 @@ from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
 from basic_runtime.device_profile import TOTAL as TOTAL
 from basic_runtime.engines import create_backend
-from basic_runtime.errors import FileError, MissingExtraError
+from basic_runtime.errors import MissingExtraError
+from basic_runtime.files import write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -163,10 +164,7 @@ def write_plot(result: Profile, path: str | Path) -> None:
         _mark_device_time(axes, [timing for timing in result.device if timing.direction == direction])
         axes.set_title(direction)
     figure.suptitle(f"{result.model} on {result.engine}, {result.width}x{result.height}")
-    try:
-        figure.savefig(path, format="png", dpi=110)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror}): choose another name") from error
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=110), overwrite=True)
 
 
 def _repeat(work: Callable[[], Any], watch: _Stopwatch, repetitions: int) -> dict[str, list[float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from basic_runtime.errors import BasicError
-from basic_runtime.files import write_bytes
+from basic_runtime.errors import BasicError, FileError
+from basic_runtime.files import write_bytes, write_file
 from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet
 
@@ -78,10 +77,12 @@ def load_with_coder(path: Path, grouping: str | None) -> tuple[Supernet, dict[st
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the trainer's state (optimiser, random generators, step counters) for exact resume."""
-    beside = path.with_name(path.name + ".part")
-    torch.save(state, beside)
-    os.replace(beside, path)
+    """Write the trainer's state (optimiser, random generators, step counters) for exact resume. Raises FileError."""
+    try:
+        write_file(path, lambda file: torch.save(state, file), overwrite=True)
+    except RuntimeError as error:  # what torch makes of a disk that is full
+        reason = str(error).partition("\n")[0]
+        raise FileError(f"{path}: cannot be written ({reason}): is there room on the disk?") from error
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import BF16, FLOAT32, create_backend
+from basic_runtime.engines import BF16, FLOAT32, INT16, create_backend
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import BasicError
 from basic_runtime.profile import profile, synthetic_picture
@@ -49,9 +49,9 @@ Table = dict[tuple[int, str], float]
 
 def engines() -> list[tuple[str, str]]:
     """(engine, precision) of each column that this machine has."""
-    found = [("onnxruntime", FLOAT32)]
+    found = [("auto", INT16), ("onnxruntime", FLOAT32)]
     if OpenVinoBackend.available():
-        found = [("auto", FLOAT32), *found]
+        found.append(("auto", FLOAT32))
         try:
             create_backend("auto", precision=BF16)
             found.append(("auto", BF16))
@@ -133,7 +133,7 @@ def main(bundle: Path | None, size: str, reps: int, threads: int) -> None:
     opened = Bundle(bundle)
     columns: dict[str, Table] = {}
     for engine, precision in engines():
-        name = engine if precision == FLOAT32 else f"{engine}, {precision}"
+        name = f"{engine}, {precision}"
         columns[f"{name}, ms"] = times(opened, engine, precision, (width, height), threads, reps)
     first = engines()[0][0]
     columns["MB"] = memory(opened, first, (width, height), threads)

@@ -1,8 +1,8 @@
-"""What --precision bf16 costs in rate at equal PSNR, on the pictures of a folder.
+"""What --precision int16 and bf16 cost in rate at equal PSNR, on the pictures of a folder.
 
     python benchmarks/precision.py ../shared/data/kodak [--bundle DIR] [--levels 0,7] [--every 1]
 
-Every picture is coded at eight qualities in float32 and in bf16, and each file decoded in both, all by OpenVINO.
+Every picture is coded at eight qualities in each precision, and each file decoded in each, on engine `auto`.
 BD-rate (Akima) is that of the curves through the means over all pictures, against float32 at both ends.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import BF16, FLOAT32, create_backend
+from basic_runtime.engines import AUTO, BF16, FLOAT32, INT16, create_backend
 from basic_runtime.evaluate.measure import QUALITIES, list_pictures
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp, psnr
@@ -25,7 +25,7 @@ from basic_runtime.metrics import bpp, psnr
 Ends = tuple[str, str]
 """Precision of the encoder and of the decoder."""
 
-PRECISIONS = (FLOAT32, BF16)
+PRECISIONS = (FLOAT32, INT16, BF16)
 EXACT: Ends = (FLOAT32, FLOAT32)
 
 
@@ -55,7 +55,7 @@ def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> 
 def main(folder: Path, bundle: str | None, levels: str, every: int, threads: int) -> None:
     """Print a Markdown table."""
     opened = Bundle(bundle)
-    codecs = {p: Codec(opened, create_backend("openvino", threads, p)) for p in PRECISIONS}
+    codecs = {p: Codec(opened, create_backend(AUTO, threads, p)) for p in PRECISIONS}
     pictures = [read_picture(path).pixels for path in list_pictures(folder)[::every]]
     print(f"{opened.name}, {len(pictures)} pictures, qualities {', '.join(str(q) for q in QUALITIES)}\n")
     print("| level | encoder | decoder | BD-rate | PSNR, dB: least and most change | rate, %: largest change |")

@@ -23,6 +23,7 @@ import numpy as np
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import BF16, create_backend
 from basic_runtime.engines.openvino import OpenVinoBackend
+from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.errors import BasicError
 
 Work = Callable[[], object]
@@ -34,6 +35,9 @@ SHAPES = ((2048, 2048, 2048), (4096, 512, 512), (6144, 864, 96))
 
 #: Before each round: threads of PyTorch, the last of the round before, spin on for a while.
 PAUSE_SECONDS = 0.3
+
+QUALITY_STEP = 31
+"""Of the networks in int16, which are made for one quality."""
 
 FLOAT32_ENGINES = ("onnxruntime", "openvino")
 
@@ -56,6 +60,13 @@ def graph_works(bundle: Bundle, width: int, height: int, threads: int) -> dict[K
                 )
                 given = {name: inputs[name] for name in engine.inputs}
                 works[spec.transform, spec.width, label] = partial(engine.run, given)
+    path = PixelPath(bundle)
+    inputs["x"] = np.rint(255 * inputs["x"]).astype(np.uint8)
+    for spec in bundle.manifest.graphs.values():
+        if spec.transform in ("g_a", "g_s") and path.has(spec.id):
+            (engine,) = path.engines(spec.id, QUALITY_STEP, threads)
+            given = {name: inputs[name] for name in engine.inputs}
+            works[spec.transform, spec.width, "int16"] = partial(engine.run, given)
     return works
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STREAM, display_name
+from basic_runtime.files import STREAM, display_name, make_folder
 from basic_runtime.threads import default_threads
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def plan_jobs(sources: Sequence[str], output: str | None, out_dir: str | None, e
     if sources.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read only once")
     if out_dir is not None:
-        _make_folder(Path(out_dir))
+        make_folder(Path(out_dir))
     jobs = [Job(source, output or _default_target(source, out_dir, extension)) for source in sources]
     _check_distinct(jobs)
     return jobs
@@ -219,10 +219,3 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
         if place == Path(os.path.realpath(job.source)):
             raise FileError(f"{job.target}: is the input itself: name another output with -o")
         seen[place] = job.source
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be made a folder ({error.strerror}): choose another") from error

@@ -11,6 +11,7 @@ from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_core
 from basic_runtime.cli.options import (
     AUTO,
     ByteSize,
+    FiniteRange,
     LevelChoice,
     budget_option,
     codec_options,
@@ -34,7 +35,7 @@ EXTENSION = ".basic"
 )
 @click.option(
     "--target-bpp",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="BPP",
     help="The best quality in at most so many bits per pixel.",
 )
@@ -77,6 +78,7 @@ def encode(
     from basic_runtime.imageio import read_picture
     from basic_runtime.metrics import bpp
     from basic_runtime.quality import quality_of_step
+    from basic_runtime.target import TargetError
 
     if sum(value is not None for value in (quality, target_size, target_bpp)) > 1:
         raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
@@ -89,9 +91,14 @@ def encode(
 
     def compress(picture: Picture) -> bytes:
         pixels = picture.width * picture.height
-        if target_size is None and target_bpp is None:
+        if target_size is not None:
+            most = target_size
+        elif target_bpp is not None:
+            most = int(min(target_bpp * pixels / 8, codec.limits.max_file_bytes))
+        else:
             return codec.encode(picture, quality or DEFAULT_QUALITY, level_for(pixels), effort=effort)
-        most = target_size or int((target_bpp or 0) * pixels / 8)
+        if most < 1:
+            raise TargetError(f"{target_bpp:g} bits per pixel of this picture are less than a byte: raise the target")
         return codec.encode_within(picture, most, level_for(pixels), effort=effort)
 
     def work(job: Job) -> Result:

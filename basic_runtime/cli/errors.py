@@ -19,14 +19,20 @@ class OneLineErrors(click.Command):
 
     program = ""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
+        """All of a run: options such as --version do their work before the command is invoked."""
         try:
-            return super().invoke(ctx)
+            return super().main(*args, **options)
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
         except MemoryError:
             click.echo(f"{self.program}: error: not enough memory for this picture: try a smaller one", err=True)
+        sys.exit(1)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
         except BrokenPipeError:
             # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        ctx.exit(1)
+            ctx.exit(1)

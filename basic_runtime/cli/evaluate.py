@@ -84,6 +84,7 @@ def evaluate(
     from basic_runtime.bundle import Bundle
     from basic_runtime.evaluate import measure
     from basic_runtime.evaluate.curves import require_packages
+    from basic_runtime.files import make_folder
 
     require_packages()
     opened = Bundle(bundle)
@@ -91,11 +92,11 @@ def evaluate(
     for level in chosen:
         if level >= len(opened.manifest.levels):
             raise click.UsageError(f"--levels: the bundle has no level {level}")
-    if output is not None:
-        _make_parent(output)
     pictures, unread = _readable(folder)
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
+    if output is not None:
+        make_folder(output.parent)
     results = measure.Results(None if output is None else _with_extension(output, ".csv"))
     _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps, effort))
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
@@ -133,17 +134,6 @@ def _rivals(codecs: str | None) -> list[str]:
                 f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)"
             )
     return [names[part] for part in wanted]
-
-
-def _make_parent(output: Path) -> None:
-    from basic_runtime.errors import FileError
-
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"{output.parent}: cannot be made a folder ({error.strerror}): name another -o"
-        ) from error
 
 
 def _with_extension(output: Path, extension: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -69,6 +70,16 @@ class ByteSize(click.ParamType[int]):
         return size
 
 
+class FiniteRange(click.FloatRange):
+    """A range of finite numbers: nan is below no bound and above none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
 #: The level that the machine's profile gives for a time budget; the faster engine.
 AUTO = "auto"
 
@@ -112,7 +123,7 @@ codec_options = _combine(
 
 budget_option = click.option(
     "--budget-ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="MS",
     help="The best level that takes no longer on this machine; needs basic-run profile --save once.",
 )

@@ -46,7 +46,7 @@ def _backend_class(name: str) -> type[Backend]:
 def create_backend(name: str, threads: int | None = None, precision: str | None = None) -> Backend:
     """Make the back-end `name` ready, with the first of its precisions unless told. Raises EngineError for an unknown
     name, a library that does not work here or a precision that it does not have, MissingExtraError if its package is
-    not installed."""
+    not installed, ValueError for threads that are not 1 to 1024."""
     found = _backend_class(name)
     if precision is None or found.precisions == (precision,):
         return found(threads=threads)

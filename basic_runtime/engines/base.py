@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime.threads import check_threads
+
 FloatArray = NDArray[np.float32]
 DeviceTimes = Callable[[], dict[str, float]]
 """Seconds of GPU time by kind, "compute" and "transfer", since the last call."""
@@ -55,6 +57,7 @@ class Backend(ABC):
     """The back-end that runs the entropy path where this one does not compute it exactly; None: nothing does."""
 
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
+        check_threads(threads)
         self.threads = threads
         self.precision = precision or self.precisions[0]
 

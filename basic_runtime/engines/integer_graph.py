@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.engines.onnx_file import Graph, Node
+from basic_runtime.engines.onnx_file import FLOAT, Graph, Node
 
 LEAK, EXACT = 2.0**-7, 2.0**24
+_MAX_STRIDE = 8
+_CONVOLUTION = {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}
+_ATTRIBUTES: dict[str, set[str]] = {
+    "Cast": {"to"}, "Concat": {"axis"}, "Conv": _CONVOLUTION, "ConvTranspose": _CONVOLUTION | {"output_padding"},
+    "DepthToSpace": {"blocksize", "mode"}, "LeakyRelu": {"alpha"}, "Split": {"axis", "num_outputs"},
+}  # fmt: skip
+"""What the operations below look at; any other attribute may mean another result."""
 _INT16 = np.iinfo(np.int16)
 Floats = NDArray[np.float32]
 
@@ -157,7 +164,9 @@ def integer_graph(graph: Graph) -> IntegerGraph:
     """The integer network that a graph stands for. Raises NotIntegerError if it is something else."""
     try:
         return _Lowering(graph).run()
-    except (IndexError, KeyError, TypeError) as error:  # an operation lacks inputs or attributes, or has others
+    except NotIntegerError:
+        raise
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:  # inputs or attributes are others
         raise NotIntegerError(f"an operation that is not of an integer network ({error})") from error
 
 
@@ -179,6 +188,8 @@ class _Lowering:
         for node in self._graph.nodes:
             if node.kind not in self._handlers or any(name not in self._values for name in node.inputs):
                 raise NotIntegerError(f"{node.kind} is not of an integer network")
+            if unknown := set(node.attributes) - _ATTRIBUTES.get(node.kind, set()):
+                raise NotIntegerError(f"{node.kind} with {min(unknown)}")
             found = self._handlers[node.kind](node, [self._values[name] for name in node.inputs])
             results = found if isinstance(found, list) else [found]
             if len(results) != len(node.outputs):
@@ -207,6 +218,8 @@ class _Lowering:
 
     def _cast(self, node: Node, values: list[_Value]) -> _Value:
         weights = _array(values[0])
+        if node.attributes["to"] != FLOAT:
+            raise NotIntegerError("Cast to something else than float32")
         if weights.ndim != 4 or weights.dtype not in (np.int8, np.int16):
             raise NotIntegerError("Cast of something else than weights")
         return _Weights(weights)
@@ -221,7 +234,7 @@ class _Lowering:
 
     def _conv(self, node: Node, values: list[_Value]) -> _Value:
         weights, scale, bias = self._convolution(node, values, outputs_axis=0)
-        pads, strides = node.attributes.get("pads", (0, 0, 0, 0)), node.attributes.get("strides", (1, 1))
+        pads, strides = _pads(node), node.attributes.get("strides", (1, 1))
         height, width = weights.shape[2:]
         if strides != (1, 1) or (pads[0] + pads[2], pads[1] + pads[3]) != (height - 1, width - 1):
             raise NotIntegerError("Conv that changes the size")
@@ -231,10 +244,12 @@ class _Lowering:
         """A transposed convolution that multiplies rows and columns by its stride: a convolution for each phase of the
         output, and a pixel shuffle."""
         weights, scale, bias = self._convolution(node, values, outputs_axis=1)
-        kernel, pads = weights.shape[2:], node.attributes.get("pads", (0, 0, 0, 0))
+        kernel, pads = weights.shape[2:], _pads(node)
         more, strides = node.attributes.get("output_padding", (0, 0)), node.attributes.get("strides", (1, 1))
         stride = int(strides[0])
-        if len({*strides}) > 1 or any(kernel[k] + more[k] - pads[k] - pads[k + 2] != stride for k in (0, 1)):
+        if len({*strides}) > 1 or not 1 <= stride <= _MAX_STRIDE:
+            raise NotIntegerError("ConvTranspose with unequal strides, or too far ones")
+        if any(kernel[k] + more[k] - pads[k] - pads[k + 2] != stride for k in (0, 1)):
             raise NotIntegerError("ConvTranspose that does not multiply the size")
         integers, before = _phase_kernels(weights, stride, (pads[0], pads[1]))
         terms = self._terms(values[0], integers, before)
@@ -249,6 +264,10 @@ class _Lowering:
             raise NotIntegerError(f"{node.kind} without integer weights")
         if attributes.get("group", 1) != 1 or set(attributes.get("dilations", (1,))) != {1}:
             raise NotIntegerError(f"{node.kind} with groups or dilations")
+        if attributes.get("auto_pad", "NOTSET") != "NOTSET":
+            raise NotIntegerError(f"{node.kind} that pads by itself")
+        if attributes.get("kernel_shape", weights.integers.shape[2:]) != weights.integers.shape[2:]:
+            raise NotIntegerError(f"{node.kind} of another size than its weights")
         outputs = weights.integers.shape[outputs_axis]
         if weights.scale.size != 1 and weights.scale.shape != tuple(
             outputs if axis == outputs_axis else 1 for axis in range(4)
@@ -332,7 +351,7 @@ class _Lowering:
         if not isinstance(view, View) or view.tensor != last or node.attributes.get("mode") != "CRD":
             raise NotIntegerError("DepthToSpace that is not of the layer before")
         layer = replace(self._layers[-1], shuffle=int(node.attributes["blocksize"]))
-        if self._layers[-1].shuffle != 1 or len(layer.bias) % layer.shuffle**2:
+        if self._layers[-1].shuffle != 1 or layer.shuffle < 1 or len(layer.bias) % layer.shuffle**2:
             raise NotIntegerError("DepthToSpace of channels that it cannot divide")
         self._layers[-1] = layer
         return View(last, 0, layer.channels)
@@ -348,10 +367,14 @@ class _Lowering:
         starts, ends, axes, steps = (tuple(int(v) for v in _array(value).reshape(-1)) for value in values[1:])
         if axes != (2, 3) or len(set(steps)) != 1 or min(ends) < np.iinfo(np.int64).max or view.step != 1:
             raise NotIntegerError("Slice that is not a phase")
+        if len(starts) != 2 or not all(0 <= start < steps[0] for start in starts):
+            raise NotIntegerError("Slice that is not a phase")
         return replace(view, step=steps[0], row=starts[0], column=starts[1])
 
     def _split(self, node: Node, values: list[_Value]) -> _Value:
         view, count = self._view(values[0]), len(node.outputs)
+        if count < 1 or node.attributes.get("num_outputs", count) != count:
+            raise NotIntegerError("Split into other outputs than it has")
         if node.attributes.get("axis") != 1 or view.channels % count or len(values) != 1:
             raise NotIntegerError("Split into unequal parts")
         size = view.channels // count
@@ -413,6 +436,13 @@ def _phase_kernels(
         if 0 <= row < weights.shape[2] and 0 <= column < weights.shape[3]:
             found[:, a, b, :, i, j] = weights[:, :, row, column].T
     return found.reshape(outputs * stride**2, inputs, *found.shape[4:]), (-reach[0][0], -reach[1][0])
+
+
+def _pads(node: Node) -> tuple[int, int, int, int]:
+    above, before, below, behind = node.attributes.get("pads", (0, 0, 0, 0))
+    if min(above, before, below, behind) < 0:
+        raise NotIntegerError(f"{node.kind} that cuts its input")
+    return above, before, below, behind
 
 
 def _array(value: _Value) -> NDArray[Any]:

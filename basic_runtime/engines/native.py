@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime import __version__, _coder
 from basic_runtime._coder import IntegerNet, Plane, default_dots_kernel
 from basic_runtime.bundle import Bundle
+from basic_runtime.cache import contents
+from basic_runtime.engines import integer_graph as lowering
+from basic_runtime.engines import onnx_file
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.engines.integer_graph import IntegerGraph, integer_graph
 from basic_runtime.engines.onnx_file import read_graph
@@ -98,3 +102,9 @@ def native_engines(bundle: Bundle, variant: int, threads: int | None) -> dict[st
 def native_version() -> str:
     """What computes here, and is checked: "native", and the kernels that it takes."""
     return f"native {default_dots_kernel()}"
+
+
+def native_key() -> list[str]:
+    """`native_version`, and the code that it stands for: what is remembered of one build says nothing of another."""
+    code = [module.__file__ or "" for module in (_coder, lowering, onnx_file)]
+    return [native_version(), __version__, *map(contents, [*code, __file__])]

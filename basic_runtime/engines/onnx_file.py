@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_DTYPES: dict[int, Any] = {1: np.float32, 3: np.int8, 5: np.int16, 7: np.int64, 10: np.float16}
+FLOAT = 1
+_DTYPES: dict[int, Any] = {FLOAT: np.float32, 3: np.int8, 5: np.int16, 7: np.int64, 10: np.float16}
 """TensorProto.DataType -> dtype, of those that these graphs use."""
 _EXTERNAL = 1
+_DOMAINS = ("", "ai.onnx")
 
 
 class UnreadableError(ValueError):
@@ -91,6 +93,8 @@ def _node(data: memoryview) -> Node:
         elif number == 5:
             name, attribute = _attribute(value)
             attributes[name] = attribute
+        elif number == 7 and _text(value) not in _DOMAINS:
+            raise UnreadableError(f"an operation of {_text(value)}")
     return Node(kind, tuple(inputs), tuple(outputs), attributes)
 
 
@@ -141,7 +145,8 @@ def _tensor(
             files[location] = np.memmap(external_data / location, np.uint8, "r")
         start = int(place.get("offset", "0"))
         raw = files[location][start : start + int(place["length"])]
-    return name, np.frombuffer(raw, _DTYPES[kind]).reshape(shape)
+    # In the file itself, tensors begin at any byte.
+    return name, np.require(np.frombuffer(raw, _DTYPES[kind]).reshape(shape), requirements="A")
 
 
 def _value_info(data: memoryview) -> tuple[str, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -72,11 +73,16 @@ class OnnxRuntimeBackend(Backend):
         super().__init__(threads)
         if find_spec("onnxruntime") is None:
             raise EngineError("engine 'onnxruntime' is not installed: pip install onnxruntime")
+        if not OnnxRuntimeBackend.available():
+            raise EngineError("engine 'onnxruntime' does not load here: pip install --force-reinstall onnxruntime")
         self.optimisation = optimisation
         self._check_provider()
 
     @property
     def version(self) -> str:
+        for package in ("onnxruntime", "onnxruntime-gpu"):
+            with suppress(PackageNotFoundError):
+                return version(package)  # importing the library to ask it would take as long as a picture
         import onnxruntime
 
         return str(onnxruntime.__version__)
@@ -85,9 +91,12 @@ class OnnxRuntimeBackend(Backend):
     def available(cls) -> bool:
         if find_spec("onnxruntime") is None:
             return False
-        import onnxruntime as ort
+        try:
+            import onnxruntime as ort
 
-        return cls.provider in ort.get_available_providers()
+            return cls.provider in ort.get_available_providers()
+        except Exception:  # a package that is damaged or does not fit this system fails as it likes
+            return False
 
     def settings(self) -> Any:
         return self.optimisation

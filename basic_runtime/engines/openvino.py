@@ -46,7 +46,7 @@ class OpenVinoEngine(Engine):
 class OpenVinoBackend(Backend):
     """OpenVINO's CPU plug-in with dynamic shapes.
 
-    bf16 needs a processor with AVX-512 BF16 or AMX. It costs 0.8 % of rate at equal PSNR (docs/lab.md).
+    bf16 needs a processor with AVX-512 BF16 or AMX. It costs 0.4 % of rate at equal PSNR (docs/lab.md).
     """
 
     name: ClassVar[str] = "openvino"

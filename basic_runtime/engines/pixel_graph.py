@@ -114,8 +114,21 @@ def pixel_graph(graph: Graph, strides: Mapping[str, int], constants: Mapping[str
     for; `constants`: of all others, the values. Raises NotPixelGraphError."""
     try:
         return _Lowering(graph, strides, constants).run()
-    except (IndexError, KeyError, TypeError) as error:  # an operation lacks inputs or attributes, or has others
+    except NotPixelGraphError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # inputs or attributes that cannot be
         raise NotPixelGraphError(f"an operation that is not of a pixel network ({error})") from error
+
+
+_ATTRIBUTES = {
+    "Cast": {"to"},
+    "Conv": {"dilations", "group", "kernel_shape", "pads", "strides"},
+    "DepthToSpace": {"blocksize", "mode"},
+}
+"""Those that operations may have."""
+
+_DEFAULTS = {"auto_pad": "NOTSET", "saturate": 1}
+"""Those that say nothing, with these values."""
 
 
 class _Lowering:
@@ -141,6 +154,9 @@ class _Lowering:
         for node in self._graph.nodes:
             if node.kind not in self._handlers or any(name not in self._values for name in node.inputs):
                 raise NotPixelGraphError(f"{node.kind} is not of a pixel network")
+            unknown = {key for key, value in node.attributes.items() if _DEFAULTS.get(key) != value}
+            if unknown - _ATTRIBUTES.get(node.kind, set()):
+                raise NotPixelGraphError(f"{node.kind} has attributes that are unknown here")
             (name,) = node.outputs
             self._values[name] = self._handlers[node.kind](node, [self._values[name] for name in node.inputs])
             if isinstance(self._values[name], np.ndarray):

@@ -37,7 +37,7 @@ from basic_runtime.manifest import FormatsSpec, GraphSpec
 
 GAIN = "gain"
 
-_KEPT = 64
+_KEPT = 128
 """Networks that are kept: each is for one quality."""
 
 

@@ -9,9 +9,11 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from PIL import Image, features
 
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO
-from basic_runtime.errors import BasicError, FileError, ImageError
+from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
 from basic_runtime.imageio import EXTENSIONS, read_picture
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.tiles import TILE_PIXELS
@@ -148,6 +150,8 @@ def ms_ssim(reference: Pixels, picture: Pixels) -> float:
 # --- one picture under one setting -------------------------------------------------------------------------------
 
 _codec: Codec | None = None
+Job = tuple[Path, Setting, int, int]
+"""What `_measure` is told."""
 
 
 def _start(bundle: str | None, engine: str, threads: int | None) -> None:
@@ -303,16 +307,22 @@ def measure(
 ) -> Iterator[Row]:
     """Measure what `results` does not hold yet, and yield each row when it is there."""
     jobs = [(p, s, options.reps, options.effort) for p in pictures for s in wanted if (s, p.name) not in results.rows]
-    start = (options.bundle, options.engine, options.threads)
-    if options.jobs == 1:
-        if jobs:
-            _start(*start)
-        for job in jobs:
-            row = _measure(*job)
-            results.add(row)
-            yield row
+    if not jobs:
         return
-    with ProcessPoolExecutor(options.jobs, initializer=_start, initargs=start) as pool:
-        for row in pool.map(_measure, *zip(*jobs, strict=True)) if jobs else ():
-            results.add(row)
-            yield row
+    start = (options.bundle, options.engine, options.threads)
+    _start(*start)  # here too, where what is wrong with the bundle or the engine is an error in one line
+    alone = options.jobs == 1
+    for row in (_measure(*job) for job in jobs) if alone else _side_by_side(jobs, start, options.jobs):
+        results.add(row)
+        yield row
+
+
+def _side_by_side(jobs: Sequence[Job], start: tuple[Any, ...], processes: int) -> Iterator[Row]:
+    """New processes, not forks of this one: engines have threads, which a fork leaves behind."""
+    try:
+        with ProcessPoolExecutor(processes, get_context("spawn"), _start, start) as pool:
+            yield from pool.map(_measure, *zip(*jobs, strict=True))
+    except BrokenProcessPool as error:
+        raise EngineError(
+            "a process ended early, for lack of memory perhaps: take fewer --jobs; what is measured is kept"
+        ) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.options import FiniteRange
 from basic_runtime.files import check_target
 from basic_train.cli.setup import extra_packages
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from basic_train.importing.run import Imported
 
 _PATH = click.Path(path_type=Path)
-_LAMBDA = click.FloatRange(min=0, min_open=True)
+_LAMBDA = FiniteRange(min=0, min_open=True)
 
 
 @click.command("import")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.options import FiniteRange
 from basic_runtime.files import check_target
 from basic_train.cli.setup import extra_packages
 
@@ -60,7 +61,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--first-share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Level 0: the best that costs at most this share of the last level. [default: the cheapest of all]",
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from basic_runtime.cli.options import FiniteRange
 from basic_train.prepare.procedure import PROCEDURES, Procedure
 
 DEFAULT = Procedure()
@@ -36,7 +37,7 @@ MAX_SHOWN = 20
 )
 @click.option(
     "--factor",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     help=f"Sides of JPEG and lossy WebP sources are divided by this [default: {DEFAULT.factor}].",
 )
 @click.option(

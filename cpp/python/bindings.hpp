@@ -22,10 +22,17 @@ bool has_dtype(const py::array& array) {
     return py::isinstance<py::array_t<T>>(array);
 }
 
+// Values that lie across the boundaries of their type are undefined behaviour, and a fault on some processors.
+inline void require_aligned(const py::array& array, const char* name) {
+    if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
+        throw py::value_error(std::string(name) + " must be aligned");
+}
+
 // Never converts: a silent copy would cost time on input and lose the result on output.
 template <typename T>
 void require(const py::array& array, const char* name) {
     if (!has_dtype<T>(array)) throw py::type_error(std::string(name) + " must have dtype " + dtype_name<T>());
+    require_aligned(array, name);
     if (!(array.flags() & py::array::c_style))
         throw py::value_error(std::string(name) + " must be C-contiguous");
 }

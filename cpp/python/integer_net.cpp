@@ -89,6 +89,7 @@ basic::NetInput net_input(const py::object& value) {
     if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
     const auto array = value.cast<py::array>();
     if (array.ndim() != 4 || array.shape(0) != 1) throw py::value_error("inputs must be (1, channels, height, width)");
+    require_aligned(array, "inputs");
     if (!is_part(array))
         return has_dtype<int16_t>(array) ? basic::NetInput(array_input<int16_t>(array))
                                          : basic::NetInput(array_input<float>(array));
@@ -97,13 +98,18 @@ basic::NetInput net_input(const py::object& value) {
                             array.strides(2) / 2, array.strides(3) / 2};
 }
 
+// What keeps memory as long as an array of it lives.
+py::capsule owner(basic::Memory memory) {
+    return {new basic::Memory(std::move(memory)), [](void* kept) { delete static_cast<basic::Memory*>(kept); }};
+}
+
 py::object net_output(basic::NetOutput& output) {
     if (auto* plane = std::get_if<std::shared_ptr<const basic::Plane>>(&output))
         return py::cast(std::const_pointer_cast<basic::Plane>(*plane));  // Python's side only reads it
     auto& floats = std::get<basic::FloatOutput>(output);
-    float* data = floats.values.release();
-    const py::capsule owner(data, [](void* values) { delete[] static_cast<float*>(values); });
-    return py::array_t<float>({size_t{1}, floats.channels, floats.height, floats.width}, data, owner);
+    float* data = floats.values.as<float>();
+    return py::array_t<float>({size_t{1}, floats.channels, floats.height, floats.width}, data,
+                              owner(std::move(floats.values)));
 }
 
 py::list run(const basic::IntegerNet& net, const std::vector<py::object>& inputs) {
@@ -151,12 +157,14 @@ py::array_t<int16_t> take_patches(const py::array& pixels, const py::array& tabl
     const size_t channels = 3 * size * size;
     const auto unit = static_cast<py::ssize_t>(sizeof(int16_t));
     const auto across = unit * static_cast<py::ssize_t>(channels);
+    basic::Memory memory(height * width * channels * sizeof(int16_t));
+    auto* target = memory.as<int16_t>();
     py::array_t<int16_t> patches({size_t{1}, channels, height, width},
                                  {across * static_cast<py::ssize_t>(height * width), unit,
-                                  across * static_cast<py::ssize_t>(width), across});
+                                  across * static_cast<py::ssize_t>(width), across},
+                                 target, owner(std::move(memory)));
     const auto* source = static_cast<const uint8_t*>(pixels.data());
     const py::ssize_t stride = pixels.strides(0);
-    int16_t* target = patches.mutable_data();
     const py::gil_scoped_release released;
     basic::Workers::of(threads).each(height, [&](size_t row) {
         basic::take_patches(source + static_cast<py::ssize_t>(row * size) * stride, stride, width, size, values.data(),
@@ -169,8 +177,10 @@ py::array_t<int16_t> take_patches(const py::array& pixels, const py::array& tabl
 py::array_t<uint8_t> pixels_of_patches(const PlanePointer& plane, size_t size, int bits, size_t threads) {
     if (size == 0 || size > basic::kMaxPatch || plane->channels() != 3 * size * size || bits < 1 || bits > 16)
         throw py::value_error("a plane must have 3 channels for each pixel of a patch, of 1 to 8 rows and columns");
-    py::array_t<uint8_t> pixels({plane->height() * size, plane->width() * size, size_t{3}});
-    uint8_t* target = pixels.mutable_data();
+    const std::vector<size_t> shape = {plane->height() * size, plane->width() * size, 3};
+    basic::Memory memory(shape[0] * shape[1] * shape[2]);
+    auto* target = memory.as<uint8_t>();
+    py::array_t<uint8_t> pixels(shape, target, owner(std::move(memory)));
     const py::ssize_t stride = pixels.strides(0);
     const py::gil_scoped_release released;
     basic::Workers::of(threads).each(plane->height(), [&](size_t row) {

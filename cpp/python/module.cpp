@@ -215,6 +215,19 @@ void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, 
     });
 }
 
+template <typename Value>
+bool narrow_from(const py::array& values, std::span<int16_t> narrowed) {
+    const auto span = input<Value>(values, "values");
+    if (span.size() != narrowed.size()) throw py::value_error("out must be as large as values");
+    const py::gil_scoped_release released;
+    return basic::narrow(span, narrowed);
+}
+
+bool narrow(const py::array& values, py::array out) {
+    const auto narrowed = output<int16_t>(out, "out");
+    return has_dtype<int32_t>(values) ? narrow_from<int32_t>(values, narrowed) : narrow_from<float>(values, narrowed);
+}
+
 uint32_t crc32_of_integers(const py::array& values, uint32_t crc) {
     const auto span = input<float>(values, "values");
     const py::gil_scoped_release released;
@@ -226,6 +239,7 @@ template <typename Value>
 basic::FloatPlanes<Value> float_planes(const py::array& planes, const py::array& pixels, Value* data) {
     if (!has_dtype<float>(planes)) throw py::type_error("planes must have dtype float32");
     if (!has_dtype<uint8_t>(pixels)) throw py::type_error("pixels must have dtype uint8");
+    require_aligned(planes, "planes");
     if (planes.ndim() != 3 || planes.shape(0) != 3 || pixels.ndim() != 3 || pixels.shape(2) != 3 ||
         pixels.shape(0) != planes.shape(1) || pixels.shape(1) != planes.shape(2))
         throw py::value_error("planes must have shape (3, h, w) and pixels (h, w, 3)");
@@ -312,6 +326,7 @@ PYBIND11_MODULE(_coder, module) {
                "symbols"_a, "indexes"_a, "yhat"_a, "threads"_a = 1);
     module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a, "threads"_a = 1);
     module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a, "threads"_a = 1);
+    module.def("narrow", &narrow, "values"_a, "out"_a);
     module.def("crc32_of_integers", &crc32_of_integers, "values"_a, "crc"_a = 0);
     module.def("crc32_of_channels", &crc32_of_channels, "values"_a);
     module.def("crc32_joined", &crc32_joined, "crc"_a, "parts"_a, "bytes"_a);

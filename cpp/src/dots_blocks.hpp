@@ -11,27 +11,31 @@
 namespace basic {
 
 template <typename Set, int kVectors>
-void accumulate_blocks(const int16_t* input, size_t stride, size_t pairs, const int16_t* weights, const uint32_t* at,
-                       size_t positions, int32_t* sums) {
+void accumulate_blocks(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias,
+                       const uint32_t* at, size_t positions, int32_t* sums) {
     using Vector = typename Set::Vector;
     constexpr int kLanes = Set::kLanes, kPositions = Set::kPositions;
     for (size_t first = 0; first < positions; first += kPositions, sums += size_t{kPositions} * kVectors * kLanes) {
-        const int16_t* rows[kPositions];
-        unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE { rows[p] = input + at[first + p] * stride; });
         Vector block[kPositions][kVectors];
         unrolled<kPositions * kVectors>([&](int k) BASIC_ALWAYS_INLINE {
-            block[k / kVectors][k % kVectors] = Set::load(sums + k * kLanes);
+            block[k / kVectors][k % kVectors] =
+                Set::load(bias != nullptr ? bias + k % kVectors * kLanes : sums + k * kLanes);
         });
         const int16_t* weight = weights;
-        for (size_t pair = 0; pair < pairs; ++pair, weight += 2 * kVectors * kLanes) {
-            Vector columns[kVectors];
-            unrolled<kVectors>(
-                [&](int v) BASIC_ALWAYS_INLINE { columns[v] = Set::load_pairs(weight + v * 2 * kLanes); });
-            unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE {
-                const Vector value = Set::repeat_pair(rows[p] + 2 * pair);
+        for (size_t t = 0; t < count; ++t) {
+            const int16_t* rows[kPositions];
+            unrolled<kPositions>(
+                [&](int p) BASIC_ALWAYS_INLINE { rows[p] = taps[t].input + at[first + p] * taps[t].stride; });
+            for (size_t pair = 0; pair < taps[t].pairs; ++pair, weight += 2 * kVectors * kLanes) {
+                Vector columns[kVectors];
                 unrolled<kVectors>(
-                    [&](int v) BASIC_ALWAYS_INLINE { block[p][v] = Set::dot(block[p][v], value, columns[v]); });
-            });
+                    [&](int v) BASIC_ALWAYS_INLINE { columns[v] = Set::load_pairs(weight + v * 2 * kLanes); });
+                unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE {
+                    const Vector value = Set::repeat_pair(rows[p] + 2 * pair);
+                    unrolled<kVectors>(
+                        [&](int v) BASIC_ALWAYS_INLINE { block[p][v] = Set::dot(block[p][v], value, columns[v]); });
+                });
+            }
         }
         unrolled<kPositions * kVectors>([&](int k) BASIC_ALWAYS_INLINE {
             Set::store(sums + k * kLanes, block[k / kVectors][k % kVectors]);
@@ -40,15 +44,15 @@ void accumulate_blocks(const int16_t* input, size_t stride, size_t pairs, const 
 }
 
 template <typename Set>
-void accumulate(const int16_t* input, size_t stride, size_t pairs, const int16_t* weights, const uint32_t* at,
+void accumulate(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias, const uint32_t* at,
                 size_t positions, size_t vectors, int32_t* sums) {
     static_assert(Set::kVectors == 4 || Set::kVectors == 2);
     if constexpr (Set::kVectors == 4) {
-        if (vectors == 4) return accumulate_blocks<Set, 4>(input, stride, pairs, weights, at, positions, sums);
-        if (vectors == 3) return accumulate_blocks<Set, 3>(input, stride, pairs, weights, at, positions, sums);
+        if (vectors == 4) return accumulate_blocks<Set, 4>(taps, count, weights, bias, at, positions, sums);
+        if (vectors == 3) return accumulate_blocks<Set, 3>(taps, count, weights, bias, at, positions, sums);
     }
-    if (vectors == 2) return accumulate_blocks<Set, 2>(input, stride, pairs, weights, at, positions, sums);
-    accumulate_blocks<Set, 1>(input, stride, pairs, weights, at, positions, sums);
+    if (vectors == 2) return accumulate_blocks<Set, 2>(taps, count, weights, bias, at, positions, sums);
+    accumulate_blocks<Set, 1>(taps, count, weights, bias, at, positions, sums);
 }
 
 template <typename Set>
@@ -62,25 +66,41 @@ void add(const int16_t* input, size_t stride, const int32_t* shift, const uint32
     }
 }
 
+// Those of one position.
+template <typename Set, typename Output>
+inline BASIC_ALWAYS_INLINE void requantise_one(const int32_t* sums, size_t vectors, const Requantisation& how,
+                                        Output* outputs) {
+    constexpr size_t kLanes = Set::kLanes;
+    for (size_t c = 0; c < vectors * kLanes; c += kLanes) {
+        auto value = Set::shift_right(Set::load(sums + c), how.shift + c);
+        if (how.leak) value = Set::leak(value);
+        value = Set::clamp(value, how.low + c, how.high + c);
+        if constexpr (sizeof(Output) == sizeof(int32_t))
+            Set::store(outputs + c, value);
+        else
+            Set::store_narrow(outputs + c, value);
+    }
+}
+
 template <typename Set, typename Output>
 void requantise(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how, Output* outputs) {
-    constexpr size_t kLanes = Set::kLanes;
+    const size_t channels = vectors * Set::kLanes;
     for (size_t p = 0; p < positions; ++p)
-        for (size_t c = 0; c < vectors * kLanes; c += kLanes, sums += kLanes, outputs += kLanes) {
-            auto value = Set::shift_right(Set::load(sums), how.shift + c);
-            if (how.leak) value = Set::leak(value);
-            value = Set::clamp(value, how.low + c, how.high + c);
-            if constexpr (sizeof(Output) == sizeof(int32_t))
-                Set::store(outputs, value);
-            else
-                Set::store_narrow(outputs, value);
-        }
+        requantise_one<Set>(sums + p * channels, vectors, how, outputs + p * channels);
+}
+
+template <typename Set>
+void requantise_at(const int32_t* sums, const uint32_t* at, size_t positions, size_t vectors,
+                   const Requantisation& how, int16_t* outputs, size_t stride) {
+    const size_t channels = vectors * Set::kLanes;
+    for (size_t p = 0; p < positions; ++p)
+        requantise_one<Set>(sums + p * channels, vectors, how, outputs + at[p] * stride);
 }
 
 template <typename Set>
 constexpr Dots dots_of(const char* name) {
     return {name, Set::kLanes, Set::kVectors, Set::kPositions, &add<Set>, &accumulate<Set>,
-            &requantise<Set, int16_t>, &requantise<Set, int32_t>};
+            &requantise<Set, int16_t>, &requantise_at<Set>, &requantise<Set, int32_t>};
 }
 
 }  // namespace basic

@@ -13,6 +13,7 @@ namespace {
 // Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
 // from further away but once.
 constexpr size_t kPositionsAtOnce = 192;
+constexpr size_t kWeightBytes = 24 << 10;
 constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
 
 size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
@@ -25,8 +26,8 @@ size_t every(size_t count, size_t first, size_t step) {
 // A piece of a group's layers: positions `start` to `start + count`, counted by rows.
 struct Piece {
     size_t start, count;
-    // For each stride, their places in a plane of so many times their rows and columns, and the last one's again to a
-    // multiple of what Dots takes.
+    // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
+    // the last one's again to a multiple of what Dots takes.
     std::array<std::vector<uint32_t>, kMaxStride + 1> at;
 };
 
@@ -40,7 +41,7 @@ class NetRun {
             planes_[k] = std::visit([&](const auto& input) { return read(plan.inputs[k], input); }, inputs[k]);
         for (const NetGroup& group : plan.groups) {
             compute(group);
-            for (const size_t tensor : group.finished) planes_[tensor].reset(), wide_[tensor].reset();
+            for (const size_t tensor : group.finished) planes_[tensor].reset(), wide_[tensor] = {};
         }
     }
 
@@ -77,6 +78,10 @@ class NetRun {
         }
         if (height_ == 0 || width_ == 0 || height_ > kMaxSide || width_ > kMaxSide)
             throw NetError("the inputs of a network have no rows or columns, or too many");
+        // Lists of positions are of uint32_t.
+        const size_t rate = *std::max_element(plan_.rates.begin(), plan_.rates.end());
+        if ((height_ * rate + 2 * kBorder) * (width_ * rate + 2 * kBorder) > UINT32_MAX)
+            throw NetError("the inputs of a network have too many rows and columns");
     }
 
     std::shared_ptr<const Plane> read(const InputSpec& spec, const std::shared_ptr<const Plane>& plane) const {
@@ -138,15 +143,15 @@ class NetRun {
 
     NetOutput floats(const OutputSpec& spec, size_t channels) const {
         const size_t height = rows(spec.parts[0]), width = columns(spec.parts[0]);
-        FloatOutput result{std::unique_ptr<float[]>(new float[channels * height * width]), channels, height, width};
+        FloatOutput result{Memory(channels * height * width * sizeof(float)), channels, height, width};
         plan_.workers.each(height, [&](size_t y) {
-            float* out = result.values.get() + y * width;
+            float* out = result.values.as<float>() + y * width;
             for (const PartSpec& part : spec.parts) {
                 const size_t row = part.row + y * part.step;
                 if (plan_.wide(part.tensor)) {
                     const size_t stride = plan_.channels[part.tensor];
                     const size_t from = row * width_ * plan_.rates[part.tensor] + part.column;
-                    take_apart(wide_[part.tensor].get() + from * stride + part.first, part.step * stride,
+                    take_apart(wide_[part.tensor].as<int32_t>() + from * stride + part.first, part.step * stride,
                                part.channels, width, out, height * width);
                 } else {
                     const Plane& source = *planes_[part.tensor];
@@ -166,7 +171,7 @@ class NetRun {
         for (size_t k = group.first; k < group.last; ++k) {
             const size_t tensor = plan_.inputs.size() + k, scale = plan_.layers[k].shuffle;
             if (plan_.layers[k].wide)
-                wide_[tensor].reset(new int32_t[height * width * plan_.channels[tensor]]);
+                wide_[tensor] = Memory(height * width * plan_.channels[tensor] * sizeof(int32_t));
             else
                 planes_[tensor] = results[k] =
                     std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale);
@@ -176,7 +181,7 @@ class NetRun {
         plan_.workers.each((count + size - 1) / size, [&](size_t number) {
             const Piece piece = piece_of(number * size, std::min(size, count - number * size), width, group.strides);
             for (size_t k = group.first; k < group.last; ++k)
-                compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].get());
+                compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].as<int32_t>());
         });
     }
 
@@ -193,8 +198,26 @@ class NetRun {
         const size_t across = width * stride + 2 * kBorder;
         at.reserve(rounded_up(piece.count, plan_.dots.positions));
         for (size_t k = piece.start; k < piece.start + piece.count; ++k)
-            at.push_back(static_cast<uint32_t>((k / width * stride + kBorder) * across + k % width * stride + kBorder));
+            at.push_back(static_cast<uint32_t>(k / width * stride * across + k % width * stride));
         while (at.size() % plan_.dots.positions != 0) at.push_back(at.back());
+    }
+
+    // The end of the taps from one on that are summed in one go: of one stride, and so many that their weights for all
+    // channels of a block stay in the first cache while all positions pass.
+    static size_t together(const NetLayer& layer, size_t tap, size_t channels) {
+        size_t last = tap, bytes = 0;
+        do bytes += 2 * sizeof(int16_t) * layer.taps[last++].pairs * channels;
+        while (last < layer.taps.size() && layer.taps[last].stride == layer.taps[tap].stride &&
+               bytes + 2 * sizeof(int16_t) * layer.taps[last].pairs * channels <= kWeightBytes);
+        return last;
+    }
+
+    DotsTap dots_tap(const NetLayer::Tap& tap) const {
+        const Plane& source = *planes_[tap.source];
+        // What the first position reads lies in the plane, or in its border.
+        const size_t first_read = static_cast<size_t>(tap.down + kBorder) * (source.width() + 2 * kBorder) +
+                                  static_cast<size_t>(tap.right + kBorder);
+        return {source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs};
     }
 
     // A layer's results for some positions, to one of the two.
@@ -203,26 +226,32 @@ class NetRun {
         const size_t positions = piece.at[1].size(), most = dots.vectors * dots.lanes;
         const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
         const std::unique_ptr<int16_t[]> block(new int16_t[positions * most]);
+        std::vector<DotsTap> taps;
         const int16_t* weights = layer.weights.data();
         for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
             const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
             const size_t channels = vectors * dots.lanes;
-            for (size_t p = 0; p < positions; ++p)
-                std::copy_n(layer.bias.data() + channel, channels, sums.get() + p * channels);
-            for (const SkipSpec& skip : layer.skips) {
-                const Plane& source = *planes_[skip.source];
-                dots.add(source.data() + channel, source.stride(), skip.shift.data() + channel, piece.at[1].data(),
-                         positions, vectors, sums.get());
+            const int32_t* bias = layer.bias.data() + channel;
+            if (!layer.skips.empty() || layer.taps.empty()) {
+                for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
+                for (const SkipSpec& skip : layer.skips) {
+                    const Plane& source = *planes_[skip.source];
+                    dots.add(source.data() + source.position(0, 0) * source.stride() + channel, source.stride(),
+                             skip.shift.data() + channel, piece.at[1].data(), positions, vectors, sums.get());
+                }
+                bias = nullptr;
             }
-            for (const NetLayer::Tap& tap : layer.taps) {
-                const Plane& source = *planes_[tap.source];
-                const size_t across = width * tap.stride + 2 * kBorder;
-                const std::ptrdiff_t beside = tap.down * static_cast<std::ptrdiff_t>(across) + tap.right;
-                const auto stride = static_cast<std::ptrdiff_t>(source.stride());
-                dots.accumulate(source.data() + beside * stride + static_cast<std::ptrdiff_t>(tap.first),
-                                source.stride(), tap.pairs, weights, piece.at[tap.stride].data(), positions, vectors,
+            for (size_t tap = 0; tap < layer.taps.size(); bias = nullptr) {
+                const size_t last = together(layer, tap, channels), stride = layer.taps[tap].stride;
+                size_t pairs = 0;
+                taps.clear();
+                for (; tap < last; ++tap) {
+                    taps.push_back(dots_tap(layer.taps[tap]));
+                    pairs += layer.taps[tap].pairs;
+                }
+                dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions, vectors,
                                 sums.get());
-                weights += 2 * tap.pairs * channels;
+                weights += 2 * pairs * channels;
             }
             const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
                                      layer.high.data() + channel, layer.leak};
@@ -231,6 +260,9 @@ class NetRun {
                 const size_t count = std::min(channels, layer.outputs - channel);
                 for (size_t p = 0; p < piece.count; ++p)
                     std::copy_n(sums.get() + p * channels, count, wide + (piece.start + p) * layer.outputs + channel);
+            } else if (layer.shuffle == 1 && channel + channels <= layer.outputs) {
+                dots.requantise_at(sums.get(), piece.at[1].data(), piece.count, vectors, how,
+                                   plane->data() + plane->position(0, 0) * plane->stride() + channel, plane->stride());
             } else {
                 dots.requantise(sums.get(), positions, vectors, how, block.get());
                 store(layer, piece, width, block.get(), channel, channels, *plane);
@@ -256,7 +288,7 @@ class NetRun {
     const NetPlan& plan_;
     size_t height_ = 0, width_ = 0;
     std::vector<std::shared_ptr<const Plane>> planes_;  // of each tensor, but for
-    std::vector<std::unique_ptr<int32_t[]>> wide_;  // wide ones: (height, width, channels)
+    std::vector<Memory> wide_;                          // wide ones: (height, width, channels)
 };
 
 }  // namespace

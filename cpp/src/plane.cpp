@@ -7,13 +7,13 @@ namespace basic {
 Plane::Plane(size_t channels, size_t height, size_t width)
     : channels_(channels), height_(height), width_(width), stride_(channels + channels % 2) {
     const size_t across = width + 2 * kBorder, positions = (height + 2 * kBorder) * across;
-    data_.reset(new int16_t[positions * stride_]);
+    data_ = Memory(positions * stride_ * sizeof(int16_t));
     if (stride_ != channels_) {
-        std::fill_n(data_.get(), positions * stride_, int16_t{0});
+        std::fill_n(data(), positions * stride_, int16_t{0});
         return;
     }
     // The border alone; the end of a row and the start of the next lie side by side.
-    int16_t* row = data_.get();
+    int16_t* row = data();
     row = std::fill_n(row, (kBorder * across + kBorder) * stride_, int16_t{0});
     for (size_t k = 0; k < height; ++k) {
         row += width * stride_;

@@ -7,6 +7,8 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -53,8 +55,12 @@ bool spin_for(const Condition& there) {
 
 class Group final : public Workers {
   public:
-    explicit Group(size_t threads) : count_(threads), owner_(process()) {
-        for (size_t k = 1; k < threads; ++k) std::thread([this] { serve(); }).detach();
+    // Where the system gives no more threads, those that are there do the work: they know this group, which must stay.
+    explicit Group(size_t threads) : owner_(process()) {
+        try {
+            for (; count_ < threads; ++count_) std::thread([this] { serve(); }).detach();
+        } catch (const std::exception&) {  // std::system_error, or memory that is not there
+        }
     }
 
     void each(size_t count, const std::function<void(size_t)>& work) override {
@@ -117,7 +123,7 @@ class Group final : public Workers {
         }
     }
 
-    const size_t count_;
+    size_t count_ = 1;  // set before anybody but the constructor knows the group; its threads do not look
     const long owner_;
     std::mutex mutex_;
     std::condition_variable wake_;
@@ -132,6 +138,8 @@ class Group final : public Workers {
 }  // namespace
 
 Workers& Workers::of(size_t threads) {
+    if (threads < 1 || threads > kMaxThreads)
+        throw std::invalid_argument("threads must be 1 to " + std::to_string(kMaxThreads));
     // Never destroyed: threads may be at work while the process ends.
     static std::mutex& mutex = *new std::mutex;
     static std::map<size_t, Group*>& groups = *new std::map<size_t, Group*>;

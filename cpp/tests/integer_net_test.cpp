@@ -162,7 +162,7 @@ std::vector<float> floats_of(const basic::NetOutput& output) {
         return values;
     }
     const auto& floats = std::get<FloatOutput>(output);
-    return {floats.values.get(), floats.values.get() + floats.channels * floats.height * floats.width};
+    return {floats.values.as<float>(), floats.values.as<float>() + floats.channels * floats.height * floats.width};
 }
 
 // Two inputs, a chain of layers that read both and each other, and a pixel shuffle at the end.
@@ -343,6 +343,8 @@ void test_refusals() {
     const float value = 1;
     CHECK(floats_of(net->run({FloatInput{&value, 1, 1, 1}})[0]) == std::vector<float>{1});
     CHECK_THROWS(net->run({}), NetError);
+    // More positions than can be counted; nothing is read or allocated.
+    CHECK_THROWS(net->run({FloatInput{&value, 1, 1 << 17, 1 << 17}}), NetError);
     CHECK_THROWS(net->run({FloatInput{&value, 2, 1, 1}}), NetError);
     CHECK_THROWS(net->run({FloatInput{&value, 1, 0, 1}}), NetError);
     CHECK_THROWS(make([](Inputs i, Layers, Outputs) { i.clear(); }), NetError);
@@ -394,6 +396,8 @@ void test_workers() {
                 CHECK(std::all_of(done.begin(), done.end(), [](const auto& times) { return times == 1; }));
             }
     }
+    CHECK_THROWS(Workers::of(0), std::invalid_argument);
+    CHECK_THROWS(Workers::of(Workers::kMaxThreads + 1), std::invalid_argument);
     // Several callers at a time, one of which calls again from its work.
     Workers& group = Workers::of(3);
     std::atomic<size_t> sum{0};

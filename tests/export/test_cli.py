@@ -13,7 +13,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from basic_export.bundle import BundleWriter
 from basic_export.cli import main
+from basic_export.engines import copy_bundle
 from basic_runtime import Codec
 from basic_train import checkpoint
 from basic_train.model.presets import TINY
@@ -78,6 +80,15 @@ def test_an_existing_bundle_stays(exported: Exported, tiny_checkpoint: Path) -> 
     before = (exported.path / "manifest.json").read_bytes()
     assert "pass --overwrite" in error_of(run(tiny_checkpoint, "-o", exported.path))
     assert (exported.path / "manifest.json").read_bytes() == before
+
+
+def test_the_folder_one_is_in(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name as "." has no other name beside it: a ValueError."""
+    copy_bundle(exported.path, tmp_path / "bundle")
+    monkeypatch.chdir(tmp_path / "bundle")
+    with BundleWriter(Path("."), overwrite=True) as writer:
+        assert writer.folder.parent == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_overwrite_spares_what_is_no_bundle(tiny_checkpoint: Path, tmp_path: Path) -> None:

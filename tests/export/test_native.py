@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -119,8 +120,9 @@ def test_files_are_those_of_other_engines(exported: Exported, photo_folder: Path
     picture = read_picture(str(photo_folder / "chelsea.png"))
     other = OnnxRuntimeBackend(2)
     other.native_entropy = False
-    codecs = [Codec(exported.path, threads=1), Codec(exported.path, threads=2), Codec(exported.path, other)]
-    codecs += [Codec(exported.path, tile_pixels=64), Codec(exported.path, "torch")]
+    name = "onnxruntime"
+    codecs = [Codec(exported.path, name, threads=1), Codec(exported.path, name, threads=2), Codec(exported.path, other)]
+    codecs += [Codec(exported.path, name, tile_pixels=64), Codec(exported.path, "torch"), Codec(exported.path)]
     for level in (0, 7):
         files = [codec.encode(picture, 70, level) for codec in codecs[:4]]
         for codec in codecs:
@@ -140,10 +142,12 @@ def test_the_codec_computes_the_entropy_path_here(exported: Exported, monkeypatc
         return load(self, model, **settings)
 
     monkeypatch.setattr(OnnxRuntimeBackend, "load", noted)
-    codec = Codec(exported.path, threads=1)
+    codec = Codec(exported.path, "onnxruntime", threads=1)
     codec.load(7)
     level = codec.bundle.level(7)
     assert sorted(loaded) == sorted((level.g_a, level.h_a, level.g_s))
+    Codec(exported.path, threads=1).load(7)  # which computes all of it here
+    assert len(loaded) == 3
 
 
 def test_graphs_of_another_form_run_as_before() -> None:
@@ -204,16 +208,21 @@ def conv_graph(**changes) -> ModelProto:
     parts = {
         "scale": np.full((2, 1, 1, 1), 0.25, np.float32), "bias": np.array([0.5, -1.25], np.float32),
         "low": np.float32(-9), "high": np.float32(9), "attributes": {"pads": [1, 1, 1, 1]},
-        "weights": np.ones((2, 3, 3, 3), np.int8), "rounding": "Floor", "channels": 3,
+        "weights": np.ones((2, 3, 3, 3), np.int8), "rounding": "Floor", "channels": 3, "kind": "Conv",
+        "to": TensorProto.FLOAT, "then": ("Identity", ["y"], 1, {}),
     } | changes  # fmt: skip
+    kind, inputs, outputs, attributes = parts["then"]
+    places = {name: np.full(2, value) for name, value in (("zeros", 0), ("ones", 1), ("twos", 2), ("minus", -1))}
+    places |= {"ends": np.full(2, np.iinfo(np.int64).max), "axes": np.array([2, 3])}
     nodes = [
-        helper.make_node("Cast", ["w"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["w"], ["real"], to=parts["to"]),
         helper.make_node("Mul", ["real", "scale"], ["scaled"]),
-        helper.make_node("Conv", ["x", "scaled", "bias"], ["sums"], **parts["attributes"]),
+        helper.make_node(parts["kind"], ["x", "scaled", "bias"], ["sums"], **parts["attributes"]),
         helper.make_node(parts["rounding"], ["sums"], ["whole"]),
         helper.make_node("Clip", ["whole", "low", "high"], ["y"]),
+        helper.make_node(kind, inputs, [f"out{k}" for k in range(outputs)], **attributes),
     ]
-    constants = {"w": parts["weights"]} | {name: parts[name] for name in ("scale", "bias", "low", "high")}
+    constants = {"w": parts["weights"]} | places | {name: parts[name] for name in ("scale", "bias", "low", "high")}
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, parts["channels"], "h", "w"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
@@ -236,6 +245,20 @@ def conv_graph(**changes) -> ModelProto:
         {"attributes": {"pads": [0, 0, 0, 0], "strides": [2, 2]}},
         {"attributes": {"pads": [2, 2, 2, 2], "dilations": [2, 2]}},
         {"attributes": {"pads": [1, 1, 1, 1], "group": 3}},
+        {"attributes": {"pads": [-1, 1, 3, 1]}},
+        {"attributes": {"pads": [1, 1]}},
+        {"attributes": {"pads": [1, 1, 1, 1], "auto_pad": "VALID"}},
+        {"attributes": {"pads": [1, 1, 1, 1], "kernel_shape": [1, 1]}},
+        {"attributes": {"pads": [1, 1, 1, 1], "rounds": 1}},
+        {"to": TensorProto.FLOAT16},
+        {"then": ("DepthToSpace", ["y"], 1, {"blocksize": 0, "mode": "CRD"})},
+        {"then": ("DepthToSpace", ["y"], 1, {"blocksize": -1, "mode": "CRD"})},
+        {"then": ("DepthToSpace", ["y"], 1, {"blocksize": 1, "mode": "CRD", "floor": 1})},
+        {"then": ("Split", ["y"], 0, {"axis": 1})},
+        {"then": ("Split", ["y"], 2, {"axis": 1, "num_outputs": 3})},
+        {"then": ("Slice", ["y", "zeros", "ends", "axes", "zeros"], 1, {})},
+        {"then": ("Slice", ["y", "ones", "ends", "axes", "minus"], 1, {})},
+        {"then": ("Slice", ["y", "minus", "ends", "axes", "twos"], 1, {})},
         {"rounding": "Round"},
         {"channels": "any"},
     ],
@@ -245,6 +268,44 @@ def test_what_is_no_integer_network_is_left_to_others(changes: dict, tmp_path: P
     assert network(conv_graph(), tmp_path).layers[0].shift.tolist() == [2, 2]
     with pytest.raises(NotIntegerError):
         network(conv_graph(**changes), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"strides": [0, 0]},
+        {"strides": [1 << 30, 1 << 30], "output_padding": [(1 << 30) - 3, (1 << 30) - 3]},
+        {"strides": [2, 2], "pads": [-1, 0, 2, 1], "output_padding": [0, 0]},
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1], "output_shape": [4, 4]},
+    ],
+    ids=lambda attributes: " ".join(attributes),
+)
+def test_hostile_transposed_convolutions_are_left_to_others(attributes: dict, tmp_path: Path) -> None:
+    good = {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}
+    weights = np.ones((3, 2, 3, 3), np.int8)
+    parts = {"kind": "ConvTranspose", "weights": weights, "scale": np.full((1, 2, 1, 1), 0.25, np.float32)}
+    assert network(conv_graph(attributes=good, **parts), tmp_path).layers[0].shuffle == 2
+    with pytest.raises(NotIntegerError):
+        network(conv_graph(attributes=attributes, **parts), tmp_path)
+
+
+def test_operations_of_others_are_left_to_them(tmp_path: Path) -> None:
+    model = conv_graph()
+    model.graph.node[2].domain = "com.example"
+    with pytest.raises(UnreadableError, match="an operation of com.example"):
+        network(model, tmp_path)
+
+
+def test_hostile_graphs_run_on_the_library(exported: Exported, tmp_path: Path) -> None:
+    """What is refused here must not stop the codec, which asks the other engine then."""
+    path = Path(shutil.copytree(exported.path, tmp_path / "bundle"))
+    graph = Bundle(path).entropy(0).stages[0].graph
+    model = onnx.load(path / "graphs" / f"{graph}.onnx", load_external_data=False)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.attribute.append(helper.make_attribute("auto_pad", "VALID"))
+    (path / "graphs" / f"{graph}.onnx").write_bytes(model.SerializeToString())
+    assert native_engines(Bundle(path, verify_hashes=False), 0, 1) is None
 
 
 def test_a_kernel_that_reaches_too_far_is_left_to_others(tmp_path: Path) -> None:
@@ -265,7 +326,7 @@ def test_wrong_inputs_are_errors(tmp_path: Path) -> None:
 
 def test_planes_are_arrays_to_whoever_asks() -> None:
     one = np.ones(3, np.float32)
-    net = IntegerNet([(one, -9 * one, 9 * one)], [], [([(0, 0, 3, 1, 0, 0)], True)])
+    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 3, 1, 0, 0)], True)])
     values = np.arange(-9, 9, dtype=np.float32).reshape(1, 3, 2, 3)
     (plane,) = net.run([values])
     assert isinstance(plane, Plane) and plane.shape == (1, 3, 2, 3)

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from basic_export.upgrade import main
 from basic_export.parts import split
+from basic_export.upgrade import main
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
@@ -86,7 +86,9 @@ def _without_parts(bundle: Path, target: Path) -> Path:
     return target
 
 
-def test_a_bundle_without_parts_decodes_the_same_and_can_get_them(exported: Exported, tmp_path: Path) -> None:
+def test_a_bundle_without_parts_decodes_the_same_and_can_get_them(
+    exported: Exported, photo_folder: Path, tmp_path: Path
+) -> None:
     older = _without_parts(exported.path, tmp_path / "older")
     pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     data = Codec(exported.path, tile_pixels=64).encode(pixels, 70, 7)
@@ -94,7 +96,7 @@ def test_a_bundle_without_parts_decodes_the_same_and_can_get_them(exported: Expo
         Codec(exported.path, tile_pixels=64).decode(data).astype(int) - Codec(older, tile_pixels=64).decode(data)
     )
     assert difference.max() <= 1 and (difference > 0).mean() < 1e-4
-    result = CliRunner().invoke(main, [str(older)])
+    result = CliRunner().invoke(main, [str(older), "--photos", str(photo_folder)])
     assert result.exit_code == 0 and "6 graphs have parts" in result.output, result.output
     assert json.loads((older / "manifest.json").read_text()) == json.loads(
         (exported.path / "manifest.json").read_text()

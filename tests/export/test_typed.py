@@ -128,7 +128,7 @@ class HalfTorch(TorchBackend):
 def test_half_costs_nothing_on_a_photo(quality: int) -> None:
     """Bundled model, both ends, cheapest and best level: within 0.05 dB and 0.5 % of the file."""
     photo = bundled_photo("astronaut")[60:188, 150:342]
-    exact, half = Codec(threads=1), Codec(backend=HalfTorch(1))
+    exact, half = Codec(backend="onnxruntime", threads=1), Codec(backend=HalfTorch(1))
     for level in (0, 7):
         data = exact.encode(photo, quality, level)
         again = half.encode(photo, quality, level)
@@ -201,7 +201,7 @@ class Packed(OnnxRuntimeBackend):
 def test_files_are_the_same_with_packed_outputs(exported: Exported) -> None:
     bundle = Bundle(exported.path)
     photo = bundled_photo("chelsea")[:70, :130]
-    plain, packed = Codec(bundle, threads=1), Codec(bundle, Packed(bundle.index_lut))
+    plain, packed = Codec(bundle, "onnxruntime", threads=1), Codec(bundle, Packed(bundle.index_lut))
     data = plain.encode(photo, 60)
     assert packed.encode(photo, 60) == data
     np.testing.assert_array_equal(packed.decode(data), plain.decode(data))

@@ -13,9 +13,9 @@ import pytest
 
 from basic_runtime.cache import cache_folder
 from basic_runtime.codec import Codec
-from basic_runtime.engines import BF16, FLOAT32, Engine, create_backend
+from basic_runtime.engines import BF16, Engine, create_backend
 from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _sample, fastest
-from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeEngine
+from basic_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from basic_runtime.engines.openvino import OpenVinoEngine
 from basic_runtime.errors import EngineError
 

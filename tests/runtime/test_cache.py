@@ -8,8 +8,9 @@ import pytest
 
 from basic_runtime import machine
 from basic_runtime.bundle import Bundle
-from basic_runtime.cache import place_of, remember, remembered, store
-from basic_runtime.engines import create_backend
+from basic_runtime.cache import contents, place_of, remember, remembered, store
+from basic_runtime.codec import Codec
+from basic_runtime.engines import create_backend, native
 from basic_runtime.errors import FileError
 from basic_runtime.machine import MachineProfile
 
@@ -34,3 +35,21 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, tiny_path: Path, monkeyp
     found = MachineProfile("0" * 8, "onnxruntime", 1, ())
     with pytest.raises(FileError, match=r"\.json: cannot be written"):
         machine.save(found, Bundle(tiny_path), create_backend("onnxruntime", 1))
+
+
+def test_another_build_is_checked_again(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A golden check that was passed says nothing of other code, in C++ or in Python, nor does a profile."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    backend = create_backend("onnxruntime", 1)
+    machine.save(MachineProfile("0" * 8, "onnxruntime", 1, ()), Bundle(tiny_path), backend)
+    other = tmp_path / "other"
+    for count, module in enumerate((None, native._coder, native.lowering), 1):
+        if module is not None:
+            other.write_text(str(count))
+            contents.cache_clear()
+            monkeypatch.setattr(module, "__file__", str(other))
+        Codec(tiny_path, backend).load(7)
+        Codec(tiny_path, backend).load(7)
+        assert len(list((tmp_path / "basic" / "golden").iterdir())) == count
+    with pytest.raises(machine.MachineProfileError, match="has not been measured"):
+        machine.load(Bundle(tiny_path), backend)

@@ -21,6 +21,7 @@ from PIL import Image
 from basic_runtime import container, machine
 from basic_runtime.cli import main
 from basic_runtime.cli.batch import share_cores
+from basic_runtime.engines import available_backends
 from basic_runtime.exif import ORIENTATION, PREFIX
 
 from .test_bundle import edit_manifest
@@ -84,6 +85,21 @@ def test_an_error_of_the_installed_command_is_one_line(folder: Path) -> None:
     assert done.returncode == 1 and not done.stdout
     assert done.stderr.startswith(b"basic-run: error: photo.png: this is no .basic file")
     assert done.stderr.count(b"\n") == 1
+
+
+def test_an_option_that_comes_before_a_command_fails_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASIC_DOTS_KERNEL", "sse9")
+    done = command("--version")
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith(b"basic-run: error: no kernel 'sse9' here: BASIC_DOTS_KERNEL may be ")
+
+
+def test_a_damaged_library_is_not_available(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its package is there, and does not load."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("basic_runtime.engines.onnxruntime.find_spec", lambda name: name)
+    assert "onnxruntime" not in available_backends()
+    fails(run("encode", "photo.png", "--engine", "onnxruntime"), "engine 'onnxruntime' does not load here")
 
 
 def test_help_is_quick() -> None:
@@ -281,12 +297,12 @@ def test_error_level_that_the_bundle_lacks(packed: Path, bundle_copy: Path) -> N
 
 def test_error_engine_that_fails_its_golden_vector(packed: Path, bundle_copy: Path) -> None:
     edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
-    fails(run("decode", "packed.basic", "--bundle", str(bundle_copy)), "'onnxruntime'", "golden vector")
+    fails(run("decode", "packed.basic", "--bundle", str(bundle_copy)), "'auto'", "golden vector")
 
 
 def test_error_precision_that_the_engine_has_not(packed: Path) -> None:
     done = run("decode", "packed.basic", "--engine", "onnxruntime", "--precision", "bf16")
-    fails(done, "engine 'onnxruntime' computes in float32, not in bf16: take openvino or auto")
+    fails(done, "engine 'onnxruntime' computes in float32, not in bf16: take auto")
 
 
 def test_error_engine_that_is_not_there(packed: Path) -> None:

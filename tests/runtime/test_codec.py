@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,16 +122,29 @@ def test_info_tells_what_was_asked_for(codec: Codec, photo: Photo) -> None:
     assert sum(size for _, size in info.chunks) < len(data)
 
 
-def test_threads_share_a_codec(tiny_path: Path, photo: Photo) -> None:
-    codec = Codec(tiny_path, threads=1)
-    pictures = [photo(50 + i, 70) for i in range(8)]
+@pytest.mark.parametrize("options", [{"threads": 1}, {"backend": "onnxruntime", "threads": 2, "tile_pixels": 64}])
+def test_threads_share_a_codec(tiny_path: Path, photo: Photo, options: dict[str, Any]) -> None:
+    codec = Codec(tiny_path, **options)
+    pictures = [photo(50 + 9 * i, 70) for i in range(8)]
     with ThreadPoolExecutor(4) as pool:
         files = list(pool.map(codec.encode, pictures))
         backs = list(pool.map(codec.decode, files))
-    single = Codec(tiny_path, threads=1)
+    single = Codec(tiny_path, **options)
     assert files == [single.encode(picture) for picture in pictures]
     for data, back in zip(files, backs, strict=True):
         np.testing.assert_array_equal(single.decode(data), back)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_forked_process_encodes_in_tiles(tiny_path: Path, photo: Photo) -> None:
+    """It waited for threads that its parent alone has."""
+    codec, picture = Codec(tiny_path, "onnxruntime", 2, tile_pixels=64), photo(100, 150)
+    data = codec.encode(picture)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if codec.encode(picture) == data else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(
@@ -154,6 +170,13 @@ def test_a_picture_holds_its_own_metadata(codec: Codec, photo: Photo) -> None:
 def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         codec.encode(np.zeros((4, 4, 3), np.uint8), quality, level)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "torch"])
+def test_threads_out_of_range(tiny_path: Path, backend: str, threads: int) -> None:
+    with pytest.raises(ValueError, match=f"threads must be 1 to 1024, not {threads}"):
+        Codec(tiny_path, backend, threads)
 
 
 def test_limits_hold_before_any_work(tiny_path: Path, photo: Photo) -> None:
@@ -188,7 +211,7 @@ def test_a_file_of_another_model_names_both(codec: Codec, other_path: Path, phot
 def test_other_latents_than_the_encoder_had(codec: Codec, photo: Photo) -> None:
     content = container.read(codec.encode(photo(8, 8)))
     changed = replace(content, header=replace(content.header, yhat_crc=content.header.yhat_crc ^ 1))
-    with pytest.raises(DesyncError, match="engine 'onnxruntime' do not match .* basic-run verify"):
+    with pytest.raises(DesyncError, match="engine 'auto' do not match .* basic-run verify"):
         codec.decode(container.write(changed))
 
 
@@ -209,7 +232,7 @@ def test_a_level_that_is_not_there(bundle_copy: Path, codec: Codec, photo: Photo
 def test_a_wrong_golden_vector_stops_the_engine(bundle_copy: Path, photo: Photo) -> None:
     edit_manifest(bundle_copy, lambda m: m["entropy"][1]["golden"].update({"graph outputs sha256": "0" * 64}))
     codec = Codec(bundle_copy)
-    with pytest.raises(EngineError, match="'onnxruntime' .* does not reproduce the golden vector"):
+    with pytest.raises(EngineError, match="'auto' .* does not reproduce the golden vector"):
         codec.encode(photo(8, 8), level=7)
     codec.encode(photo(8, 8), level=0)
     assert [check.error is None for check in codec.verify()] == [True, False]

@@ -1,5 +1,7 @@
 """Errors are one line, keep their class, and name the file and the missing extra."""
 
+import pickle
+
 import pytest
 
 from basic_runtime import errors
@@ -27,3 +29,10 @@ def test_missing_extra_names_the_pip_install() -> None:
 @pytest.mark.parametrize("name", [name for name in dir(errors) if name.endswith("Error")])
 def test_all_errors_are_basic_errors(name: str) -> None:
     assert issubclass(getattr(errors, name), BasicError)
+
+
+@pytest.mark.parametrize("error", [FormatError("is cut off"), MissingExtraError("exporting", "export")])
+def test_errors_come_out_of_other_processes(error: BasicError) -> None:
+    for each in (error, error.in_file("a.basic")):
+        back = pickle.loads(pickle.dumps(each))
+        assert type(back) is type(each) and str(back) == str(each) and back.__dict__ == each.__dict__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
-from basic_runtime.errors import FileError
+from basic_runtime.errors import EngineError, FileError
 from basic_runtime.evaluate import measure
 from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, per_picture, published_kodak
 from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, ms_ssim
@@ -35,6 +36,13 @@ def pictures(tmp_path_factory, photo) -> Path:
 
 def evaluate(*arguments: object):
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+SETTING = measure.Setting(OURS, "", 0, 50)
+
+
+def abort(*_: object) -> None:
+    os.abort()
 
 
 def row(bytes: int, psnr: float, quality: int = 50, **changes) -> Row:
@@ -158,6 +166,19 @@ def test_times_are_without_loading(pictures, tiny_path, monkeypatch):
     for quality in (50, 90):
         shapes = [shape for (of, _, *shape) in sizes if of == quality]
         assert shapes == [[64, 64], [64, 96], [70, 50], [64, 64]]  # the first is not one of the pictures
+
+
+@pytest.mark.parametrize("engine", ["none-such", "onnxruntime-cuda"])
+def test_an_engine_that_is_not_there_is_one_line(pictures, tiny_path, engine):
+    """An error that could not be pickled, or a pool that broke, was a traceback."""
+    result = evaluate(pictures, "--bundle", tiny_path, "--engine", engine, "--jobs", 2, "--codecs", "none")
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1 and engine in result.stderr
+
+
+def test_a_process_that_is_killed_is_one_line(pictures, monkeypatch):
+    monkeypatch.setattr(measure, "_measure", abort)
+    with pytest.raises(EngineError, match="take fewer --jobs"):
+        list(measure._side_by_side([(pictures, SETTING, 1, 0)], (None, "onnxruntime", 1), 1))
 
 
 def test_the_table_is_printed(pictures, tiny_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -100,3 +103,22 @@ def test_output_that_is_a_folder(tmp_path: Path) -> None:
 def test_endless_input_stops_at_the_limit() -> None:
     with pytest.raises(LimitError, match="/dev/zero: the file has 1001 bytes, and 1000 are allowed"):
         read_bytes("/dev/zero", Limits(max_file_bytes=1000))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 << 20])
+def test_reading_takes_memory_for_what_is_there(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small picture took two gigabytes for a moment, which is more than some machines give."""
+    data = os.urandom(size)
+    (tmp_path / "a").write_bytes(data)
+    for source in (tmp_path / "a", "-"):
+        with open(tmp_path / "a", "rb") as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+            tracemalloc.start()
+            assert read_bytes(source) == data
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 8 << 20
+
+
+def test_a_file_that_says_it_is_empty() -> None:
+    assert read_bytes("/proc/self/status").startswith(b"Name:")

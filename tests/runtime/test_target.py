@@ -69,6 +69,9 @@ def test_codec_stays_within(tiny_path: Path, photo) -> None:
         assert codec.decode(data).shape == picture.shape
     with pytest.raises(TargetError):
         codec.encode_within(picture, 60)
+    for most in (0, -1):
+        with pytest.raises(ValueError, match=f"max_bytes must be 1 or more, not {most}"):
+            codec.encode_within(picture, most)
 
 
 @pytest.fixture
@@ -93,6 +96,7 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
     done = run(*common, "--target-bpp", bits + 0.001)
     result = json.loads(done.stdout)[0]
     assert result["bpp"] <= bits + 0.001 and 1 <= result["quality"] <= 100
+    assert json.loads(run(*common, "--target-bpp", 1e308).stdout)[0]["quality"] == 100
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,10 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
         (["--target-size", "many"], 2, "no size like 40000, 40k or 1.5M"),
         (["--target-size", "0"], 2, "no size like"),
         (["--target-size", "20"], 1, "in.png: the smallest file of this picture has"),
+        (["--target-bpp", "0.0001"], 1, "in.png: 0.0001 bits per pixel of this picture are less than a byte"),
+        (["--target-bpp", "nan"], 2, "'nan' is no finite number"),
+        (["--target-bpp", "inf"], 2, "'inf' is no finite number"),
+        (["--budget-ms", "nan"], 2, "'nan' is no finite number"),
         (["--level", "8"], 2, "no level from 0 to 7, nor auto"),
         (["--level", "3", "--budget-ms", "50"], 2, "--budget-ms picks the level"),
         (["--level", "auto"], 1, "has not been measured with model"),

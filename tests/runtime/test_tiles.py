@@ -202,5 +202,10 @@ def test_integers_are_kept_in_16_bits_only_where_they_fit(value: float, dtype: t
 
 
 def test_nan_is_never_an_integer() -> None:
-    assert narrowed(np.array([1, np.nan], np.float32), np.int16) is None
-    assert narrowed(np.array([1, np.inf], np.float32), np.int16) is None
+    for wrong in (np.nan, np.inf, -np.inf, 0.5, 32768, -32769, 1e30):
+        assert narrowed(np.array([1, wrong], np.float32)) is None
+    for wrong in (32768, -32769, 1 << 20, -(1 << 31)):
+        assert narrowed(np.array([1, wrong], np.int32)) is None
+    for dtype in (np.float32, np.int32):
+        values = np.array([-32768, -1, 0, 7, 32767], dtype)
+        np.testing.assert_array_equal(narrowed(values), values)

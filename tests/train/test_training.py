@@ -1,6 +1,7 @@
 """The loop on the tiny preset: schedule, resume, checkpoints, what stops it."""
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_models import small
 
-from basic_runtime.errors import ImageError
+from basic_runtime.errors import FileError, ImageError
 from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
 from basic_train.data import CropStream, PhotoFiles, list_photos, split
@@ -319,3 +320,17 @@ def test_a_state_of_another_model_is_refused(tmp_path, photos):
     checkpoint.save_state(tmp_path / STATE_FILE, state)
     with pytest.raises(CheckpointError, match="does not fit this model"):
         Trainer(RECIPE, tmp_path, photos)
+
+
+def test_a_state_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / STATE_FILE
+    checkpoint.save_state(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # writing fails, as on a disk that is full
+    try:
+        with pytest.raises(FileError, match="cannot be written") as caught:
+            checkpoint.save_state(path, {"tensor": torch.zeros(1 << 16)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value) and checkpoint.load_state(path) == {"step": 1}
+    assert [each.name for each in tmp_path.iterdir()] == [STATE_FILE]

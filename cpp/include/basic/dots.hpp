@@ -21,6 +21,13 @@ struct Requantisation {
 
 inline constexpr int kLeakBits = 7;
 
+// Channels of a tensor at one place of a kernel: 2 pairs values from `input` on for a position 0, `stride` values further
+// for each next.
+struct DotsTap {
+    const int16_t* input;
+    size_t stride, pairs;
+};
+
 struct Dots {
     const char* name;
     size_t lanes;      // output channels of a vector
@@ -31,14 +38,18 @@ struct Dots {
     void (*add)(const int16_t* input, size_t stride, const int32_t* shift, const uint32_t* at, size_t positions,
                 size_t vectors, int32_t* sums);
 
-    // sums[p][c] += sum over k < 2 pairs of weights[k / 2][c][k % 2] * input[at[p] * stride + k], modulo 2^32, where c
-    // counts the channels of `vectors` vectors.
-    void (*accumulate)(const int16_t* input, size_t stride, size_t pairs, const int16_t* weights, const uint32_t* at,
-                       size_t positions, size_t vectors, int32_t* sums);
+    // sums[p][c] += sum over all taps, and over k < 2 pairs, of weights[k / 2][c][k % 2] * input[at[p] * stride + k],
+    // modulo 2^32, where c counts the channels of `vectors` vectors, and the weights of a tap follow those of the one
+    // before; with a bias, sums[p][c] = bias[c] + those.
+    void (*accumulate)(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias,
+                       const uint32_t* at, size_t positions, size_t vectors, int32_t* sums);
 
     // outputs[p][c] of sums[p][c]; all low and high fit int16, or int32 for the wide one, which may work in place.
     void (*requantise)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,
                        int16_t* outputs);
+    // The same to outputs[at[p] * stride + c].
+    void (*requantise_at)(const int32_t* sums, const uint32_t* at, size_t positions, size_t vectors,
+                          const Requantisation& how, int16_t* outputs, size_t stride);
     void (*requantise_wide)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,
                             int32_t* outputs);
 };

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "basic/dots.hpp"
+#include "basic/memory.hpp"
 #include "basic/workers.hpp"
 
 namespace basic {
@@ -36,12 +37,12 @@ class Plane {
     size_t position(size_t row, size_t column) const {
         return (row + kBorder) * (width_ + 2 * kBorder) + column + kBorder;
     }
-    int16_t* data() { return data_.get(); }
-    const int16_t* data() const { return data_.get(); }
+    int16_t* data() { return data_.as<int16_t>(); }
+    const int16_t* data() const { return data_.as<int16_t>(); }
 
   private:
     size_t channels_, height_, width_, stride_;
-    std::unique_ptr<int16_t[]> data_;
+    Memory data_;
 };
 
 // What a network reads: a plane that another network wrote; a part of one, or of more than one, whose channels lie side
@@ -61,7 +62,7 @@ using NetInput = std::variant<std::shared_ptr<const Plane>, PartInput, FloatInpu
 
 // What a network gives: a plane, or float32 (channels, height, width).
 struct FloatOutput {
-    std::unique_ptr<float[]> values;
+    Memory values;
     size_t channels, height, width;
 };
 using NetOutput = std::variant<std::shared_ptr<const Plane>, FloatOutput>;

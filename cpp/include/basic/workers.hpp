@@ -10,7 +10,10 @@ namespace basic {
 // thread that waits for the next piece of work spins for a moment before it sleeps.
 class Workers {
   public:
-    // The group of so many threads, the caller's own among them.
+    static constexpr size_t kMaxThreads = 1024;
+
+    // The group of so many threads, the caller's own among them, or of fewer if the system gives no more. Throws
+    // std::invalid_argument unless they are 1 to kMaxThreads.
     static Workers& of(size_t threads);
 
     // Calls work(0) to work(count - 1), some of them on other threads, and returns when all have ended. Throws what the
