@@ -6,6 +6,7 @@ import click
 
 from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
+    AUTO,
     LevelChoice,
     budget_option,
     codec_options,
@@ -64,11 +65,22 @@ def decode(
         output_format(job.target, kind)
         data = read_bytes(job.source, codec.limits)
         header = peek(data)
-        picture = codec.decode_picture(data, level_for(header.width * header.height))
+        asked = level_for(header.width * header.height)
+        picture = codec.decode_picture(data, asked)
         notices = write_picture(job.target, picture, kind, overwrite)
-        return {"width": picture.width, "height": picture.height, "notices": notices}
+        return {
+            "width": picture.width,
+            "height": picture.height,
+            "level": header.synthesis_level if asked is None else asked,
+            "notices": notices,
+        }
 
-    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json, workers=workers)
+    chosen = budget_ms is not None or level == AUTO
+
+    def describe(result: Result) -> str:
+        return _describe(result) + (f"  level {result['level']}" if chosen else "")
+
+    run_jobs(jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers)
 
 
 def _describe(result: Result) -> str:

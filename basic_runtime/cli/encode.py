@@ -9,6 +9,7 @@ import click
 
 from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
+    AUTO,
     ByteSize,
     FiniteRange,
     LevelChoice,
@@ -113,12 +114,20 @@ def encode(
             "height": picture.height,
             "bytes": len(data),
             "bpp": round(bpp(len(data), picture.width, picture.height), 5),
-            "quality": quality or quality_of_step(header.quality_step),
+            "quality": quality_of_step(header.quality_step),
             "level": header.level,
             "notices": [*picture.notices, *_larger(job.source, len(data))],
         }
 
-    run_jobs(jobs, work, describe=_describe, summarise=_summarise, as_json=as_json, workers=workers)
+    chosen = [
+        *(["quality"] if target_size is not None or target_bpp is not None else []),
+        *(["level"] if budget_ms is not None or level == AUTO else []),
+    ]
+
+    def describe(result: Result) -> str:
+        return _describe(result) + "".join(f"  {name} {result[name]}" for name in chosen)
+
+    run_jobs(jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers)
 
 
 def _larger(source: str, size: int) -> list[str]:

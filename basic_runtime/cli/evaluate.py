@@ -79,7 +79,7 @@ def evaluate(
     basic-run evaluate kodak -o results/kodak --levels 0,3,7
 
     Sizes are those of real files, PSNR and MS-SSIM those of 8-bit pixels. An evaluation that was stopped goes on
-    when it is called again with the same -o.
+    when it is called again with the same -o. Files that cannot be read are left out, and the exit status is then 1.
     """
     from basic_runtime.bundle import Bundle
     from basic_runtime.evaluate import measure
@@ -92,7 +92,7 @@ def evaluate(
     for level in chosen:
         if level >= len(opened.manifest.levels):
             raise click.UsageError(f"--levels: the bundle has no level {level}")
-    pictures = measure.list_pictures(folder)
+    pictures, unread = _readable(folder)
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
     if output is not None:
@@ -100,6 +100,24 @@ def evaluate(
     results = measure.Results(None if output is None else _with_extension(output, ".csv"))
     _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps, effort))
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
+    if unread:
+        click.get_current_context().exit(1)
+
+
+def _readable(folder: Path) -> tuple[list[Path], int]:
+    """The pictures that can be read, and how many cannot, which is said at once.
+
+    Raises ImageError if that leaves none.
+    """
+    from basic_runtime.errors import ImageError
+    from basic_runtime.evaluate import measure
+
+    pictures, errors = measure.readable(measure.list_pictures(folder))
+    if not pictures:
+        raise ImageError(f"{folder}: no picture in this folder can be read, as of the first: {errors[0]}")
+    for error in errors:
+        click.echo(f"basic-run: error: {error}; it is left out", err=True)
+    return pictures, len(errors)
 
 
 def _rivals(codecs: str | None) -> list[str]:

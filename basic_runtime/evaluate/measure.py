@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,9 +23,10 @@ from PIL import Image, features
 
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO
-from basic_runtime.errors import EngineError, FileError, ImageError
+from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
 from basic_runtime.imageio import EXTENSIONS, read_picture
 from basic_runtime.metrics import bpp, psnr
+from basic_runtime.tiles import TILE_PIXELS
 
 Pixels = NDArray[np.uint8]
 
@@ -117,6 +119,18 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
+def readable(pictures: Sequence[Path]) -> tuple[list[Path], list[BasicError]]:
+    """Those that can be read, and what is wrong with the others."""
+    good, errors = [], []
+    for picture in pictures:
+        try:
+            read_picture(picture)
+            good.append(picture)
+        except BasicError as error:
+            errors.append(error)
+    return good, errors
+
+
 def has_ms_ssim() -> bool:
     """Whether the packages that compute MS-SSIM are installed."""
     return all(find_spec(name) is not None for name in ("torch", "pytorch_msssim"))
@@ -150,6 +164,8 @@ def _start(bundle: str | None, engine: str, threads: int | None) -> None:
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
     pixels = read_picture(picture).rgb
+    if setting.level is not None:
+        _warm_up(setting, max(pixels.shape) > TILE_PIXELS, effort)
     encode_ms, decode_ms = math.inf, math.inf
     for _ in range(reps):
         begun = time.perf_counter()
@@ -172,6 +188,14 @@ def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
         encode_ms=encode_ms,
         decode_ms=decode_ms,
     )
+
+
+@cache
+def _warm_up(setting: Setting, in_tiles: bool, effort: int) -> None:
+    """Code a small picture untimed, once in each process: networks are loaded for each level and quality, and others
+    for pictures in tiles."""
+    small = np.zeros((64, TILE_PIXELS + 64 if in_tiles else 64, 3), np.uint8)
+    _decode(setting, _encode(setting, small, effort))
 
 
 def _encode(setting: Setting, pixels: Pixels, effort: int) -> bytes:

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from basic_runtime import container
+from basic_runtime import container, machine
 from basic_runtime.cli import main
 from basic_runtime.cli.batch import share_cores
 from basic_runtime.engines import available_backends
@@ -189,6 +189,31 @@ def test_json_tells_results_and_errors(folder: Path) -> None:
     assert done.exit_code == 1 and "missing.png" in bad["error"]
     assert (good["width"], good["height"]) == (60, 40)
     assert good["bytes"] == Path("photo.basic").stat().st_size
+
+
+def test_results_tell_the_quality_and_the_level_of_the_file(folder: Path) -> None:
+    """-q 2 and -q 3 are the same step, which info calls 3."""
+    [made] = json.loads(run("encode", "photo.png", "-q", "2", "--level", "5", "--json").stdout)
+    [found] = json.loads(run("info", "photo.basic", "--json").stdout)
+    assert (made["quality"], made["level"]) == (found["quality"], found["level"]) == (3, 5)
+    for options, level in (((), 5), (("--level", "1"), 1)):
+        [back] = json.loads(run("decode", "photo.basic", "-o", f"{level}.png", *options, "--json").stdout)
+        assert back["level"] == level
+
+
+def test_text_tells_what_was_chosen(folder: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("encode", "photo.png", "--target-size", "2000", "--overwrite")
+    [found] = json.loads(run("info", "photo.basic", "--json").stdout)
+    assert f"  quality {found['quality']}\n" in done.stdout and "level" not in done.stdout
+    assert "quality" not in run("encode", "photo.png", "--overwrite").stdout
+
+    class Measured:
+        def level_within(self, *_: object) -> int:
+            return 4
+
+    monkeypatch.setattr(machine, "load", lambda *_: Measured())
+    assert run("encode", "photo.png", "--budget-ms", "9", "--overwrite").stdout.endswith("  level 4\n")
+    assert run("decode", "photo.basic", "-o", "x.png", "--level", "auto").stdout.endswith("  level 4\n")
 
 
 def test_existing_outputs_are_kept_unless_asked(folder: Path) -> None:

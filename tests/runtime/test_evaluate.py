@@ -137,6 +137,37 @@ def test_processes_side_by_side_give_the_same_sizes(pictures, tiny_path, tmp_pat
     assert sizes[0] == sizes[1]
 
 
+def test_a_file_that_cannot_be_read_is_left_out(pictures, tiny_path, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "jpeg", "--json")
+    result = evaluate(tmp_path, *options)
+    assert result.exit_code == 1 and "no picture in this folder can be read" in result.stderr
+    assert "bad.png: not a picture" in result.stderr and len(result.stderr.splitlines()) == 1
+    (tmp_path / "good.png").write_bytes((pictures / "a.png").read_bytes())
+    result = evaluate(tmp_path, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 1 and "bad.png: not a picture" in result.stderr
+    assert json.loads(result.stdout)["pictures"] == 1
+    assert {r["picture"] for r in csv.DictReader((tmp_path / "out.csv").open())} == {"good.png"}
+
+
+def test_times_are_without_loading(pictures, tiny_path, monkeypatch):
+    """Whatever is loaded, is loaded before anything of its level and quality is coded that counts."""
+    sizes: list[tuple[int, ...]] = []
+    encode = Codec.encode
+
+    def watched(self, image, *arguments, **options):
+        sizes.append((*arguments, *image.shape[:2]))
+        return encode(self, image, *arguments, **options)
+
+    monkeypatch.setattr(Codec, "encode", watched)
+    measure._warm_up.cache_clear()
+    options = ("--qualities", "50,90", "--levels", "1", "--codecs", "none")
+    assert evaluate(pictures, "--bundle", tiny_path, *options).exit_code == 0
+    for quality in (50, 90):
+        shapes = [shape for (of, _, *shape) in sizes if of == quality]
+        assert shapes == [[64, 64], [64, 96], [70, 50], [64, 64]]  # the first is not one of the pictures
+
+
 @pytest.mark.parametrize("engine", ["none-such", "onnxruntime-cuda"])
 def test_an_engine_that_is_not_there_is_one_line(pictures, tiny_path, engine):
     """An error that could not be pickled, or a pool that broke, was a traceback."""
