@@ -6,16 +6,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.folders import Input, find_inputs, is_folder
 from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import STREAM, display_name, make_folder
 from basic_runtime.threads import default_threads
@@ -37,8 +39,11 @@ class Job:
     target: str
 
 
-def plan_jobs(sources: Sequence[str], output: str | None, out_dir: str | None, extension: str) -> list[Job]:
-    """Pair inputs with outputs.
+def plan_jobs(
+    sources: Sequence[str], output: str | None, out_dir: str | None, extension: str, known: Collection[str]
+) -> list[Job]:
+    """Pair inputs with outputs; a folder stands for the files of `known` extensions in it, whose tree is kept under
+    `out_dir`.
 
     Raises click.UsageError for options that contradict each other, FileError if two inputs would get one
     output or an output would replace its input.
@@ -49,10 +54,14 @@ def plan_jobs(sources: Sequence[str], output: str | None, out_dir: str | None, e
         raise click.UsageError("-o names one output and there are several inputs: use --out-dir")
     if sources.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if out_dir is not None:
-        make_folder(Path(out_dir))
-    jobs = [Job(source, output or _default_target(source, out_dir, extension)) for source in sources]
+    if output is not None and is_folder(sources[0]):
+        raise FileError(f"{sources[0]}: is a folder, and -o names one file: use --out-dir")
+    inputs = find_inputs(sources, known)
+    jobs = [Job(each.source, output or _default_target(each, out_dir, extension)) for each in inputs]
     _check_distinct(jobs)
+    if out_dir is not None:
+        for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs}):
+            make_folder(folder)
     return jobs
 
 
@@ -64,9 +73,11 @@ def run_jobs(
     summarise: Callable[[list[Result], float], str],
     as_json: bool,
     workers: int,
+    skip_existing: bool = False,
 ) -> None:
     """Call `work` on each job, `workers` at a time; it returns what --json prints, and raises BasicError for a
-    bad file. `summarise` gets the results and the seconds that all took.
+    bad file. `summarise` gets the results and the seconds that all took. Where `skip_existing`, jobs whose output is
+    there are left out.
 
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
     Exits with status 1 if any job failed.
@@ -75,7 +86,8 @@ def run_jobs(
         raise click.UsageError("--json and an output to standard output exclude each other")
     results: list[Result] = []
     start = time.perf_counter()
-    with _progress(jobs) as advance, _attempts(jobs, work, workers) as attempts:
+    attempt = partial(_attempt, work=work, skip_existing=skip_existing)
+    with _progress(jobs) as advance, _attempts(jobs, attempt, workers) as attempts:
         for job, result in zip(jobs, attempts, strict=True):
             results.append(result)
             _report(job, result, describe, quiet=as_json)
@@ -83,10 +95,12 @@ def run_jobs(
     seconds = time.perf_counter() - start
     if as_json:
         click.echo(json.dumps(results, indent=2))
-    done = [result for result in results if "error" not in result]
-    failed = len(results) - len(done)
+    failed = sum("error" in result for result in results)
     if len(jobs) > 1:
-        click.echo(summarise(done, seconds) + (f"; {failed} failed" if failed else ""), err=True)
+        done = [result for result in results if not {"error", "skipped"} & set(result)]
+        skipped = len(results) - len(done) - failed
+        more = (f"; {count} {what}" for count, what in ((skipped, "skipped"), (failed, "failed")) if count)
+        click.echo(summarise(done, seconds) + "".join(more), err=True)
     if failed:
         click.get_current_context().exit(1)
 
@@ -109,21 +123,25 @@ def share_cores(
 
 
 @contextmanager
-def _attempts(jobs: Sequence[Job], work: Callable[[Job], Result], workers: int) -> Iterator[Iterator[Result]]:
+def _attempts(
+    jobs: Sequence[Job], attempt: Callable[[Job], Result], workers: int
+) -> Iterator[Iterator[Result]]:
     """The results of all jobs in order; leaving early drops the jobs that have not begun."""
     if workers == 1:
-        yield (_attempt(job, work) for job in jobs)
+        yield map(attempt, jobs)
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        yield pool.map(lambda job: _attempt(job, work), jobs)
+        yield pool.map(attempt, jobs)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _attempt(job: Job, work: Callable[[Job], Result]) -> Result:
+def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Result:
     start = time.perf_counter()
     named: Result = {"input": display_name(job.source), "output": display_name(job.target, output=True)}
+    if skip_existing and job.target != STREAM and Path(job.target).is_file():
+        return named | {"skipped": True}
     try:
         return named | work(job) | {"seconds": round(time.perf_counter() - start, 4)}
     except BasicError as error:
@@ -138,6 +156,10 @@ def _attempt(job: Job, work: Callable[[Job], Result]) -> Result:
 def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:
     if "error" in result:
         click.echo(f"basic-run: error: {result['error']}", err=True)
+        return
+    if "skipped" in result:
+        if not quiet:
+            click.echo(f"{result['input']} -> {result['output']}  is there, skipped")
         return
     for notice in result.get("notices", []):
         click.echo(f"basic-run: note: {display_name(job.source)}: {notice}", err=True)
@@ -195,13 +217,14 @@ def _shown(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above)
 
 
-def _default_target(source: str, out_dir: str | None, extension: str) -> str:
-    if source == STREAM:
+def _default_target(given: Input, out_dir: str | None, extension: str) -> str:
+    source = Path(given.source)
+    if given.source == STREAM:
         if out_dir is not None:
             raise click.UsageError("standard input has no name to use in --out-dir: use -o")
         return STREAM
-    named = Path(source).with_suffix(extension) if Path(source).name else Path(source)
-    return str(named if out_dir is None else Path(out_dir) / named.name)
+    named = source.with_suffix(extension) if source.name else source
+    return str(named if out_dir is None else Path(out_dir) / given.folder / named.name)
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

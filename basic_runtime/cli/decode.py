@@ -35,6 +35,7 @@ def decode(
     output: str | None,
     out_dir: str | None,
     overwrite: bool,
+    skip_existing: bool,
     as_json: bool,
     workers: int | None,
     kind: str | None,
@@ -48,14 +49,17 @@ def decode(
 ) -> None:
     """Decompress .basic files to PNG, JPEG, WebP, TIFF or PPM.
 
-    IN may be - for standard input. Any level decodes any file.
+    IN may be - for standard input, or a folder, which stands for all .basic files in it and below, but for hidden
+    ones. Any level decodes any file.
     """
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.container import peek
     from basic_runtime.files import check_target, read_bytes
     from basic_runtime.imageio import output_format, write_picture
 
-    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"])
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")
@@ -80,7 +84,10 @@ def decode(
     def describe(result: Result) -> str:
         return _describe(result) + (f"  level {result['level']}" if chosen else "")
 
-    run_jobs(jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers)
+    run_jobs(
+        jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        skip_existing=skip_existing,
+    )  # fmt: skip
 
 
 def _describe(result: Result) -> str:

@@ -52,6 +52,7 @@ def encode(
     output: str | None,
     out_dir: str | None,
     overwrite: bool,
+    skip_existing: bool,
     as_json: bool,
     workers: int | None,
     quality: int | None,
@@ -69,13 +70,14 @@ def encode(
 ) -> None:
     """Compress PNG, JPEG, WebP, TIFF or PPM pictures to .basic files.
 
-    IN may be - for standard input. Metadata, colour profile and transparency are kept.
+    IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
+    ones. Metadata, colour profile and transparency are kept.
     """
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
     from basic_runtime.files import check_target, write_bytes
-    from basic_runtime.imageio import read_picture
+    from basic_runtime.imageio import EXTENSIONS, read_picture
     from basic_runtime.metrics import bpp
     from basic_runtime.quality import quality_of_step
     from basic_runtime.target import TargetError
@@ -84,7 +86,9 @@ def encode(
         raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
     if effort and budget_ms is not None:
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
-    jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, EXTENSIONS)
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")
@@ -127,7 +131,10 @@ def encode(
     def describe(result: Result) -> str:
         return _describe(result) + "".join(f"  {name} {result[name]}" for name in chosen)
 
-    run_jobs(jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers)
+    run_jobs(
+        jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        skip_existing=skip_existing,
+    )  # fmt: skip
 
 
 def _larger(source: str, size: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -50,3 +51,43 @@ def test_two_names_of_one_output(folder: Path) -> None:
         done = run("encode", "photo.png", other, "--overwrite", "--jobs", 1)
         fails(done, f"photo.png and {other} would both be written there")
         assert not Path("photo.basic").exists()
+
+
+def tree(top: str) -> list[str]:
+    """All files below a folder, named from there."""
+    return sorted(str(path.relative_to(top)) for path in Path(top).rglob("*") if path.is_file())
+
+
+def test_folders_there_and_back(folder: Path) -> None:
+    for name in ("in/a.png", "in/deep/er/b.JPG", "in/.hidden.png", "in/.hidden/c.png", "in/notes.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.open("photo.png").save(name.replace(".txt", ".png"))
+        Path(name.replace(".txt", ".png")).rename(name)
+    done = run("encode", "in", "photo.png", "--out-dir", "packed", "--jobs", 1)
+    assert done.exit_code == 0 and done.stderr.startswith("3 encoded: "), done.stderr
+    assert tree("packed") == ["a.basic", "deep/er/b.basic", "photo.basic"]
+    assert run("decode", "packed", "--out-dir", "back", "--format", "webp", "--jobs", 1).exit_code == 0
+    assert tree("back") == ["a.webp", "deep/er/b.webp", "photo.webp"]
+    assert run("encode", "in/", "--jobs", 1).exit_code == 0
+    assert Path("in/deep/er/b.basic").is_file() and not Path("in/.hidden.basic").exists()
+
+
+def test_folders_that_are_refused(folder: Path) -> None:
+    Path("empty/.git").mkdir(parents=True)
+    Image.open("photo.png").save("empty/.git/x.png")
+    fails(run("encode", "photo.png", "empty", "--out-dir", "packed"), "empty: no files in this folder that end in .png")
+    fails(run("decode", "empty", "--out-dir", "packed"), "empty: no files in this folder that end in .basic")
+    fails(run("encode", ".", "-o", "x.basic"), ".: is a folder, and -o names one file: use --out-dir")
+    assert tree(".") == ["empty/.git/x.png", "photo.png"] and not Path("packed").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_outputs_that_are_there_can_be_skipped(folder: Path, jobs: int) -> None:
+    Image.open("photo.png").save("other.png")
+    Path("photo.basic").write_bytes(b"mine")
+    done = run("encode", "photo.png", "other.png", "--skip-existing", "--jobs", jobs)
+    assert done.exit_code == 0 and done.stderr.startswith("1 encoded: ") and done.stderr.endswith("; 1 skipped\n")
+    assert "photo.png -> photo.basic  is there, skipped" in done.stdout
+    assert Path("photo.basic").read_bytes() == b"mine" and Path("other.basic").stat().st_size > 4
+    [result] = json.loads(run("decode", "other.basic", "--skip-existing", "--json").stdout)
+    assert result == {"input": "other.basic", "output": "other.png", "skipped": True}

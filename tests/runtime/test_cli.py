@@ -256,6 +256,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "-", "--out-dir", "d"),
         ("encode", "-", "-"),
         ("encode", "-", "--json"),
+        ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
@@ -368,7 +369,7 @@ def test_note_on_16_bits(folder: Path) -> None:
 def test_error_unreadable_paths(folder: Path) -> None:
     Path("dir").mkdir()
     fails(run("encode", "missing.png"), "missing.png: cannot be read (no such file or directory)")
-    fails(run("encode", "dir", "-o", "x.basic"), "dir: cannot be read (is a directory)")
+    fails(run("encode", "dir", "-o", "x.basic"), "dir: is a folder, and -o names one file: use --out-dir")
     fails(run("decode", "missing.basic"), "missing.basic: cannot be read")
     fails(run("info", "missing.basic"), "missing.basic: cannot be read")
 
