@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.errors import STOPPED
 from basic_runtime.cli.folders import Input, find_inputs, is_folder
 from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import STREAM, display_name, make_folder
@@ -29,6 +30,9 @@ Result = dict[str, Any]
 
 PATIENCE = 1.0
 """Seconds that a single file may take without a word on a terminal."""
+
+_OTHERS = {"skipped": "skipped", "error": "failed"}
+"""Keys of results that are none of the command's work, and how a summary calls them."""
 
 
 @dataclass(frozen=True)
@@ -80,29 +84,56 @@ def run_jobs(
     there are left out.
 
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
-    Exits with status 1 if any job failed.
+    Exits with status 1 if any job failed, and with 130 after Ctrl-C, when all that is done is told.
     """
     if as_json and any(job.target == STREAM for job in jobs):
         raise click.UsageError("--json and an output to standard output exclude each other")
-    results: list[Result] = []
     start = time.perf_counter()
     attempt = partial(_attempt, work=work, skip_existing=skip_existing)
-    with _progress(jobs) as advance, _attempts(jobs, attempt, workers) as attempts:
-        for job, result in zip(jobs, attempts, strict=True):
-            results.append(result)
-            _report(job, result, describe, quiet=as_json)
-            advance()
-    seconds = time.perf_counter() - start
+    report = partial(_report, describe=describe, quiet=as_json)
+    results, stopped = _run_all(jobs, attempt, report, workers)
     if as_json:
         click.echo(json.dumps(results, indent=2))
-    failed = sum("error" in result for result in results)
+    seconds = time.perf_counter() - start
     if len(jobs) > 1:
-        done = [result for result in results if not {"error", "skipped"} & set(result)]
-        skipped = len(results) - len(done) - failed
-        more = (f"; {count} {what}" for count, what in ((skipped, "skipped"), (failed, "failed")) if count)
-        click.echo(summarise(done, seconds) + "".join(more), err=True)
-    if failed:
+        click.echo(_summary(results, lambda done: summarise(done, seconds)), err=True)
+    if stopped:
+        click.echo(f"basic-run: stopped: {len(jobs) - len(results)} of {len(jobs)} files are not done", err=True)
+        click.get_current_context().exit(STOPPED)
+    if any("error" in result for result in results):
         click.get_current_context().exit(1)
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    attempt: Callable[[Job], Result],
+    report: Callable[[Job, Result], None],
+    workers: int,
+) -> tuple[list[Result], bool]:
+    """The results in order, each reported, and whether Ctrl-C left some jobs out."""
+    finished: dict[int, Result] = {}
+    reported = 0
+
+    def finish(number: int) -> None:
+        finished[number] = attempt(jobs[number])
+
+    try:
+        with _progress(jobs) as advance, _calls(finish, len(jobs), workers) as calls:
+            for _ in calls:
+                reported += 1
+                report(jobs[reported - 1], finished[reported - 1])
+                advance()
+    except KeyboardInterrupt:  # by now those that had begun are done
+        for number in sorted(set(finished) - set(range(reported))):
+            report(jobs[number], finished[number])
+        return [finished[number] for number in sorted(finished)], True
+    return [finished[number] for number in range(len(jobs))], False
+
+
+def _summary(results: list[Result], summarise: Callable[[list[Result]], str]) -> str:
+    done = [result for result in results if not {"error", "skipped"} & set(result)]
+    counts = {what: sum(key in result for result in results) for key, what in _OTHERS.items()}
+    return summarise(done) + "".join(f"; {count} {what}" for what, count in counts.items() if count)
 
 
 def share_cores(
@@ -123,16 +154,18 @@ def share_cores(
 
 
 @contextmanager
-def _attempts(
-    jobs: Sequence[Job], attempt: Callable[[Job], Result], workers: int
-) -> Iterator[Iterator[Result]]:
-    """The results of all jobs in order; leaving early drops the jobs that have not begun."""
-    if workers == 1:
-        yield map(attempt, jobs)
+def _calls(call: Callable[[int], None], count: int, workers: int) -> Iterator[Iterator[None]]:
+    """Calls with 0, 1, 2 ... in order; leaving early drops those that have not begun, and waits for the others.
+
+    A single call is made here, where Ctrl-C ends it. Of several even one at a time is made on a thread, so that
+    none ends between writing its file and telling so.
+    """
+    if count == 1:
+        yield map(call, range(count))
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        yield pool.map(attempt, jobs)
+        yield pool.map(call, range(count))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from PIL import Image
 
 from basic_runtime.cli import main
 
+COMMAND = Path(sys.executable).with_name("basic-run")
 Photo = Callable[[int, int], np.ndarray]
 
 
@@ -91,3 +97,35 @@ def test_outputs_that_are_there_can_be_skipped(folder: Path, jobs: int) -> None:
     assert Path("photo.basic").read_bytes() == b"mine" and Path("other.basic").stat().st_size > 4
     [result] = json.loads(run("decode", "other.basic", "--skip-existing", "--json").stdout)
     assert result == {"input": "other.basic", "output": "other.png", "skipped": True}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_stopped_command_tells_what_is_done(folder: Path, photo: Photo, jobs: int) -> None:
+    """Ctrl-C to the installed command, once its first output is there: each file that it tells of is whole, and there
+    is no other."""
+    names = [f"{number:02}.png" for number in range(40)]
+    Image.fromarray(photo(400, 600)).save("00.png")
+    for name in names[1:]:
+        shutil.copy("00.png", name)
+    running = subprocess.Popen(
+        [COMMAND, "encode", *names, "--json", "--jobs", str(jobs)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not Path("00.basic").exists() and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=100)
+    assert running.returncode == 130 and b"basic-run: stopped: " in err and b"Traceback" not in err
+    told = {result["output"] for result in json.loads(out)}
+    assert {path.name for path in Path().iterdir()} == {*names, "photo.png", *told}
+    assert 0 < len(told) < len(names)
+    for name in told:
+        assert run("info", name).exit_code == 0
+
+
+def test_a_command_that_is_stopped_before_it_begins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("basic_runtime.cli.setup.make_codec", stop)
+    done = run("encode", "photo.png")
+    assert done.exit_code == 130 and done.stderr == "basic-run: stopped\n"
