@@ -1,4 +1,5 @@
-"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, as 8-bit RGB or gray with metadata.
+"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, and in only AVIF, BMP and GIF, as 8-bit RGB or
+gray with metadata.
 
 Pixels are kept as they are stored, and EXIF with its orientation goes with them: a viewer turns the picture
 as it would have turned the original. Only formats that cannot carry EXIF get pixels that are turned already.
@@ -14,12 +15,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
@@ -41,6 +43,8 @@ EXTENSIONS = {
 }
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
 _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
+
+_READ_ONLY = {".bmp": "BMP", ".gif": "GIF", ".avif": "AVIF"}
 
 _STRIP_ROWS = 256
 """Rows of a picture that are copied at a time."""
@@ -85,6 +89,13 @@ class Picture:
     @property
     def gray(self) -> bool:
         return self.pixels.ndim == 2
+
+
+@cache
+def input_extensions() -> dict[str, str]:
+    """Extensions of the pictures that this Pillow reads, and their formats."""
+    extensions = EXTENSIONS | _READ_ONLY
+    return {end: kind for end, kind in extensions.items() if kind != "AVIF" or features.check("avif")}
 
 
 def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
@@ -136,7 +147,7 @@ def output_format(target: StrPath, format: str | None = None) -> str:
     suffix = Path(target).suffix.lower()
     if suffix not in EXTENSIONS:
         raise ImageError(
-            f"{name}: the extension {suffix or '(none)'} names no picture format: "
+            f"{name}: the extension {suffix or '(none)'} names no picture format that is written: "
             f"use one of {' '.join(EXTENSIONS)}, or name the format"
         )
     return EXTENSIONS[suffix]
@@ -159,7 +170,8 @@ def _save(picture: Picture, kind: str, file: BinaryIO) -> list[str]:
 
 def _decode(data: bytes, limits: Limits) -> Picture:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        formats = tuple(dict.fromkeys(input_extensions().values()))
+        image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         raise ImageError(f"not a picture of a known format: convert it to {_FORMATS_TEXT}") from None
     except Exception as error:

@@ -68,7 +68,7 @@ def encode(
     precision: str | None,
     threads: int | None,
 ) -> None:
-    """Compress PNG, JPEG, WebP, TIFF or PPM pictures to .basic files.
+    """Compress PNG, JPEG, WebP, TIFF, PPM, BMP, GIF or AVIF pictures to .basic files.
 
     IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
     ones. Metadata, colour profile and transparency are kept.
@@ -77,7 +77,7 @@ def encode(
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
     from basic_runtime.files import check_target, write_bytes
-    from basic_runtime.imageio import EXTENSIONS, read_picture
+    from basic_runtime.imageio import input_extensions, read_picture
     from basic_runtime.metrics import bpp
     from basic_runtime.quality import quality_of_step
     from basic_runtime.target import TargetError
@@ -88,7 +88,7 @@ def encode(
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, EXTENSIONS)
+    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions())
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")

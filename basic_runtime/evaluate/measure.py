@@ -24,7 +24,7 @@ from PIL import Image, features
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO, create_backend
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
-from basic_runtime.imageio import EXTENSIONS, read_picture
+from basic_runtime.imageio import input_extensions, read_picture
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.tiles import TILE_PIXELS
 
@@ -113,7 +113,7 @@ def list_pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, by name. Raises ImageError if there are none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder: name a folder of pictures")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in input_extensions())
     if not found:
         raise ImageError(f"{folder}: no pictures in this folder: name one with PNG files")
     return found

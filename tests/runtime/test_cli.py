@@ -153,6 +153,13 @@ def test_a_long_single_file_shows_its_time_on_a_terminal(folder: Path, monkeypat
 # --- encode and decode ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("extension", ["bmp", "gif"])
+def test_pictures_of_formats_that_are_only_read(folder: Path, extension: str) -> None:
+    Image.open("photo.png").save(f"in.{extension}")
+    assert run("encode", f"in.{extension}").exit_code == 0
+    fails(run("decode", "in.basic", "-o", f"out.{extension}"), "names no picture format that is written")
+
+
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tif", "ppm"])
 def test_pictures_of_all_formats(folder: Path, extension: str) -> None:
     Image.open("photo.png").save(f"in.{extension}")
