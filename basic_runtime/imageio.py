@@ -126,6 +126,8 @@ def write_picture(
     """
     name = display_name(target, output=True)
     kind = output_format(target, format)
+    if kind == "PPM" and Path(target).suffix.lower() == ".pgm" and not picture.gray:
+        raise ImageError(f"{name}: a .pgm file is gray, and the picture has colours: name it .ppm")
     try:
         return write_file(target, lambda file: _save(picture, kind, file), overwrite)
     except ImageError as error:

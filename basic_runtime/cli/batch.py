@@ -20,7 +20,7 @@ import click
 from basic_runtime.cli.errors import STOPPED
 from basic_runtime.cli.folders import Input, find_inputs, is_folder
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STREAM, display_name, make_folder
+from basic_runtime.files import STREAM, check_target, display_name, make_folder
 from basic_runtime.threads import default_threads
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def plan_jobs(
     """Pair inputs with outputs; a folder stands for the files of `known` extensions in it, whose tree is kept under
     `out_dir`.
 
-    Raises click.UsageError for options that contradict each other, FileError if two inputs would get one
-    output or an output would replace its input.
+    Raises click.UsageError for options that contradict each other, FileError if two inputs would get one output.
     """
     if output is not None and out_dir is not None:
         raise click.UsageError("-o and --out-dir exclude each other")
@@ -67,6 +66,13 @@ def plan_jobs(
         for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs}):
             make_folder(folder)
     return jobs
+
+
+def check_output(job: Job, overwrite: bool) -> None:
+    """Raises FileError if the output is the input itself, or cannot or may not be written."""
+    if job.target != STREAM and os.path.realpath(job.target) == os.path.realpath(job.source):
+        raise FileError(f"{job.target}: is the input itself: name another output with -o")
+    check_target(job.target, overwrite)
 
 
 def run_jobs(
@@ -261,7 +267,7 @@ def _default_target(given: Input, out_dir: str | None, extension: str) -> str:
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
-    """Raises FileError if two jobs would write one file, by whatever names, or one its own input."""
+    """Raises FileError if two jobs would write one file, by whatever names."""
     seen: dict[Path, str] = {}
     for job in jobs:
         if job.target == STREAM:
@@ -272,6 +278,4 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
                 f"{job.target}: {seen[place]} and {job.source} would both be written there: "
                 "rename one, or run them one by one with -o"
             )
-        if place == Path(os.path.realpath(job.source)):
-            raise FileError(f"{job.target}: is the input itself: name another output with -o")
         seen[place] = job.source

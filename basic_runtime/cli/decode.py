@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
+from basic_runtime.cli.batch import Job, Result, check_output, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     LevelChoice,
@@ -54,21 +56,24 @@ def decode(
     """
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.container import peek
-    from basic_runtime.files import check_target, read_bytes
-    from basic_runtime.imageio import output_format, write_picture
+    from basic_runtime.files import read_bytes
+    from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
 
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    named = EXTENSIONS.get(Path(output or "").suffix.lower())
+    if kind is not None and named not in (None, kind.upper()):
+        raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
     jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"])
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")
 
     def work(job: Job) -> Result:
-        check_target(job.target, overwrite)
         output_format(job.target, kind)
         data = read_bytes(job.source, codec.limits)
-        header = peek(data)
+        header = peek(data)  # first of all, as the output of what is a picture already would be the input itself
+        check_output(job, overwrite)
         asked = level_for(header.width * header.height)
         picture = codec.decode_picture(data, asked)
         notices = write_picture(job.target, picture, kind, overwrite)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
+from basic_runtime.cli.batch import Job, Result, check_output, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     ByteSize,
@@ -76,7 +76,7 @@ def encode(
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
-    from basic_runtime.files import check_target, write_bytes
+    from basic_runtime.files import write_bytes
     from basic_runtime.imageio import input_extensions, read_picture
     from basic_runtime.metrics import bpp
     from basic_runtime.quality import quality_of_step
@@ -106,7 +106,7 @@ def encode(
         return codec.encode_within(picture, most, level_for(pixels), effort=effort)
 
     def work(job: Job) -> Result:
-        check_target(job.target, overwrite)
+        check_output(job, overwrite)
         picture = read_picture(job.source, codec.limits)
         if strip:
             picture = _without_metadata(picture)

@@ -265,6 +265,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "-", "--json"),
         ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),
+        ("decode", "a.basic", "-o", "b.jpg", "--format", "png"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
         ("profile", "--levels", "3-1"),
@@ -391,6 +392,25 @@ def test_error_other_kinds_of_files(folder: Path) -> None:
     Path("text.png").write_text("no picture")
     fails(run("encode", "text.png"), "text.png: not a picture")
     fails(run("decode", "text.png", "-o", "x.png"), "text.png: this is no .basic file")
+    fails(run("decode", "text.png"), "text.png: this is no .basic file")
+    assert Path("text.png").read_text() == "no picture"
+
+
+def test_a_packed_file_that_is_named_like_its_output(packed: Path) -> None:
+    data = packed.read_bytes()
+    packed.rename("packed.png")
+    fails(run("decode", "packed.png", "--overwrite"), "packed.png: is the input itself")
+    assert Path("packed.png").read_bytes() == data
+
+
+def test_gray_formats_are_for_gray_pictures(packed: Path) -> None:
+    fails(run("decode", "packed.basic", "-o", "x.pgm"), "x.pgm: a .pgm file is gray", "name it .ppm")
+    assert not Path("x.pgm").exists()
+    assert run("decode", "packed.basic", "-o", "x.dat", "--format", "ppm").exit_code == 0
+    Image.open("photo.png").convert("L").save("gray.png")
+    assert run("encode", "gray.png").exit_code == 0
+    assert run("decode", "gray.basic", "-o", "gray.pgm").exit_code == 0
+    assert Path("gray.pgm").read_bytes().startswith(b"P5")
 
 
 # --- info, verify, profile, versions -------------------------------------------------------------------
