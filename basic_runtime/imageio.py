@@ -1,4 +1,5 @@
-"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, as 8-bit RGB or gray with metadata.
+"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, and in only AVIF, BMP and GIF, as 8-bit RGB or
+gray with metadata.
 
 Pixels are kept as they are stored, and EXIF with its orientation goes with them: a viewer turns the picture
 as it would have turned the original. Only formats that cannot carry EXIF get pixels that are turned already.
@@ -13,12 +14,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
@@ -41,6 +43,8 @@ EXTENSIONS = {
 }
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
 _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
+
+_READ_ONLY = {".bmp": "BMP", ".gif": "GIF", ".avif": "AVIF"}
 
 _STRIP_ROWS = 256
 """Rows of a picture that are copied at a time."""
@@ -92,6 +96,13 @@ class Picture:
         return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
 
 
+@cache
+def input_extensions() -> dict[str, str]:
+    """Extensions of the pictures that this Pillow reads, and their formats."""
+    extensions = EXTENSIONS | _READ_ONLY
+    return {end: kind for end, kind in extensions.items() if kind != "AVIF" or features.check("avif")}
+
+
 def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Reads a picture from a path, from bytes, or from standard input for ``-``.
 
@@ -120,6 +131,8 @@ def write_picture(
     """
     name = display_name(target, output=True)
     kind = output_format(target, format)
+    if kind == "PPM" and Path(target).suffix.lower() == ".pgm" and not picture.gray:
+        raise ImageError(f"{name}: a .pgm file is gray, and the picture has colours: name it .ppm")
     try:
         return write_file(target, lambda file: _save(picture, kind, file), overwrite)
     except ImageError as error:
@@ -141,7 +154,7 @@ def output_format(target: StrPath, format: str | None = None) -> str:
     suffix = Path(target).suffix.lower()
     if suffix not in EXTENSIONS:
         raise ImageError(
-            f"{name}: the extension {suffix or '(none)'} names no picture format: "
+            f"{name}: the extension {suffix or '(none)'} names no picture format that is written: "
             f"use one of {' '.join(EXTENSIONS)}, or name the format"
         )
     return EXTENSIONS[suffix]
@@ -166,7 +179,8 @@ def _decode(data: bytes, limits: Limits) -> Picture:
     if size := canvas_size(data):
         limits.check_size(*size)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        formats = tuple(dict.fromkeys(input_extensions().values()))
+        image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         raise ImageError(f"not a picture of a known format: convert it to {_FORMATS_TEXT}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

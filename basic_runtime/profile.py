@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, d
 from basic_runtime.device_profile import TOTAL as TOTAL
 from basic_runtime.engines import create_backend
 from basic_runtime.errors import MissingExtraError
-from basic_runtime.files import write_file
+from basic_runtime.files import check_target, write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -146,16 +147,22 @@ def table(result: Profile) -> Table:
     return shown
 
 
+def check_plot(path: str | Path) -> None:
+    """Raises MissingExtraError without matplotlib, FileError if `path` cannot be written: better known before
+    measuring."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("a plot", "plot")
+    check_target(path, overwrite=True)
+
+
 def write_plot(result: Profile, path: str | Path) -> None:
     """Stacked bars of the median milliseconds of each part, by level, as a PNG.
 
-    Raises MissingExtraError without matplotlib, FileError if the file cannot be written.
+    Raises what `check_plot` does.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("a plot", "plot") from error
+    check_plot(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -18,7 +18,7 @@ def _setting(default: Any, text: str, known: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": text, "known": known})
 
 
-#: Fields that must be more than 0 where they are given, and fields that are shares.
+#: Fields that must be more than 0 where they are given, that may be 0 too, and that are shares.
 POSITIVE = (
     "minutes",
     "steps",
@@ -33,6 +33,7 @@ POSITIVE = (
     "clip",
     "validation_photos",
 )
+NOT_NEGATIVE = ("distillation", "save_minutes")
 SHARES = ("full_share", "uniform_share", "ema", "decay")
 
 
@@ -91,6 +92,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be more than 0")
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must not be less than 0")
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie between 0 and 1")

@@ -6,18 +6,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.errors import STOPPED
+from basic_runtime.cli.folders import Input, find_inputs, is_folder
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STREAM, display_name, make_folder
+from basic_runtime.files import STREAM, check_target, display_name, make_folder
 from basic_runtime.threads import default_threads
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ Result = dict[str, Any]
 PATIENCE = 1.0
 """Seconds that a single file may take without a word on a terminal."""
 
+_OTHERS = {"skipped": "skipped", "error": "failed"}
+"""Keys of results that are none of the command's work, and how a summary calls them."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -37,11 +43,13 @@ class Job:
     target: str
 
 
-def plan_jobs(sources: Sequence[str], output: str | None, out_dir: str | None, extension: str) -> list[Job]:
-    """Pair inputs with outputs.
+def plan_jobs(
+    sources: Sequence[str], output: str | None, out_dir: str | None, extension: str, known: Collection[str]
+) -> list[Job]:
+    """Pair inputs with outputs; a folder stands for the files of `known` extensions in it, whose tree is kept under
+    `out_dir`.
 
-    Raises click.UsageError for options that contradict each other, FileError if two inputs would get one
-    output or an output would replace its input.
+    Raises click.UsageError for options that contradict each other, FileError if two inputs would get one output.
     """
     if output is not None and out_dir is not None:
         raise click.UsageError("-o and --out-dir exclude each other")
@@ -49,11 +57,22 @@ def plan_jobs(sources: Sequence[str], output: str | None, out_dir: str | None, e
         raise click.UsageError("-o names one output and there are several inputs: use --out-dir")
     if sources.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if out_dir is not None:
-        make_folder(Path(out_dir))
-    jobs = [Job(source, output or _default_target(source, out_dir, extension)) for source in sources]
+    if output is not None and is_folder(sources[0]):
+        raise FileError(f"{sources[0]}: is a folder, and -o names one file: use --out-dir")
+    inputs = find_inputs(sources, known)
+    jobs = [Job(each.source, output or _default_target(each, out_dir, extension)) for each in inputs]
     _check_distinct(jobs)
+    if out_dir is not None:
+        for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs}):
+            make_folder(folder)
     return jobs
+
+
+def check_output(job: Job, overwrite: bool) -> None:
+    """Raises FileError if the output is the input itself, or cannot or may not be written."""
+    if job.target != STREAM and os.path.realpath(job.target) == os.path.realpath(job.source):
+        raise FileError(f"{job.target}: is the input itself: name another output with -o")
+    check_target(job.target, overwrite)
 
 
 def run_jobs(
@@ -64,31 +83,63 @@ def run_jobs(
     summarise: Callable[[list[Result], float], str],
     as_json: bool,
     workers: int,
+    skip_existing: bool = False,
 ) -> None:
     """Call `work` on each job, `workers` at a time; it returns what --json prints, and raises BasicError for a
-    bad file. `summarise` gets the results and the seconds that all took.
+    bad file. `summarise` gets the results and the seconds that all took. Where `skip_existing`, jobs whose output is
+    there are left out.
 
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
-    Exits with status 1 if any job failed.
+    Exits with status 1 if any job failed, and with 130 after Ctrl-C, when all that is done is told.
     """
     if as_json and any(job.target == STREAM for job in jobs):
         raise click.UsageError("--json and an output to standard output exclude each other")
-    results: list[Result] = []
     start = time.perf_counter()
-    with _progress(jobs) as advance, _attempts(jobs, work, workers) as attempts:
-        for job, result in zip(jobs, attempts, strict=True):
-            results.append(result)
-            _report(job, result, describe, quiet=as_json)
-            advance()
-    seconds = time.perf_counter() - start
+    attempt = partial(_attempt, work=work, skip_existing=skip_existing)
+    report = partial(_report, describe=describe, quiet=as_json)
+    results, stopped = _run_all(jobs, attempt, report, workers)
     if as_json:
         click.echo(json.dumps(results, indent=2))
-    done = [result for result in results if "error" not in result]
-    failed = len(results) - len(done)
+    seconds = time.perf_counter() - start
     if len(jobs) > 1:
-        click.echo(summarise(done, seconds) + (f"; {failed} failed" if failed else ""), err=True)
-    if failed:
+        click.echo(_summary(results, lambda done: summarise(done, seconds)), err=True)
+    if stopped:
+        click.echo(f"basic-run: stopped: {len(jobs) - len(results)} of {len(jobs)} files are not done", err=True)
+        click.get_current_context().exit(STOPPED)
+    if any("error" in result for result in results):
         click.get_current_context().exit(1)
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    attempt: Callable[[Job], Result],
+    report: Callable[[Job, Result], None],
+    workers: int,
+) -> tuple[list[Result], bool]:
+    """The results in order, each reported, and whether Ctrl-C left some jobs out."""
+    finished: dict[int, Result] = {}
+    reported = 0
+
+    def finish(number: int) -> None:
+        finished[number] = attempt(jobs[number])
+
+    try:
+        with _progress(jobs) as advance, _calls(finish, len(jobs), workers) as calls:
+            for _ in calls:
+                reported += 1
+                report(jobs[reported - 1], finished[reported - 1])
+                advance()
+    except KeyboardInterrupt:  # by now those that had begun are done
+        for number in sorted(set(finished) - set(range(reported))):
+            report(jobs[number], finished[number])
+        return [finished[number] for number in sorted(finished)], True
+    return [finished[number] for number in range(len(jobs))], False
+
+
+def _summary(results: list[Result], summarise: Callable[[list[Result]], str]) -> str:
+    done = [result for result in results if not {"error", "skipped"} & set(result)]
+    counts = {what: sum(key in result for result in results) for key, what in _OTHERS.items()}
+    return summarise(done) + "".join(f"; {count} {what}" for what, count in counts.items() if count)
 
 
 def share_cores(
@@ -109,21 +160,27 @@ def share_cores(
 
 
 @contextmanager
-def _attempts(jobs: Sequence[Job], work: Callable[[Job], Result], workers: int) -> Iterator[Iterator[Result]]:
-    """The results of all jobs in order; leaving early drops the jobs that have not begun."""
-    if workers == 1:
-        yield (_attempt(job, work) for job in jobs)
+def _calls(call: Callable[[int], None], count: int, workers: int) -> Iterator[Iterator[None]]:
+    """Calls with 0, 1, 2 ... in order; leaving early drops those that have not begun, and waits for the others.
+
+    A single call is made here, where Ctrl-C ends it. Of several even one at a time is made on a thread, so that
+    none ends between writing its file and telling so.
+    """
+    if count == 1:
+        yield map(call, range(count))
         return
     pool = ThreadPoolExecutor(workers)
     try:
-        yield pool.map(lambda job: _attempt(job, work), jobs)
+        yield pool.map(call, range(count))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _attempt(job: Job, work: Callable[[Job], Result]) -> Result:
+def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Result:
     start = time.perf_counter()
     named: Result = {"input": display_name(job.source), "output": display_name(job.target, output=True)}
+    if skip_existing and job.target != STREAM and Path(job.target).is_file():
+        return named | {"skipped": True}
     try:
         return named | work(job) | {"seconds": round(time.perf_counter() - start, 4)}
     except BasicError as error:
@@ -138,6 +195,10 @@ def _attempt(job: Job, work: Callable[[Job], Result]) -> Result:
 def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:
     if "error" in result:
         click.echo(f"basic-run: error: {result['error']}", err=True)
+        return
+    if "skipped" in result:
+        if not quiet:
+            click.echo(f"{result['input']} -> {result['output']}  is there, skipped")
         return
     for notice in result.get("notices", []):
         click.echo(f"basic-run: note: {display_name(job.source)}: {notice}", err=True)
@@ -195,17 +256,18 @@ def _shown(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above)
 
 
-def _default_target(source: str, out_dir: str | None, extension: str) -> str:
-    if source == STREAM:
+def _default_target(given: Input, out_dir: str | None, extension: str) -> str:
+    source = Path(given.source)
+    if given.source == STREAM:
         if out_dir is not None:
             raise click.UsageError("standard input has no name to use in --out-dir: use -o")
         return STREAM
-    named = Path(source).with_suffix(extension) if Path(source).name else Path(source)
-    return str(named if out_dir is None else Path(out_dir) / named.name)
+    named = source.with_suffix(extension) if source.name else source
+    return str(named if out_dir is None else Path(out_dir) / given.folder / named.name)
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
-    """Raises FileError if two jobs would write one file, by whatever names, or one its own input."""
+    """Raises FileError if two jobs would write one file, by whatever names."""
     seen: dict[Path, str] = {}
     for job in jobs:
         if job.target == STREAM:
@@ -216,6 +278,4 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
                 f"{job.target}: {seen[place]} and {job.source} would both be written there: "
                 "rename one, or run them one by one with -o"
             )
-        if place == Path(os.path.realpath(job.source)):
-            raise FileError(f"{job.target}: is the input itself: name another output with -o")
         seen[place] = job.source

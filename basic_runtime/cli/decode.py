@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
+from basic_runtime.cli.batch import Job, Result, check_output, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     LevelChoice,
@@ -35,6 +37,7 @@ def decode(
     output: str | None,
     out_dir: str | None,
     overwrite: bool,
+    skip_existing: bool,
     as_json: bool,
     workers: int | None,
     kind: str | None,
@@ -48,23 +51,29 @@ def decode(
 ) -> None:
     """Decompress .basic files to PNG, JPEG, WebP, TIFF or PPM.
 
-    IN may be - for standard input. Any level decodes any file.
+    IN may be - for standard input, or a folder, which stands for all .basic files in it and below, but for hidden
+    ones. Any level decodes any file.
     """
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.container import peek
-    from basic_runtime.files import check_target, read_bytes
-    from basic_runtime.imageio import output_format, write_picture
+    from basic_runtime.files import read_bytes
+    from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
 
-    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}")
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    named = EXTENSIONS.get(Path(output or "").suffix.lower())
+    if kind is not None and named not in (None, kind.upper()):
+        raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
+    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"])
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")
 
     def work(job: Job) -> Result:
-        check_target(job.target, overwrite)
         output_format(job.target, kind)
         data = read_bytes(job.source, codec.limits)
-        header = peek(data)
+        header = peek(data)  # first of all, as the output of what is a picture already would be the input itself
+        check_output(job, overwrite)
         asked = level_for(header.width * header.height)
         picture = codec.decode_picture(data, asked)
         notices = write_picture(job.target, picture, kind, overwrite)
@@ -80,7 +89,10 @@ def decode(
     def describe(result: Result) -> str:
         return _describe(result) + (f"  level {result['level']}" if chosen else "")
 
-    run_jobs(jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers)
+    run_jobs(
+        jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        skip_existing=skip_existing,
+    )  # fmt: skip
 
 
 def _describe(result: Result) -> str:

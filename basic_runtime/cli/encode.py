@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.batch import Job, Result, plan_jobs, run_jobs, share_cores
+from basic_runtime.cli.batch import Job, Result, check_output, plan_jobs, run_jobs, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     ByteSize,
@@ -52,6 +52,7 @@ def encode(
     output: str | None,
     out_dir: str | None,
     overwrite: bool,
+    skip_existing: bool,
     as_json: bool,
     workers: int | None,
     quality: int | None,
@@ -67,15 +68,16 @@ def encode(
     precision: str | None,
     threads: int | None,
 ) -> None:
-    """Compress PNG, JPEG, WebP, TIFF or PPM pictures to .basic files.
+    """Compress PNG, JPEG, WebP, TIFF, PPM, BMP, GIF or AVIF pictures to .basic files.
 
-    IN may be - for standard input. Metadata, colour profile and transparency are kept.
+    IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
+    ones. Metadata, colour profile and transparency are kept.
     """
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
-    from basic_runtime.files import check_target, write_bytes
-    from basic_runtime.imageio import read_picture
+    from basic_runtime.files import write_bytes
+    from basic_runtime.imageio import input_extensions, read_picture
     from basic_runtime.metrics import bpp
     from basic_runtime.quality import quality_of_step
     from basic_runtime.target import TargetError
@@ -84,7 +86,9 @@ def encode(
         raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
     if effort and budget_ms is not None:
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
-    jobs = plan_jobs(inputs, output, out_dir, EXTENSION)
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions())
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")
@@ -102,7 +106,7 @@ def encode(
         return codec.encode_within(picture, most, level_for(pixels), effort=effort)
 
     def work(job: Job) -> Result:
-        check_target(job.target, overwrite)
+        check_output(job, overwrite)
         picture = read_picture(job.source, codec.limits)
         if strip:
             picture = _without_metadata(picture)
@@ -127,7 +131,10 @@ def encode(
     def describe(result: Result) -> str:
         return _describe(result) + "".join(f"  {name} {result[name]}" for name in chosen)
 
-    run_jobs(jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers)
+    run_jobs(
+        jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        skip_existing=skip_existing,
+    )  # fmt: skip
 
 
 def _larger(source: str, size: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""How all commands of the toolkit end when something fails: one line, exit status 1, no traceback."""
+"""How all commands of the toolkit end when something fails: one line, exit status 1, no traceback; 130 if stopped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 from basic_runtime.errors import BasicError
+
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
 
 class OneLineErrors(click.Command):
@@ -35,6 +38,9 @@ class OneLineErrors(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(f"{self.program}: stopped", err=True)
+            ctx.exit(STOPPED)
         except BrokenPipeError:
             # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList, effort_option
+from basic_runtime.cli.options import LevelList, effort_option, engine_options
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
@@ -48,10 +48,7 @@ def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
 @click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
-@click.option("--engine", metavar="NAME", default="auto", show_default=True, help="Runs the graphs.")
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
-)
+@engine_options
 @click.option(
     "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Pictures at a time."
 )
@@ -68,6 +65,7 @@ def evaluate(
     output: Path | None,
     bundle: str | None,
     engine: str,
+    precision: str | None,
     threads: int | None,
     jobs: int,
     reps: int,
@@ -94,11 +92,13 @@ def evaluate(
             raise click.UsageError(f"--levels: the bundle has no level {level}")
     pictures, unread = _readable(folder)
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
+    model += f" {precision}" if precision else ""
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
     if output is not None:
         make_folder(output.parent)
     results = measure.Results(None if output is None else _with_extension(output, ".csv"))
-    _measure(pictures, wanted, results, measure.Options(bundle, engine, threads, jobs, reps, effort))
+    options = measure.Options(bundle, engine, threads, jobs, reps, effort, precision)
+    _measure(pictures, wanted, results, options)
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
     if unread:
         click.get_current_context().exit(1)

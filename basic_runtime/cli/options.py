@@ -144,8 +144,13 @@ limit_options = _combine(
 
 output_options = _combine(
     click.option("-o", "--output", metavar="FILE", help="Output for a single input; - is standard output."),
-    click.option("--out-dir", metavar="DIR", help="Folder for the outputs (default: beside each input)."),
+    click.option(
+        "--out-dir",
+        metavar="DIR",
+        help="Folder for the outputs (default: beside each input); the tree of an input folder is kept.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
+    click.option("--skip-existing", is_flag=True, help="Leave outputs that exist, and go on without an error."),
     click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on standard output."),
     click.option(
         "--jobs", "workers", type=click.IntRange(1, 1024), help="Files at a time (default: one per core)."

@@ -47,8 +47,8 @@ def profile(
     from basic_runtime.bundle import Bundle
     from basic_runtime.device_profile import device_table
     from basic_runtime.errors import BundleError
+    from basic_runtime.profile import check_plot, table, write_plot
     from basic_runtime.profile import profile as run
-    from basic_runtime.profile import table, write_plot
 
     width, height = size
     opened = Bundle(bundle)
@@ -64,6 +64,8 @@ def profile(
         raise BundleError(
             f"{opened.path}: has levels 0 to {last}, not {max(levels)}: choose others with --levels"
         )
+    if plot is not None:
+        check_plot(plot)
     result = run(
         opened, engine, threads, precision=precision, width=width, height=height, levels=levels, repetitions=reps
     )

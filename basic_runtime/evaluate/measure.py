@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from basic_runtime.codec import Codec
-from basic_runtime.engines import AUTO
+from basic_runtime.engines import AUTO, create_backend
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
-from basic_runtime.imageio import EXTENSIONS, read_picture
+from basic_runtime.imageio import input_extensions, read_picture
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.tiles import TILE_PIXELS
 
@@ -53,8 +53,8 @@ RIVALS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One codec at one quality: `model` is the identity of our bundle, with the encoder's effort if it made any, "" for
-    others; level None for others."""
+    """One codec at one quality: `model` is the identity of our bundle, with the encoder's effort if it made any and
+    the precision if one was asked for, "" for others; level None for others."""
 
     codec: str
     model: str
@@ -113,7 +113,7 @@ def list_pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, by name. Raises ImageError if there are none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder: name a folder of pictures")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in input_extensions())
     if not found:
         raise ImageError(f"{folder}: no pictures in this folder: name one with PNG files")
     return found
@@ -154,12 +154,12 @@ Job = tuple[Path, Setting, int, int]
 """What `_measure` is told."""
 
 
-def _start(bundle: str | None, engine: str, threads: int | None) -> None:
+def _start(bundle: str | None, engine: str, threads: int | None, precision: str | None = None) -> None:
     """In each process: one codec for all its work."""
     global _codec
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    _codec = Codec(bundle, engine, threads)
+    _codec = Codec(bundle, create_backend(engine, threads, precision))
 
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
@@ -289,8 +289,9 @@ def _parse(values: dict[str, str]) -> Row | None:
 
 @dataclass(frozen=True)
 class Options:
-    """bundle, engine and threads as for `Codec`; jobs: processes side by side, which disturb each other's times;
-    reps: times that everything is coded, of which the fastest counts; effort: of our encoder."""
+    """bundle, engine and threads as for `Codec`, precision as for `create_backend`; jobs: processes side by side,
+    which disturb each other's times; reps: times that everything is coded, of which the fastest counts; effort: of our
+    encoder."""
 
     bundle: str | None = None
     engine: str = AUTO
@@ -298,6 +299,7 @@ class Options:
     jobs: int = 1
     reps: int = 1
     effort: int = 0
+    precision: str | None = None
 
 
 def measure(
@@ -307,7 +309,7 @@ def measure(
     jobs = [(p, s, options.reps, options.effort) for p in pictures for s in wanted if (s, p.name) not in results.rows]
     if not jobs:
         return
-    start = (options.bundle, options.engine, options.threads)
+    start = (options.bundle, options.engine, options.threads, options.precision)
     _start(*start)  # here too, where what is wrong with the bundle or the engine is an error in one line
     alone = options.jobs == 1
     for row in (_measure(*job) for job in jobs) if alone else _side_by_side(jobs, start, options.jobs):

@@ -153,6 +153,13 @@ def test_a_long_single_file_shows_its_time_on_a_terminal(folder: Path, monkeypat
 # --- encode and decode ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("extension", ["bmp", "gif"])
+def test_pictures_of_formats_that_are_only_read(folder: Path, extension: str) -> None:
+    Image.open("photo.png").save(f"in.{extension}")
+    assert run("encode", f"in.{extension}").exit_code == 0
+    fails(run("decode", "in.basic", "-o", f"out.{extension}"), "names no picture format that is written")
+
+
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tif", "ppm"])
 def test_pictures_of_all_formats(folder: Path, extension: str) -> None:
     Image.open("photo.png").save(f"in.{extension}")
@@ -256,7 +263,9 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "-", "--out-dir", "d"),
         ("encode", "-", "-"),
         ("encode", "-", "--json"),
+        ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),
+        ("decode", "a.basic", "-o", "b.jpg", "--format", "png"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
         ("profile", "--levels", "3-1"),
@@ -368,7 +377,7 @@ def test_note_on_16_bits(folder: Path) -> None:
 def test_error_unreadable_paths(folder: Path) -> None:
     Path("dir").mkdir()
     fails(run("encode", "missing.png"), "missing.png: cannot be read (no such file or directory)")
-    fails(run("encode", "dir", "-o", "x.basic"), "dir: cannot be read (is a directory)")
+    fails(run("encode", "dir", "-o", "x.basic"), "dir: is a folder, and -o names one file: use --out-dir")
     fails(run("decode", "missing.basic"), "missing.basic: cannot be read")
     fails(run("info", "missing.basic"), "missing.basic: cannot be read")
 
@@ -383,6 +392,25 @@ def test_error_other_kinds_of_files(folder: Path) -> None:
     Path("text.png").write_text("no picture")
     fails(run("encode", "text.png"), "text.png: not a picture")
     fails(run("decode", "text.png", "-o", "x.png"), "text.png: this is no .basic file")
+    fails(run("decode", "text.png"), "text.png: this is no .basic file")
+    assert Path("text.png").read_text() == "no picture"
+
+
+def test_a_packed_file_that_is_named_like_its_output(packed: Path) -> None:
+    data = packed.read_bytes()
+    packed.rename("packed.png")
+    fails(run("decode", "packed.png", "--overwrite"), "packed.png: is the input itself")
+    assert Path("packed.png").read_bytes() == data
+
+
+def test_gray_formats_are_for_gray_pictures(packed: Path) -> None:
+    fails(run("decode", "packed.basic", "-o", "x.pgm"), "x.pgm: a .pgm file is gray", "name it .ppm")
+    assert not Path("x.pgm").exists()
+    assert run("decode", "packed.basic", "-o", "x.dat", "--format", "ppm").exit_code == 0
+    Image.open("photo.png").convert("L").save("gray.png")
+    assert run("encode", "gray.png").exit_code == 0
+    assert run("decode", "gray.basic", "-o", "gray.pgm").exit_code == 0
+    assert Path("gray.pgm").read_bytes().startswith(b"P5")
 
 
 # --- info, verify, profile, versions -------------------------------------------------------------------

@@ -125,6 +125,17 @@ def test_rows_of_another_bundle_are_not_taken_for_this_one(pictures, tiny_path, 
     assert len(models) == 6 and len(set(models)) == 2
 
 
+def test_rows_of_a_precision_are_its_own(pictures, tiny_path, tmp_path):
+    output = tmp_path / "out"
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "none", "-o", output)
+    for more in ((), ("--precision", "float32")):
+        assert evaluate(pictures, *options, *more).exit_code == 0
+    models = [r["model"] for r in csv.DictReader(output.with_suffix(".csv").open())]
+    assert [model.endswith(" float32") for model in models] == [False] * 3 + [True] * 3
+    result = evaluate(pictures, *options, "--engine", "onnxruntime", "--precision", "int16")
+    assert result.exit_code == 1 and "computes in float32, not in int16" in result.stderr
+
+
 def test_processes_side_by_side_give_the_same_sizes(pictures, tiny_path, tmp_path):
     sizes = []
     for jobs in (1, 2):

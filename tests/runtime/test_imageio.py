@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from basic_runtime.errors import BasicError, FileError, ImageError, LimitError
-from basic_runtime.imageio import FORMATS, Picture, output_format, read_picture, write_picture
+from basic_runtime.imageio import (
+    FORMATS,
+    Picture,
+    input_extensions,
+    output_format,
+    read_picture,
+    write_picture,
+)
 from basic_runtime.limits import Limits
 from basic_runtime.webp import canvas_size
 
@@ -258,11 +265,40 @@ def test_not_a_picture(tmp_path: Path) -> None:
 
 def test_picture_of_a_format_that_is_not_read() -> None:
     with pytest.raises(ImageError, match="not a picture of a known format"):
-        read_picture(saved(Image.fromarray(RGB), "BMP"))
+        read_picture(saved(Image.fromarray(RGB), "TGA"))
+
+
+@pytest.mark.parametrize("pixels", [RGB, GRAY], ids=["rgb", "gray"])
+def test_formats_that_are_only_read(pixels: np.ndarray) -> None:
+    assert_equal(read_picture(saved(Image.fromarray(pixels), "BMP")), pixels)
+    frames = [Image.fromarray(pixels).convert("P") for _ in range(2)]
+    frames[1].putpixel((0, 0), 7)
+    moving = read_picture(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert moving.notices == ["holds 2 pictures: only the first is used"]
+    assert (moving.height, moving.width) == pixels.shape[:2]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="a Pillow without AVIF")
+def test_avif_is_read_with_its_metadata() -> None:
+    exif = b"Exif\0\0" + exif_bytes(6)
+    options = {"quality": 100, "subsampling": "4:4:4", "exif": exif, "icc_profile": ICC, "xmp": XMP}
+    found = read_picture(saved(Image.fromarray(RGB), "AVIF", **options))
+    assert np.abs(found.pixels.astype(int) - RGB).max() < 16
+    assert (found.icc, found.xmp) == (ICC, XMP) and exif_tags(found.exif)[:2] == (6, "Maker")
+
+
+def test_avif_without_support_is_no_known_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    input_extensions.cache_clear()
+    assert ".avif" not in input_extensions() and ".gif" in input_extensions()
+    with pytest.raises(ImageError, match="not a picture of a known format"):
+        read_picture(bytes.fromhex("0000001c6674797061766966") + bytes(40))
+    monkeypatch.undo()
+    input_extensions.cache_clear()
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", dict.fromkeys(input_extensions().values()))
 def test_truncated_and_damaged_pictures_raise_one_line(kind: str) -> None:
     whole = saved(Image.fromarray(RGB), kind)
     rng = np.random.default_rng(1)
@@ -399,7 +435,7 @@ def test_existing_file_is_not_replaced_unless_asked(tmp_path: Path) -> None:
 
 
 def test_unknown_output_format_names_those_that_exist() -> None:
-    with pytest.raises(ImageError, match=r"\.bmp names no picture format: use one of \.png \.jpg"):
+    with pytest.raises(ImageError, match=r"\.bmp names no picture format that is written: use one of \.png \.jpg"):
         output_format("a.bmp")
     with pytest.raises(ImageError, match=r"\(none\) names no picture format"):
         output_format("picture")

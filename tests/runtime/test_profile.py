@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -48,6 +49,18 @@ def test_the_command_prints_a_table_and_a_plot(tiny_path: Path, tmp_path: Path) 
     done = CliRunner().invoke(main, [*arguments, "--plot", str(plot)], prog_name="basic-run")
     assert done.exit_code == 0 and "g_a" in done.stdout and "stage 7" in done.stdout
     assert Image.open(plot).format == "PNG"
+
+
+def test_a_plot_that_cannot_be_made_is_said_before_measuring(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basic_runtime.profile.profile", lambda *_, **__: pytest.fail("was measured"))
+    arguments = ["profile", "--bundle", str(tiny_path), "--plot"]
+    done = CliRunner().invoke(main, [*arguments, str(tmp_path / "no" / "plot.png")], prog_name="basic-run")
+    assert done.exit_code == 1 and "cannot be written (no folder" in done.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = CliRunner().invoke(main, [*arguments, str(tmp_path / "plot.png")], prog_name="basic-run")
+    assert done.exit_code == 1 and "pip install 'basic-codec[plot]'" in done.stderr
 
 
 def test_the_command_prints_json(tiny_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_a_file_of_the_user_changes_fields_and_the_preset(tmp_path):
         ("steps = 1.5", "steps=1.5: must be of type int"),
         ("gamma = 1", "gamma=1: must be of type bool"),
         ("batch = 0", "batch=0: must be more than 0"),
+        ("save_minutes = -1", "save_minutes=-1.0: must not be less than 0"),
+        ("save_minutes = nan", "save_minutes=nan: must not be less than 0"),
         ('distortion = "ssim"', "distortion=ssim: must be one of mse, ms-ssim"),
         ('distortion = "ms-ssim"\ncrop = 128', "MS-SSIM needs crops of at least 192"),
         ("steps = ", "not a readable recipe"),
