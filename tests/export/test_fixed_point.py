@@ -54,7 +54,7 @@ def test_no_sum_can_pass_an_int32(exported: Exported, step: int) -> None:
         for network in networks(bundle, step).values():
             graph = network.integers
             limits = bounds(graph)
-            if network.patches is not None:
+            if network.patch is not None:
                 limits[0] = 255
             for layer in graph.layers:
                 total = np.abs(layer.bias.astype(np.int64))
