@@ -61,8 +61,8 @@ _LEAST = 2.0**-24
 @dataclass(frozen=True)
 class FixedPoint:
     """A network that reads a picture does so in squares of `patch` x `patch` pixels, each one position whose channels
-    are its rows, columns and colours of `BYTES`. `planes` are the formats of outputs that other networks read; `shuffle`
-    is the pixel shuffle through which the picture is to be read."""
+    are its rows, columns and colours of `BYTES`. `planes` are the formats of outputs that other networks read;
+    `shuffle` is the pixel shuffle through which the picture is to be read."""
 
     integers: IntegerGraph
     patch: int | None
