@@ -58,7 +58,7 @@ def coded(codec: Codec, pixels: Pixels, quality: int, level: int, effort: int) -
 @click.option("--levels", type=LevelList(), default="0,7", show_default=True)
 @click.option("--efforts", default="1,2,4,6,9", show_default=True)
 @click.option("--count", default=8, show_default=True, help="Photos, spread over the folder.")
-@click.option("--engine", default="onnxruntime", show_default=True)
+@click.option("--engine", default="auto", show_default=True)
 @click.option("--precision", default="float32", show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
