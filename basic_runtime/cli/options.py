@@ -117,7 +117,7 @@ engine_options = _combine(
 )
 
 codec_options = _combine(
-    click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed)."),
+    click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8)."),
     engine_options,
 )
 
