@@ -28,7 +28,7 @@ help:
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
-	@echo "make sanitize           C++ tests under AddressSanitizer and UBSan"
+	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
 SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
@@ -82,7 +82,7 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python -P -W ignore benchmarks/stages.py
 
 results: .venv-test/.installed
-	.venv-test/bin/basic-run profile --engine onnxruntime --json --plot docs/results/profile.png > docs/results/profile.json
+	.venv-test/bin/basic-run profile --json --plot docs/results/profile.png > docs/results/profile.json
 	.venv-test/bin/basic-run evaluate $(PICTURES) -o docs/results/$(notdir $(PICTURES))
 	.venv-test/bin/python -P benchmarks/readme_table.py docs/results/$(notdir $(PICTURES)).json docs/results/profile.json
 
@@ -98,6 +98,10 @@ sanitize: .venv-test/.installed
 	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_SANITIZE=ON
 	.venv-test/bin/cmake --build build-sanitize --parallel 2
 	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
+	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_TSAN=ON
+	.venv-test/bin/cmake --build build-tsan --parallel 2 --target integer_net_test
+	build-tsan/integer_net_test
 
 fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \

@@ -16,6 +16,7 @@ from basic_export.pixel import PixelGraph
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Engine
 from basic_runtime.entropy import GroupedEntropy
+from basic_runtime.latent import slot_name
 from basic_train.grouping import Grouping
 from basic_train.model.coded import QUALITY_STEPS, SYMBOL_MAX, analyse, round_z, to_tensor
 from basic_train.model.integer import MEAN_BITS, Z_MAX
@@ -58,7 +59,7 @@ def slots_of(y: np.ndarray, grouping: Grouping) -> dict[str, np.ndarray]:
     """The slots "y.g.ij" of a latent (1, M, h, w): (1, M/G, h/t, w/t) each."""
     size, side = y.shape[1] // grouping.groups, grouping.side
     return {
-        f"y.{g}.{i}{j}": np.ascontiguousarray(y[:, g * size : (g + 1) * size, i::side, j::side])
+        slot_name((g, i, j)): np.ascontiguousarray(y[:, g * size : (g + 1) * size, i::side, j::side])
         for g in range(grouping.groups)
         for i in range(side)
         for j in range(side)

@@ -14,6 +14,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from basic_runtime.latent import slot_name
 from basic_train.grouping import Grouping
 from basic_train.model.integer import LEAK_BITS, IntegerEntropy, IntegerLayer, requantise
 
@@ -73,10 +74,6 @@ def compile_entropy(entropy: IntegerEntropy) -> CompiledEntropy:
 
 def prior_name(phase: Phase) -> str:
     return f"prior.{phase[0]}{phase[1]}"
-
-
-def slot_name(group: int, phase: Phase) -> str:
-    return f"y.{group}.{phase[0]}{phase[1]}"
 
 
 def unit_name(kind: str, stage: int, phase: Phase) -> str:
@@ -310,7 +307,7 @@ class _StageCompiler:
         for group, i, j in self.grouping.slots(stage - 1):
             own = slice(group * per_group, (group + 1) * per_group)
             shift, limit = _numpy(self.context.y_shift)[own], self.context.y_max[own]
-            value = graph.read(slot_name(group, (i, j)), per_group)
+            value = graph.read(slot_name((group, i, j)), per_group)
             scale = graph.constant(np.exp2(-shift.astype(np.float32)).reshape(1, -1, 1, 1))
             half = graph.constant(np.array(0.5, np.float32))
             rounded = graph.node("Add", [graph.node("Mul", [value, scale]), half])

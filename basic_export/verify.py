@@ -18,6 +18,7 @@ from basic_export.golden import slots_of
 from basic_export.pixel import PixelGraph
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend, Engine
+from basic_runtime.latent import slot_name
 from basic_runtime.manifest import EntropySpec
 from basic_train.model.coded import round_z, to_tensor
 from basic_train.model.integer import IntegerEntropy
@@ -151,7 +152,7 @@ def check_entropy(
     slots = slots_of(y, integer.grouping)
     for stage in spec.stages:
         found = load(stage.graph).run({name: state[name] for name in stage.inputs})
-        names = [f"y.{g}.{i}{j}" for g, i, j in stage.slots]
+        names = [slot_name(slot) for slot in stage.slots]
         wrong = _mismatches(found["mean"], np.concatenate([means[name] for name in names], 1))
         wrong += _mismatches(found["scale"], np.concatenate([scales[name] for name in names], 1))
         checks.append(_equality(stage.graph, "stage", spec.width, wrong))

@@ -11,9 +11,8 @@ from __future__ import annotations
 import io
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
 from basic_runtime.files import STREAM, StrPath, display_name, read_bytes, write_file
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.webp import canvas_size
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -90,6 +90,11 @@ class Picture:
     def gray(self) -> bool:
         return self.pixels.ndim == 2
 
+    @property
+    def rgb(self) -> Pixels:
+        """The pixels as (H, W, 3), gray or not."""
+        return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
+
 
 @cache
 def input_extensions() -> dict[str, str]:
@@ -109,7 +114,7 @@ def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Pi
     else:
         name, data = display_name(source), read_bytes(source, limits)
     try:
-        with _pillow_settings:
+        with _pillow_guard(limits):
             return _decode(data, limits)
     except (ImageError, LimitError) as error:
         raise error.in_file(name) from error.__cause__
@@ -173,11 +178,18 @@ def _save(picture: Picture, kind: str, file: BinaryIO) -> list[str]:
 
 
 def _decode(data: bytes, limits: Limits) -> Picture:
+    if size := canvas_size(data):
+        limits.check_size(*size)
     try:
         formats = tuple(dict.fromkeys(input_extensions().values()))
         image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         raise ImageError(f"not a picture of a known format: convert it to {_FORMATS_TEXT}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LimitError(
+            f"{str(error).rstrip('.')}: allow more with --max-pixels (from Python: Limits(max_pixels=...)) "
+            "if you trust the file"
+        ) from None
     except Exception as error:
         raise ImageError(f"the picture is damaged ({error}): get the file again") from error
     _check_sizes(image, limits)
@@ -301,35 +313,36 @@ def _as_bytes(value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value or b"")
 
 
-class _PillowSettings:
-    """While a picture is read: Pillow's own bomb check is off, and its warnings on damaged files are silent.
+class _PillowGuard:
+    """While pictures are read, Pillow's own bound on pixels is no lower than the limits of those who read.
 
-    `_check_sizes` does the check, adjustably, and what a warning tells is in the error or does not matter.
-    Both settings are one for the whole process, so they come back when the last of several threads is done.
+    It is one for the whole process, so it is raised no further than that, and comes back when the last of several
+    threads is done.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._readers = 0
-        self._restore = ExitStack()
+        self._before: int | None = None
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def __call__(self, limits: Limits) -> Iterator[None]:
         with self._lock:
-            self._readers += 1
-            if self._readers == 1:
-                self._restore.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                Image.MAX_IMAGE_PIXELS = None
-                self._restore.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
             if not self._readers:
-                self._restore.close()
+                self._before = Image.MAX_IMAGE_PIXELS
+            self._readers += 1
+            if Image.MAX_IMAGE_PIXELS is not None:
+                Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.max_pixels)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    Image.MAX_IMAGE_PIXELS = self._before
 
 
-_pillow_settings = _PillowSettings()
+_pillow_guard = _PillowGuard()
 
 
 #: zlib's level for PNG: a third of the time of the usual 6 for 3 % larger files.

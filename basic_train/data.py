@@ -59,8 +59,7 @@ def split(photos: list[Path]) -> tuple[list[Path], list[Path]]:
 
 def load_rgb(path: Path) -> np.ndarray:
     """Pixels of a picture as uint8 (H, W, 3)."""
-    pixels = read_picture(path).pixels
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    return read_picture(path).rgb
 
 
 def load_all(paths: list[Path], min_side: int) -> tuple[list[np.ndarray], list[str]]:

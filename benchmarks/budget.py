@@ -1,6 +1,6 @@
 """How well --budget-ms keeps to its budget: a machine profile, and times of pictures whose sizes it did not see.
 
-    python benchmarks/budget.py [--engine onnxruntime] [--threads 2] [--reps 9]
+    python benchmarks/budget.py [--engine auto] [--threads 2] [--reps 9]
 
 For each size and direction, a budget between the predictions of each two levels is given, and the level that it picks
 is timed: "of budget" is the median time over the budget, least and most over all of them; "of prediction" is that over
@@ -36,7 +36,7 @@ def timed(work: Callable[[], object], reps: int) -> float:
 
 
 @click.command()
-@click.option("--engine", default="onnxruntime", show_default=True)
+@click.option("--engine", default="auto", show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--reps", default=9, show_default=True)
 def main(engine: str, threads: int, reps: int) -> None:

@@ -58,11 +58,11 @@ def coded(codec: Codec, pixels: Pixels, quality: int, level: int, effort: int) -
 @click.option("--levels", type=LevelList(), default="0,7", show_default=True)
 @click.option("--efforts", default="1,2,4,6,9", show_default=True)
 @click.option("--count", default=8, show_default=True, help="Photos, spread over the folder.")
-@click.option("--engine", default="onnxruntime", show_default=True)
-@click.option("--precision", default="float32", show_default=True)
+@click.option("--engine", default="auto", show_default=True)
+@click.option("--precision", help="Default: the first that the engine has.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    photos: Path, levels: tuple[int, ...], efforts: str, count: int, engine: str, precision: str, as_json: bool
+    photos: Path, levels: tuple[int, ...], efforts: str, count: int, engine: str, precision: str | None, as_json: bool
 ) -> None:
     """Print a row for each level and effort."""
     paths = list_pictures(photos)

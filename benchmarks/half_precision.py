@@ -45,7 +45,7 @@ def pictures() -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    exact, half = Codec(), Codec(backend=Half(2))
+    exact, half = Codec(backend="onnxruntime"), Codec(backend=Half(2))
     print("picture          quality level   PSNR  decoder dB  encoder dB  size %")
     for name, picture in pictures().items():
         for quality in (30, 100):

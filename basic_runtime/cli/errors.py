@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -24,6 +25,8 @@ class OneLineErrors(click.Command):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """All of a run: options such as --version do their work before the command is invoked."""
+        # Of damaged files; what they tell is in the error, or does not matter.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             return super().main(*args, **options)
         except BasicError as error:

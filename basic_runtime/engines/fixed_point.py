@@ -59,20 +59,13 @@ _LEAST = 2.0**-24
 
 
 @dataclass(frozen=True)
-class Patches:
-    """How pixels are read: as squares of `size` x `size`, each one position whose channels are its rows, columns and
-    colours."""
-
-    size: int
-
-
-@dataclass(frozen=True)
 class FixedPoint:
-    """`patches` is there for a network that reads a picture. `planes` are the formats of outputs that other networks
-    read; `shuffle` is the pixel shuffle through which the picture is to be read."""
+    """A network that reads a picture does so in squares of `patch` x `patch` pixels, each one position whose channels
+    are its rows, columns and colours of `BYTES`. `planes` are the formats of outputs that other networks read;
+    `shuffle` is the pixel shuffle through which the picture is to be read."""
 
     integers: IntegerGraph
-    patches: Patches | None
+    patch: int | None
     planes: dict[str, Format]
     shuffle: int
 
@@ -91,7 +84,7 @@ class _Numbering:
         readings = [number for number, tensor in enumerate(graph.tensors) if isinstance(tensor, Input)]
         layers = [number for number, tensor in enumerate(graph.tensors) if isinstance(tensor, Layer)]
         self._place = {number: place for place, number in enumerate(readings + layers)}
-        self._patches: Patches | None = None
+        self._patch: int | None = None
 
     def run(self) -> FixedPoint:
         graph, found = self._graph, IntegerGraph()
@@ -111,7 +104,7 @@ class _Numbering:
                 shuffle = size
             elif name not in LATENTS:
                 given[name] = self._format(number)
-        return FixedPoint(found, self._patches, given, shuffle)
+        return FixedPoint(found, self._patch, given, shuffle)
 
     def _format(self, number: int) -> Format:
         name, tensor = self._names.get(number), self._graph.tensors[number]
@@ -133,8 +126,7 @@ class _Numbering:
     def _reading(self, number: int, tensor: Input) -> Reading:
         count, rate = len(tensor.scale), self._coarsest // tensor.stride
         if tensor.name == PICTURE:
-            size = self._patch()
-            self._patches = Patches(size)
+            self._patch = size = self._patch_size()
             return replace(Reading.of(tensor.name, 3 * size**2), rate=rate // size)
         if tensor.offset.any():
             raise NotPixelGraphError(f"input {tensor.name} is moved")
@@ -144,7 +136,7 @@ class _Numbering:
         bound = np.full(count, kept.limit, np.float32)
         return Reading(tensor.name, (tensor.scale * 2.0**kept.bits).astype(np.float32), -bound, bound, rate)
 
-    def _patch(self) -> int:
+    def _patch_size(self) -> int:
         """Side of the squares in which the picture is read: those that all convolutions of it divide into."""
         sizes = {c.stride for layer in self._graph.tensors if isinstance(layer, Layer) for c in layer.convolutions
                  if self._is_picture(c.source)}  # fmt: skip
@@ -204,7 +196,7 @@ class _Numbering:
 
     def _of_patches(self, convolution: Convolution) -> Convolution:
         """A convolution of pixels as one of patches, whose channels are rows, columns and colours of `BYTES`."""
-        size, tensor = self._patch(), self._graph.tensors[convolution.source]
+        size, tensor = self._patch_size(), self._graph.tensors[convolution.source]
         assert isinstance(tensor, Input)
         factor = tensor.scale[0]
         if np.any(tensor.scale != factor) or np.abs(factor / 2 + tensor.offset).max() > 1e-6 * abs(factor):

@@ -67,7 +67,7 @@ class NativeEngine(Engine):
                 [value if isinstance(value, Plane) else _array(value) for value in values]
             )
         except ValueError as error:
-            raise EngineError(f"a graph of the entropy path could not run: {error}") from error
+            raise EngineError(f"a network of integers could not run: {error}") from error
         return dict(zip(self.outputs, found, strict=True))
 
 

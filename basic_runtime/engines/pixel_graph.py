@@ -236,8 +236,10 @@ class _Lowering:
         key = self._weights[node.inputs[1]].removesuffix(".full").removesuffix(".weight")
         group, attributes = node.attributes.get("group", 1), node.attributes
         pads, strides = attributes.get("pads", (0, 0, 0, 0)), attributes.get("strides", (1, 1))
-        if set(attributes.get("dilations", (1,))) != {1} or len(set(strides)) != 1:
-            raise NotPixelGraphError("Conv with dilations or unequal strides")
+        if set(attributes.get("dilations", (1,))) != {1} or len(set(strides)) != 1 or strides[0] < 1 or min(pads) < 0:
+            raise NotPixelGraphError("Conv with dilations, unequal strides or padding below zero")
+        if attributes.get("kernel_shape", (height, width)) != (height, width):
+            raise NotPixelGraphError("Conv whose kernel is not that of its weights")
         if group != 1:
             if group != outputs or (inputs, height, width, strides[0]) != (1, 1, 1, 1) or bias.any():
                 raise NotPixelGraphError("Conv with groups")
@@ -255,7 +257,7 @@ class _Lowering:
         (value,), size = values, int(node.attributes["blocksize"])
         if not isinstance(value, _Sums) or value.tensor is not None or value.shuffle != 1 or value.relu:
             raise NotPixelGraphError("DepthToSpace of something else than new sums")
-        if node.attributes.get("mode") != "CRD" or len(value.bias) % size**2 or value.stride % size:
+        if node.attributes.get("mode") != "CRD" or size < 1 or len(value.bias) % size**2 or value.stride % size:
             raise NotPixelGraphError("DepthToSpace of channels that it cannot divide")
         if node.outputs[0] in self._graph.outputs:
             return _Shuffled(self._tensor(node.inputs[0]), size)

@@ -49,7 +49,7 @@ class PixelEngine(Engine):
 
     def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
         self._net = NativeEngine(network.integers, threads, kernel, LATENTS)
-        self._patches, self._shuffle, self._threads = network.patches, network.shuffle, threads
+        self._patch, self._shuffle, self._threads = network.patch, network.shuffle, threads
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -66,14 +66,14 @@ class PixelEngine(Engine):
         return found
 
     def _read(self, picture: NDArray[Any]) -> NDArray[Any]:
-        assert self._patches is not None
+        assert self._patch is not None
         values = np.asarray(picture)[0].transpose(1, 2, 0)
         if values.dtype != np.uint8:
             values = np.clip(np.floor(values * np.float32(255) + np.float32(0.5)), 0, 255).astype(np.uint8)
         if values.strides[1:] != (3, 1):
             values = np.ascontiguousarray(values)
         try:
-            return take_patches(values, BYTES, self._patches.size, self._threads)
+            return take_patches(values, BYTES, self._patch, self._threads)
         except ValueError as error:
             raise EngineError(f"a picture of {values.shape[1]}x{values.shape[0]} is not read: {error}") from error
 

@@ -163,9 +163,7 @@ def _start(bundle: str | None, engine: str, threads: int | None, precision: str 
 
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
-    pixels = read_picture(picture).pixels
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    pixels = read_picture(picture).rgb
     if setting.level is not None:
         _warm_up(setting, max(pixels.shape) > TILE_PIXELS, effort)
     encode_ms, decode_ms = math.inf, math.inf

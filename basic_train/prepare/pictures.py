@@ -136,7 +136,7 @@ def convert(root: Path, source: Source, target: Path, size: Size, procedure: Pro
             size = _turned(source, picture, size)
         if procedure.skip_transparent and picture.alpha is not None and picture.alpha.min() < 255:
             return f"{path}: is transparent in parts, so no photo"
-        pixels = picture.pixels if picture.pixels.ndim == 3 else np.repeat(picture.pixels[:, :, None], 3, 2)
+        pixels = picture.rgb
         if size.factor != 1:
             shrink = cubic_resize if procedure.halve_above is not None else _lanczos
             pixels = shrink(pixels, size.width, size.height)

@@ -220,6 +220,25 @@ class NetRun {
         return {source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs};
     }
 
+    // A skip's channels from one on to sums of `channels` each, of which the first `used` count. Vectors that are not full
+    // would read the next position's values, which another thread may be writing.
+    void add(const SkipSpec& skip, const Piece& piece, size_t channel, size_t channels, size_t used, int32_t* sums) const {
+        const Plane& source = *planes_[skip.source];
+        const int16_t* values = source.data() + source.position(0, 0) * source.stride() + channel;
+        const int32_t* shift = skip.shift.data() + channel;
+        const std::vector<uint32_t>& at = piece.at[1];
+        if (used == channels) {
+            plan_.dots.add(values, source.stride(), shift, at.data(), at.size(), channels / plan_.dots.lanes, sums);
+            return;
+        }
+        for (size_t p = 0; p < piece.count; ++p)
+            for (size_t c = 0; c < used; ++c) {
+                const auto value = static_cast<uint32_t>(int32_t{values[at[p] * source.stride() + c]});
+                int32_t& sum = sums[p * channels + c];
+                sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + (value << shift[c]));  // wraps
+            }
+    }
+
     // A layer's results for some positions, to one of the two.
     void compute(const NetLayer& layer, const Piece& piece, size_t width, Plane* plane, int32_t* wide) const {
         const Dots& dots = plan_.dots;
@@ -234,11 +253,8 @@ class NetRun {
             const int32_t* bias = layer.bias.data() + channel;
             if (!layer.skips.empty() || layer.taps.empty()) {
                 for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
-                for (const SkipSpec& skip : layer.skips) {
-                    const Plane& source = *planes_[skip.source];
-                    dots.add(source.data() + source.position(0, 0) * source.stride() + channel, source.stride(),
-                             skip.shift.data() + channel, piece.at[1].data(), positions, vectors, sums.get());
-                }
+                for (const SkipSpec& skip : layer.skips)
+                    add(skip, piece, channel, channels, std::min(channels, layer.outputs - channel), sums.get());
                 bias = nullptr;
             }
             for (size_t tap = 0; tap < layer.taps.size(); bias = nullptr) {

@@ -54,7 +54,7 @@ def test_no_sum_can_pass_an_int32(exported: Exported, step: int) -> None:
         for network in networks(bundle, step).values():
             graph = network.integers
             limits = bounds(graph)
-            if network.patches is not None:
+            if network.patch is not None:
                 limits[0] = 255
             for layer in graph.layers:
                 total = np.abs(layer.bias.astype(np.int64))
@@ -213,6 +213,11 @@ def test_a_small_network_by_hand(tmp_path: Path) -> None:
         [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[2, 2], dilations=[2, 2])],
         [PATCH, helper.make_node("DepthToSpace", ["c"], ["y"], blocksize=2, mode="DCR")],
         [PATCH, helper.make_node("DepthToSpace", ["c"], ["y"], blocksize=0, mode="CRD")],
+        [PATCH, helper.make_node("DepthToSpace", ["c"], ["y"], blocksize=-1, mode="CRD")],
+        [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[1, 1], pads=[-1, 1, 2, 0])],
+        [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[0] * 4)],
+        [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[0, 0], pads=[0] * 4)],
+        [helper.make_node("Conv", ["x", "w"], [])],
         [PATCH, helper.make_node("Mul", ["c", "c"], ["y"])],
         [PATCH, helper.make_node("Add", ["c", "missing"], ["y"])],
         [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")],

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from basic_export.stages import CompiledEntropy, compile_entropy, slot_name
+from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime._coder import IntegerNet, KernelError, Plane, dots_kernels
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
@@ -27,6 +27,7 @@ from basic_runtime.engines.native import NativeEngine, native_engines
 from basic_runtime.engines.onnx_file import UnreadableError, read_graph
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import EngineError
+from basic_runtime.latent import slot_name
 from basic_train.model.presets import PAPER
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
@@ -65,16 +66,12 @@ def check_entropy(entropy, compiled: CompiledEntropy, folder: Path, size: tuple[
         if stage is not None:
             found = engine(stage.model, folder, threads=2).run(state)
             expected = run(stage.model, {name: np.asarray(state[name], np.float32) for name in stage.inputs})
-            order = [slot_name(*_slot(slot)) for slot in stage.slots]
+            order = [slot_name(slot) for slot in stage.slots]
             np.testing.assert_array_equal(found["mean"], np.concatenate([means[n] for n in order], 1))
             np.testing.assert_array_equal(found["scale"], np.concatenate([scales[n] for n in order], 1))
             state |= found | {n: slots[n] for n in order}
         for name, values in expected.items():
             np.testing.assert_array_equal(np.asarray(state[name]), values, err_msg=name)
-
-
-def _slot(slot: tuple[int, int, int]) -> tuple[int, tuple[int, int]]:
-    return slot[0], slot[1:]
 
 
 @pytest.mark.parametrize("size", [(8, 12), (4, 4)])

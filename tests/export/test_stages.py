@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from basic_export.stages import axis_taps, compile_entropy, slot_name
+from basic_export.stages import axis_taps, compile_entropy
+from basic_runtime.latent import slot_name
 from basic_train.grouping import Grouping, tiled
 from basic_train.model.integer import (
     MEAN_BITS,
@@ -69,7 +70,7 @@ def split_slots(values: np.ndarray, grouping: Grouping) -> dict[str, np.ndarray]
     """(1, M, h, w) to the named slots of the bundle layout."""
     tile, per_group = grouping.side, values.shape[1] // grouping.groups
     return {
-        slot_name(g, (i, j)): np.ascontiguousarray(
+        slot_name((g, i, j)): np.ascontiguousarray(
             values[:, g * per_group : (g + 1) * per_group, i::tile, j::tile]
         )
         for g in range(grouping.groups)
@@ -112,7 +113,7 @@ def test_staged_equals_one_pass(name: str) -> None:
     for stage in compiled.stages:
         found = run(stage.model, {n: state[n] for n in stage.inputs})
         assert tuple(found) == stage.outputs
-        order = [slot_name(g, (i, j)) for g, i, j in stage.slots]
+        order = [slot_name(slot) for slot in stage.slots]
         np.testing.assert_array_equal(found["mean"], np.concatenate([means[n] for n in order], 1))
         np.testing.assert_array_equal(found["scale"], np.concatenate([scales[n] for n in order], 1))
         state.update(found)

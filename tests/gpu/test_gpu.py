@@ -34,7 +34,7 @@ def gpu(bundle: Bundle, backend: Backend) -> Codec:
 
 @pytest.fixture(scope="module")
 def cpu() -> Codec:
-    return Codec()
+    return Codec(backend="onnxruntime")
 
 
 def test_golden_vectors(gpu: Codec) -> None:

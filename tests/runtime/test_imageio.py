@@ -6,7 +6,6 @@ import io
 import sys
 import threading
 import tracemalloc
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from basic_runtime.imageio import (
     write_picture,
 )
 from basic_runtime.limits import Limits
+from basic_runtime.webp import canvas_size
 
 RNG = np.random.default_rng(3)
 RGB = RNG.integers(0, 256, (11, 17, 3), np.uint8)
@@ -339,18 +339,47 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + ihdr + idat
 
 
-@pytest.mark.parametrize(("side", "limit"), [(60_000, "--max-pixels"), (70_000, "max_side")])
-def test_decompression_bomb_is_refused_from_its_header(side: int, limit: str) -> None:
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [(11_500, "11500x11500.*--max-pixels"), (60_000, r"\(3600000000 pixels\).*--max-pixels"), (70_000, "--max-pixels")],
+)
+def test_decompression_bomb_is_refused_from_its_header(side: int, message: str) -> None:
     tracemalloc.start()
-    with (
-        warnings.catch_warnings(),
-        pytest.raises(LimitError, match=f"{side}x{side}.*{limit}"),
-    ):
-        warnings.simplefilter("error")
+    with pytest.raises(LimitError, match=message):
         read_picture(huge_png(side))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def webp_chunk(kind: bytes, content: bytes) -> bytes:
+    outer, inner = ((len(content) + more).to_bytes(4, "little") for more in (12, 0))
+    return b"RIFF" + outer + b"WEBP" + kind + inner + content.ljust(10, b"\0")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        webp_chunk(b"VP8X", bytes(4) + (16_000 - 1).to_bytes(3, "little") * 2),
+        webp_chunk(b"VP8L", b"\x2f" + ((16_000 - 1) | (16_000 - 1) << 14).to_bytes(5, "little")),
+        webp_chunk(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + (16_000).to_bytes(2, "little") * 2),
+    ],
+    ids=["extended", "lossless", "lossy"],
+)
+def test_webp_is_refused_before_it_is_opened(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening one takes memory for all of its canvas."""
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(LimitError, match="16000x16000 pixels.*--max-pixels"):
+        read_picture(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}])
+def test_webp_tells_its_size(options: dict[str, object]) -> None:
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "WEBP", **options)
+    assert canvas_size(file.getvalue()) == (17, 11)
+    assert all(canvas_size(file.getvalue()[:length]) is None for length in range(30))
 
 
 def test_tiff_with_huge_tiles_is_refused() -> None:
@@ -377,6 +406,24 @@ def test_pillows_own_limit_is_replaced_and_comes_back(monkeypatch: pytest.Monkey
     with pytest.raises(LimitError):
         read_picture(data, Limits(max_pixels=17 * 11 - 1))
     assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_pillows_own_limit_is_raised_as_far_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads of the program may rely on it."""
+    seen: list[int | None] = []
+    opened = Image.open
+
+    def look(*arguments: object, **options: object) -> Image.Image:
+        seen.append(Image.MAX_IMAGE_PIXELS)
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", look)
+    data = saved(Image.fromarray(RGB), "PNG")
+    for own in (10, 1000, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", own)
+        read_picture(data, Limits(max_pixels=500))
+        assert own == Image.MAX_IMAGE_PIXELS
+    assert seen == [500, 1000, None]
 
 
 def test_file_larger_than_the_limit(tmp_path: Path) -> None:
