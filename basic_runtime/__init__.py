@@ -18,18 +18,46 @@ if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
     from basic_runtime.codec import Codec
     from basic_runtime.container import Container, Header
-    from basic_runtime.errors import BasicError
+    from basic_runtime.errors import (
+        BasicError,
+        BundleError,
+        DesyncError,
+        EngineError,
+        EngineMismatchError,
+        FileError,
+        FormatError,
+        ImageError,
+        LimitError,
+        MissingExtraError,
+        TruncatedError,
+        WrongBundleError,
+    )
     from basic_runtime.imageio import Picture, read_picture, write_picture
     from basic_runtime.limits import Limits
+    from basic_runtime.machine import MachineProfileError
+    from basic_runtime.target import TargetError
 
 _HOME_OF = {
     "BasicError": "errors",
     "Bundle": "bundle",
+    "BundleError": "errors",
     "Codec": "codec",
     "Container": "container",
+    "DesyncError": "errors",
+    "EngineError": "errors",
+    "EngineMismatchError": "errors",
+    "FileError": "errors",
+    "FormatError": "errors",
     "Header": "container",
+    "ImageError": "errors",
+    "LimitError": "errors",
     "Limits": "limits",
+    "MachineProfileError": "machine",
+    "MissingExtraError": "errors",
     "Picture": "imageio",
+    "TargetError": "target",
+    "TruncatedError": "errors",
+    "WrongBundleError": "errors",
     "read_picture": "imageio",
     "write_picture": "imageio",
 }
@@ -37,11 +65,24 @@ _HOME_OF = {
 __all__ = [
     "BasicError",
     "Bundle",
+    "BundleError",
     "Codec",
     "Container",
+    "DesyncError",
+    "EngineError",
+    "EngineMismatchError",
+    "FileError",
+    "FormatError",
     "Header",
+    "ImageError",
+    "LimitError",
     "Limits",
+    "MachineProfileError",
+    "MissingExtraError",
     "Picture",
+    "TargetError",
+    "TruncatedError",
+    "WrongBundleError",
     "__version__",
     "read_picture",
     "write_picture",

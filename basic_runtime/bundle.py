@@ -42,7 +42,7 @@ def default_bundle_path() -> Path:
     """
     named = os.environ.get(BUNDLE_VARIABLE)
     if named:
-        return Path(named)
+        return find_bundle(named)
     path = MODELS_FOLDER / DEFAULT_MODEL
     if not (path / "manifest.json").is_file():
         raise BundleError(
@@ -50,6 +50,14 @@ def default_bundle_path() -> Path:
             f"name a bundle with --bundle (Codec(bundle=...)) or ${BUNDLE_VARIABLE}"
         )
     return path
+
+
+def find_bundle(given: str | os.PathLike[str]) -> Path:
+    """The folder `given`, or, if there is none, the bundle of that name which ships with the package."""
+    path = Path(given)
+    shipped = MODELS_FOLDER / path
+    bare = path.name == os.fspath(given)
+    return shipped if bare and not path.exists() and (shipped / "manifest.json").is_file() else path
 
 
 @dataclass(frozen=True)
@@ -65,11 +73,12 @@ class Bundle:
     """A bundle on disk, checked: its manifest is complete and its files have the hashes written there."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, verify_hashes: bool = True) -> None:
-        """Open the bundle in folder `path` (default: `default_bundle_path()`).
+        """Open the bundle in folder `path`, or that ships with the package under this name (default:
+        `default_bundle_path()`).
 
         Raises BundleError, naming the file and the field, for a bundle that is missing or damaged.
         """
-        self.path = Path(path) if path is not None else default_bundle_path()
+        self.path = find_bundle(path) if path is not None else default_bundle_path()
         self.manifest: Manifest = parse_manifest(self.path / "manifest.json", self._read_json())
         if verify_hashes:
             self._verify_hashes()

@@ -121,9 +121,10 @@ def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Pi
 
 
 def write_picture(
-    target: StrPath, picture: Picture, format: str | None = None, overwrite: bool = False
+    target: StrPath, picture: Picture | Pixels, format: str | None = None, overwrite: bool = False
 ) -> list[str]:
-    """Writes `picture` to a path, or to standard output for ``-`` (as PNG unless `format` says otherwise).
+    """Writes a picture, or its pixels alone as uint8 (H, W, 3) or (H, W), to a path, or to standard output for ``-``
+    (as PNG unless `format` says otherwise).
 
     The format is that of `format` or of the file's extension. JPEG is written at quality 95 without colour
     subsampling, the others losslessly. Returns notices on what the format could not carry. Raises `FileError`
@@ -131,6 +132,7 @@ def write_picture(
     """
     name = display_name(target, output=True)
     kind = output_format(target, format)
+    picture = picture if isinstance(picture, Picture) else Picture(picture)
     if kind == "PPM" and Path(target).suffix.lower() == ".pgm" and not picture.gray:
         raise ImageError(f"{name}: a .pgm file is gray, and the picture has colours: name it .ppm")
     try:

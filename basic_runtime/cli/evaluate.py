@@ -47,7 +47,7 @@ def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -
 @effort_option
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
 @click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
-@click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
+@click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
 @engine_options
 @click.option(
     "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Pictures at a time."

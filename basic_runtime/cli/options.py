@@ -117,7 +117,7 @@ engine_options = _combine(
 )
 
 codec_options = _combine(
-    click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed)."),
+    click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8)."),
     engine_options,
 )
 
@@ -153,6 +153,6 @@ output_options = _combine(
     click.option("--skip-existing", is_flag=True, help="Leave outputs that exist, and go on without an error."),
     click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on standard output."),
     click.option(
-        "--jobs", "workers", type=click.IntRange(1, 1024), help="Files at a time (default: one per core)."
+        "--jobs", "workers", type=click.IntRange(1, 1024), help="Files at a time (default: one per core, at most 8)."
     ),
 )

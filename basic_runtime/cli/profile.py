@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )
-@click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
+@click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(

@@ -8,7 +8,7 @@ import click
 
 
 @click.command(short_help="Check that this machine's engines decode bit by bit.")
-@click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
+@click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
 @click.option(
     "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all available)."
 )

@@ -55,6 +55,21 @@ def test_a_default_that_is_not_installed_says_what_to_do(
         Bundle()
 
 
+def test_a_bundle_that_ships_with_the_package_is_known_by_its_name(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basic_runtime.bundle.MODELS_FOLDER", tiny_path.parent)
+    monkeypatch.chdir(tmp_path)
+    assert Bundle("tiny-1").path == tiny_path
+    monkeypatch.setenv("BASIC_BUNDLE", "tiny-1")
+    assert Bundle().path == tiny_path
+    with pytest.raises(BundleError, match="no such bundle folder"):
+        Bundle("./tiny-1")
+    (tmp_path / "tiny-1").mkdir()  # what the user has goes first
+    with pytest.raises(BundleError):
+        Bundle("tiny-1")
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no such bundle folder"):
         Bundle(tmp_path / "missing")

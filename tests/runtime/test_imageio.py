@@ -83,6 +83,15 @@ def test_pixels_survive_lossless_formats(tmp_path: Path, kind: str, pixels: np.n
 
 
 @pytest.mark.parametrize("pixels", [RGB, GRAY], ids=["rgb", "gray"])
+def test_pixels_alone_can_be_written(tmp_path: Path, pixels: np.ndarray) -> None:
+    write_picture(tmp_path / "a.png", pixels)
+    assert_equal(read_picture(tmp_path / "a.png"), pixels)
+    with pytest.raises(ValueError, match="pixels must be uint8"):
+        write_picture(tmp_path / "b.png", pixels.astype(np.float32))
+    assert not (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize("pixels", [RGB, GRAY], ids=["rgb", "gray"])
 def test_jpeg_is_close_and_keeps_gray(tmp_path: Path, pixels: np.ndarray) -> None:
     smooth = np.sort(np.sort(pixels, axis=0), axis=1)
     write_picture(tmp_path / "a.jpeg", Picture(smooth))

@@ -56,6 +56,16 @@ def test_public_names_exist() -> None:
         _ = basic_runtime.nonsense
 
 
+def test_all_errors_can_be_imported_from_the_package() -> None:
+    """Those of all modules but engines, which have some among themselves: no one need know where an error comes from
+    to catch it."""
+    sources = Path(basic_runtime.__file__).parent.glob("*.py")
+    trees = [ast.parse(path.read_text("utf-8")) for path in sources]
+    classes = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    errors = {name for name in classes if name.endswith("Error")}
+    assert {"TargetError", "MachineProfileError"} < errors and errors <= set(basic_runtime.__all__)
+
+
 def test_help_takes_less_than_0_3_seconds() -> None:
     code = "import sys; sys.argv = ['basic-run', '--help']; from basic_runtime.cli import main; main()"
     seconds = []
