@@ -15,7 +15,7 @@ import numpy as np
 
 from basic_runtime.cache import processor, remember, remembered
 from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine, FloatArray
-from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, library_version
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError
 
@@ -68,7 +68,6 @@ class AutoBackend(Backend):
 
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
-        self._onnxruntime = OnnxRuntimeBackend(threads)
         if precision == BF16:  # now, so that a machine which lacks it is found before any work
             _ = self._openvino
 
@@ -102,12 +101,17 @@ class AutoBackend(Backend):
         return RacingEngine({OnnxRuntimeBackend.name: first, OpenVinoBackend.name: second}, question)
 
     @cached_property
+    def _onnxruntime(self) -> OnnxRuntimeBackend:
+        """Made when a graph needs it: in int16 none does, and importing the library would take as long as a picture."""
+        return OnnxRuntimeBackend(self.threads)
+
+    @cached_property
     def _openvino(self) -> OpenVinoBackend:
         return OpenVinoBackend(self.threads, BF16 if self.precision == BF16 else FLOAT32)
 
     def _versions(self) -> list[str]:
         """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""
-        versions = [f"onnxruntime {self._onnxruntime.version}"]
+        versions = [f"onnxruntime {library_version()}"]
         if OpenVinoBackend.available():
             versions.append(f"openvino {version('openvino')}")
         return versions

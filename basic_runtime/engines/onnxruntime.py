@@ -59,6 +59,16 @@ class OnnxRuntimeEngine(Engine):
         return dict(zip(self.outputs, values, strict=True))
 
 
+def library_version() -> str:
+    """Of ONNX Runtime, from what is installed: importing it to ask it would take as long as a picture."""
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        with suppress(PackageNotFoundError):
+            return version(package)
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 class OnnxRuntimeBackend(Backend):
     """ONNX Runtime on the CPU, in float32.
 
@@ -80,12 +90,7 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def version(self) -> str:
-        for package in ("onnxruntime", "onnxruntime-gpu"):
-            with suppress(PackageNotFoundError):
-                return version(package)  # importing the library to ask it would take as long as a picture
-        import onnxruntime
-
-        return str(onnxruntime.__version__)
+        return library_version()
 
     @classmethod
     def available(cls) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,15 @@ def test_the_command_line_takes_it_unless_told(exported: Exported) -> None:
     plain = Codec(bundle, create_backend("auto", 1, FLOAT32))
     data = codec.encode(picture, 50, 7)
     assert not np.array_equal(codec.decode(data), plain.decode(data))
+
+
+def test_no_library_for_networks_is_loaded(exported: Exported) -> None:
+    code = (
+        "import sys, numpy as np; from basic_runtime import Codec; codec = Codec(sys.argv[1]); "
+        "codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8))); "
+        "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code, str(exported.path)], check=True)
 
 
 def test_gray_pictures_are_the_mean_of_the_colours(exported: Exported) -> None:
