@@ -19,6 +19,8 @@ from PIL import Image
 
 from basic_runtime.cli import main
 
+from .commands import fails
+
 COMMAND = Path(sys.executable).with_name("basic-run")
 Photo = Callable[[int, int], np.ndarray]
 
@@ -38,15 +40,6 @@ def folder(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="basic-run")
-
-
-def fails(result: Result, *parts: str) -> None:
-    """The run ended with status 1 and one line on standard error that holds `parts`."""
-    lines = result.stderr.splitlines()
-    assert result.exit_code == 1, result.output
-    assert len(lines) == 1 and lines[0].startswith("basic-run: error: "), result.stderr
-    for part in parts:
-        assert part in lines[0]
 
 
 def test_two_names_of_one_output(folder: Path) -> None:

@@ -24,6 +24,7 @@ from basic_runtime.cli.batch import share_cores
 from basic_runtime.engines import available_backends
 from basic_runtime.exif import ORIENTATION, PREFIX
 
+from .commands import fails
 from .test_bundle import edit_manifest
 
 Photo = Callable[[int, int], np.ndarray]
@@ -45,15 +46,6 @@ def folder(tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def run(*arguments: str, input: bytes | None = None) -> Result:
     return CliRunner().invoke(main, arguments, input=input, prog_name="basic-run")
-
-
-def fails(result: Result, *parts: str) -> None:
-    """The run ended with status 1 and one line on standard error that holds `parts`."""
-    lines = result.stderr.splitlines()
-    assert result.exit_code == 1, result.output
-    assert len(lines) == 1 and lines[0].startswith("basic-run: error: "), result.stderr
-    for part in parts:
-        assert part in lines[0]
 
 
 def command(*arguments: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
