@@ -78,12 +78,16 @@ def load_all(paths: list[Path], min_side: int) -> tuple[list[np.ndarray], list[s
 
 
 class Photos(Protocol):
-    """Photos that crops are drawn from: pixels by index, and how many pixels each has."""
+    """Pictures that crops are drawn from: pixels by index, and how often each is drawn, in any unit."""
 
-    areas: np.ndarray
+    odds: np.ndarray
 
     def pixels(self, index: int) -> np.ndarray | None:
         """uint8 (H, W, 3), or None for a file that turned out to be damaged."""
+        ...
+
+    def is_photo(self, index: int) -> bool:
+        """Whether each crop of this picture is to be shrunk."""
         ...
 
     @property
@@ -99,10 +103,13 @@ class PhotosInMemory:
 
     def __init__(self, pictures: list[np.ndarray]) -> None:
         self.pictures = pictures
-        self.areas = np.array([p.shape[0] * p.shape[1] for p in pictures], np.int64)
+        self.odds = np.array([p.shape[0] * p.shape[1] for p in pictures], np.int64)
 
     def pixels(self, index: int) -> np.ndarray:
         return self.pictures[index]
+
+    def is_photo(self, index: int) -> bool:
+        return True
 
 
 class PhotoFiles:
@@ -140,6 +147,13 @@ class PhotoFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def odds(self) -> np.ndarray:
+        return self.areas
+
+    def is_photo(self, index: int) -> bool:
+        return True
 
     @property
     def decoders(self) -> int:
@@ -181,6 +195,33 @@ class PhotoFiles:
     def _require_some(self) -> None:
         if len(self._damaged) == len(self.paths):
             raise ImageError("no usable photo is left to train on; add undamaged photos of sufficient size")
+
+
+class WithPages:
+    """Photos with drawn pages after them, uint8 (H, W, 3) each, from which `share` of all crops come."""
+
+    def __init__(self, photos: PhotoFiles, pages: list[np.ndarray], share: float) -> None:
+        self.photos, self.pages = photos, pages
+        page_areas = np.array([page.shape[0] * page.shape[1] for page in pages], np.int64)
+        self.areas = np.concatenate([photos.areas, page_areas])
+        odds = (1 - share) * photos.areas / photos.areas.sum(), share * page_areas / page_areas.sum()
+        self.odds = np.concatenate(odds)
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    @property
+    def decoders(self) -> int:
+        return self.photos.decoders
+
+    def pixels(self, index: int) -> np.ndarray | None:
+        return self.photos.pixels(index) if self.is_photo(index) else self.pages[index - len(self.photos)]
+
+    def is_photo(self, index: int) -> bool:
+        return index < len(self.photos)
+
+    def forget(self) -> None:
+        self.photos.forget()
 
 
 def _header(path: Path, min_side: int) -> int | str:
@@ -229,18 +270,25 @@ class Window(NamedTuple):
     upside_down: bool
 
 
-def random_window(height: int, width: int, size: int, rng: np.random.Generator) -> Window:
-    """Where a crop of `size` comes from: a window larger by a random factor, as far as the photo allows."""
+def random_window(
+    height: int, width: int, size: int, rng: np.random.Generator, is_photo: bool = True
+) -> Window:
+    """Where a crop of `size` comes from: a window larger by a random factor, as far as the picture allows. Of what is
+    no photo every other crop is as it was drawn: thin lines are what matters there, and no JPEG was before it."""
     factor = rng.uniform(*SCALE_RANGE)
+    if not is_photo and rng.random() < 0.5:
+        factor = 1.0
     side = min(round(size / factor), height, width)
     top = int(rng.integers(height - side + 1))
     left = int(rng.integers(width - side + 1))
     return Window(top, left, side, bool(rng.random() < 0.5), bool(rng.random() >= 0.5))
 
 
-def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A crop, uint8 (size, size, 3), shrunk from a larger window by a random factor, randomly flipped."""
-    place = random_window(*picture.shape[:2], size, rng)
+def random_crop(
+    picture: np.ndarray, size: int, rng: np.random.Generator, is_photo: bool = True
+) -> np.ndarray:
+    """A crop, uint8 (size, size, 3), from a `random_window`, randomly flipped."""
+    place = random_window(*picture.shape[:2], size, rng, is_photo)
     crop = picture[place.top : place.top + place.side, place.left : place.left + place.side]
     if place.side != size:
         crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC))
@@ -279,8 +327,8 @@ def to_tensor(crops: list[np.ndarray]) -> Tensor:
 class CropStream:
     """Endless batches of crops, float32 (B, 3, size, size) in [0, 1], prepared ahead by threads.
 
-    Larger photos are drawn more often, in proportion to their pixels. Crop i of batch n depends on the photos'
-    sizes, the seed, n and i alone: a run resumed at its n-th step sees what an uninterrupted one sees, however
+    Pictures are drawn by their odds: photos in proportion to their pixels. Crop i of batch n depends on the pictures'
+    odds, the seed, n and i alone: a run resumed at its n-th step sees what an uninterrupted one sees, however
     many photos stay in memory, and `ranks` processes share out the `batch` crops that one would train on. Rank
     r gets the r-th part. gamma: with the original's `random_gamma`. Raises ValueError for a batch that does
     not divide.
@@ -302,7 +350,7 @@ class CropStream:
         self.size, self.seed, self.gamma = size, seed, gamma
         self.batch_size = batch // ranks
         self.first = rank * self.batch_size
-        total = np.cumsum(self.photos.areas, dtype=np.float64)
+        total = np.cumsum(self.photos.odds, dtype=np.float64)
         self.cumulative = total / total[-1]
 
     def batch(self, number: int) -> Tensor:
@@ -321,8 +369,9 @@ class CropStream:
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
         picture = None
         while picture is None:  # a damaged file: draw another
-            picture = self.photos.pixels(self.index(rng))
-        crop = random_crop(picture, self.size, rng)
+            index = self.index(rng)
+            picture = self.photos.pixels(index)
+        crop = random_crop(picture, self.size, rng, self.photos.is_photo(index))
         return random_gamma(rng)[crop] if self.gamma else crop
 
     def batches(self, start: int) -> Iterator[Tensor]:

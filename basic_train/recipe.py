@@ -34,7 +34,7 @@ POSITIVE = (
     "validation_photos",
 )
 NOT_NEGATIVE = ("distillation", "save_minutes")
-SHARES = ("full_share", "uniform_share", "ema", "decay")
+SHARES = ("pages", "full_share", "uniform_share", "ema", "decay")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class Recipe:
     )
     crop: int = _setting(256, "Side of a crop, a multiple of 64.")
     gamma: bool = _setting(False, "Change the gamma of crops at random, as the original does.")
+    pages: float = _setting(
+        0.0, "Share of crops from drawn pages of print, screens, charts and cartoons, not from photos."
+    )
     cache_gigabytes: float | None = _setting(None, "Memory for decoded photos [default: half of the free].")
     quality_steps: int | None = _setting(None, "Train so many evenly spaced qualities, instead of all.")
     optimizer: str = _setting("muon", "Of convolution and context weights; all else: Adam.", ("muon", "adam"))

@@ -21,6 +21,7 @@ from basic_train.checkpoint import CheckpointError
 from basic_train.data import (
     CropStream,
     PhotoFiles,
+    WithPages,
     cache_budget,
     centre_crop,
     list_photos,
@@ -204,10 +205,17 @@ class Trainer:
                 f"{data}: {usable} usable photos to train on and {len(self.held_out)} to hold out; "
                 f"add photos of at least {recipe.crop} pixels a side (every tenth file is held out)"
             )
-        self.crops = self._stream(photos)
+        self.crops = self._stream(self._with_pages(photos))
         self.report(f"{usable} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured")
 
-    def _stream(self, photos: PhotoFiles) -> CropStream | DeviceCropStream:
+    def _with_pages(self, photos: PhotoFiles) -> PhotoFiles | WithPages:
+        if not self.recipe.pages:
+            return photos
+        from basic_train.pages import draw_pages
+
+        return WithPages(photos, draw_pages(self.recipe.seed), self.recipe.pages)
+
+    def _stream(self, photos: PhotoFiles | WithPages) -> CropStream | DeviceCropStream:
         """Crops, cut by a GPU where all photos fit into its memory."""
         recipe, fabric = self.recipe, self.fabric
         rank, world = fabric.global_rank, fabric.world_size
