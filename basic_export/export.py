@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
 from basic_runtime.engines.native import native_engines
 from basic_runtime.tables import TableArrays
+from basic_train.model import units
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, rate_cost, symbol_counts
 from basic_train.model.context import GroupedContext
 from basic_train.model.integer import IntegerEntropy, OverflowBoundError
@@ -70,7 +72,8 @@ class Level:
 
 @dataclass
 class Report:
-    """What was exported, and how well. Sizes in bytes; weight_bytes: of all graphs without sharing."""
+    """What was exported, and how well. Sizes in bytes; weight_bytes: of all graphs without sharing; units_left_out:
+    those that no picture stirs."""
 
     path: Path
     name: str
@@ -79,6 +82,7 @@ class Report:
     graphs: dict[str, dict[str, Any]]
     sizes: dict[str, int]
     weight_bytes: int
+    units_left_out: int
     rate_costs: list[RateCost]
     half_effects: list[verify.HalfEffect]
     checks: list[verify.Check] = field(default_factory=list)
@@ -113,7 +117,7 @@ class _Export:
     """One run of the export; the parts that its steps hand on to each other."""
 
     def __init__(self, net: Supernet, writer: BundleWriter, options: Options, progress: Progress) -> None:
-        self.net, self.writer, self.options = net, writer, options
+        self.net, self.writer, self.options = copy.deepcopy(net), writer, options
         self.levels = choose_levels(net, options.levels)
         self.hyper_indexes = sorted({level.h_s for level in self.levels})
         self.pixel_indexes = {
@@ -129,10 +133,11 @@ class _Export:
         self._progress, self._steps = progress, 0
         graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
         variants = len(self.hyper_indexes)
-        self._total = 3 * variants + graphs + 4 + (graphs + variants if options.verify else 0)
+        self._total = 3 * variants + graphs + 5 + (graphs + variants if options.verify else 0)
 
     def run(self) -> Report:
         started = time.perf_counter()
+        self._leave_out()
         self._entropy_graphs()
         self._pixel_graphs()
         self._step("tables and golden vectors")
@@ -149,6 +154,12 @@ class _Export:
     def _step(self, text: str) -> None:
         self._progress(text, self._steps, self._total)
         self._steps += 1
+
+    def _leave_out(self) -> None:
+        """Take away what no picture stirs: the same function for less."""
+        self._step("hidden units that nothing stirs")
+        found = units.stirred(self.net, photos.varied_pictures(self.options.photos), self.levels)
+        self.units_left_out = units.leave_out(self.net, found)
 
     def _entropy_graphs(self) -> None:
         pictures = photos.calibration_photos(self.options.photos)
@@ -303,7 +314,7 @@ class _Export:
         ]
         return Report(
             writer.target, manifest["model"]["name"], manifest["model"]["id"], levels, manifest["graphs"],
-            sizes, writer.weights.referenced_bytes, self.rate_costs, effects, checks, notices,
+            sizes, writer.weights.referenced_bytes, self.units_left_out, self.rate_costs, effects, checks, notices,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from basic_export.photos import extremes
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines.fixed_point import LATENTS, LIMIT, PICTURE, PIXELS, WIDE, Format, fixed_point
 from basic_runtime.engines.pixel_graph import Input, Layer, NotPixelGraphError, PixelGraph
@@ -39,7 +40,7 @@ def formats_of(bundle: Bundle, photos: Sequence[NDArray[np.uint8]]) -> dict[str,
     photos: uint8 (H, W, 3), their sides multiples of the bundle's z_stride once cropped to `SIDE`.
     """
     path, found = PixelPath(bundle), {}
-    pictures = [_planes(picture, bundle.manifest.z_stride) for picture in (*photos, *_extremes())]
+    pictures = [_planes(picture, bundle.manifest.z_stride) for picture in (*photos, *extremes())]
     for level in bundle.manifest.levels:
         for graph in (level.g_a, level.h_a, level.g_s):
             if graph not in found:
@@ -149,12 +150,3 @@ def _planes(picture: NDArray[np.uint8], unit: int) -> NDArray[np.float32]:
     below, beside = -height % unit, -width % unit
     part = np.pad(part, ((0, below), (0, beside), (0, 0)), mode="edge")
     return np.ascontiguousarray((part.astype(np.float32) * np.float32(1 / 255)).transpose(2, 0, 1)[None])
-
-
-def _extremes() -> Iterator[NDArray[np.uint8]]:
-    """Noise in colours and in black and white, and a chessboard."""
-    random, side = np.random.default_rng(0), 192
-    yield random.integers(0, 256, (side, side, 3), np.uint8)
-    yield np.repeat(random.integers(0, 2, (side, side, 1), np.uint8) * 255, 3, axis=2)
-    board = np.add.outer(np.arange(side) // 8, np.arange(side) // 8) % 2 * 255
-    yield np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)

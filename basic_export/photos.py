@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import Tensor
 from basic_export.errors import ExportError
 from basic_runtime.errors import ImageError
 from basic_train.data import list_photos, load_rgb, split
-from basic_train.model.coded import QUALITY_STEPS, analyse
+from basic_train.model.coded import QUALITY_STEPS, analyse, to_tensor
 from basic_train.model.supernet import Supernet, Widths
+from basic_train.pages import draw_page
 
 #: Colour photos inside the scikit-image package; none is downloaded.
 BUNDLED = ("astronaut", "chelsea", "coffee", "rocket")
@@ -25,6 +26,9 @@ MOST_PHOTOS, MOST_SIDE = 48, 320
 
 #: Photos with which the formats of fixed point are found.
 FIXED_POINT_PHOTOS = 6
+
+#: Photos and drawn pages that show which hidden units are of use.
+VARIED_PHOTOS, VARIED_PAGES = 24, 8
 
 #: Every photo calibrates at the finest quality, where latents are largest, and at one of these steps in turn.
 CALIBRATION_STEPS = (0, 32, 16, 48)
@@ -57,6 +61,24 @@ def fixed_point_photos(folder: Path | None) -> list[np.ndarray]:
     """Some of `calibration_photos`: as many as fixed point needs, which looks at them at many qualities."""
     photos = calibration_photos(folder)
     return photos[:: max(1, len(photos) // FIXED_POINT_PHOTOS)][:FIXED_POINT_PHOTOS]
+
+
+def varied_pictures(folder: Path | None) -> list[Tensor]:
+    """What hidden units are tried on: some of `calibration_photos`, drawn pages, noise and a chessboard, (1, 3, H, W)
+    in [0, 1] each, sides multiples of Z_STRIDE."""
+    photos = calibration_photos(folder)
+    photos = photos[:: max(1, len(photos) // VARIED_PHOTOS)][:VARIED_PHOTOS]
+    pages = [_middle(draw_page(0, number)) for number in range(VARIED_PAGES)]
+    return [to_tensor(picture) for picture in (*photos, *pages, *extremes())]
+
+
+def extremes() -> Iterator[np.ndarray]:
+    """Noise in colours and in black and white, and a chessboard, uint8 (H, W, 3)."""
+    random, side = np.random.default_rng(0), 192
+    yield random.integers(0, 256, (side, side, 3), np.uint8)
+    yield np.repeat(random.integers(0, 2, (side, side, 1), np.uint8) * 255, 3, axis=2)
+    board = np.add.outer(np.arange(side) // 8, np.arange(side) // 8) % 2 * 255
+    yield np.repeat(board.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def check_photo(path: Path | None) -> np.ndarray:

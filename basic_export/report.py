@@ -32,6 +32,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for level in report.levels
         ],
         "graphs": len(report.graphs),
+        "units_left_out": report.units_left_out,
         "rate_cost": [
             {
                 "width": c.width,
@@ -56,6 +57,8 @@ def show(report: Report, console: Console) -> None:
     for notice in report.notices:
         console.print(f"[yellow]warning:[/] {notice}")
     sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in report.sizes.items())
+    if report.units_left_out:
+        console.print(f"{report.units_left_out} hidden units that no picture stirs left out")
     console.print(
         f"{len(report.graphs)} graphs; {sizes}; weights without sharing {_bytes(report.weight_bytes)}"
     )

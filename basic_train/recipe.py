@@ -33,7 +33,7 @@ POSITIVE = (
     "clip",
     "validation_photos",
 )
-NOT_NEGATIVE = ("distillation", "save_minutes")
+NOT_NEGATIVE = ("distillation", "save_minutes", "revive")
 SHARES = ("pages", "full_share", "uniform_share", "ema", "decay")
 
 
@@ -82,6 +82,11 @@ class Recipe:
         "Of alternative groupings: each trains beside the first, or all are weighed and the best is kept first.",
         ("all", "learned"),
     )
+    revive: int | None = _setting(
+        None,
+        "Begin by drawing afresh hidden units that no crop stirs, in each layer from this one on: "
+        "0 for all, more to leave those of narrow widths out, for `basic-export` to drop.",
+    )
     seed: int = _setting(0, "Of the weights, crops, widths and noise.")
     save_minutes: float = _setting(3.0, "Time between saves.")
     validation_photos: int = _setting(12, "Held-out photos measured at each save.")
@@ -96,7 +101,7 @@ class Recipe:
             if value is not None and not value > 0:
                 raise ValueError(f"{name}={value}: must be more than 0")
         for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
+            if not (getattr(self, name) or 0) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)}: must not be less than 0")
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:

@@ -31,7 +31,7 @@ from basic_train.data import (
 )
 from basic_train.device_crops import DeviceCropStream
 from basic_train.devices import Devices, tune_allocator
-from basic_train.model import growth, linear
+from basic_train.model import growth, linear, units
 from basic_train.model.presets import PRESETS, ModelConfig
 from basic_train.model.supernet import Supernet
 from basic_train.objective import OBJECTIVES, TrainingStep
@@ -42,6 +42,9 @@ MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.pt", "log.jsonl"
 
 #: Crops of which a linear path takes the principal components, so many at a time.
 LINEAR_CROPS, LINEAR_BATCH = 512, 16
+
+#: Crops that show which hidden units are of use.
+REVIVAL_CROPS = 32
 
 #: Qualities at which the held-out photos are measured.
 VALIDATION_QUALITIES = (0.0, 0.33, 0.67, 1.0)
@@ -161,6 +164,8 @@ class Trainer:
                 growth.load_into(net, start)
             except ValueError as error:
                 raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
+            if self.recipe.revive is not None:
+                self._revive(net, self.recipe.revive)
         elif self.config.linear_path and not resumed:
             self._start_linear(net)
         try:
@@ -174,10 +179,16 @@ class Trainer:
         self.average = Averager(self.module, self.recipe.ema)
 
     def _start_linear(self, net: Supernet) -> None:
-        """On crops that depend on the seed alone, so that every process starts from the same weights."""
+        linear.initialise(net, self._first_crops(LINEAR_CROPS))
+
+    def _revive(self, net: Supernet, beyond: int) -> None:
+        count = units.draw_afresh(net, self._first_crops(REVIVAL_CROPS).split(LINEAR_BATCH), beyond)
+        self.report(f"{count} hidden units that nothing stirred drawn afresh")
+
+    def _first_crops(self, count: int) -> Tensor:
+        """The same on all processes, (count, 3, H, W)."""
         stream = CropStream(self.crops.photos, self.recipe.crop, LINEAR_BATCH, self.recipe.seed)
-        crops = [stream.batch(number) for number in range(LINEAR_CROPS // LINEAR_BATCH)]
-        linear.initialise(net, torch.cat(crops))
+        return torch.cat([stream.batch(number) for number in range(count // LINEAR_BATCH)])
 
     def _writer(self) -> AbstractContextManager[Any]:
         from torch.utils.tensorboard import SummaryWriter

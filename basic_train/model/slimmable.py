@@ -149,9 +149,17 @@ class SlimSequential(Slim):
         return x
 
     def plain(self, index: int) -> nn.Sequential:
-        return nn.Sequential(
-            *(layer.plain(index) if isinstance(layer, Slim) else layer for layer in self.layers)
-        )
+        """Layers keep their places; where one adds a constant, the convolution before it does, and an `nn.Identity` is
+        there."""
+        found: list[nn.Module] = []
+        for layer in self.layers:
+            constant = layer.constant(index) if isinstance(layer, SlimResidual) else None
+            if constant is not None:
+                _move(found, constant)
+                found.append(nn.Identity())
+            else:
+                found.append(layer.plain(index) if isinstance(layer, Slim) else layer)
+        return nn.Sequential(*found)
 
     def macs(self, index: int) -> float:
         total, side = 0.0, 1.0
@@ -188,7 +196,17 @@ class SlimResidual(Slim):
         self.body, self.skip = body, skip
 
     def forward(self, x: Tensor, index: int) -> Tensor:
+        constant = self.constant(index)
+        if constant is not None:
+            return x + constant[:, None, None]
         return (x if self.skip is None else self.skip(x, index)) + self.body(x, index)
+
+    def constant(self, index: int) -> Tensor | None:
+        """What the body adds to each channel (C,) at a width where its last convolution reads nothing; else None."""
+        last = self.body.layers[-1]
+        if self.skip is not None or not isinstance(last, SlimConv2d) or last.ins[index]:
+            return None
+        return last.bias[: last.outs[index]]
 
     def plain(self, index: int) -> Residual:
         return Residual(self.body.plain(index), self.skip.plain(index) if self.skip else None)
@@ -199,6 +217,15 @@ class SlimResidual(Slim):
     @property
     def scale(self) -> float:
         return self.body.scale
+
+
+def _move(layers: list[nn.Module], by: Tensor) -> None:
+    """Add a constant for each channel to what plain layers give, the last of which is or ends with a convolution."""
+    last = next(layer for layer in reversed(layers) if not isinstance(layer, nn.Identity))
+    conv = last.body[-1] if isinstance(last, Residual) else last
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    with torch.no_grad():
+        conv.bias += by
 
 
 class Transforms(NamedTuple):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from basic_export.errors import ExportError
@@ -15,6 +17,9 @@ from basic_export.export import Options, export_bundle
 from basic_export.photos import bundled_photo
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
+from basic_runtime.quality import quality_step
+from basic_train.model import units
+from basic_train.model.coded import to_tensor
 from basic_train.model.cost import Costs
 from basic_train.model.presets import PRESETS
 from basic_train.model.supernet import Supernet
@@ -122,3 +127,37 @@ def test_models_without_a_grouped_context_are_refused_before_anything_is_written
     with pytest.raises(ExportError, match="'hyperprior' has no grouped context model"):
         export_bundle(Supernet(PRESETS["hyperprior"]), tmp_path / "bundle", Options("none"))
     assert not list(tmp_path.iterdir())
+
+
+def test_units_that_nothing_stirs_are_left_out(
+    tiny_net: Supernet, exported: Exported, photo_folder: Path, tmp_path: Path
+) -> None:
+    """Of one layer all, so that its block is a constant; of another those of the narrow widths, where one stays."""
+    net = copy.deepcopy(tiny_net)
+    found = units.layers(net)
+    for name, idle in (("g_a.body.layers.3", slice(None)), ("g_s.body.layers.4", slice(0, 12))):
+        layer = found[f"{name}.body.layers.3"]
+        with torch.no_grad():
+            layer.into.bias[idle] = -30
+            layer.out.bias.normal_(std=0.05)
+    report = export_bundle(net, tmp_path / "lean", Options("lean", photos=photo_folder))
+    assert report.units_left_out >= 16 + 16 and all(check.passed for check in report.checks)
+    assert len(layers_of(net, "g_a.body.layers.3")) == 2  # the net that was given stays as it was
+    full, lean = Bundle(exported.path), Bundle(report.path)
+    for old, new in zip(full.manifest.levels, lean.manifest.levels, strict=True):
+        assert new.encode_macs_per_pixel < old.encode_macs_per_pixel
+        assert new.decode_macs_per_pixel < old.decode_macs_per_pixel
+    assert all(spec.formats for spec in lean.manifest.graphs.values() if spec.path == "pixel")
+    pixels = bundled_photo("astronaut")[:128, :192]
+    codec = Codec(lean, threads=1)
+    for index, level in enumerate(report.levels):
+        decoded = codec.decode(codec.encode(pixels, 90, index))
+        with torch.no_grad():
+            y = net.analyse(to_tensor(pixels), torch.tensor([quality_step(90) / 63]), level.widths.g_a)
+            x_hat = net.reconstruct(torch.round(y), torch.tensor([quality_step(90) / 63]), level.widths.g_s)
+        expected = (x_hat.clamp(0, 1) * 255).round()[0].permute(1, 2, 0).numpy()
+        assert np.abs(decoded - expected).mean() < 2, index
+
+
+def layers_of(net: Supernet, block: str) -> list[str]:
+    return [name for name, layer in units.layers(net).items() if name.startswith(block) and layer.into.outs[0]]

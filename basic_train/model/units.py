@@ -1,0 +1,131 @@
+"""Hidden units of residual blocks, and those among them that nothing stirs.
+
+A unit behind a ReLU whose sum is negative for every picture gives zero, and so do its gradients: it stays as it is for
+all training to come, and costs a decoder as much as any other. Such units can be drawn afresh, or left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from basic_train.model.slimmable import SlimConv2d, SlimResidual, SlimSequential
+from basic_train.model.supernet import Supernet, Widths
+
+#: Parts of the net whose units these are: the entropy path has its own arithmetic.
+TRANSFORMS = ("g_a", "h_a", "g_s")
+
+
+class Layer(NamedTuple):
+    """Units of a residual block: outputs of `into`, which `relu` bounds and `out` alone reads."""
+
+    into: SlimConv2d
+    relu: nn.ReLU
+    out: SlimConv2d
+
+
+def layers(net: nn.Module) -> dict[str, Layer]:
+    """All hidden layers of residual blocks of convolutions and ReLU in g_a, h_a and g_s, by the name of their ReLU."""
+    found = {}
+    for name, block in net.named_modules():
+        if isinstance(block, SlimResidual) and name.partition(".")[0] in TRANSFORMS:
+            parts = block.body.layers
+            for place, three in enumerate(zip(parts, parts[1:], parts[2:], strict=False)):
+                into, relu, out = three
+                if isinstance(into, SlimConv2d) and isinstance(relu, nn.ReLU) and isinstance(out, SlimConv2d):
+                    found[f"{name}.body.layers.{place + 1}"] = Layer(into, relu, out)
+    return found
+
+
+@torch.no_grad()
+def stirred(
+    net: Supernet, pictures: Sequence[Tensor], widths: Sequence[Widths], qualities: int = 4
+) -> dict[str, Tensor]:
+    """Which units of `layers` are above zero anywhere, bool (units of the widest,), by layer.
+
+    pictures: (B, 3, H, W) in [0, 1] each; they run at all `widths`, and each at two of as many evenly spread qualities,
+    which take turns. Units that only wider ones use count as not stirred.
+    """
+    found = {name: torch.zeros(max(layer.into.outs), dtype=torch.bool) for name, layer in layers(net).items()}
+    handles = [
+        layer.relu.register_forward_hook(lambda _, __, values, seen=found[name]: _mark(seen, values))
+        for name, layer in layers(net).items()
+    ]
+    values = torch.linspace(0, 1, qualities)
+    try:
+        for number, x in enumerate(pictures):
+            turns = torch.arange(len(x)) + number
+            for turn in (turns, turns + qualities // 2):
+                _run(net, x, values[turn % qualities], widths)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _run(net: Supernet, x: Tensor, quality: Tensor, widths: Sequence[Widths]) -> None:
+    """All transforms but h_s, and no context model, which takes longer than they do."""
+    latents = {index: net.analyse(x, quality, index) for index in sorted({chosen.g_a for chosen in widths})}
+    best = latents[max(latents)]
+    for index in sorted({chosen.h_a for chosen in widths}):
+        net.h_a(latents.get(index, best), index)
+    for index in sorted({chosen.g_s for chosen in widths}):
+        net.reconstruct(torch.round(latents.get(index, best)), quality, index)
+
+
+def _mark(seen: Tensor, values: Tensor) -> None:
+    seen[: values.shape[1]] |= (values.amax((0, 2, 3)) > 0).cpu()
+
+
+@torch.no_grad()
+def draw_afresh(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
+    """Give new weights to the units from the `beyond`-th on that stay at zero at the full width; returns how many.
+
+    They read what a new layer would and are read with weight 0: the net stays the same function (as `growth`).
+    """
+    found, count = stirred(net, pictures, [net.full]), 0
+    for name, layer in layers(net).items():
+        idle = ~found[name]
+        idle[:beyond] = False
+        fresh = nn.Conv2d(layer.into.weight.shape[1], len(idle), layer.into.weight.shape[-1])
+        layer.into.weight[idle] = fresh.weight[idle]
+        layer.into.bias[idle] = 0
+        layer.out.weight[:, idle] = 0
+        count += int(idle.sum())
+    return count
+
+
+@torch.no_grad()
+def leave_out(net: Supernet, keep: Mapping[str, Tensor]) -> int:
+    """Take away the units that `keep`, from `stirred`, does not have; returns how many.
+
+    Widths stay prefixes: of its units, each keeps those that are left. Where none is, the block adds a constant
+    (`SlimResidual.constant`), for which there must be a convolution before it; elsewhere one unit stays.
+    """
+    first = {f"{name}.body.layers." for name in _without_convolution_before(net)}
+    count = 0
+    for name, layer in reversed(layers(net).items()):  # a unit that only units read that are gone goes, too
+        mask = keep[name].clone()
+        mask[0] |= any(name.startswith(block) for block in first)
+        outs = [int(mask[:width].sum()) if reads else 0
+                for width, reads in zip(layer.into.outs, layer.out.outs, strict=True)]  # fmt: skip
+        mask &= any(outs)
+        layer.into.outs = layer.out.ins = tuple(outs)
+        layer.into.weight = nn.Parameter(layer.into.weight[mask])
+        layer.into.bias = nn.Parameter(layer.into.bias[mask])
+        layer.out.weight = nn.Parameter(layer.out.weight[:, mask])
+        count += int((~mask).sum())
+    return count
+
+
+def _without_convolution_before(net: nn.Module) -> Iterator[str]:
+    """Names of residual blocks at the start of a row of them that does not begin with a convolution."""
+    for name, row in net.named_modules():
+        if isinstance(row, SlimSequential):
+            for place, part in enumerate(row.layers):
+                before = row.layers[place - 1] if place else None
+                if isinstance(part, SlimResidual) and not isinstance(before, SlimConv2d | SlimResidual):
+                    yield f"{name}.layers.{place}"
