@@ -202,6 +202,15 @@ def _decode(data: bytes, limits: Limits) -> Picture:
         raise ImageError(f"the picture is damaged ({error}): get the file again") from error
     if frames > 1:
         notices.append(f"holds {frames} pictures: only the first is used")
+    return picture_of(image, limits, raw_mode, notices)
+
+
+def picture_of(
+    image: Image.Image, limits: Limits = DEFAULT_LIMITS, raw_mode: str = "", notices: list[str] | None = None
+) -> Picture:
+    """A picture of Pillow's as one of ours, with its metadata; it must be loaded. `raw_mode`: how samples lay in its
+    file, if that is known; `notices` are added to. Raises ImageError for kinds of pixels that no file here holds."""
+    notices = [] if notices is None else notices
     pixels, alpha = _convert(image, raw_mode, notices)
     icc, exif, xmp = _metadata(image, limits, notices)
     return Picture(pixels, alpha, icc, exif, xmp, notices)
@@ -351,7 +360,8 @@ PNG_COMPRESSION = 1
 # --- writing ---------------------------------------------------------------------------------------------
 
 
-def _to_image(picture: Picture) -> Image.Image:
+def image_of(picture: Picture) -> Image.Image:
+    """The pixels and alpha of a picture as one of Pillow's, in mode L, LA, RGB or RGBA."""
     image = Image.fromarray(picture.pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
@@ -376,7 +386,7 @@ def _for_png(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[st
         texts = PngImagePlugin.PngInfo()
         texts.add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
         options["pnginfo"] = texts
-    return _to_image(picture), options
+    return image_of(picture), options
 
 
 def _for_jpeg(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
@@ -397,7 +407,7 @@ def _for_webp(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[s
     if picture.gray and picture.icc:
         notices.append("WebP stores gray as RGB: the gray colour profile was left out")
         del options["icc_profile"]
-    return _to_image(picture), options
+    return image_of(picture), options
 
 
 def _for_tiff(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
@@ -409,7 +419,7 @@ def _for_tiff(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[s
         options["exif"] = exif_tools.parse_for_tiff(b"", picture.xmp)
     if not exif_tools.has_directories(options["exif"]):  # which Pillow writes in uncompressed files only
         options["compression"] = "tiff_adobe_deflate"
-    return _to_image(picture), options
+    return image_of(picture), options
 
 
 def _for_ppm(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
