@@ -38,16 +38,6 @@ from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import LevelSpec
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import (
-    BYTES_PER_PIXEL,
-    MARGIN,
-    MAX_EFFORT,
-    PASSES,
-    Graphs,
-    Inside,
-    Places,
-    Refinement,
-)
 from basic_runtime.target import TargetError, largest_within
 from basic_runtime.threads import default_threads
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
@@ -189,12 +179,16 @@ class Codec:
         return level
 
     def _checked_effort(self, effort: int, level: int) -> int:
+        if effort == 0:
+            return effort
+        from basic_runtime.refine import MAX_EFFORT  # here and below: most commands do without
+
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         manifest = self.bundle.manifest
-        if effort and (self.bundle.graph(self.bundle.level(level).g_s).gradient is None or manifest.lambdas is None):
+        if self.bundle.graph(self.bundle.level(level).g_s).gradient is None or manifest.lambdas is None:
             raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0")
-        if effort and self._longest is not None:
+        if self._longest is not None:
             raise EngineError(
                 f"engine {self.backend.name!r} has no gradients to refine with: encode with effort 0, "
                 "or on onnxruntime or onnxruntime-cuda"
@@ -213,6 +207,8 @@ class Codec:
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         if effort:
+            from basic_runtime.refine import Inside, Places
+
             sources |= {"inside": Inside(height, width, canvas), "places": Places(canvas, y.scale)}
             analysis = [self._refining_step(spec, step, effort, sources, {"y": y, "z": coding.z}, canvas)]
         else:
@@ -345,6 +341,8 @@ class Codec:
     ) -> Step:
         """What stands in for g_a and h_a where there is an effort. Tiles run one after the other: each takes all
         threads, and the memory of a whole g_s."""
+        from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, PASSES, Graphs, Refinement
+
         g_s = self.bundle.graph(spec.g_s)
         assert g_s.gradient is not None
         g_a, h_a = (self._pixel_engine(graph, quality_step, self._whole) for graph in (spec.g_a, spec.h_a))

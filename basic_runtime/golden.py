@@ -44,16 +44,16 @@ def check_golden(bundle: Bundle, variant: int, backend: Backend, entropy: Groupe
 
 def ensure_golden(bundle: Bundle, variant: int, backend: Backend, entropy: GroupedEntropy) -> None:
     """`check_golden`, unless this machine is known to have passed it. An unwritable cache is no error."""
-    question = _question(bundle, variant, backend)
+    question = _question(bundle, variant, backend, entropy)
     if remembered("golden", question) is None:
         check_golden(bundle, variant, backend, entropy)
         remember("golden", question)
 
 
-def _question(bundle: Bundle, variant: int, backend: Backend) -> list[Any]:
+def _question(bundle: Bundle, variant: int, backend: Backend, entropy: GroupedEntropy) -> list[Any]:
     spec = bundle.entropy(variant)
+    library = None if entropy.native else [backend.version, backend.settings(), backend.engines_key(bundle.path)]
     return [
         bundle.manifest.model_id, bundle.manifest.files["weights.bin"], spec.golden_sha256, *spec.graphs,
-        backend.name, backend.version, backend.settings(), backend.engines_key(bundle.path), backend.threads,
-        native_key() if backend.native_entropy else None, processor(),
+        backend.name, backend.threads, library, native_key() if backend.native_entropy else None, processor(),
     ]  # fmt: skip

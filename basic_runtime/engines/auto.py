@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -111,6 +110,8 @@ class AutoBackend(Backend):
 
     def _versions(self) -> list[str]:
         """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""
+        from importlib.metadata import version
+
         versions = [f"onnxruntime {library_version()}"]
         if OpenVinoBackend.available():
             versions.append(f"openvino {version('openvino')}")

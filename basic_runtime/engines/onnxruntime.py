@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -61,6 +60,8 @@ class OnnxRuntimeEngine(Engine):
 
 def library_version() -> str:
     """Of ONNX Runtime, from what is installed: importing it to ask it would take as long as a picture."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes 16 ms
+
     for package in ("onnxruntime", "onnxruntime-gpu"):
         with suppress(PackageNotFoundError):
             return version(package)
