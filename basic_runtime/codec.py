@@ -36,9 +36,10 @@ from basic_runtime.imageio import Picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import LevelSpec
+from basic_runtime.metrics import psnr
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
-from basic_runtime.target import TargetError, largest_within
+from basic_runtime.target import TargetError, largest_within, smallest_reaching
 from basic_runtime.threads import default_threads
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
@@ -169,6 +170,27 @@ class Codec:
             return search(effort, min(step + 1, container.QUALITY_STEPS - 1))[1]
         except TargetError:  # an effort may also spend a little more, for a better picture
             return plain
+
+    def encode_reaching(
+        self, image: Picture | Pixels, min_psnr: float, level: int | None = None, *, effort: int = 0
+    ) -> bytes:
+        """Compress a picture, as `encode` does, at the lowest quality whose picture has a PSNR of at least `min_psnr`
+        dB, over all samples of uint8 pixels, decoded at the same level.
+
+        At most six encodes and decodes. Raises TargetError if the highest quality does not reach it, and what `encode`
+        does.
+        """
+        if not min_psnr > 0:
+            raise ValueError(f"min_psnr must be more than 0 dB, not {min_psnr}")
+        picture = _as_picture(image)
+        level = self._checked_level(picture, level)
+        effort = self._checked_effort(effort, level)
+
+        def trial(step: int) -> tuple[bytes, float]:
+            data = self._encode(picture, step, level, effort)
+            return data, psnr(picture.pixels, self.decode(data))
+
+        return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr)[1]
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
@@ -461,7 +483,11 @@ class Codec:
 
 
 def _as_picture(
-    image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+    image: Picture | Pixels,
+    alpha: Pixels | None = None,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
 ) -> Picture:
     if not isinstance(image, Picture):
         return Picture(image, alpha, icc, exif, xmp)

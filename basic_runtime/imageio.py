@@ -242,8 +242,7 @@ def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pix
     if ";16" in raw_mode:
         notices.append("16 bits per sample were reduced to 8")
     if mode == "CMYK":
-        notices.append("CMYK was converted to RGB without its colour profile: colours are approximate")
-        image = image.convert("RGB")
+        image = _from_inks(image, notices)
     elif mode in ("F", "LAB", "HSV"):
         raise ImageError(f"pixels of kind {mode} are not supported: convert it to 8-bit RGB first")
     elif image.has_transparency_data or mode in ("RGBa", "La"):
@@ -251,6 +250,25 @@ def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pix
     else:
         image = _in_mode(image, "L" if mode in ("1", "L") else "RGB")
     return _samples(image, gray=image.mode in ("L", "LA") or raw_mode.startswith("LA"))
+
+
+def _from_inks(image: Image.Image, notices: list[str]) -> Image.Image:
+    """CMYK as RGB: in sRGB where the profile of the inks is there, and Pillow's LittleCMS."""
+    profile = image.info.get("icc_profile")
+    if profile and features.check("littlecms2"):
+        from PIL import ImageCms
+
+        try:
+            inks, screen = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image, inks, screen, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            notices.append("the damaged colour profile was left out")
+        else:
+            assert converted is not None  # as it is not converted in place
+            notices.append("CMYK was converted to sRGB by its colour profile")
+            return converted
+    notices.append("CMYK was converted to RGB without a colour profile: colours are approximate")
+    return image.convert("RGB")
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

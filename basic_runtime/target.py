@@ -1,4 +1,5 @@
-"""The quality whose file is as large as wanted: a few trial encodes instead of one per quality step."""
+"""The quality whose file is as large, or whose picture is as good, as wanted: a few trial encodes instead of one for
+each quality step."""
 
 from __future__ import annotations
 
@@ -17,8 +18,15 @@ USUAL_SLOPE = math.log(10) / 63
 CLOSE_ENOUGH = 0.975
 
 
+#: Decibels of PSNR per quality step before two trials have shown it, and how much more than the target is taken.
+USUAL_GAIN, CLOSE_DECIBELS = 0.17, 0.1
+
+#: Trials for a PSNR, unless none of them reaches it yet.
+MAX_PSNR_TRIALS = 6
+
+
 class TargetError(BasicError):
-    """No quality gives a file as small as wanted."""
+    """No quality gives a file as small, or a picture as good, as wanted."""
 
 
 def largest_within(
@@ -71,3 +79,38 @@ def _next_step(
     if cautious:
         crossing -= 3
     return min(max(crossing, low + 1), high - 1)
+
+
+def smallest_reaching(
+    encode: Callable[[int], tuple[bytes, float]], steps: int, target: float
+) -> tuple[int, bytes]:
+    """The lowest quality step whose picture has a PSNR of at least `target` dB, and its file, by secants.
+
+    `encode` gives the file of a step 0 .. steps - 1 and its PSNR, which grows with the step. At most `MAX_PSNR_TRIALS`
+    calls, more only while none reaches the target; a picture within `CLOSE_DECIBELS` of it is taken. Raises TargetError
+    if the best one does not reach it.
+    """
+    below: tuple[int, float] | None = None
+    above: tuple[int, float] | None = None
+    best, trials, step, gain = b"", 0, steps // 2, USUAL_GAIN
+    point: tuple[int, float] | None = None
+    while True:
+        data, reached = encode(step)
+        trials += 1
+        before, point = point, (step, reached - target)
+        if point[1] >= 0:
+            above, best = point, data
+        elif step == steps - 1:
+            raise TargetError(
+                f"this picture reaches {reached:.2f} dB at the highest quality, not {target:g}: lower the target, or "
+                "take a higher level"
+            )
+        else:
+            below = point
+        low, high = below[0] if below else -1, above[0] if above else steps
+        if above and (high - low == 1 or above[1] <= CLOSE_DECIBELS or trials >= MAX_PSNR_TRIALS):
+            return above[0], best
+        if before and math.isfinite(point[1] - before[1]):
+            gain = max((point[1] - before[1]) / (point[0] - before[0]), 1e-6)
+        crossing = point[0] - point[1] / gain  # -inf where the picture has no error at all
+        step = math.ceil(max(min(crossing, high - 1), low + 1))

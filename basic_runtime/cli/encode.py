@@ -40,6 +40,12 @@ EXTENSION = ".basic"
     help="The best quality in at most so many bits per pixel.",
 )
 @click.option(
+    "--target-psnr",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="DB",
+    help="The lowest quality whose picture has at least this PSNR.",
+)
+@click.option(
     "--level", type=LevelChoice(), help="0 fast, 7 compresses best, or auto (default: the bundle's best)."
 )
 @budget_option
@@ -58,6 +64,7 @@ def encode(
     quality: int | None,
     target_size: int | None,
     target_bpp: float | None,
+    target_psnr: float | None,
     level: int | str | None,
     budget_ms: float | None,
     effort: int,
@@ -82,8 +89,9 @@ def encode(
     from basic_runtime.quality import quality_of_step
     from basic_runtime.target import TargetError
 
-    if sum(value is not None for value in (quality, target_size, target_bpp)) > 1:
-        raise click.UsageError("--quality, --target-size and --target-bpp exclude each other")
+    targets = (target_size, target_bpp, target_psnr)
+    if sum(value is not None for value in (quality, *targets)) > 1:
+        raise click.UsageError("--quality, --target-size, --target-bpp and --target-psnr exclude each other")
     if effort and budget_ms is not None:
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
     if overwrite and skip_existing:
@@ -99,6 +107,8 @@ def encode(
             most = target_size
         elif target_bpp is not None:
             most = int(min(target_bpp * pixels / 8, codec.limits.max_file_bytes))
+        elif target_psnr is not None:
+            return codec.encode_reaching(picture, target_psnr, level_for(pixels), effort=effort)
         else:
             return codec.encode(picture, quality or DEFAULT_QUALITY, level_for(pixels), effort=effort)
         if most < 1:
@@ -124,7 +134,7 @@ def encode(
         }
 
     chosen = [
-        *(["quality"] if target_size is not None or target_bpp is not None else []),
+        *(["quality"] if any(target is not None for target in targets) else []),
         *(["level"] if budget_ms is not None or level == AUTO else []),
     ]
 

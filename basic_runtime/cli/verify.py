@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
+from basic_runtime.cli.options import AUTO
 
-@click.command(short_help="Check that this machine's engines decode bit by bit.")
+if TYPE_CHECKING:
+    from basic_runtime.codec import Codec
+
+
+@click.command(short_help="Check that this machine's engines decode bit by bit, or that files are intact.")
+@click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
 @click.option(
     "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all available)."
@@ -16,11 +23,58 @@ import click
     "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def verify(
+    files: tuple[str, ...], bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool
+) -> None:
     """Run the bundle's golden vectors on engines of this machine.
 
-    Exits with status 1 unless every engine reproduces every one of them.
+    Exits with status 1 unless every engine reproduces every one of them. With FILEs, decode these instead and write
+    nothing: each is intact if all its checksums and that of its decoded latents hold.
     """
+    if files:
+        _verify_files(files, bundle, engines or (AUTO,), threads, as_json)
+    else:
+        _verify_engines(bundle, engines, threads, as_json)
+
+
+def _verify_files(
+    files: tuple[str, ...], bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool
+) -> None:
+    from basic_runtime.cli.setup import make_codec
+
+    results = []
+    for name in engines:
+        codec = make_codec(bundle, name, threads, None)
+        for file in files:
+            error = _error_of(file, codec)
+            results.append({"file": file, "engine": name, "intact": error is None, "error": error})
+            if error:
+                click.echo(f"basic-run: error: {error}", err=True)
+            elif not as_json:
+                click.echo(f"{file}: intact, decoded by {name}")
+    if as_json:
+        click.echo(json.dumps({"files": results}, indent=2))
+    if any(result["error"] for result in results):
+        click.get_current_context().exit(1)
+
+
+def _error_of(file: str, codec: Codec) -> str | None:
+    """What is wrong with a file, in one line, or None."""
+    from basic_runtime.errors import BasicError
+    from basic_runtime.files import display_name, read_bytes
+
+    try:
+        data = read_bytes(file, codec.limits)
+    except BasicError as error:
+        return str(error)
+    try:
+        codec.decode(data)
+    except BasicError as error:
+        return str(error.in_file(display_name(file)))
+    return None
+
+
+def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool) -> None:
     from basic_runtime.bundle import Bundle
     from basic_runtime.codec import Codec
     from basic_runtime.engines import available_backends

@@ -428,6 +428,19 @@ def test_verify_fails_if_one_does(bundle_copy: Path) -> None:
     assert [check["exact"] for check in json.loads(done.stdout)["checks"]] == [False, True]
 
 
+def test_verify_tells_whether_files_are_intact(packed: Path) -> None:
+    done = run("verify", "packed.basic")
+    assert done.exit_code == 0 and done.stdout == "packed.basic: intact, decoded by auto\n"
+    damaged = bytearray(packed.read_bytes())
+    damaged[-20] ^= 1
+    Path("damaged.basic").write_bytes(damaged)
+    done = run("verify", "packed.basic", "damaged.basic", "missing.basic", "--json")
+    results = json.loads(done.stdout)["files"]
+    assert done.exit_code == 1 and [result["intact"] for result in results] == [True, False, False]
+    assert results[1]["error"].startswith("damaged.basic: ") and results[2]["error"].count("missing.basic") == 1
+    assert len(done.stderr.splitlines()) == 2 and "Traceback" not in done.stderr
+
+
 def test_version_names_library_model_and_engines() -> None:
     done = run("--version")
     lines = done.stdout.splitlines()

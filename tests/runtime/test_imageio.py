@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 import threading
 import tracemalloc
@@ -227,12 +228,33 @@ def test_16_bit_rgb_ppm_is_reduced_with_a_notice() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_is_converted_with_a_notice_and_loses_its_profile(kind: str) -> None:
+def test_cmyk_with_a_damaged_profile_is_converted_without(kind: str) -> None:
     image = Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).convert("CMYK")
     picture = read_picture(saved(image, kind, icc_profile=ICC))
     assert not picture.gray and picture.icc is None
     assert abs(int(picture.pixels.mean()) - 90) < 4
-    assert any("CMYK" in notice for notice in picture.notices)
+    assert any("CMYK was converted to RGB without" in notice for notice in picture.notices)
+
+
+def profile_of_gray_inks() -> bytes:
+    """An ICC profile (ICC.1:2001-04) of four gray inks, each of which takes off a quarter of L."""
+    identity = bytes(range(256))
+    corners = b"".join(bytes([255 - 255 * number.bit_count() // 4, 128, 128]) for number in range(16))
+    matrix = struct.pack(">9i", *(65536 * (k % 4 == 0) for k in range(9)))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + 4 * identity + corners + 3 * identity
+    tags = struct.pack(">I4sII", 1, b"A2B0", 128 + 16, len(lut))
+    head = struct.pack(">I4xI4s4s4s12x4s", 128 + len(tags) + len(lut), 0x02400000, b"prtr", b"CMYK", b"Lab ", b"acsp")
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(68, b"\0") + white + bytes(128 - 80) + tags + lut
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_becomes_srgb_by_its_profile(kind: str) -> None:
+    for inks, expected in (((0, 0, 0, 0), 255), ((128, 128, 128, 128), 119), ((255, 0, 255, 0), 119)):
+        image = Image.new("CMYK", (9, 7), inks)
+        picture = read_picture(saved(image, kind, icc_profile=profile_of_gray_inks()))
+        assert picture.pixels.shape == (7, 9, 3) and np.abs(picture.pixels.astype(int) - expected).max() <= 4
+    assert picture.icc is None and picture.notices == ["CMYK was converted to sRGB by its colour profile"]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])

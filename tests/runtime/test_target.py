@@ -15,7 +15,15 @@ from PIL import Image
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.container import peek
-from basic_runtime.target import MAX_TRIALS, TargetError, largest_within
+from basic_runtime.metrics import psnr
+from basic_runtime.target import (
+    CLOSE_DECIBELS,
+    MAX_PSNR_TRIALS,
+    MAX_TRIALS,
+    TargetError,
+    largest_within,
+    smallest_reaching,
+)
 
 STEPS = 64
 
@@ -59,6 +67,44 @@ def test_search_tries_the_ends() -> None:
         largest_within(lambda step: bytes(100 + step), STEPS, 99)
 
 
+@given(st.floats(20, 45), st.floats(0.02, 0.4), st.floats(-0.5, 0.5), st.floats(10, 60))
+def test_a_psnr_is_reached_in_few_trials(first: float, gain: float, bend: float, target: float) -> None:
+    calls: list[int] = []
+
+    def reached(step: int) -> float:
+        t = step / (STEPS - 1)
+        return first + gain * (STEPS - 1) * (t + bend * t * (1 - t))
+
+    def encode(step: int) -> tuple[bytes, float]:
+        calls.append(step)
+        return bytes([step]), reached(step)
+
+    if reached(STEPS - 1) < target:
+        with pytest.raises(TargetError, match="dB at the highest quality"):
+            smallest_reaching(encode, STEPS, target)
+        return
+    step, data = smallest_reaching(encode, STEPS, target)
+    assert data == bytes([step]) and reached(step) >= target
+    assert len(set(calls)) == len(calls) <= MAX_PSNR_TRIALS + 3
+    assert step == 0 or reached(step - 3) < target or reached(step) - target <= CLOSE_DECIBELS
+
+
+def test_pictures_without_any_error_reach_every_psnr() -> None:
+    assert smallest_reaching(lambda step: (bytes([step]), math.inf), STEPS, 60)[0] == 0
+
+
+def test_codec_reaches_a_psnr(tiny_path: Path, photo) -> None:
+    codec, picture = Codec(tiny_path), photo(96, 128)
+    qualities = [codec.encode(picture, quality, 3) for quality in (10, 50, 90)]
+    values = [psnr(picture, codec.decode(data)) for data in qualities]
+    data = codec.encode_reaching(picture, values[1], 3)
+    assert psnr(picture, codec.decode(data)) >= values[1] and len(data) < len(qualities[2]) and peek(data).level == 3
+    with pytest.raises(TargetError, match="dB at the highest quality, not 90: lower the target"):
+        codec.encode_reaching(picture, 90)
+    with pytest.raises(ValueError, match="min_psnr must be more than 0 dB, not nan"):
+        codec.encode_reaching(picture, math.nan)
+
+
 def test_codec_stays_within(tiny_path: Path, photo) -> None:
     codec, picture = Codec(tiny_path), photo(96, 128)
     sizes = [len(codec.encode(picture, quality)) for quality in (1, 50, 100)]
@@ -97,6 +143,7 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
     result = json.loads(done.stdout)[0]
     assert result["bpp"] <= bits + 0.001 and 1 <= result["quality"] <= 100
     assert json.loads(run(*common, "--target-bpp", 1e308).stdout)[0]["quality"] == 100
+    assert json.loads(run(*common, "--target-psnr", 1).stdout)[0]["quality"] == 1
 
 
 @pytest.mark.parametrize(
@@ -104,6 +151,9 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
     [
         (["--target-size", "50k", "-q", "3"], 2, "exclude each other"),
         (["--target-size", "50k", "--target-bpp", "1"], 2, "exclude each other"),
+        (["--target-psnr", "30", "--target-bpp", "1"], 2, "exclude each other"),
+        (["--target-psnr", "0"], 2, "x>0"),
+        (["--target-psnr", "90"], 1, "in.png: this picture reaches"),
         (["--target-size", "many"], 2, "no size like 40000, 40k or 1.5M"),
         (["--target-size", "0"], 2, "no size like"),
         (["--target-size", "20"], 1, "in.png: the smallest file of this picture has"),
