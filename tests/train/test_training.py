@@ -16,12 +16,14 @@ from basic_runtime.errors import FileError, ImageError
 from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
 from basic_train.data import CropStream, PhotoFiles, list_photos, split
+from basic_train.model import units
 from basic_train.model.linear import EVENNESS
 from basic_train.model.presets import PAPER, TINY
 from basic_train.model.slimmable import SlimConvTranspose2d
 from basic_train.model.supernet import Supernet
 from basic_train.objective import OBJECTIVES, Objective
 from basic_train.optimise import optimizers
+from basic_train.pages import draw_pages
 from basic_train.recipe import Recipe
 from basic_train.train import (
     LOG_FILE,
@@ -68,6 +70,28 @@ def test_impossible_recipes_are_refused(wrong):
 
 def test_recipes_of_older_and_newer_files_are_read():
     assert Recipe.from_json({"batch": 3, "colour": "blue"}) == Recipe(batch=3)
+
+
+def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, finished):
+    net, _ = checkpoint.load(finished.folder / MODEL_FILE)
+    layer = units.layers(net)["g_a.body.layers.3.body.layers.3"]
+    with torch.no_grad():
+        layer.into.bias[:] = -30
+    config = finished.config
+    checkpoint.save(tmp_path / "idle.safetensors", net.state_dict(), config, {})
+    messages = []
+    recipe = replace(RECIPE, revive=4, pages=1.0)
+    trainer = Trainer(recipe, tmp_path / "new", photos, messages.append, tmp_path / "idle.safetensors")
+    assert any("12 hidden units that nothing stirred drawn afresh" in message for message in messages)
+    started = units.layers(trainer.module.net)["g_a.body.layers.3.body.layers.3"]
+    assert (started.into.bias[:4] == -30).all() and (started.into.bias[4:] == 0).all()
+    pages = {page.tobytes() for page in draw_pages(recipe.seed, 4)}
+    assert {page.tobytes() for page in trainer.crops.photos.pages[:4]} == pages
+    trainer.run()
+    assert trainer.finished
+    again = Trainer(replace(recipe, steps=7), tmp_path / "new", photos, messages.append)
+    again.run()
+    assert sum("drawn afresh" in message for message in messages) == 1
 
 
 def test_qualities_may_come_in_steps(tmp_path, photos, monkeypatch):
