@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,20 +50,27 @@ class LevelTime:
 
 @dataclass(frozen=True)
 class MachineProfile:
-    """Times of all levels of one model on one engine with so many threads."""
+    """Times of all levels of one model on one engine with so many threads. Pictures are computed in whole multiples of
+    `stride` rows and columns."""
 
     model_id: str
     engine: str
     threads: int | None
+    stride: int
     times: tuple[LevelTime, ...]
 
-    def level_within(self, direction: str, pixels: int, budget_ms: float) -> int:
+    def computed(self, width: int, height: int) -> int:
+        """Pixels that are computed of a picture: what a small one is padded by takes its time, too."""
+        return math.prod(-(-side // self.stride) * self.stride for side in (width, height))
+
+    def level_within(self, direction: str, width: int, height: int, budget_ms: float) -> int:
         """The highest level that takes at most the budget. Raises MachineProfileError if none does."""
+        pixels = self.computed(width, height)
         rows = sorted((row for row in self.times if row.direction == direction), key=lambda row: row.level)
         fitting = [row.level for row in rows if row.predict(pixels) <= budget_ms]
         if not fitting:
             raise MachineProfileError(
-                f"level 0 takes about {rows[0].predict(pixels):.0f} ms to {direction} {pixels / 1e6:.2f} megapixels on "
+                f"level 0 takes about {rows[0].predict(pixels):.0f} ms to {direction} {width}x{height} pixels on "
                 f"this machine, more than {budget_ms:g} ms: raise --budget-ms or make the picture smaller"
             )
         return max(fitting)
@@ -89,7 +97,9 @@ def measure(
         for level in range(len(bundle.manifest.levels))
         for direction in ("encode", "decode")
     ]
-    return MachineProfile(bundle.manifest.model_id, runs[0].engine, threads, tuple(times))
+    return MachineProfile(
+        bundle.manifest.model_id, runs[0].engine, threads, bundle.manifest.z_stride, tuple(times)
+    )
 
 
 def save(found: MachineProfile, bundle: Bundle, backend: Backend) -> Path:

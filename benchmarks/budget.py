@@ -50,17 +50,17 @@ def main(engine: str, threads: int, reps: int) -> None:
         files = [codec.encode(picture, DEFAULT_QUALITY, level) for level in range(len(bundle.manifest.levels))]
         for direction in ("encode", "decode"):
             rows = [row for row in found.times if row.direction == direction]
-            predicted = sorted(row.predict(width * height) for row in rows)
+            predicted = sorted(row.predict(found.computed(width, height)) for row in rows)
             budgets = [(a + b) / 2 for a, b in zip(predicted, predicted[1:], strict=False)]
             foretold, kept = [], []
             for budget in budgets:
-                level = found.level_within(direction, width * height, budget)
+                level = found.level_within(direction, width, height, budget)
                 if direction == "encode":
                     ms = timed(partial(codec.encode, picture, DEFAULT_QUALITY, level), reps)
                 else:
                     ms = timed(partial(codec.decode, files[level], level), reps)
                 (row,) = (row for row in rows if row.level == level)
-                foretold.append(ms / row.predict(width * height))
+                foretold.append(ms / row.predict(found.computed(width, height)))
                 kept.append(ms / budget)
             cells = [f"{min(values):.2f} to {max(values):.2f}" for values in (foretold, kept)]
             span = f"{budgets[0]:.0f} to {budgets[-1]:.0f}"

@@ -74,7 +74,7 @@ def decode(
         data = read_bytes(job.source, codec.limits)
         header = peek(data)  # first of all, as the output of what is a picture already would be the input itself
         check_output(job, overwrite)
-        asked = level_for(header.width * header.height)
+        asked = level_for(header.width, header.height)
         picture = codec.decode_picture(data, asked)
         notices = write_picture(job.target, picture, kind, overwrite)
         return {

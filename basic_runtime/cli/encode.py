@@ -102,18 +102,18 @@ def encode(
     level_for = level_chooser(codec, level, budget_ms, "encode")
 
     def compress(picture: Picture) -> bytes:
-        pixels = picture.width * picture.height
+        pixels, within = picture.width * picture.height, level_for(picture.width, picture.height)
         if target_size is not None:
             most = target_size
         elif target_bpp is not None:
             most = int(min(target_bpp * pixels / 8, codec.limits.max_file_bytes))
         elif target_psnr is not None:
-            return codec.encode_reaching(picture, target_psnr, level_for(pixels), effort=effort)
+            return codec.encode_reaching(picture, target_psnr, within, effort=effort)
         else:
-            return codec.encode(picture, quality or DEFAULT_QUALITY, level_for(pixels), effort=effort)
+            return codec.encode(picture, quality or DEFAULT_QUALITY, within, effort=effort)
         if most < 1:
             raise TargetError(f"{target_bpp:g} bits per pixel of this picture are less than a byte: raise the target")
-        return codec.encode_within(picture, most, level_for(pixels), effort=effort)
+        return codec.encode_within(picture, most, within, effort=effort)
 
     def work(job: Job) -> Result:
         check_output(job, overwrite)

@@ -41,8 +41,8 @@ def make_codec(
     return codec
 
 
-LevelOf = Callable[[int], int | None]
-"""The level for a picture of so many pixels, None for the default."""
+LevelOf = Callable[[int, int], int | None]
+"""The level for a picture of this width and height, None for the default."""
 
 
 def level_chooser(codec: Codec, level: int | str | None, budget_ms: float | None, direction: str) -> LevelOf:
@@ -51,11 +51,11 @@ def level_chooser(codec: Codec, level: int | str | None, budget_ms: float | None
     Raises UsageError for a level with a budget, MachineProfileError if this machine has not been measured.
     """
     if budget_ms is None and level != AUTO:
-        return lambda pixels: level if isinstance(level, int) else None
+        return lambda width, height: level if isinstance(level, int) else None
     if isinstance(level, int):
         raise click.UsageError("--budget-ms picks the level: leave --level out, or say auto")
     from basic_runtime import machine
 
     found = machine.load(codec.bundle, codec.backend)
     budget = DEFAULT_BUDGET_MS if budget_ms is None else budget_ms
-    return lambda pixels: found.level_within(direction, pixels, budget)
+    return lambda width, height: found.level_within(direction, width, height, budget)

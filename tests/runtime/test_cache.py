@@ -32,7 +32,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, tiny_path: Path, monkeyp
     assert remembered("engines", ["a"]) is None
     with pytest.raises(FileError, match="cannot be written .*XDG_CACHE_HOME"):
         store(place_of("engines", ["a"]), b"")
-    found = MachineProfile("0" * 8, "onnxruntime", 1, ())
+    found = MachineProfile("0" * 8, "onnxruntime", 1, 64, ())
     with pytest.raises(FileError, match=r"\.json: cannot be written"):
         machine.save(found, Bundle(tiny_path), create_backend("onnxruntime", 1))
 
@@ -41,7 +41,7 @@ def test_another_build_is_checked_again(tiny_path: Path, tmp_path: Path, monkeyp
     """A golden check that was passed says nothing of other code, in C++ or in Python, nor does a profile."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     backend = create_backend("onnxruntime", 1)
-    machine.save(MachineProfile("0" * 8, "onnxruntime", 1, ()), Bundle(tiny_path), backend)
+    machine.save(MachineProfile("0" * 8, "onnxruntime", 1, 64, ()), Bundle(tiny_path), backend)
     other = tmp_path / "other"
     for count, module in enumerate((None, native._coder, native.lowering), 1):
         if module is not None:

@@ -199,12 +199,13 @@ def test_levels_by_time(tiny_path: Path, png: Path, tmp_path: Path, monkeypatch)
 def test_budget_takes_the_highest_level_that_fits() -> None:
     from basic_runtime.machine import LevelTime, MachineProfile
 
-    sizes = (100_000, 1_000_000, 2_000_000)
+    sizes = (320 * 320, 1024 * 1024, 2048 * 1024)
     times = [
         LevelTime(level, "encode", sizes, (1.0 + level, 10.0 * (level + 1), 30.0 * (level + 1))) for level in range(8)
     ]
-    found = MachineProfile("id", "engine", None, tuple(times))
-    assert found.level_within("encode", 1_000_000, 34) == 2
-    assert found.level_within("encode", 500, 8) == 7  # no less than the smallest picture
-    assert times[1].predict(1_500_000) == pytest.approx(40)  # on the line from 20 to 60
-    assert times[1].predict(8_000_000) == pytest.approx(240)
+    found = MachineProfile("id", "engine", None, 64, tuple(times))
+    assert found.level_within("encode", 1024, 1024, 34) == found.level_within("encode", 961, 1000, 34) == 2
+    assert found.computed(961, 1000) == 1024 * 1024  # what is padded takes its time
+    assert found.level_within("encode", 20, 25, 8) == 7  # no less than the smallest picture
+    assert times[1].predict(1536 * 1024) == pytest.approx(40)  # on the line from 20 to 60
+    assert times[1].predict(8 * 1024 * 1024) == pytest.approx(240)
