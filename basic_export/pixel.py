@@ -89,7 +89,8 @@ class PixelGraph:
     """A transform at one width.
 
     `module` computes in PyTorch what `model` does, with the same rounded weights and in the same form (`shaping`);
-    `exact` is the transform as it was trained. macs_per_pixel counts per pixel of the picture, as it was trained.
+    `exact` is the transform as it was trained, but for units that were left out. macs_per_pixel counts per pixel of the
+    picture.
     """
 
     transform: str

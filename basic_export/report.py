@@ -32,7 +32,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for level in report.levels
         ],
         "graphs": len(report.graphs),
-        "units_left_out": report.units_left_out,
+        "left_out": asdict(report.left_out),
         "rate_cost": [
             {
                 "width": c.width,
@@ -57,8 +57,11 @@ def show(report: Report, console: Console) -> None:
     for notice in report.notices:
         console.print(f"[yellow]warning:[/] {notice}")
     sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in report.sizes.items())
-    if report.units_left_out:
-        console.print(f"{report.units_left_out} hidden units that no picture stirs left out")
+    if report.left_out.units:
+        console.print(
+            f"{report.left_out.units} hidden units that no picture stirs left out, which changes latents by at most "
+            f"{report.left_out.latents:.1e} steps and the picture by {report.left_out.samples:.1e} of 255"
+        )
     console.print(
         f"{len(report.graphs)} graphs; {sizes}; weights without sharing {_bytes(report.weight_bytes)}"
     )

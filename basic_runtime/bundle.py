@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +31,6 @@ DEFAULT_MODEL = "lite-8"
 """Name of the bundle inside this package that is used when none is named."""
 BUNDLE_VARIABLE = "BASIC_BUNDLE"
 """Environment variable that names another default bundle."""
-
-LARGEST = "weights.bin"
 
 MODELS_FOLDER = Path(__file__).parent / "models"
 
@@ -220,20 +217,15 @@ class Bundle:
             raise BundleError(f"{file}: {error}") from error
 
     def _verify_hashes(self) -> None:
-        """All files, by two threads: the largest is as much as all others together."""
+        for name, wanted in self.manifest.files.items():
+            if self._sha256(self.path / name) != wanted:
+                raise BundleError(f"{self.path / name}: damaged, its sha256 is not the manifest's")
         specs = self.manifest.graphs.values()
         parts = [part.id for spec in specs if spec.parts for part in spec.parts.graphs]
         gradients = [spec.gradient for spec in specs if spec.gradient]
-        wanted = {self.path / name: sha256 for name, sha256 in self.manifest.files.items()}
-        graphs = {self.graph_path(name): name for name in (*self.manifest.graphs, *parts, *gradients)}
-        paths = sorted([*wanted, *graphs], key=lambda path: path.name == LARGEST, reverse=True)
-        with ThreadPoolExecutor(2) as pool:
-            found = dict(zip(paths, pool.map(self._sha256, paths), strict=True))
-        for path, sha256 in wanted.items():
-            if found[path] != sha256:
-                raise BundleError(f"{path}: damaged, its sha256 is not the manifest's")
-        for path, name in graphs.items():
-            if not found[path].startswith(name):
+        for graph_id in (*self.manifest.graphs, *parts, *gradients):
+            path = self.graph_path(graph_id)
+            if not self._sha256(path).startswith(graph_id):
                 raise BundleError(f"{path}: damaged, its sha256 does not start with its name")
 
     def _sha256(self, path: Path) -> str:

@@ -172,25 +172,38 @@ class Codec:
             return plain
 
     def encode_reaching(
-        self, image: Picture | Pixels, min_psnr: float, level: int | None = None, *, effort: int = 0
+        self,
+        image: Picture | Pixels,
+        min_psnr: float,
+        level: int | None = None,
+        *,
+        effort: int = 0,
+        alpha: Pixels | None = None,
+        icc: bytes | None = None,
+        exif: bytes | None = None,
+        xmp: bytes | None = None,
     ) -> bytes:
         """Compress a picture, as `encode` does, at the lowest quality whose picture has a PSNR of at least `min_psnr`
-        dB, over all samples of uint8 pixels, decoded at the same level.
+        dB, to a tenth: over all samples, decoded at the same level.
 
-        At most six encodes and decodes. Raises TargetError if the highest quality does not reach it, and what `encode`
-        does.
+        Usually at most six encodes and decodes; with an effort, those without it come first. Raises TargetError if the
+        highest quality does not reach it, and what `encode` does.
         """
         if not min_psnr > 0:
             raise ValueError(f"min_psnr must be more than 0 dB, not {min_psnr}")
-        picture = _as_picture(image)
+        picture = _as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)
 
-        def trial(step: int) -> tuple[bytes, float]:
-            data = self._encode(picture, step, level, effort)
-            return data, psnr(picture.pixels, self.decode(data))
+        def search(effort: int, first: int | None = None) -> tuple[int, bytes]:
+            def trial(step: int) -> tuple[bytes, float]:
+                data = self._encode(picture, step, level, effort)
+                return data, psnr(picture.pixels, self.decode(data))
 
-        return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr)[1]
+            return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr, first)
+
+        step, plain = search(0)
+        return search(effort, step)[1] if effort else plain
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
@@ -483,11 +496,7 @@ class Codec:
 
 
 def _as_picture(
-    image: Picture | Pixels,
-    alpha: Pixels | None = None,
-    icc: bytes | None = None,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
+    image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
 ) -> Picture:
     if not isinstance(image, Picture):
         return Picture(image, alpha, icc, exif, xmp)

@@ -1,6 +1,7 @@
 """Does an engine on this machine compute the entropy path bit by bit as the exporter did?
 
-Asked once per bundle, engine, version and CPU: a good answer is remembered in the user's cache folder.
+Asked once per bundle, engine and CPU, and version of what computes: a good answer is remembered in the user's cache
+folder.
 """
 
 from __future__ import annotations

@@ -254,20 +254,22 @@ def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pix
 
 def _from_inks(image: Image.Image, notices: list[str]) -> Image.Image:
     """CMYK as RGB: in sRGB where the profile of the inks is there, and Pillow's LittleCMS."""
-    profile = image.info.get("icc_profile")
+    profile, without = image.info.get("icc_profile"), "a colour profile"
     if profile and features.check("littlecms2"):
         from PIL import ImageCms
 
         try:
             inks, screen = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, inks, screen, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            notices.append("the damaged colour profile was left out")
+        except (ImageCms.PyCMSError, OSError, ValueError):  # damaged, or of other colours
+            without = "its colour profile, which does not fit"
         else:
             assert converted is not None  # as it is not converted in place
             notices.append("CMYK was converted to sRGB by its colour profile")
             return converted
-    notices.append("CMYK was converted to RGB without a colour profile: colours are approximate")
+    elif profile:
+        without = "its colour profile, for want of LittleCMS"
+    notices.append(f"CMYK was converted to RGB without {without}: colours are approximate")
     return image.convert("RGB")
 
 

@@ -8,6 +8,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import IO, Any
 
@@ -15,12 +19,13 @@ from PIL import Image, ImageFile
 
 from basic_runtime import container
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
-from basic_runtime.exif import PREFIX
-from basic_runtime.imageio import image_of, picture_of
+from basic_runtime.errors import BasicError
+from basic_runtime.exif import PREFIX, strip_prefix
+from basic_runtime.imageio import Picture, image_of, picture_of
 
 FORMAT = "BASIC"
 
-_OPTIONS = {"quality", "level", "effort", "max_bytes", "exif", "icc_profile", "xmp"}
+_AIMS = ("quality", "max_bytes", "min_psnr")
 
 
 class _Registered:
@@ -34,10 +39,15 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
     """From now on `Image.open` and `Image.save` know files that end in ".basic".
 
     codec: what encodes and decodes, the bundled model by default, loaded when it is first needed. level: 0 .. 7 for
-    decoding, instead of what each file suggests. `save` takes quality, level and effort as `Codec.encode` does, or
-    max_bytes as `Codec.encode_within`; ICC profile, EXIF and XMP are those of the picture's `info`, unless it is given
-    icc_profile, exif or xmp (b"" for none). Errors are those of `Codec`.
+    decoding, instead of what each file suggests.
+
+    `save` takes one of quality, max_bytes and min_psnr, and level and effort, as `Codec` does; options of other formats
+    are ignored, as Pillow's formats do. ICC profile, EXIF and XMP are those of the picture's `info`, unless it is given
+    icc_profile, exif or xmp (b"" for none). What is converted or left out is a warning. Files that cannot be opened or
+    decoded raise OSError, as Pillow's do, with the codec's error as its cause; `save` raises what `Codec` does.
     """
+    if level is not None:
+        (codec or _bundled()).bundle.level(level)  # raises ValueError
     _Registered.codec, _Registered.level = codec, level
     Image.register_open(FORMAT, BasicImageFile, _is_ours)
     Image.register_save(FORMAT, _save)
@@ -46,10 +56,6 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
 
 def _is_ours(prefix: bytes) -> bool:
     return prefix.startswith(container.SIGNATURE[:4])  # what follows tells how it was damaged
-
-
-def _codec() -> Codec:
-    return _Registered.codec or _bundled()
 
 
 @cache
@@ -62,12 +68,17 @@ class BasicImageFile(ImageFile.ImageFile):
 
     format = FORMAT
     format_description = "BaSIC learned image codec"
+    _data: bytes | None = None  # until it is decoded
 
     def _open(self) -> None:
         assert self.fp is not None
-        self._data: bytes | None = self.fp.read()
-        content = container.read(self._data, _codec().limits)
+        self._codec, self._level = _Registered.codec or _bundled(), _Registered.level
+        limits = self._codec.limits
+        with self._errors():
+            data = self.fp.read(limits.max_file_bytes + 1)
+            content = container.read(data, limits)
         header = content.header
+        self._data = data
         self._size = header.width, header.height
         self._mode = ("L" if header.gray else "RGB") + ("" if content.alpha is None else "A")
         metadata = {"icc_profile": content.icc, "exif": content.exif and PREFIX + content.exif, "xmp": content.xmp}
@@ -76,24 +87,59 @@ class BasicImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         """Decode, once."""
         if self._data is not None:
-            image = image_of(_codec().decode_picture(self._data, _Registered.level))
-            self.im, self._data, self.tile = image.im, None, []
+            with self._errors():
+                picture = self._codec.decode_picture(self._data, self._level)
+            image = image_of(picture)
+            self.im = image.im.copy() if image.readonly else image.im  # else it is NumPy's memory
+            self._data, self.readonly = None, 0
+            if self._exclusive_fp:
+                self._close_fp()
+            self.fp = None
         return super().load()
+
+    def close(self) -> None:
+        self._data = None
+        super().close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BasicError as error:
+            name = os.fspath(self.filename) if self.filename else "the picture"
+            name = name.decode(errors="replace") if isinstance(name, bytes) else name
+            raise OSError(f"{name}: {error}") from error
 
 
 def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
-    options: dict[str, Any] = dict(image.encoderinfo)
-    unknown = options.keys() - _OPTIONS
-    if unknown:
-        raise ValueError(f"{min(unknown)!r} is no option of {FORMAT}; there are {', '.join(sorted(_OPTIONS))}")
-    copy = image.copy()
-    for kind in ("icc_profile", "exif", "xmp"):
-        if kind in options:
-            value = options.pop(kind)
-            copy.info[kind] = value.tobytes() if isinstance(value, Image.Exif) else value
-    codec = _codec()
-    picture = picture_of(copy, codec.limits)
-    if "max_bytes" in options:
-        file.write(codec.encode_within(picture, **options))
+    options: dict[str, Any] = image.encoderinfo
+    codec = _Registered.codec or _bundled()
+    given = {key: options[key] for key in _AIMS if key in options}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other")
+    for key, value in given.items():
+        if not isinstance(value, int | float):
+            raise ValueError(f"{key} must be a number, not {value!r}")
+    image.load()
+    picture = picture_of(image, codec.limits)
+    _replace_metadata(picture, options)
+    for notice in picture.notices:
+        warnings.warn(notice, stacklevel=4)  # where save() was called
+    more = {key: options[key] for key in ("level", "effort") if key in options}
+    if "max_bytes" in given:
+        data = codec.encode_within(picture, given["max_bytes"], **more)
+    elif "min_psnr" in given:
+        data = codec.encode_reaching(picture, given["min_psnr"], **more)
     else:
-        file.write(codec.encode(picture, options.pop("quality", DEFAULT_QUALITY), **options))
+        data = codec.encode(picture, given.get("quality", DEFAULT_QUALITY), **more)
+    file.write(data)
+
+
+def _replace_metadata(picture: Picture, options: dict[str, Any]) -> None:
+    if "icc_profile" in options:
+        picture.icc = options["icc_profile"] or None
+    if "xmp" in options:
+        picture.xmp = options["xmp"] or None
+    if "exif" in options:
+        exif = options["exif"]
+        picture.exif = strip_prefix(exif.tobytes() if isinstance(exif, Image.Exif) else exif or b"") or None

@@ -82,17 +82,17 @@ def _next_step(
 
 
 def smallest_reaching(
-    encode: Callable[[int], tuple[bytes, float]], steps: int, target: float
+    encode: Callable[[int], tuple[bytes, float]], steps: int, target: float, first: int | None = None
 ) -> tuple[int, bytes]:
     """The lowest quality step whose picture has a PSNR of at least `target` dB, and its file, by secants.
 
-    `encode` gives the file of a step 0 .. steps - 1 and its PSNR, which grows with the step. At most `MAX_PSNR_TRIALS`
-    calls, more only while none reaches the target; a picture within `CLOSE_DECIBELS` of it is taken. Raises TargetError
-    if the best one does not reach it.
+    `encode` gives the file of a step 0 .. steps - 1 and its PSNR, which grows with the step; `first` is tried first. A
+    picture within `CLOSE_DECIBELS` of the target is taken, and after `MAX_PSNR_TRIALS` calls, or as soon as one reaches
+    it, the lowest so far. Raises TargetError if the best picture does not reach it.
     """
     below: tuple[int, float] | None = None
     above: tuple[int, float] | None = None
-    best, trials, step, gain = b"", 0, steps // 2, USUAL_GAIN
+    best, trials, step, gain = b"", 0, steps // 2 if first is None else first, USUAL_GAIN
     point: tuple[int, float] | None = None
     while True:
         data, reached = encode(step)
@@ -110,6 +110,7 @@ def smallest_reaching(
         low, high = below[0] if below else -1, above[0] if above else steps
         if above and (high - low == 1 or above[1] <= CLOSE_DECIBELS or trials >= MAX_PSNR_TRIALS):
             return above[0], best
+        before = above if point is below and above else below if point is above and below else before
         if before and math.isfinite(point[1] - before[1]):
             gain = max((point[1] - before[1]) / (point[0] - before[0]), 1e-6)
         crossing = point[0] - point[1] / gain  # -inf where the picture has no error at all

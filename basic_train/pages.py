@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-#: Pixels a side of a page.
-SIDE = 768
+from basic_runtime.errors import FileError
+from basic_train.recipe import PAGE_SIDE as SIDE
 
-#: Pages that a run draws at its start, each as often as the next.
+#: Pages that a run draws at its start, 8 seconds' work, each as often as the next.
 PAGES = 160
 
 SYLLABLES = (  # noqa: SIM905 (a list would take fifteen lines)
@@ -34,7 +34,10 @@ def _fonts() -> list[str]:
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     kinds = ("DejaVuSans*", "DejaVuSerif*", "STIXGeneral*", "cmr10*", "cmss10*", "cmtt10*", "cmb10*")
-    return sorted(str(path) for kind in kinds for path in folder.glob(f"{kind}.ttf"))
+    found = sorted(str(path) for kind in kinds for path in folder.glob(f"{kind}.ttf"))
+    if not found:
+        raise FileError(f"{folder}: Matplotlib's fonts are missing: pip install --force-reinstall matplotlib")
+    return found
 
 
 def _font(rng: np.random.Generator, smallest: float = 8, largest: float = 44) -> ImageFont.FreeTypeFont:
@@ -245,7 +248,8 @@ def draw_page(seed: int, number: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(page)) if rng.random() < 0.2 else page
 
 
-def draw_pages(seed: int, count: int = PAGES) -> list[np.ndarray]:
-    """The first pages of a seed, uint8 (SIDE, SIDE, 3) each; half a minute's work for one core."""
+def draw_pages(seed: int, count: int | None = None) -> list[np.ndarray]:
+    """The first pages of a seed, `PAGES` unless told, uint8 (SIDE, SIDE, 3) each."""
+    count = PAGES if count is None else count
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda number: draw_page(seed, number), range(count)))

@@ -9,6 +9,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 #: Pictures are coded in blocks of the stride of z.
 CROP_MULTIPLE = 64
 
+#: Pixels a side of drawn pages.
+PAGE_SIDE = 768
+
 #: MS-SSIM halves a picture four times and then needs a window of 11 pixels.
 MS_SSIM_CROP = 192
 
@@ -96,6 +99,8 @@ class Recipe:
             raise ValueError(f"crop={self.crop}: crops are squares of a multiple of {CROP_MULTIPLE} pixels")
         if self.distortion == "ms-ssim" and self.crop < MS_SSIM_CROP:
             raise ValueError(f"crop={self.crop}: MS-SSIM needs crops of at least {MS_SSIM_CROP} pixels")
+        if self.pages and self.crop > PAGE_SIDE:
+            raise ValueError(f"crop={self.crop}: drawn pages have {PAGE_SIDE} pixels a side")
         for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:

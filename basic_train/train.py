@@ -166,6 +166,8 @@ class Trainer:
                 raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
             if self.recipe.revive is not None:
                 self._revive(net, self.recipe.revive)
+        elif self.recipe.revive is not None and not resumed:
+            raise TrainingError("a new net has nothing to revive: name a checkpoint with --start-from")
         elif self.config.linear_path and not resumed:
             self._start_linear(net)
         try:
@@ -209,6 +211,7 @@ class Trainer:
         self.held_out, skipped = load_all(held_out[::every], recipe.crop)
         for message in skipped:
             self.report(message)
+        pages = self._pages()  # before what is left of the memory is shared out
         photos = self._training_photos(train)
         usable = len(photos) if photos else 0
         if not photos or not self.held_out:
@@ -216,15 +219,17 @@ class Trainer:
                 f"{data}: {usable} usable photos to train on and {len(self.held_out)} to hold out; "
                 f"add photos of at least {recipe.crop} pixels a side (every tenth file is held out)"
             )
-        self.crops = self._stream(self._with_pages(photos))
+        self.crops = self._stream(WithPages(photos, pages, recipe.pages) if pages else photos)
         self.report(f"{usable} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured")
 
-    def _with_pages(self, photos: PhotoFiles) -> PhotoFiles | WithPages:
+    def _pages(self) -> list[np.ndarray]:
         if not self.recipe.pages:
-            return photos
+            return []
         from basic_train.pages import draw_pages
 
-        return WithPages(photos, draw_pages(self.recipe.seed), self.recipe.pages)
+        pages = draw_pages(self.recipe.seed)
+        self.report(f"{len(pages)} pages drawn, from which {self.recipe.pages:.0%} of the crops come")
+        return pages
 
     def _stream(self, photos: PhotoFiles | WithPages) -> CropStream | DeviceCropStream:
         """Crops, cut by a GPU where all photos fit into its memory."""

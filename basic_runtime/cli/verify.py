@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.options import AUTO
+from basic_runtime.cli.options import AUTO, limit_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from basic_runtime.codec import Codec
 
 
@@ -17,14 +19,20 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
 @click.option(
-    "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all available)."
+    "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all; of files, auto)."
 )
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
 )
+@limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
-    files: tuple[str, ...], bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool
+    files: tuple[str, ...],
+    bundle: str | None,
+    engines: tuple[str, ...],
+    threads: int | None,
+    max_pixels: int | None,
+    as_json: bool,
 ) -> None:
     """Run the bundle's golden vectors on engines of this machine.
 
@@ -32,46 +40,53 @@ def verify(
     nothing: each is intact if all its checksums and that of its decoded latents hold.
     """
     if files:
-        _verify_files(files, bundle, engines or (AUTO,), threads, as_json)
+        _verify_files(files, bundle, engines or (AUTO,), threads, max_pixels, as_json)
     else:
         _verify_engines(bundle, engines, threads, as_json)
 
 
 def _verify_files(
-    files: tuple[str, ...], bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool
+    files: tuple[str, ...],
+    bundle: str | None,
+    engines: tuple[str, ...],
+    threads: int | None,
+    max_pixels: int | None,
+    as_json: bool,
 ) -> None:
     from basic_runtime.cli.setup import make_codec
 
-    results = []
-    for name in engines:
-        codec = make_codec(bundle, name, threads, None)
-        for file in files:
-            error = _error_of(file, codec)
-            results.append({"file": file, "engine": name, "intact": error is None, "error": error})
-            if error:
-                click.echo(f"basic-run: error: {error}", err=True)
-            elif not as_json:
-                click.echo(f"{file}: intact, decoded by {name}")
+    codecs = {name: make_codec(bundle, name, threads, None, max_pixels) for name in engines}
+    results = [result for file in files for result in _file_results(file, codecs)]
+    for result in results:
+        if result["error"]:
+            click.echo(f"basic-run: error: {result['error']}", err=True)
+        elif not as_json:
+            click.echo(f"{result['file']}: intact, decoded by {result['engine']}")
     if as_json:
         click.echo(json.dumps({"files": results}, indent=2))
     if any(result["error"] for result in results):
         click.get_current_context().exit(1)
 
 
-def _error_of(file: str, codec: Codec) -> str | None:
-    """What is wrong with a file, in one line, or None."""
-    from basic_runtime.errors import BasicError
+def _file_results(file: str, codecs: dict[str, Codec]) -> Iterator[dict[str, Any]]:
+    """What each codec finds of a file: whether it is intact, None where that was not to be found out, and the error."""
+    from basic_runtime.errors import BasicError, DesyncError, FormatError
     from basic_runtime.files import display_name, read_bytes
 
     try:
-        data = read_bytes(file, codec.limits)
+        data = read_bytes(file, next(iter(codecs.values())).limits)
     except BasicError as error:
-        return str(error)
-    try:
-        codec.decode(data)
-    except BasicError as error:
-        return str(error.in_file(display_name(file)))
-    return None
+        yield {"file": file, "engine": None, "intact": None, "error": str(error)}
+        return
+    for name, codec in codecs.items():
+        intact: bool | None = True
+        found: str | None = None
+        try:
+            codec.decode(data)
+        except BasicError as error:
+            intact = False if isinstance(error, FormatError | DesyncError) else None
+            found = str(error.in_file(display_name(file)))
+        yield {"file": file, "engine": name, "intact": intact, "error": found}
 
 
 def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool) -> None:

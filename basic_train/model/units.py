@@ -16,7 +16,7 @@ from basic_train.model.slimmable import SlimConv2d, SlimResidual, SlimSequential
 from basic_train.model.supernet import Supernet, Widths
 
 #: Parts of the net whose units these are: the entropy path has its own arithmetic.
-TRANSFORMS = ("g_a", "h_a", "g_s")
+TRANSFORMS = ("g_a", "g_s")
 
 
 class Layer(NamedTuple):
@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
 
 def layers(net: nn.Module) -> dict[str, Layer]:
-    """All hidden layers of residual blocks of convolutions and ReLU in g_a, h_a and g_s, by the name of their ReLU."""
+    """All hidden layers of residual blocks of convolutions and ReLU in g_a and g_s, by the name of their ReLU."""
     found = {}
     for name, block in net.named_modules():
         if isinstance(block, SlimResidual) and name.partition(".")[0] in TRANSFORMS:
@@ -67,13 +67,12 @@ def stirred(
 
 
 def _run(net: Supernet, x: Tensor, quality: Tensor, widths: Sequence[Widths]) -> None:
-    """All transforms but h_s, and no context model, which takes longer than they do."""
-    latents = {index: net.analyse(x, quality, index) for index in sorted({chosen.g_a for chosen in widths})}
-    best = latents[max(latents)]
-    for index in sorted({chosen.h_a for chosen in widths}):
-        net.h_a(latents.get(index, best), index)
-    for index in sorted({chosen.g_s for chosen in widths}):
-        net.reconstruct(torch.round(latents.get(index, best)), quality, index)
+    """g_a at each width, and each g_s on the latents of the g_a that goes with it and of the widest. No context model,
+    which would take longer than both: y is rounded about zero."""
+    latents = {index: torch.round(net.analyse(x, quality, index)) for index in {chosen.g_a for chosen in widths}}
+    pairs = {(chosen.g_a, chosen.g_s) for chosen in widths} | {(max(latents), chosen.g_s) for chosen in widths}
+    for g_a, g_s in sorted(pairs):
+        net.reconstruct(latents[g_a], quality, g_s)
 
 
 def _mark(seen: Tensor, values: Tensor) -> None:
@@ -82,11 +81,11 @@ def _mark(seen: Tensor, values: Tensor) -> None:
 
 @torch.no_grad()
 def draw_afresh(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
-    """Give new weights to the units from the `beyond`-th on that stay at zero at the full width; returns how many.
+    """Give new weights to the units from the `beyond`-th on that stay at zero at every width; returns how many.
 
     They read what a new layer would and are read with weight 0: the net stays the same function (as `growth`).
     """
-    found, count = stirred(net, pictures, [net.full]), 0
+    found, count = stirred(net, pictures, [net.uniform(index) for index in range(len(net.config.widths))]), 0
     for name, layer in layers(net).items():
         idle = ~found[name]
         idle[:beyond] = False
@@ -102,16 +101,18 @@ def draw_afresh(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
 def leave_out(net: Supernet, keep: Mapping[str, Tensor]) -> int:
     """Take away the units that `keep`, from `stirred`, does not have; returns how many.
 
-    Widths stay prefixes: of its units, each keeps those that are left. Where none is, the block adds a constant
-    (`SlimResidual.constant`), for which there must be a convolution before it; elsewhere one unit stays.
+    Widths stay prefixes: of its units, each keeps those that are left. Where a block's last layer has none, it adds a
+    constant (`SlimResidual.constant`), for which there must be a convolution before it; elsewhere one unit stays.
     """
     first = {f"{name}.body.layers." for name in _without_convolution_before(net)}
+    read_by_units = {id(layer.into) for layer in layers(net).values()}
     count = 0
     for name, layer in reversed(layers(net).items()):  # a unit that only units read that are gone goes, too
         mask = keep[name].clone()
-        mask[0] |= any(name.startswith(block) for block in first)
-        outs = [int(mask[:width].sum()) if reads else 0
-                for width, reads in zip(layer.into.outs, layer.out.outs, strict=True)]  # fmt: skip
+        widths = [width if reads else 0 for width, reads in zip(layer.into.outs, layer.out.outs, strict=True)]
+        if id(layer.out) in read_by_units or any(name.startswith(block) for block in first):
+            mask[0] |= any(width and not mask[:width].any() for width in widths)
+        outs = [int(mask[:width].sum()) for width in widths]
         mask &= any(outs)
         layer.into.outs = layer.out.ins = tuple(outs)
         layer.into.weight = nn.Parameter(layer.into.weight[mask])

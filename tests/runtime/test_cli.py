@@ -431,14 +431,23 @@ def test_verify_fails_if_one_does(bundle_copy: Path) -> None:
 def test_verify_tells_whether_files_are_intact(packed: Path) -> None:
     done = run("verify", "packed.basic")
     assert done.exit_code == 0 and done.stdout == "packed.basic: intact, decoded by auto\n"
-    damaged = bytearray(packed.read_bytes())
-    damaged[-20] ^= 1
-    Path("damaged.basic").write_bytes(damaged)
-    done = run("verify", "packed.basic", "damaged.basic", "missing.basic", "--json")
+    content = container.read(packed.read_bytes())
+    other = replace(content, header=replace(content.header, yhat_crc=content.header.yhat_crc ^ 1))
+    Path("other.basic").write_bytes(container.write(other))  # which only decoding tells
+    Path("cut.basic").write_bytes(packed.read_bytes()[:-3])
+    done = run("verify", "packed.basic", "other.basic", "cut.basic", "missing.basic", "--json")
     results = json.loads(done.stdout)["files"]
-    assert done.exit_code == 1 and [result["intact"] for result in results] == [True, False, False]
-    assert results[1]["error"].startswith("damaged.basic: ") and results[2]["error"].count("missing.basic") == 1
-    assert len(done.stderr.splitlines()) == 2 and "Traceback" not in done.stderr
+    assert done.exit_code == 1 and [result["intact"] for result in results] == [True, False, False, None]
+    assert results[1]["error"].startswith("other.basic: the latents") and "cut off" in results[2]["error"]
+    assert results[3]["error"].count("missing.basic") == 1 and len(done.stderr.splitlines()) == 3
+    done = run("verify", "packed.basic", "--max-pixels", "9")
+    assert done.exit_code == 1 and "allow more with --max-pixels" in done.stderr
+
+
+def test_verify_reads_standard_input_once(packed: Path) -> None:
+    arguments = ["verify", "-", "--engine", "auto", "--engine", "onnxruntime"]
+    done = CliRunner().invoke(main, arguments, input=packed.read_bytes())
+    assert done.exit_code == 0 and done.stdout == "-: intact, decoded by auto\n-: intact, decoded by onnxruntime\n"
 
 
 def test_version_names_library_model_and_engines() -> None:

@@ -233,7 +233,7 @@ def test_cmyk_with_a_damaged_profile_is_converted_without(kind: str) -> None:
     picture = read_picture(saved(image, kind, icc_profile=ICC))
     assert not picture.gray and picture.icc is None
     assert abs(int(picture.pixels.mean()) - 90) < 4
-    assert any("CMYK was converted to RGB without" in notice for notice in picture.notices)
+    assert any("to RGB without its colour profile, which does not fit" in notice for notice in picture.notices)
 
 
 def profile_of_gray_inks() -> bytes:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from basic_runtime import pillow
 from basic_runtime.codec import Codec
-from basic_runtime.errors import FormatError, LimitError
+from basic_runtime.errors import FormatError
 from basic_runtime.imageio import Picture
 from basic_runtime.limits import Limits
+from basic_runtime.metrics import psnr
 
 Photo = Callable[[int, int], np.ndarray]
 
@@ -59,16 +62,55 @@ def test_what_is_saved_is_what_the_codec_writes_and_opens_as_it_decodes(
         np.testing.assert_array_equal(pixels[..., -1], np.asarray(image)[..., -1])
 
 
-def test_opening_decodes_nothing_yet(codec: Codec, photo: Photo) -> None:
+def test_files_are_decoded_once_when_pixels_are_asked_for(
+    codec: Codec, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    decode = codec.decode_picture
+    monkeypatch.setattr(codec, "decode_picture", lambda *given: calls.append(1) or decode(*given))
+    Image.fromarray(photo(64, 64)).save(tmp_path / "a.basic")
+    opened = Image.open(tmp_path / "a.basic")
+    assert opened.size == (64, 64) and not calls
+    opened.load()
+    assert opened.fp is None and opened.getpixel((3, 4)) == opened.load()[3, 4] and len(calls) == 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_what_is_loaded_can_be_changed_copied_and_pickled(photo: Photo, mode: str) -> None:
+    image = Image.fromarray(photo(40, 30)).convert(mode)
+    opened = Image.open(io.BytesIO(saved(image)))
+    for other in (pickle.loads(pickle.dumps(opened)), copy.deepcopy(opened), opened.copy()):
+        assert other.resize((10, 10)).size == (10, 10)
+        np.testing.assert_array_equal(np.asarray(other), np.asarray(opened))
+    colour = 7 if mode == "L" else (7,) * len(mode)
+    opened.load()[2, 1] = colour
+    assert opened.getpixel((2, 1)) == colour
+    opened.thumbnail((15, 15))
+    assert max(opened.size) == 15
+
+
+def test_closed_files_cannot_be_loaded(photo: Photo) -> None:
+    opened = Image.open(io.BytesIO(saved(Image.fromarray(photo(20, 20)))))
+    opened.close()
+    with pytest.raises((OSError, ValueError)):
+        opened.load()
+
+
+def test_damaged_files_are_an_oserror_that_names_them(photo: Photo, tmp_path: Path) -> None:
     data = bytearray(saved(Image.fromarray(photo(64, 64))))
-    at = len(data) // 2
-    opened = Image.open(io.BytesIO(bytes(data)))
-    assert opened.size == (64, 64)
-    opened.load()
-    opened.load()
-    data[at] ^= 1
-    with pytest.raises(FormatError):
-        Image.open(io.BytesIO(bytes(data)))
+    data[len(data) // 2] ^= 1
+    (tmp_path / "bad.basic").write_bytes(data)
+    with pytest.raises(OSError, match=r"bad\.basic: chunk CODE is damaged") as caught:
+        Image.open(tmp_path / "bad.basic")
+    assert isinstance(caught.value.__cause__, FormatError)
+
+
+def test_files_may_come_in_pieces(photo: Photo) -> None:
+    image = Image.fromarray(photo(64, 64))
+    data, parser = saved(image), ImageFile.Parser()
+    for start in range(0, len(data), 100):
+        parser.feed(data[start : start + 100])
+    np.testing.assert_array_equal(np.asarray(parser.close()), np.asarray(Image.open(io.BytesIO(data))))
 
 
 def test_metadata_go_along_unless_they_are_given(photo: Photo) -> None:
@@ -85,15 +127,29 @@ def test_metadata_go_along_unless_they_are_given(photo: Photo) -> None:
     assert image.info["xmp"] == b"<x/>"
 
 
-def test_sizes_can_be_asked_for(photo: Photo) -> None:
-    image = Image.fromarray(photo(128, 128))
+def test_exif_of_a_tiff_goes_along(photo: Photo, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    Image.fromarray(photo(20, 20)).save(tmp_path / "a.tif", exif=exif)
+    assert Image.open(io.BytesIO(saved(Image.open(tmp_path / "a.tif")))).getexif()[0x010F] == "a maker"
+
+
+def test_sizes_and_psnr_can_be_asked_for(codec: Codec, photo: Photo) -> None:
+    pixels = photo(128, 128)
+    image = Image.fromarray(pixels)
     assert len(saved(image, max_bytes=1500)) <= 1500
+    wanted = psnr(pixels, codec.decode(codec.encode(pixels, 40)))
+    assert psnr(pixels, np.asarray(Image.open(io.BytesIO(saved(image, min_psnr=wanted))))) >= wanted
 
 
 def test_a_level_for_decoding_can_be_registered(codec: Codec, photo: Photo) -> None:
     data = saved(Image.fromarray(photo(64, 64)))
     pillow.register(codec, level=0)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), codec.decode(data, 0))
+    opened = Image.open(io.BytesIO(data))
+    pillow.register(codec)
+    np.testing.assert_array_equal(np.asarray(opened), codec.decode(data, 0))  # as it was when it was opened
+    with pytest.raises(ValueError, match="level must be 0 to 7, not 9"):
+        pillow.register(codec, level=9)
 
 
 def test_other_kinds_of_pixels_are_converted_as_those_of_files(codec: Codec, photo: Photo) -> None:
@@ -104,14 +160,26 @@ def test_other_kinds_of_pixels_are_converted_as_those_of_files(codec: Codec, pho
 
 def test_wrong_options_and_large_pictures_are_refused(codec: Codec, photo: Photo, tiny_path: Path) -> None:
     image = Image.fromarray(photo(64, 64))
-    with pytest.raises(ValueError, match="'qualty' is no option of BASIC; there are effort, exif"):
-        saved(image, qualty=3)
-    with pytest.raises(ValueError, match="quality"):
-        saved(image, quality=500)
+    for options, message in (
+        ({"quality": 500}, "quality must be 1 to 100"),
+        ({"quality": "keep"}, "quality must be a number, not 'keep'"),
+        ({"quality": 50, "max_bytes": 900}, "quality and max_bytes exclude each other"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            saved(image, **options)
+    assert saved(image, optimize=True, progressive=True) == saved(image)  # of other formats
+    with pytest.warns(UserWarning, match="XMP of .* was left out"):
+        saved(_with_xmp(image, bytes(17 << 20)))
     data = saved(image)
     pillow.register(Codec(tiny_path, threads=1, limits=Limits(max_pixels=4000)))
-    with pytest.raises(LimitError):
+    with pytest.raises(OSError, match="the picture: the picture is 64x64 pixels, and 4000 in all are allowed"):
         Image.open(io.BytesIO(data))
+
+
+def _with_xmp(image: Image.Image, xmp: bytes) -> Image.Image:
+    image = image.copy()
+    image.info["xmp"] = xmp
+    return image
 
 
 def test_other_files_open_as_before(photo: Photo) -> None:

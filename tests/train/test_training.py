@@ -61,10 +61,11 @@ def test_learning_rate_falls_by_steps_where_steps_are_given():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"crop": 100}, {"crop": 0}, {"batch": 0}, {"minutes": 0.0}, {"full_share": 1.5}]
+    "wrong",
+    [{"crop": 100}, {"crop": 0}, {"batch": 0}, {"minutes": 0.0}, {"full_share": 1.5}, {"pages": 0.1, "crop": 832}],
 )
 def test_impossible_recipes_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=list(wrong)[-1]):
         Recipe(**wrong)
 
 
@@ -72,7 +73,8 @@ def test_recipes_of_older_and_newer_files_are_read():
     assert Recipe.from_json({"batch": 3, "colour": "blue"}) == Recipe(batch=3)
 
 
-def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, finished):
+def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, finished, monkeypatch):
+    monkeypatch.setattr("basic_train.pages.PAGES", 4)
     net, _ = checkpoint.load(finished.folder / MODEL_FILE)
     layer = units.layers(net)["g_a.body.layers.3.body.layers.3"]
     with torch.no_grad():
@@ -86,12 +88,15 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
     started = units.layers(trainer.module.net)["g_a.body.layers.3.body.layers.3"]
     assert (started.into.bias[:4] == -30).all() and (started.into.bias[4:] == 0).all()
     pages = {page.tobytes() for page in draw_pages(recipe.seed, 4)}
-    assert {page.tobytes() for page in trainer.crops.photos.pages[:4]} == pages
+    assert {page.tobytes() for page in trainer.crops.photos.pages} == pages
+    assert "4 pages drawn, from which 100% of the crops come" in messages
     trainer.run()
     assert trainer.finished
     again = Trainer(replace(recipe, steps=7), tmp_path / "new", photos, messages.append)
     again.run()
     assert sum("drawn afresh" in message for message in messages) == 1
+    with pytest.raises(TrainingError, match="name a checkpoint with --start-from"):
+        Trainer(replace(RECIPE, revive=0), tmp_path / "none", photos, messages.append)
 
 
 def test_qualities_may_come_in_steps(tmp_path, photos, monkeypatch):
