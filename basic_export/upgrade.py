@@ -1,9 +1,10 @@
 """Adds to a bundle of an earlier version what this one has: the parts in which large pictures are computed, and the
 formats of fixed point.
 
-    python -m basic_export.upgrade BUNDLE [--photos FOLDER]
+    python -m basic_export.upgrade BUNDLE [--photos FOLDER] [--checkpoint FILE]
 
-What the bundle's files decode to does not change but for the rounding of pixels, nor does its model id.
+What the bundle's files decode to does not change but for the rounding of pixels, nor does its model id. With the
+checkpoint that the bundle was exported from, its g_a loses the hidden units that nothing stirs instead.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import onnx
 
 from basic_export.bundle import GRAPHS, MANIFEST, write_parts
 from basic_export.fixed_point import formats_of
+from basic_export.lean import lean_analysis
 from basic_export.photos import fixed_point_photos
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.files import write_bytes
+from basic_train.checkpoint import load
 
 
 def upgrade(path: Path, photos: Path | None = None) -> tuple[int, int]:
@@ -50,8 +53,15 @@ class _Command(OneLineErrors):
 @click.option(
     "--photos", type=click.Path(path_type=Path), help="Photos to find formats with (default: scikit-image's)."
 )
-def main(bundle: Path, photos: Path | None) -> None:
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="Only leave units of g_a out that nothing stirs."
+)
+def main(bundle: Path, photos: Path | None, checkpoint: Path | None) -> None:
     """Add parts for tiles of large pictures, and formats of fixed point, to a bundle."""
+    if checkpoint is not None:
+        count = lean_analysis(bundle, load(checkpoint)[0].float().eval(), photos)
+        click.echo(f"{bundle}: {count} hidden units of g_a left out")
+        return
     parts, formats = upgrade(bundle, photos)
     click.echo(f"{bundle}: {parts} graphs have parts, {formats} formats of fixed point")
 
