@@ -84,7 +84,7 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     for setting in fields(Recipe):
         kind = Recipe.kind(setting.name)
         option = "--" + setting.name.replace("_", "-")
-        if setting.name in ("minutes", "crop"):  # not with --steps; not 1
+        if setting.name in ("minutes", "crop", "revive"):  # not with --steps; not 1; not of a new net
             continue
         if kind is str:
             value = {"preset": "tiny", "optimizer": "adam", "precision": "32-true", "distortion": "mse"}
@@ -97,6 +97,11 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     config, history = read_header(tmp_path / MODEL_FILE)
     assert history["recipe"] | expected == history["recipe"] and history["recipe"]["optimizer"] == "adam"
     assert config.lambda_min == 0.01
+
+
+def test_a_new_net_has_nothing_to_revive(photos, tmp_path):
+    result = invoke("run", "--revive", "0", "--preset", "tiny", "--data", photos, "--out", tmp_path, "--crop", "64")
+    assert result.exit_code == 1 and "name a checkpoint with --start-from" in result.output
 
 
 def test_options_change_a_recipe_of_a_file(photos, tmp_path):
