@@ -172,14 +172,14 @@ class _Export:
         """Take away what no picture stirs: the same function for less. Compares both on a photo that need not be one of
         those that showed it."""
         self._step("hidden units that nothing stirs")
-        whole, x = copy.deepcopy(self.net), to_tensor(self.photo)
-        count = units.leave_out(whole, units.stirred(whole, photos.varied_pictures(self.options.photos), self.levels))
-        whole, self.net = self.net, whole
+        lean, x = copy.deepcopy(self.net), to_tensor(self.photo)
+        count = units.leave_out(lean, units.stirred(lean, photos.varied_pictures(self.options.photos), self.levels))
+        whole, self.net = self.net, lean
         latents = samples = 0.0
         for level in self.levels if count else ():
             for quality in (torch.zeros(1), torch.ones(1)):
-                y, lean_y = (net.analyse(x, quality, level.g_a) for net in (whole, self.net))
-                pictures = [net.reconstruct(torch.round(y), quality, level.g_s) for net in (whole, self.net)]
+                y, lean_y = (net.analyse(x, quality, level.g_a) for net in (whole, lean))
+                pictures = [net.reconstruct(torch.round(y), quality, level.g_s) for net in (whole, lean)]
                 latents = max(latents, float((y - lean_y).abs().max()))
                 samples = max(samples, 255 * float((pictures[0] - pictures[1]).abs().max()))
         return LeftOut(count, latents, samples)

@@ -203,7 +203,12 @@ class Codec:
             return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr, first)
 
         step, plain = search(0)
-        return search(effort, step)[1] if effort else plain
+        if not effort:
+            return plain
+        try:
+            return search(effort, step)[1]
+        except TargetError:  # an effort may also give up a little of the picture, for fewer bits
+            return plain
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
