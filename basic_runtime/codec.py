@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,17 +159,11 @@ class Codec:
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)
 
-        def search(effort: int, first: int | None = None) -> tuple[int, bytes]:
+        def search(effort: int, first: int | None) -> tuple[int, bytes]:
             steps = container.QUALITY_STEPS
             return largest_within(lambda step: self._encode(picture, step, level, effort), steps, max_bytes, first)
 
-        step, plain = search(0)
-        if not effort:
-            return plain
-        try:
-            return search(effort, min(step + 1, container.QUALITY_STEPS - 1))[1]
-        except TargetError:  # an effort may also spend a little more, for a better picture
-            return plain
+        return _search_twice(search, effort, ahead=1)
 
     def encode_reaching(
         self,
@@ -195,20 +189,14 @@ class Codec:
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)
 
-        def search(effort: int, first: int | None = None) -> tuple[int, bytes]:
+        def search(effort: int, first: int | None) -> tuple[int, bytes]:
             def trial(step: int) -> tuple[bytes, float]:
                 data = self._encode(picture, step, level, effort)
                 return data, psnr(picture.pixels, self.decode(data))
 
             return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr, first)
 
-        step, plain = search(0)
-        if not effort:
-            return plain
-        try:
-            return search(effort, step)[1]
-        except TargetError:  # an effort may also give up a little of the picture, for fewer bits
-            return plain
+        return _search_twice(search, effort, ahead=0)
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
@@ -498,6 +486,18 @@ class Codec:
             raise FormatError(
                 f"the header names entropy variant {header.entropy}, which its model does not have"
             )
+
+
+def _search_twice(search: Callable[[int, int | None], tuple[int, bytes]], effort: int, ahead: int) -> bytes:
+    """The file that `search(effort, first step)` finds: without an effort, to find about where, and then with it, from
+    `ahead` steps further on."""
+    step, plain = search(0, None)
+    if not effort:
+        return plain
+    try:
+        return search(effort, min(step + ahead, container.QUALITY_STEPS - 1))[1]
+    except TargetError:  # an effort trades some of the one for some of the other, and may miss what was met
+        return plain
 
 
 def _as_picture(

@@ -58,6 +58,10 @@ def _is_ours(prefix: bytes) -> bool:
     return prefix.startswith(container.SIGNATURE[:4])  # what follows tells how it was damaged
 
 
+def _codec() -> Codec:
+    return _Registered.codec or _bundled()
+
+
 @cache
 def _bundled() -> Codec:
     return Codec()
@@ -72,7 +76,7 @@ class BasicImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         assert self.fp is not None
-        self._codec, self._level = _Registered.codec or _bundled(), _Registered.level
+        self._codec, self._level = _codec(), _Registered.level
         limits = self._codec.limits
         with self._errors():
             data = self.fp.read(limits.max_file_bytes + 1)
@@ -113,7 +117,7 @@ class BasicImageFile(ImageFile.ImageFile):
 
 def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     options: dict[str, Any] = image.encoderinfo
-    codec = _Registered.codec or _bundled()
+    codec = _codec()
     given = {key: options[key] for key in _AIMS if key in options}
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other")

@@ -39,23 +39,16 @@ def verify(
     Exits with status 1 unless every engine reproduces every one of them. With FILEs, decode these instead and write
     nothing: each is intact if all its checksums and that of its decoded latents hold.
     """
-    if files:
-        _verify_files(files, bundle, engines or (AUTO,), threads, max_pixels, as_json)
-    else:
+    if not files:
         _verify_engines(bundle, engines, threads, as_json)
-
-
-def _verify_files(
-    files: tuple[str, ...],
-    bundle: str | None,
-    engines: tuple[str, ...],
-    threads: int | None,
-    max_pixels: int | None,
-    as_json: bool,
-) -> None:
+        return
     from basic_runtime.cli.setup import make_codec
 
-    codecs = {name: make_codec(bundle, name, threads, None, max_pixels) for name in engines}
+    codecs = {name: make_codec(bundle, name, threads, None, max_pixels) for name in engines or (AUTO,)}
+    _verify_files(files, codecs, as_json)
+
+
+def _verify_files(files: tuple[str, ...], codecs: dict[str, Codec], as_json: bool) -> None:
     results = [result for file in files for result in _file_results(file, codecs)]
     for result in results:
         if result["error"]:
