@@ -154,8 +154,18 @@ def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads:
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
 
-def narrow(values: NDArray[np.float32] | NDArray[np.int32], out: NDArray[np.int16]) -> bool:
-    """The same numbers as int16 to ``out``; False, and any values, if one is none. Both are C-contiguous."""
+def convert(
+    values: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32],
+    out: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32],
+    scale: float = 1.0,
+    threads: int = 1,
+) -> bool:
+    """Writes ``values`` to ``out``, of the same shape, whatever the strides of both: times ``scale``, each step rounded
+    to float32, if that is float32; as they are if it is int16. False, and any values, if int16 cannot hold one of them.
+
+    uint8 goes to uint8 alone. The arrays do not overlap. Raises TypeError for other dtypes, ValueError for other
+    shapes.
+    """
 
 def take_patches(
     pixels: NDArray[np.uint8], table: NDArray[np.int16], size: int, threads: int = 1
@@ -216,7 +226,7 @@ class IntegerNet:
                 Sequence[tuple[int, NDArray[np.int32]]],
             ]
         ],
-        outputs: Sequence[tuple[Sequence[tuple[int, int, int, int, int, int]], bool]],
+        outputs: Sequence[tuple[Sequence[tuple[int, int, int, int, int, int]], float | None]],
         threads: int = 1,
         kernel: str | None = None,
     ) -> None:
@@ -229,7 +239,8 @@ class IntegerNet:
         rows and columns of zeros above and before the tensor, stride. leak multiplies what is negative by 2^-7 and
         rounds it. Each skip is a tensor and how far its values are shifted to the left (outputs,).
         outputs: parts, which are joined along the channels: tensor, first channel, channels, and of which rows and
-        columns: step, first row, first column; True for a `Plane`, False for float32. kernel: one of `dots_kernels`.
+        columns: step, first row, first column; None for a `Plane`, or times what they are given as float32. kernel: one
+        of `dots_kernels`.
         Raises ValueError for parts that do not fit each other and for threads that are not 1 to 1024, KernelError for
         another kernel.
         """
@@ -237,7 +248,8 @@ class IntegerNet:
     def run(
         self, inputs: Sequence[NDArray[np.float32] | NDArray[np.int16] | Plane]
     ) -> list[NDArray[np.float32] | Plane]:
-        """Each input is float32 or int16 (1, C, h, w) or a plane, all of one size. Raises ValueError for others."""
+        """Each input is a plane or float32 or int16 (1, C, h, w), all of one size. Rows of arrays are contiguous, or the
+        channels of a position of int16. Raises ValueError for others."""
 
     @property
     def kernel(self) -> str: ...

@@ -6,13 +6,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime import container
-from basic_runtime._coder import from_pixels, to_pixels
+from basic_runtime._coder import convert, from_pixels, to_pixels
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
 from basic_runtime.encoding import Encoding
@@ -242,7 +242,7 @@ class Codec:
         else:
             analysis = [
                 *self._steps("g_a", spec.g_a, step, sources, y, canvas),
-                *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas),
+                *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=2 * canvas.side),
             ]
         run([*analysis, *coding.steps], canvas)
         stream, checksum = coding.finish()
@@ -297,7 +297,8 @@ class Codec:
     def _canvas(self, width: int, height: int) -> Canvas:
         align = self.bundle.manifest.z_stride
         height, width = (-(-side // align) * align for side in (height, width))
-        return Canvas(height, width, self._tile_pixels, align, self._longest)
+        canvas = Canvas(height, width, self._tile_pixels, align, self._longest)
+        return replace(canvas, threads=self._machine(canvas).threads)
 
     def _longest_tile(self) -> int | None:
         """The longest side of a tile that engines take which are built ahead of time; None where they take any."""
@@ -305,14 +306,22 @@ class Codec:
         return None if limit is None else limit // align * align
 
     def _steps(
-        self, name: str, graph: str, step: int, sources: dict[str, Source], sink: Sink, canvas: Canvas
+        self,
+        name: str,
+        graph: str,
+        step: int,
+        sources: dict[str, Source],
+        sink: Sink,
+        canvas: Canvas,
+        *,
+        side: int | None = None,
     ) -> list[Step]:
-        """A graph of the pixel path from its inputs to its output: whole, or in parts on a picture in tiles. Engines
-        that are built ahead of time are those of whole graphs."""
+        """A graph of the pixel path from its inputs to its output: whole, with tiles of this `side`, or in parts on a
+        picture in tiles. Engines that are built ahead of time are those of whole graphs."""
         spec, machine = self.bundle.graph(graph), self._machine(canvas)
         if canvas.whole or spec.parts is None or self._longest is not None:
             engine = self._pixel_engine(graph, step, machine)
-            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach)]
+            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
         if fixed := self._in_fixed_point(graph):
             engines = self._pixel_path.engines(graph, step, machine.threads, parts=True)
         else:
@@ -568,7 +577,7 @@ class _Pixels:
             if inside.dtype != np.uint8:
                 _to_pixels(inside, place, self._threads)
             elif place.ndim == 3:
-                place[...] = inside.transpose(1, 2, 0)
+                convert(inside.transpose(1, 2, 0), place, threads=self._threads)
             else:
                 place[...] = (inside.sum(axis=0, dtype=np.uint16) + 1) // 3  # the mean, rounded
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import crc32_of_channels, crc32_of_integers
+from basic_runtime._coder import convert, crc32_of_channels, crc32_of_integers
 from basic_runtime.checksum import BandedCrc
 from basic_runtime.coder import Encoder
 from basic_runtime.engines.base import FloatArray
@@ -182,7 +182,8 @@ class _Stage:
         else:
             if first == 0:
                 self._indexes = room(self._shape, np.uint8)
-            self._indexes[:, :, first // self._scale : last // self._scale] = indexes
+            rows = self._indexes[:, :, first // self._scale : last // self._scale]
+            convert(indexes, rows, threads=self._canvas.threads)
         self._symbols.begin(0, self._canvas.height)
         self._symbols.write(symbols, first // self._scale, 0)
         self._symbols.end(first, last)

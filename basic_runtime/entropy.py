@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime._coder import convert
 from basic_runtime.bundle import Bundle
 from basic_runtime.coder import quantise
 from basic_runtime.engines import Engine
@@ -109,7 +110,7 @@ class GroupedEntropy:
         state.update(cached | slots)
         return Step(
             f"stage {number}", engine, inputs, results, canvas,
-            reach=self._reach[stage.graph], also=also, after=after,
+            reach=self._reach[stage.graph], side=2 * canvas.side, also=also, after=after,
             crew=self.crew, trace=trace,
         )  # fmt: skip
 
@@ -129,7 +130,8 @@ class GroupedEntropy:
             low, high = max(channels.start, position * size), min(channels.stop, (position + 1) * size)
             if low < high:
                 shift = (group - position) * size
-                out[:, low:high] = y[:, low + shift : high + shift, row::tile, column::tile]
+                part = y[:, low + shift : high + shift, row::tile, column::tile]
+                convert(part, out[:, low:high], threads=self.threads)
 
     def rounded(self, z: FloatArray) -> FloatArray:
         """Values of z as they are coded: whole numbers within the range of the coder's tables."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from basic_runtime._coder import convert
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.flow import Trace, no_trace
 from basic_runtime.planes import Planes
@@ -36,7 +37,7 @@ class Latent:
         """`scale`: picture rows per row of y; `tile`: rows of y per row of a slot; `channels`: those of y."""
         self.scale = scale
         self._slots, self._canvas, self._tile, self._trace = slots, canvas, tile, trace
-        self._channels, self._unit = channels, np.float32(2.0**-mean_bits)
+        self._channels, self._unit = channels, 2.0**-mean_bits
         self._group = channels * tile**2 // len(slots)
 
     @property
@@ -60,8 +61,8 @@ class Latent:
                 part = planes.part(first_row, last_row, first_column, last_column)
                 above, beside = first_row * self._tile + row - top, first_column * self._tile + column - left
                 channels = slice(group * self._group, (group + 1) * self._group)
-                result[:, channels, above :: self._tile, beside :: self._tile] = part
-            result *= self._unit
+                place = result[:, channels, above :: self._tile, beside :: self._tile]
+                convert(part, place, self._unit, self._canvas.threads)
         return result
 
     def whole(self) -> FloatArray:

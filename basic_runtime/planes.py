@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import mmap
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import narrow
+from basic_runtime._coder import convert
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.tiles import Canvas, Tile
 
-_OWN_PAGES = 1 << 20
-"""Bytes from which an array gets pages of its own."""
+_OWN_PAGES, _LARGE_PAGES = 1 << 20, 4 << 20
+"""Bytes from which an array gets pages of its own, and of the processor's larger size: rows of one lie far apart."""
 
 
 class Planes:
@@ -32,7 +33,7 @@ class Planes:
     def __init__(self, canvas: Canvas, scale: int, *, integers: bool = True) -> None:
         self.scale = scale
         self.done = 0
-        self._rows, self._columns = canvas.height // scale, canvas.width // scale
+        self._rows, self._columns, self._threads = canvas.height // scale, canvas.width // scale, canvas.threads
         self._dtype: Any = np.int16 if integers and not canvas.whole else np.float32
         self._data: Any = None  # an array, or what an engine gave in its place
         self._low = self._top = 0  # first row that counts, and row at the top of the data
@@ -60,15 +61,16 @@ class Planes:
             self._data = part  # as it is: it may stay on a device until somebody looks
             return
         part = np.asarray(part)
-        kept = part if self._dtype in (np.float32, part.dtype) else narrowed(part)
         with self._lock:
-            data = self._room(part)
-            if kept is None and self._dtype != np.float32:
-                self._dtype, self._data = np.float32, data.astype(np.float32)
-                data = self._data
-            top = row - self._top
-            place = data[:, :, top : top + part.shape[2], column : column + part.shape[3]]
-            place[...] = part if kept is None else kept
+            place = self._place(self._room(part), part, row, column)
+            if not convert(part, place, threads=self._threads):  # the first that is no int16
+                self._dtype, self._data = np.float32, self._data.astype(np.float32)
+                convert(part, self._place(self._data, part, row, column), threads=self._threads)
+
+    def _place(self, data: NDArray[Any], part: NDArray[Any], row: int, column: int) -> NDArray[Any]:
+        """Where a part goes."""
+        top = row - self._top
+        return data[:, :, top : top + part.shape[2], column : column + part.shape[3]]
 
     def end(self, first: int, last: int) -> None:
         """Rows of the picture to `last` are written."""
@@ -89,7 +91,7 @@ class Planes:
             given: FloatArray = self._data
             return given
         part = self.part(*(side // self.scale for side in sides))
-        return part if kept else np.ascontiguousarray(part, np.float32)
+        return part if kept else contiguous(part, self._threads)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows of the picture from `start` to `stop`, as they are kept: int16 or float32."""
@@ -125,7 +127,6 @@ class Planes:
         self._top, self._data = self._low, place
         return place
 
-
     def _new(self, part: NDArray[Any], rows: int) -> NDArray[Any]:
         channels = part.shape[1]
         if channels > 1 and part.strides[1] == part.itemsize:
@@ -140,13 +141,19 @@ def room(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     if size < _OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return np.empty(shape, dtype)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _LARGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a system without them keeps to small ones
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def narrowed(values: NDArray[Any]) -> NDArray[np.int16] | None:
-    """The same numbers, float32 or int32, as int16; None if one is none."""
-    kept = np.empty(values.shape, np.int16)
-    return kept if narrow(np.ascontiguousarray(values), kept) else None
+def contiguous(part: NDArray[Any], threads: int) -> FloatArray:
+    """The same numbers, C-contiguous in float32; the array itself if it is that."""
+    if part.dtype == np.float32 and part.flags.c_contiguous:
+        return part
+    values = np.empty(part.shape, np.float32)
+    convert(part, values, threads=threads)
+    return values
 
 
 class Constant:
@@ -183,6 +190,7 @@ class Band:
     def __init__(self, canvas: Canvas, scale: int, channels: int, scratch: Scratch | None = None) -> None:
         self.scale, self._scratch = scale, scratch or Scratch()
         self._channels, self._columns, self._top = channels, canvas.width // scale, 0
+        self._threads = canvas.threads
         self._shape: tuple[int, ...] = ()
         self._values: NDArray[Any] | None = None
         self._lock = threading.Lock()
@@ -202,7 +210,8 @@ class Band:
             if self._values is None:
                 self._values = self._scratch.array(self._shape, part.dtype)
         top = row - self._top
-        self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]] = part
+        place = self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]]
+        convert(part, place, threads=self._threads)
 
     def end(self, first: int, last: int) -> None:
         """Nothing is left to do."""

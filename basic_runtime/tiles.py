@@ -43,13 +43,15 @@ class Tile:
 @dataclass(frozen=True)
 class Canvas:
     """The padded picture: `height` and `width` are multiples of `align`, and so are `side`, that of a square as large
-    as a tile, and `longest`, which no side of a tile may pass, where engines have such a limit."""
+    as a tile, and `longest`, which no side of a tile may pass, where engines have such a limit. `threads` move parts of
+    its tensors."""
 
     height: int
     width: int
     side: int
     align: int
     longest: int | None = None
+    threads: int = 1
 
     def side_for(self, bytes_per_pixel: float) -> int:
         """Side of the tiles of a graph whose largest tensor takes so many bytes per pixel of the picture: such that the

@@ -6,7 +6,7 @@ integers have no rounding, and products of int16 take half the time of those of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.threads import default_threads
 
-VALUES = ("mean", "scale")
-"""Outputs that are given as arrays; others go from one graph to the next as they are kept here."""
+VALUES = {"mean": 1.0, "scale": 1.0}
+"""Outputs that are given as arrays, and times what; others go from one graph to the next as they are kept here."""
 
 
 class NativeEngine(Engine):
@@ -35,9 +35,10 @@ class NativeEngine(Engine):
     takes_integers = True
 
     def __init__(
-        self, graph: IntegerGraph, threads: int, kernel: str | None = None, values: Collection[str] = VALUES
+        self, graph: IntegerGraph, threads: int, kernel: str | None = None, values: Mapping[str, float] = VALUES
     ) -> None:
-        """`kernel`: one of `_coder.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays."""
+        """`kernel`: one of `_coder.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays, and
+        times what they are given."""
         self.inputs = tuple(reading.name for reading in graph.readings)
         self.outputs = tuple(graph.outputs)
         self._net = IntegerNet(
@@ -53,7 +54,7 @@ class NativeEngine(Engine):
             [
                 (
                     [(v.tensor, v.first, v.channels, v.step, v.row, v.column) for v in views],
-                    name not in values,
+                    values.get(name),
                 )
                 for name, views in graph.outputs.items()
             ],
@@ -73,8 +74,10 @@ class NativeEngine(Engine):
 
 def _array(value: NDArray[Any]) -> NDArray[Any]:
     """As networks read it: int16 by channel or by position, or float32 by channel."""
-    if value.dtype == np.int16 and value.strides[1] == value.itemsize:
-        return value
+    if value.ndim == 4:
+        by_channel, by_position = value.strides[3] == value.itemsize, value.strides[1] == value.itemsize
+        if (value.dtype == np.int16 and (by_channel or by_position)) or (value.dtype == np.float32 and by_channel):
+            return value
     return np.ascontiguousarray(value, np.int16 if value.dtype == np.int16 else np.float32)
 
 

@@ -48,7 +48,7 @@ class PixelEngine(Engine):
     takes_integers = True
 
     def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
-        self._net = NativeEngine(network.integers, threads, kernel, LATENTS)
+        self._net = NativeEngine(network.integers, threads, kernel, dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
         self._patch, self._shuffle, self._threads = network.patch, network.shuffle, threads
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
@@ -57,12 +57,9 @@ class PixelEngine(Engine):
         if PICTURE in given:
             given[PICTURE] = self._read(given[PICTURE])
         found: dict[str, Any] = self._net.run(given)
-        for name in found:
-            if name in LATENTS:
-                found[name] *= np.float32(2.0**-LATENT_BITS)
-            elif name == PIXELS:
-                pixels = pixels_of_patches(found[name], self._shuffle, PIXEL_BITS, self._threads)
-                found[name] = pixels.transpose(2, 0, 1)[None]
+        if PIXELS in found:
+            pixels = pixels_of_patches(found[PIXELS], self._shuffle, PIXEL_BITS, self._threads)
+            found[PIXELS] = pixels.transpose(2, 0, 1)[None]
         return found
 
     def _read(self, picture: NDArray[Any]) -> NDArray[Any]:

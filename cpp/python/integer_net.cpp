@@ -18,7 +18,7 @@ using LayerArgs = std::tuple<std::vector<TermArgs>, py::array, py::array, py::ar
                              std::vector<SkipArgs>>;
 using InputArgs = std::tuple<py::array, py::array, py::array, size_t>;
 using PartArgs = std::tuple<size_t, size_t, size_t, size_t, size_t, size_t>;
-using OutputArgs = std::tuple<std::vector<PartArgs>, bool>;
+using OutputArgs = std::tuple<std::vector<PartArgs>, std::optional<float>>;
 
 template <typename T>
 std::vector<T> values(const py::array& array, const char* name) {
@@ -61,8 +61,8 @@ std::unique_ptr<basic::IntegerNet> make_net(const std::vector<InputArgs>& inputs
     std::vector<basic::LayerSpec> layer_specs;
     for (const LayerArgs& args : layers) layer_specs.push_back(layer_spec(args));
     std::vector<basic::OutputSpec> output_specs;
-    for (const auto& [parts, plane] : outputs) {
-        output_specs.push_back({{}, plane});
+    for (const auto& [parts, scale] : outputs) {
+        output_specs.push_back({{}, !scale, scale.value_or(1)});
         for (const auto& [tensor, first, channels, step, row, column] : parts)
             output_specs.back().parts.push_back({tensor, first, channels, step, row, column});
     }
@@ -78,10 +78,17 @@ bool is_part(const py::array& array) {
     return array.strides(1) == sizeof(int16_t) && array.shape(1) > 1;
 }
 
+// Values of rows that lie side by side, as a part of a larger array has them.
 template <typename Value>
 basic::ArrayInput<Value> array_input(const py::array& array) {
-    return {input<Value>(array, "inputs").data(), static_cast<size_t>(array.shape(1)),
-            static_cast<size_t>(array.shape(2)), static_cast<size_t>(array.shape(3))};
+    constexpr py::ssize_t kSize = sizeof(Value);
+    if (!has_dtype<Value>(array)) throw py::type_error("inputs must have dtype float32 or int16");
+    if (array.size() > 0 && ((array.shape(3) > 1 && array.strides(3) != kSize) || array.strides(1) % kSize != 0 ||
+                             array.strides(2) % kSize != 0))
+        throw py::value_error("the rows of inputs must be contiguous");
+    return {static_cast<const Value*>(array.data()), static_cast<size_t>(array.shape(1)),
+            static_cast<size_t>(array.shape(2)), static_cast<size_t>(array.shape(3)), array.strides(1) / kSize,
+            array.strides(2) / kSize};
 }
 
 basic::NetInput net_input(const py::object& value) {

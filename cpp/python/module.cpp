@@ -215,19 +215,6 @@ void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, 
     });
 }
 
-template <typename Value>
-bool narrow_from(const py::array& values, std::span<int16_t> narrowed) {
-    const auto span = input<Value>(values, "values");
-    if (span.size() != narrowed.size()) throw py::value_error("out must be as large as values");
-    const py::gil_scoped_release released;
-    return basic::narrow(span, narrowed);
-}
-
-bool narrow(const py::array& values, py::array out) {
-    const auto narrowed = output<int16_t>(out, "out");
-    return has_dtype<int32_t>(values) ? narrow_from<int32_t>(values, narrowed) : narrow_from<float>(values, narrowed);
-}
-
 uint32_t crc32_of_integers(const py::array& values, uint32_t crc) {
     const auto span = input<float>(values, "values");
     const py::gil_scoped_release released;
@@ -326,7 +313,6 @@ PYBIND11_MODULE(_coder, module) {
                "symbols"_a, "indexes"_a, "yhat"_a, "threads"_a = 1);
     module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a, "threads"_a = 1);
     module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a, "threads"_a = 1);
-    module.def("narrow", &narrow, "values"_a, "out"_a);
     module.def("crc32_of_integers", &crc32_of_integers, "values"_a, "crc"_a = 0);
     module.def("crc32_of_channels", &crc32_of_channels, "values"_a);
     module.def("crc32_joined", &crc32_joined, "crc"_a, "parts"_a, "bytes"_a);
@@ -334,5 +320,6 @@ PYBIND11_MODULE(_coder, module) {
     module.def("from_pixels", &from_pixels, "pixels"_a, "planes"_a, "threads"_a = 1);
     module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a, "threads"_a = 1);
 
+    bind_convert(module);
     bind_integer_net(module);
 }

@@ -111,7 +111,8 @@ class NetRun {
     std::shared_ptr<const Plane> read(const InputSpec& spec, const ArrayInput<Value>& input) const {
         auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
         plan_.workers.each(input.height, [&](size_t y) {
-            put_together(input.values + y * input.width, input.height * input.width, input.width, spec,
+            put_together(input.values + static_cast<std::ptrdiff_t>(y) * input.row_stride, input.channel_stride,
+                         input.width, spec,
                          plane->data() + plane->position(y, 0) * plane->stride(), plane->stride());
         });
         return plane;
@@ -152,12 +153,12 @@ class NetRun {
                     const size_t stride = plan_.channels[part.tensor];
                     const size_t from = row * width_ * plan_.rates[part.tensor] + part.column;
                     take_apart(wide_[part.tensor].as<int32_t>() + from * stride + part.first, part.step * stride,
-                               part.channels, width, out, height * width);
+                               part.channels, width, spec.scale, out, height * width);
                 } else {
                     const Plane& source = *planes_[part.tensor];
                     const size_t from = source.position(row, part.column);
                     take_apart(source.data() + from * source.stride() + part.first, part.step * source.stride(),
-                               part.channels, width, out, height * width);
+                               part.channels, width, spec.scale, out, height * width);
                 }
                 out += part.channels * height * width;
             }

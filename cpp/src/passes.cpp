@@ -124,31 +124,6 @@ void dequantise(std::span<const int32_t> symbols, std::span<const float> mean, i
     if (bad_symbol) throw StreamError("coder stream: symbol beyond what an encoder writes");
 }
 
-namespace {
-
-// Of a float, which int32 cannot have in all its size: what is beyond int16, or NaN, becomes something else.
-inline int32_t whole(float value) {
-    const float bounded = value > -32769.0f ? value : -32769.0f;
-    return static_cast<int32_t>(bounded < 32768.0f ? bounded : 32768.0f);
-}
-inline int32_t whole(int32_t value) { return value; }
-
-}  // namespace
-
-template <typename Value>
-bool narrow(std::span<const Value> values, std::span<int16_t> narrowed) {
-    int32_t others = 0;
-    for (size_t i = 0; i < values.size(); ++i) {
-        const auto kept = static_cast<int16_t>(whole(values[i]));
-        narrowed[i] = kept;
-        others |= static_cast<Value>(kept) != values[i];
-    }
-    return others == 0;
-}
-
-template bool narrow(std::span<const float>, std::span<int16_t>);
-template bool narrow(std::span<const int32_t>, std::span<int16_t>);
-
 uint8_t largest(std::span<const uint8_t> bytes) {
     uint8_t result = 0;
     for (const uint8_t byte : bytes) result = std::max(result, byte);

@@ -45,12 +45,12 @@ void put_together(const int16_t* values, const InputSpec& spec, int16_t* to) {
 }
 
 template <typename Value>
-void put_together(const Value* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride) {
+void put_together(const Value* values, std::ptrdiff_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride) {
     constexpr size_t kColumns = 8;
     for (size_t x = 0; x < width; x += kColumns) {
         const size_t columns = std::min(kColumns, width - x);
         for (size_t c = 0; c < spec.channels; ++c) {
-            const Value* from = values + c * apart + x;
+            const Value* from = values + static_cast<std::ptrdiff_t>(c) * apart + x;
             const float scale = spec.scale[c], low = spec.low[c], high = spec.high[c];
             int16_t block[kColumns];
             for (size_t k = 0; k < columns; ++k) block[k] = whole(static_cast<float>(from[k]) * scale + 0.5f, low, high);
@@ -59,11 +59,11 @@ void put_together(const Value* values, size_t apart, size_t width, const InputSp
     }
 }
 
-template void put_together(const float*, size_t, size_t, const InputSpec&, int16_t*, size_t);
-template void put_together(const int16_t*, size_t, size_t, const InputSpec&, int16_t*, size_t);
+template void put_together(const float*, std::ptrdiff_t, size_t, const InputSpec&, int16_t*, size_t);
+template void put_together(const int16_t*, std::ptrdiff_t, size_t, const InputSpec&, int16_t*, size_t);
 
 template <typename Value>
-void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float* out, size_t apart) {
+void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float scale, float* out, size_t apart) {
     constexpr size_t kChannels = 16, kColumns = 8;
     size_t c = 0;
     for (; c + kChannels <= channels; c += kChannels) {
@@ -71,17 +71,19 @@ void take_apart(const Value* row, size_t stride, size_t channels, size_t width, 
         for (; x + kColumns <= width; x += kColumns) {
             float block[kChannels][kColumns];
             for (size_t k = 0; k < kColumns; ++k)
-                for (size_t i = 0; i < kChannels; ++i) block[i][k] = static_cast<float>(row[(x + k) * stride + c + i]);
+                for (size_t i = 0; i < kChannels; ++i)
+                    block[i][k] = static_cast<float>(row[(x + k) * stride + c + i]) * scale;
             for (size_t i = 0; i < kChannels; ++i) std::copy_n(block[i], kColumns, out + (c + i) * apart + x);
         }
         for (; x < width; ++x)
-            for (size_t i = 0; i < kChannels; ++i) out[(c + i) * apart + x] = static_cast<float>(row[x * stride + c + i]);
+            for (size_t i = 0; i < kChannels; ++i)
+                out[(c + i) * apart + x] = static_cast<float>(row[x * stride + c + i]) * scale;
     }
     for (; c < channels; ++c)
-        for (size_t x = 0; x < width; ++x) out[c * apart + x] = static_cast<float>(row[x * stride + c]);
+        for (size_t x = 0; x < width; ++x) out[c * apart + x] = static_cast<float>(row[x * stride + c]) * scale;
 }
 
-template void take_apart(const int16_t*, size_t, size_t, size_t, float*, size_t);
-template void take_apart(const int32_t*, size_t, size_t, size_t, float*, size_t);
+template void take_apart(const int16_t*, size_t, size_t, size_t, float, float*, size_t);
+template void take_apart(const int32_t*, size_t, size_t, size_t, float, float*, size_t);
 
 }  // namespace basic

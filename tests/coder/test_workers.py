@@ -39,7 +39,7 @@ def test_numbers_of_threads_that_cannot_be(threads: int) -> None:
         take_patches(np.ones((2, 2, 3), np.uint8), TABLE, 1, threads)
     one = np.ones(1, np.float32)
     with pytest.raises(ValueError, match="threads must be 1 to 1024"):
-        IntegerNet([(one, -one, one, 1)], [], [([(0, 0, 1, 1, 0, 0)], True)], threads)
+        IntegerNet([(one, -one, one, 1)], [], [([(0, 0, 1, 1, 0, 0)], None)], threads)
 
 
 def misaligned(values: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def misaligned(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_misaligned_inputs_are_refused(dtype: type) -> None:
     one = np.ones(2, np.float32)
-    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 2, 1, 0, 0)], True)])
+    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 2, 1, 0, 0)], None)])
     values = np.arange(8, dtype=dtype).reshape(1, 2, 2, 2)
     assert np.array_equal(net.run([values])[0], values)
     with pytest.raises(ValueError, match="must be aligned"):

@@ -321,9 +321,20 @@ def test_wrong_inputs_are_errors(tmp_path: Path) -> None:
         engine(conv_graph(), tmp_path, kernel="sse9")
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_parts_of_arrays_are_read_where_they_lie(dtype: type) -> None:
+    one = np.ones(3, np.float32)
+    net = IntegerNet([(one, -9000 * one, 9000 * one, 1)], [], [([(0, 0, 3, 1, 0, 0)], 0.5)])
+    whole = np.arange(2 * 5 * 7 * 9).reshape(2, 5, 7, 9).astype(dtype)
+    part = whole[1:, 1:4, 2:6, 3:8]
+    np.testing.assert_array_equal(net.run([part])[0], part.astype(np.float32) / 2)
+    with pytest.raises(ValueError, match="rows of inputs must be contiguous"):
+        net.run([whole[1:, 1:4, :, ::2]])
+
+
 def test_planes_are_arrays_to_whoever_asks() -> None:
     one = np.ones(3, np.float32)
-    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 3, 1, 0, 0)], True)])
+    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 3, 1, 0, 0)], None)])
     values = np.arange(-9, 9, dtype=np.float32).reshape(1, 3, 2, 3)
     (plane,) = net.run([values])
     assert isinstance(plane, Plane) and plane.shape == (1, 3, 2, 3)

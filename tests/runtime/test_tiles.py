@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.flow import Crew, Step, drop_read, last_readers, run
-from basic_runtime.planes import Band, Planes, narrowed
+from basic_runtime.planes import Band, Planes
 from basic_runtime.tiles import Canvas, spans
 
 
@@ -199,13 +199,3 @@ def test_integers_are_kept_in_16_bits_only_where_they_fit(value: float, dtype: t
     planes.end(0, 128)
     assert planes.view().dtype == dtype
     np.testing.assert_array_equal(planes.view(), np.concatenate(parts, 2))
-
-
-def test_nan_is_never_an_integer() -> None:
-    for wrong in (np.nan, np.inf, -np.inf, 0.5, 32768, -32769, 1e30):
-        assert narrowed(np.array([1, wrong], np.float32)) is None
-    for wrong in (32768, -32769, 1 << 20, -(1 << 31)):
-        assert narrowed(np.array([1, wrong], np.int32)) is None
-    for dtype in (np.float32, np.int32):
-        values = np.array([-32768, -1, 0, 7, 32767], dtype)
-        np.testing.assert_array_equal(narrowed(values), values)

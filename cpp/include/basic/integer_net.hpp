@@ -54,8 +54,17 @@ struct PartInput {
 };
 template <typename Value>
 struct ArrayInput {
+    ArrayInput(const Value* values, size_t channels, size_t height, size_t width)
+        : ArrayInput(values, channels, height, width, static_cast<std::ptrdiff_t>(height * width),
+                     static_cast<std::ptrdiff_t>(width)) {}
+    ArrayInput(const Value* values, size_t channels, size_t height, size_t width, std::ptrdiff_t channel_stride,
+               std::ptrdiff_t row_stride)
+        : values(values), channels(channels), height(height), width(width), channel_stride(channel_stride),
+          row_stride(row_stride) {}
+
     const Value* values;
     size_t channels, height, width;
+    std::ptrdiff_t channel_stride, row_stride;  // in values; those of a row lie side by side
 };
 using FloatInput = ArrayInput<float>;
 using NetInput = std::variant<std::shared_ptr<const Plane>, PartInput, FloatInput, ArrayInput<int16_t>>;
@@ -78,11 +87,11 @@ struct InputSpec {
 
 // Between a row of positions, `stride` values apart, and arrays in which `width` values of each channel lie side by side,
 // and the channels `apart` values from each other.
-template <typename Value>  // int16_t, int32_t
-void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float* out, size_t apart);
+template <typename Value>  // int16_t, int32_t; times `scale` on the way out
+void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float scale, float* out, size_t apart);
 void put_together(const int16_t* values, const InputSpec& spec, int16_t* to);  // those of one position
 template <typename Value>  // float, int16_t
-void put_together(const Value* values, size_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride);
+void put_together(const Value* values, std::ptrdiff_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride);
 
 // A convolution of one tensor, whose sums are added to those of the layer's others. Tensors count the inputs, then the
 // layers.
@@ -120,7 +129,8 @@ struct PartSpec {
 // Parts of equal sizes, one after the other along the channels.
 struct OutputSpec {
     std::vector<PartSpec> parts;
-    bool plane;  // or else float32
+    bool plane;       // or else float32
+    float scale = 1;  // times which float32 are given
 };
 
 // The network or an input of it is not what it must be.

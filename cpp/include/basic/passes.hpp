@@ -35,10 +35,6 @@ void indexes_from_scale(std::span<const float> scale, std::span<const uint8_t> l
 void dequantise(std::span<const int32_t> symbols, std::span<const float> mean, int mean_bits,
                 std::span<float> yhat);
 
-// The same numbers as int16; false, and any values, if one is none.
-template <typename Value>  // float, int32_t
-bool narrow(std::span<const Value> values, std::span<int16_t> narrowed);
-
 // The largest byte, 0 for none.
 uint8_t largest(std::span<const uint8_t> bytes);
 
