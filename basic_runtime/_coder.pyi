@@ -248,8 +248,8 @@ class IntegerNet:
     def run(
         self, inputs: Sequence[NDArray[np.float32] | NDArray[np.int16] | Plane]
     ) -> list[NDArray[np.float32] | Plane]:
-        """Each input is a plane or float32 or int16 (1, C, h, w), all of one size. Rows of arrays are contiguous, or the
-        channels of a position of int16. Raises ValueError for others."""
+        """Each input is a plane or float32 or int16 (1, C, h, w), all of one size. Rows of arrays are contiguous, or
+        the channels of a position of int16. Raises ValueError for others."""
 
     @property
     def kernel(self) -> str: ...
