@@ -1,5 +1,6 @@
 #include "basic/workers.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -58,13 +59,23 @@ class Group final : public Workers {
     // Where the system gives no more threads, those that are there do the work: they know this group, which must stay.
     explicit Group(size_t threads) : owner_(process()) {
         try {
-            for (; count_ < threads; ++count_) std::thread([this] { serve(); }).detach();
+            for (; count_ < threads; ++count_) {
+                const bool from_back = count_ % 2 == 1;
+                std::thread([this, from_back] { serve(from_back); }).detach();
+            }
         } catch (const std::exception&) {  // std::system_error, or memory that is not there
         }
     }
 
     void each(size_t count, const std::function<void(size_t)>& work) override {
-        const bool alone = count <= 1 || count > kField || count_ <= 1 || process() != owner_;
+        if (count > kField) {  // some at a time, then
+            const size_t share = (count + kField - 1) / kField;
+            each((count + share - 1) / share, [&](size_t number) {
+                for (size_t k = number * share; k < std::min(count, (number + 1) * share); ++k) work(k);
+            });
+            return;
+        }
+        const bool alone = count <= 1 || count_ <= 1 || process() != owner_;
         if (alone || busy_.exchange(true, std::memory_order_acquire)) {
             for (size_t k = 0; k < count; ++k) work(k);
             return;
@@ -74,10 +85,10 @@ class Group final : public Workers {
         done_.store(0, std::memory_order_relaxed);
         {
             const std::lock_guard lock(mutex_);
-            tickets_.store(++rounds_ << 2 * kFieldBits | count << kFieldBits, std::memory_order_release);
+            tickets_.store(++rounds_ << 3 * kFieldBits | count << 2 * kFieldBits, std::memory_order_release);
         }
         if (sleepers_.load() > 0) wake_.notify_all();
-        take();
+        take(false);
         const auto over = [&] { return done_.load(std::memory_order_acquire) == count; };
         while (!spin_for(over)) std::this_thread::yield();
         const std::exception_ptr error = error_;
@@ -88,19 +99,25 @@ class Group final : public Workers {
     size_t threads() const override { return count_; }
 
   private:
-    // Number of the round, pieces in all, and pieces taken, in one word: who takes a piece knows that it is one of a
-    // round that goes on, so that no thread waits for one that comes late.
-    static constexpr int kFieldBits = 20;
+    // Number of the round, pieces in all, and pieces taken from the back and the front, in one word: who takes a piece
+    // knows that it is one of a round that goes on, so that no thread waits for one that comes late.
+    static constexpr int kFieldBits = 16;
     static constexpr uint64_t kField = (uint64_t{1} << kFieldBits) - 1;
 
-    static bool left(uint64_t tickets) { return (tickets & kField) < (tickets >> kFieldBits & kField); }
+    static uint64_t front(uint64_t tickets) { return tickets & kField; }
+    static uint64_t back(uint64_t tickets) { return tickets >> kFieldBits & kField; }
+    static uint64_t all(uint64_t tickets) { return tickets >> 2 * kFieldBits & kField; }
+    static bool left(uint64_t tickets) { return front(tickets) + back(tickets) < all(tickets); }
 
-    void take() {
+    // Half of the threads take pieces from the back: what a thread wrote in one round it is likely to read in the next,
+    // from its own cache.
+    void take(bool from_back) {
+        const uint64_t one = from_back ? uint64_t{1} << kFieldBits : 1;
         uint64_t tickets = tickets_.load(std::memory_order_acquire);
         while (left(tickets))
-            if (tickets_.compare_exchange_weak(tickets, tickets + 1, std::memory_order_acq_rel)) {
+            if (tickets_.compare_exchange_weak(tickets, tickets + one, std::memory_order_acq_rel)) {
                 try {
-                    (*work_)(tickets & kField);
+                    (*work_)(from_back ? all(tickets) - 1 - back(tickets) : front(tickets));
                 } catch (...) {
                     const std::lock_guard lock(mutex_);
                     if (!error_) error_ = std::current_exception();
@@ -110,7 +127,7 @@ class Group final : public Workers {
             }
     }
 
-    void serve() {
+    void serve(bool from_back) {
         const auto called = [&] { return left(tickets_.load(std::memory_order_acquire)); };
         for (;;) {
             if (!spin_for(called)) {
@@ -119,7 +136,7 @@ class Group final : public Workers {
                 wake_.wait(lock, called);
                 --sleepers_;
             }
-            take();
+            take(from_back);
         }
     }
 
