@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "basic/integer_net.hpp"
@@ -27,7 +28,7 @@ size_t every(size_t count, size_t first, size_t step) {
 struct Piece {
     size_t start, count;
     // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
-    // the last one's again to a multiple of what Dots takes.
+    // the last one's again to a multiple of what Dots takes. For 0, their numbers in this piece.
     std::array<std::vector<uint32_t>, kMaxStride + 1> at;
 };
 
@@ -189,6 +190,8 @@ class NetRun {
     Piece piece_of(size_t start, size_t count, size_t width, const std::vector<size_t>& strides) const {
         Piece piece{start, count, {}};
         fill(piece, 1, width);  // of what is added to sums, at least
+        piece.at[0].resize(piece.at[1].size());
+        std::iota(piece.at[0].begin(), piece.at[0].end(), 0);
         for (const size_t stride : strides)
             if (stride != 1) fill(piece, stride, width);
         return piece;
@@ -221,23 +224,23 @@ class NetRun {
         return {source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs};
     }
 
-    // A skip's channels from one on to sums of `channels` each, of which the first `used` count. Vectors that are not full
-    // would read the next position's values, which another thread may be writing.
-    void add(const SkipSpec& skip, const Piece& piece, size_t channel, size_t channels, size_t used, int32_t* sums) const {
+    // A skip's channels from one on.
+    DotsSkip dots_skip(const SkipSpec& skip, size_t channel) const {
         const Plane& source = *planes_[skip.source];
-        const int16_t* values = source.data() + source.position(0, 0) * source.stride() + channel;
-        const int32_t* shift = skip.shift.data() + channel;
-        const std::vector<uint32_t>& at = piece.at[1];
-        if (used == channels) {
-            plan_.dots.add(values, source.stride(), shift, at.data(), at.size(), channels / plan_.dots.lanes, sums);
-            return;
-        }
-        for (size_t p = 0; p < piece.count; ++p)
-            for (size_t c = 0; c < used; ++c) {
-                const auto value = static_cast<uint32_t>(int32_t{values[at[p] * source.stride() + c]});
-                int32_t& sum = sums[p * channels + c];
-                sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + (value << shift[c]));  // wraps
-            }
+        return {source.data() + source.position(0, 0) * source.stride() + channel, source.stride(),
+                skip.shift.data() + channel};
+    }
+
+    // Skips to sums of `channels` each, of which the first `used` count. Vectors that are not full would read the next
+    // position's values, which another thread may be writing.
+    static void add(const std::vector<DotsSkip>& skips, const Piece& piece, size_t channels, size_t used, int32_t* sums) {
+        for (const DotsSkip& skip : skips)
+            for (size_t p = 0; p < piece.count; ++p)
+                for (size_t c = 0; c < used; ++c) {
+                    const auto value = static_cast<uint32_t>(int32_t{skip.values[piece.at[1][p] * skip.stride + c]});
+                    int32_t& sum = sums[p * channels + c];
+                    sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + (value << skip.shift[c]));  // wraps
+                }
     }
 
     // A layer's results for some positions, to one of the two.
@@ -247,15 +250,26 @@ class NetRun {
         const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
         const std::unique_ptr<int16_t[]> block(new int16_t[positions * most]);
         std::vector<DotsTap> taps;
+        std::vector<DotsSkip> skips;
         const int16_t* weights = layer.weights.data();
         for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
             const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
             const size_t channels = vectors * dots.lanes;
+            const bool full = channel + channels <= layer.outputs, in_place = full && layer.shuffle == 1;
+            const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
+                                     layer.high.data() + channel, layer.leak};
+            skips.clear();
+            for (const SkipSpec& skip : layer.skips) skips.push_back(dots_skip(skip, channel));
+            DotsFinish finish{how, skips.data(), skips.size(), piece.at[1].data(), block.get(), channels,
+                              piece.at[0].data()};
+            if (in_place && plane != nullptr)
+                finish.outputs = plane->data() + plane->position(0, 0) * plane->stride() + channel,
+                finish.stride = plane->stride(), finish.to = piece.at[1].data();
+            const bool fused = wide == nullptr && full && !layer.taps.empty();
             const int32_t* bias = layer.bias.data() + channel;
-            if (!layer.skips.empty() || layer.taps.empty()) {
+            if (layer.taps.empty() || (!fused && !skips.empty())) {
                 for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
-                for (const SkipSpec& skip : layer.skips)
-                    add(skip, piece, channel, channels, std::min(channels, layer.outputs - channel), sums.get());
+                add(skips, piece, channels, std::min(channels, layer.outputs - channel), sums.get());
                 bias = nullptr;
             }
             for (size_t tap = 0; tap < layer.taps.size(); bias = nullptr) {
@@ -267,21 +281,16 @@ class NetRun {
                     pairs += layer.taps[tap].pairs;
                 }
                 dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions, vectors,
-                                sums.get());
+                                sums.get(), fused && last == layer.taps.size() ? &finish : nullptr);
                 weights += 2 * pairs * channels;
             }
-            const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
-                                     layer.high.data() + channel, layer.leak};
             if (wide != nullptr) {
                 dots.requantise_wide(sums.get(), positions, vectors, how, sums.get());
                 const size_t count = std::min(channels, layer.outputs - channel);
                 for (size_t p = 0; p < piece.count; ++p)
                     std::copy_n(sums.get() + p * channels, count, wide + (piece.start + p) * layer.outputs + channel);
-            } else if (layer.shuffle == 1 && channel + channels <= layer.outputs) {
-                dots.requantise_at(sums.get(), piece.at[1].data(), piece.count, vectors, how,
-                                   plane->data() + plane->position(0, 0) * plane->stride() + channel, plane->stride());
-            } else {
-                dots.requantise(sums.get(), positions, vectors, how, block.get());
+            } else if (!fused || !in_place) {
+                if (!fused) dots.requantise(sums.get(), positions, vectors, how, block.get());
                 store(layer, piece, width, block.get(), channel, channels, *plane);
             }
         }

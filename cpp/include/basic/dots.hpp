@@ -28,28 +28,40 @@ struct DotsTap {
     size_t stride, pairs;
 };
 
+// A tensor whose values are added to sums, channel by channel: value << shift, modulo 2^32.
+struct DotsSkip {
+    const int16_t* values;  // of the first channel at a position 0
+    size_t stride;
+    const int32_t* shift;
+};
+
+// What becomes of sums, without their ever leaving the registers: those of p, and of all skips at position at[p], to
+// outputs[to[p] * stride + c].
+struct DotsFinish {
+    Requantisation how;
+    const DotsSkip* skips;
+    size_t skip_count;
+    const uint32_t* at;
+    int16_t* outputs;
+    size_t stride;
+    const uint32_t* to;
+};
+
 struct Dots {
     const char* name;
     size_t lanes;      // output channels of a vector
     size_t vectors;    // vectors of a block of output channels, at most
     size_t positions;  // positions that are summed together: lists of positions are multiples of it
 
-    // sums[p][c] += input[at[p] * stride + c] << shift[c], modulo 2^32.
-    void (*add)(const int16_t* input, size_t stride, const int32_t* shift, const uint32_t* at, size_t positions,
-                size_t vectors, int32_t* sums);
-
     // sums[p][c] += sum over all taps, and over k < 2 pairs, of weights[k / 2][c][k % 2] * input[at[p] * stride + k],
     // modulo 2^32, where c counts the channels of `vectors` vectors, and the weights of a tap follow those of the one
-    // before; with a bias, sums[p][c] = bias[c] + those.
+    // before; with a bias, sums[p][c] = bias[c] + those. With a finish, that becomes of them, and sums stay as they were.
     void (*accumulate)(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias,
-                       const uint32_t* at, size_t positions, size_t vectors, int32_t* sums);
+                       const uint32_t* at, size_t positions, size_t vectors, int32_t* sums, const DotsFinish* finish);
 
     // outputs[p][c] of sums[p][c]; all low and high fit int16, or int32 for the wide one, which may work in place.
     void (*requantise)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,
                        int16_t* outputs);
-    // The same to outputs[at[p] * stride + c].
-    void (*requantise_at)(const int32_t* sums, const uint32_t* at, size_t positions, size_t vectors,
-                          const Requantisation& how, int16_t* outputs, size_t stride);
     void (*requantise_wide)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,
                             int32_t* outputs);
 };
