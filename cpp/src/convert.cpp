@@ -7,6 +7,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "vectorised.hpp"
+
 namespace basic {
 namespace {
 
@@ -22,6 +24,7 @@ inline int32_t whole(int32_t value) { return value; }
 
 // `count` values that lie `from_stride` and `to_stride` apart.
 template <typename From, typename To>
+BASIC_VECTORISED
 bool convert_line(const From* from, std::ptrdiff_t from_stride, To* to, std::ptrdiff_t to_stride, size_t count,
                   float scale) {
     const auto values = static_cast<std::ptrdiff_t>(count);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "basic/coder.hpp"
+#include "vectorised.hpp"
 
 namespace basic {
 namespace {
@@ -43,6 +44,7 @@ inline int32_t is_bad_mean(float mean) {
 
 // Scale to position in the table; returns non-zero if some scale is not an integer (infinities pass by
 // clamping).
+BASIC_VECTORISED
 int32_t clamp_scales(const float* scale, int32_t* position, size_t count, int32_t last) {
     int32_t bad = 0;
     for (size_t i = 0; i < count; ++i) {
@@ -62,6 +64,7 @@ void scale_block(const float* scale, std::span<const uint8_t> lut, uint8_t* inde
 }
 
 // Returns 1 for a y that is not finite, 2 for a bad mean (or both).
+BASIC_VECTORISED
 int32_t quantise_block(const float* y, const float* mean, int32_t* symbols, float* yhat, size_t count,
                        int bits) {
     const auto up = static_cast<float>(1 << bits);
@@ -78,6 +81,21 @@ int32_t quantise_block(const float* y, const float* mean, int32_t* symbols, floa
         yhat[i] = static_cast<float>(symbol) * up + mean[i];
     }
     return bad_y | bad_mean << 1;
+}
+
+// The same of symbols: 1 for a bad mean, 2 for a symbol that no encoder writes.
+BASIC_VECTORISED
+int32_t dequantise_block(const int32_t* symbols, const float* mean, float* yhat, size_t count, int bits) {
+    const auto up = static_cast<float>(1 << bits);
+    const int32_t limit = symbol_limit(bits);
+    int32_t bad_mean = 0, bad_symbol = 0;
+    for (size_t i = 0; i < count; ++i) {
+        bad_mean |= is_bad_mean(mean[i]);
+        bad_symbol |= symbols[i] > limit;
+        bad_symbol |= symbols[i] < -limit;
+        yhat[i] = static_cast<float>(symbols[i]) * up + mean[i];
+    }
+    return bad_mean | bad_symbol << 1;
 }
 
 }  // namespace
@@ -111,17 +129,9 @@ void dequantise(std::span<const int32_t> symbols, std::span<const float> mean, i
                 std::span<float> yhat) {
     check_sizes(symbols.size() == mean.size() && symbols.size() == yhat.size());
     check_mean_bits(mean_bits);
-    const auto up = static_cast<float>(1 << mean_bits);
-    const int32_t limit = symbol_limit(mean_bits);
-    int32_t bad_mean = 0, bad_symbol = 0;
-    for (size_t i = 0; i < symbols.size(); ++i) {
-        bad_mean |= is_bad_mean(mean[i]);
-        bad_symbol |= symbols[i] > limit;
-        bad_symbol |= symbols[i] < -limit;
-        yhat[i] = static_cast<float>(symbols[i]) * up + mean[i];
-    }
-    if (bad_mean) refuse_mean();
-    if (bad_symbol) throw StreamError("coder stream: symbol beyond what an encoder writes");
+    const int32_t bad = dequantise_block(symbols.data(), mean.data(), yhat.data(), symbols.size(), mean_bits);
+    if (bad & 1) refuse_mean();
+    if (bad & 2) throw StreamError("coder stream: symbol beyond what an encoder writes");
 }
 
 uint8_t largest(std::span<const uint8_t> bytes) {

@@ -3,11 +3,14 @@
 
 #include <algorithm>
 
+#include "vectorised.hpp"
+
 namespace basic {
 namespace {
 
 constexpr size_t kBlock = 512;
 
+BASIC_VECTORISED
 void round_block(const float* values, uint8_t* bytes, size_t count) {
     for (size_t i = 0; i < count; ++i) {
         float scaled = values[i] * 255.0f + 0.5f;
@@ -37,6 +40,7 @@ void to_pixels(const FloatPlanes<const float>& planes, uint8_t* pixels, ptrdiff_
     }
 }
 
+BASIC_VECTORISED
 void from_pixels(const uint8_t* pixels, ptrdiff_t row_stride, const FloatPlanes<float>& planes) {
     uint8_t bytes[3][kBlock];
     for (size_t row = 0; row < planes.rows; ++row) {
@@ -57,6 +61,7 @@ void from_pixels(const uint8_t* pixels, ptrdiff_t row_stride, const FloatPlanes<
     }
 }
 
+BASIC_VECTORISED
 void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, const int16_t* table,
                   int16_t* patches) {
     const size_t across = 3 * size;
@@ -68,6 +73,7 @@ void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, s
     }
 }
 
+BASIC_VECTORISED
 void put_patches(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits, uint8_t* pixels,
                  ptrdiff_t row_stride) {
     const size_t area = size * size;

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "basic/integer_net.hpp"
+#include "vectorised.hpp"
 
 namespace basic {
 
@@ -39,12 +40,15 @@ bool InputSpec::plain() const {
            std::all_of(high.begin(), high.end(), [](float bound) { return bound >= INT16_MAX; });
 }
 
+BASIC_VECTORISED
 void put_together(const int16_t* values, const InputSpec& spec, int16_t* to) {
+    const float *scale = spec.scale.data(), *low = spec.low.data(), *high = spec.high.data();
     for (size_t c = 0; c < spec.channels; ++c)
-        to[c] = whole(static_cast<float>(values[c]) * spec.scale[c] + 0.5f, spec.low[c], spec.high[c]);
+        to[c] = whole(static_cast<float>(values[c]) * scale[c] + 0.5f, low[c], high[c]);
 }
 
 template <typename Value>
+BASIC_VECTORISED
 void put_together(const Value* values, std::ptrdiff_t apart, size_t width, const InputSpec& spec, int16_t* row, size_t stride) {
     constexpr size_t kColumns = 8;
     for (size_t x = 0; x < width; x += kColumns) {
@@ -63,6 +67,7 @@ template void put_together(const float*, std::ptrdiff_t, size_t, const InputSpec
 template void put_together(const int16_t*, std::ptrdiff_t, size_t, const InputSpec&, int16_t*, size_t);
 
 template <typename Value>
+BASIC_VECTORISED
 void take_apart(const Value* row, size_t stride, size_t channels, size_t width, float scale, float* out, size_t apart) {
     constexpr size_t kChannels = 16, kColumns = 8;
     size_t c = 0;
