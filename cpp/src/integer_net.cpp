@@ -96,12 +96,12 @@ size_t shuffled(size_t channel, size_t outputs, size_t shuffle) {
 // The places of a kernel, in the order of its rows, that any weight is at.
 std::vector<size_t> used_places(const TermSpec& term) {
     const size_t places = term.height * term.width;
-    std::vector<bool> used(places);
-    for (size_t k = 0; k < term.weights.size(); ++k)
-        if (term.weights[k] != 0) used[k % places] = true;
     std::vector<size_t> found;
-    for (size_t place = 0; place < places; ++place)
-        if (used[place]) found.push_back(place);
+    for (size_t place = 0; place < places; ++place) {
+        size_t k = place;
+        while (k < term.weights.size() && term.weights[k] == 0) k += places;
+        if (k < term.weights.size()) found.push_back(place);
+    }
     return found;
 }
 
