@@ -10,10 +10,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
@@ -58,7 +57,8 @@ class Crew:
 
 
 class Source(Protocol):
-    """What a step reads: `scale` picture rows per row, there to row `done` of the picture."""
+    """What a step reads: `scale` picture rows per row, there to row `done` of the picture. One that keeps its values in
+    another type or order has a method `cut_kept` beside `cut`, which gives them as they are."""
 
     scale: int
 
@@ -70,13 +70,6 @@ class Source(Protocol):
         """The tensors that must stay as long as they are read."""
 
     def cut(self, tile: Tile) -> FloatArray: ...
-
-
-@runtime_checkable
-class Kept(Protocol):
-    """A source that also gives its values as it keeps them, in type and order."""
-
-    def cut_kept(self, tile: Tile) -> NDArray[Any]: ...
 
 
 class Sink(Protocol):
@@ -117,6 +110,8 @@ class Step:
         `crew` works on the tiles."""
         self.name, self._engine, self._canvas, self._trace = name, engine, canvas, trace
         self._sources, self._sinks, self._also, self._after = sources, sinks, tuple(also), after
+        kept = "cut_kept" if engine.takes_integers else "cut"
+        self._cuts = {name: getattr(source, kept, source.cut) for name, source in sources.items()}
         self._side, self._crew = side or canvas.side, crew or Crew()
         unit = max(source.scale for source in sources.values())
         self._align = max(unit, *(sink.scale for sink in sinks.values()))
@@ -158,12 +153,7 @@ class Step:
             self._after(first, last)
 
     def _run(self, tile: Tile) -> None:
-        kept = self._engine.takes_integers
-        inputs = {
-            name: source.cut_kept(tile) if kept and isinstance(source, Kept) else source.cut(tile)
-            for name, source in self._sources.items()
-        }
-        found = self._engine.run(inputs)
+        found = self._engine.run({name: cut(tile) for name, cut in self._cuts.items()})
         for name in self._sinks:
             self._write(name, found[name], tile)
 
