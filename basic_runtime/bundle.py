@@ -98,6 +98,12 @@ class Bundle:
             raise ValueError(f"level must be 0 to {len(self.manifest.levels) - 1}, not {index}")
         return self.manifest.levels[index]
 
+    def check_level(self, index: int, option: str) -> None:
+        """Raises BundleError, which names the option that asked, if there is no level `index`."""
+        last = len(self.manifest.levels) - 1
+        if index > last:
+            raise BundleError(f"{self.path}: has levels 0 to {last}, not {index}: choose another with {option}")
+
     def entropy(self, index: int) -> EntropySpec:
         """The entropy variant `index` (h_s and its stages). Raises ValueError if there is none."""
         if not 0 <= index < len(self.manifest.entropy):

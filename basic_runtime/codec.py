@@ -150,8 +150,8 @@ class Codec:
     ) -> bytes:
         """Compress a picture, as `encode` does, at the highest quality whose file has at most `max_bytes`.
 
-        At most four encodes; with an effort, four without it come first, to find about where. Raises TargetError if
-        even the lowest quality's file is larger, and what `encode` does.
+        At most four encodes, unless none of these fits; with an effort, as many without it come first, to find about
+        where. Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
         """
         if max_bytes < 1:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
@@ -231,7 +231,7 @@ class Codec:
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
         coding = Encoding(self._grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
-            "x": _Picture(pixels, canvas, self._machine(canvas).threads, self._tile_trace(canvas)),
+            "x": _Picture(pixels, canvas, self._tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         if effort:
@@ -242,7 +242,7 @@ class Codec:
         else:
             analysis = [
                 *self._steps("g_a", spec.g_a, step, sources, y, canvas),
-                *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=2 * canvas.side),
+                *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
             ]
         run([*analysis, *coding.steps], canvas)
         stream, checksum = coding.finish()
@@ -287,8 +287,7 @@ class Codec:
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        threads = self._machine(canvas).threads
-        pixels = _Pixels(header.height, header.width, header.gray, threads, self._tile_trace(canvas))
+        pixels = _Pixels(header.height, header.width, header.gray, canvas.threads, self._tile_trace(canvas))
         gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
         sources: dict[str, Source] = {"y": latent, "gain": gain}
         run(self._steps("g_s", spec.g_s, header.quality_step, sources, pixels, canvas), canvas)
@@ -525,8 +524,8 @@ class _Picture:
     scale = 1
     planes: tuple[Planes, ...] = ()
 
-    def __init__(self, pixels: Pixels, canvas: Canvas, threads: int, trace: Trace) -> None:
-        self._pixels, self._threads, self._trace, self.done = pixels, threads, trace, canvas.height
+    def __init__(self, pixels: Pixels, canvas: Canvas, trace: Trace) -> None:
+        self._pixels, self._threads, self._trace, self.done = pixels, canvas.threads, trace, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
         """Rows and columns of a tile; beyond the picture, edges repeat."""

@@ -53,7 +53,7 @@ class _Decoding:
         for number in range(len(entropy.spec.stages)):
             stride, channels = entropy.slot_stride, entropy.stage_channels(number)
             mean = Band(canvas, stride, channels)
-            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(number), entropy.threads)
+            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(number))
             decode = partial(self._decode, number, mean, scale)
             sinks = {"mean": mean, "scale": scale}
             steps.append(entropy.stage_step(number, canvas, self._state, sinks, decode, self._trace))
@@ -91,9 +91,9 @@ class _Decoding:
 class _Indexes(Band):
     """A stage's scales as they are written, as rows of the coder's tables: uint8 (1, C, h, w)."""
 
-    def __init__(self, canvas: Canvas, scale: int, channels: int, lut: NDArray[np.uint8], threads: int) -> None:
+    def __init__(self, canvas: Canvas, scale: int, channels: int, lut: NDArray[np.uint8]) -> None:
         super().__init__(canvas, scale, channels)
-        self._lut, self._threads = lut, threads
+        self._lut = lut
 
     def write(self, part: NDArray[Any], row: int, column: int) -> None:
         indexes = np.empty(part.shape, np.uint8)

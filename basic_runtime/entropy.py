@@ -86,7 +86,7 @@ class GroupedEntropy:
         (name,) = self._h_s.inputs
         return Step(
             "h_s", self._h_s, {name: z}, outputs, canvas, reach=self._reach[self.spec.h_s],
-            side=2 * canvas.side, crew=self.crew, trace=trace,
+            side=canvas.latent_side, crew=self.crew, trace=trace,
         )  # fmt: skip
 
     def stage_step(
@@ -110,7 +110,7 @@ class GroupedEntropy:
         state.update(cached | slots)
         return Step(
             f"stage {number}", engine, inputs, results, canvas,
-            reach=self._reach[stage.graph], side=2 * canvas.side, also=also, after=after,
+            reach=self._reach[stage.graph], side=canvas.latent_side, also=also, after=after,
             crew=self.crew, trace=trace,
         )  # fmt: skip
 

@@ -23,6 +23,11 @@ class BasicError(Exception):
         """The same error with the file's name in front, for code that only saw the file's bytes."""
         return _made(type(self), f"{os.fspath(name)}: {self}", self.__dict__)
 
+    def told_of(self, name: str, *others: str) -> str:
+        """The line, with the file's name in front unless it begins with that, or with one of others', already."""
+        line = str(self)
+        return line if any(line.startswith(f"{known}: ") for known in (name, *others)) else f"{name}: {line}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors come whole out of other processes, whatever they were made of."""
         return _made, (type(self), str(self), self.__dict__)

@@ -155,7 +155,7 @@ class Step:
     def _run(self, tile: Tile) -> None:
         found = self._engine.run({name: cut(tile) for name, cut in self._cuts.items()})
         for name in self._sinks:
-            self._write(name, found[name], tile)
+            self._write(name, _known(found[name]), tile)
 
     def _write(self, name: str, values: FloatArray, tile: Tile) -> None:
         sink, rows, columns = self._sinks[name], tile.rows, tile.columns
@@ -170,6 +170,13 @@ class Step:
             sink.write(values, top, left)
             return
         sink.write(np.asarray(values)[:, :, inside[0] : inside[1], inside[2] : inside[3]], top, left)
+
+
+def _known(values: FloatArray) -> FloatArray:
+    """What an engine gave, as what tensors of a picture are made of."""
+    if getattr(values, "dtype", np.float32) in (np.float32, np.int16, np.int32, np.uint8):
+        return values
+    return np.asarray(values).astype(np.float32)
 
 
 def run(steps: Sequence[Step], canvas: Canvas) -> None:

@@ -17,6 +17,8 @@ USUAL_SLOPE = math.log(10) / 63
 #: A file of at least this share of the target is taken: the next step's is about 4 % larger.
 CLOSE_ENOUGH = 0.975
 
+#: Steps below where files should begin to fit, for the last trial, if none has fitted.
+CAUTION = 3
 
 #: Decibels of PSNR per quality step before two trials have shown it, and how much more than the target is taken.
 USUAL_GAIN, CLOSE_DECIBELS = 0.17, 0.1
@@ -40,11 +42,12 @@ def largest_within(
     """
     fits: tuple[int, float] | None = None
     exceeds: tuple[int, float] | None = None
-    best, trials, step = b"", 0, steps // 2 if first is None else first
+    point: tuple[int, float] | None = None
+    best, trials, step, slope = b"", 0, steps // 2 if first is None else first, USUAL_SLOPE
     while True:
         data = encode(step)
         trials += 1
-        point = step, math.log(len(data) / max_bytes)
+        before, point = point, (step, math.log(len(data) / max_bytes))
         if point[1] <= 0:
             fits, best = point, data
         elif step == 0:
@@ -54,31 +57,23 @@ def largest_within(
             )
         else:
             exceeds = point
-        low = fits[0] if fits else -1
-        high = exceeds[0] if exceeds else steps
+        low, high = fits[0] if fits else -1, exceeds[0] if exceeds else steps
         close = fits is not None and fits[1] >= math.log(CLOSE_ENOUGH)
         if fits and (high - low == 1 or close or trials >= MAX_TRIALS):
             return fits[0], best
-        step = _next_step(fits, exceeds, point, low, high, cautious=not fits and trials >= MAX_TRIALS - 1)
+        slope = _slope(point, (exceeds if point is fits else fits) or before, slope)
+        crossing = math.floor(point[0] - point[1] / slope)
+        if not fits and trials >= MAX_TRIALS - 1:
+            crossing -= CAUTION
+        step = min(max(crossing, low + 1), high - 1)
 
 
-def _next_step(
-    fits: tuple[int, float] | None,
-    exceeds: tuple[int, float] | None,
-    latest: tuple[int, float],
-    low: int,
-    high: int,
-    cautious: bool,
-) -> int:
-    """Where log size crosses the target, strictly between `low` and `high`."""
-    slope = USUAL_SLOPE
-    if fits and exceeds:
-        slope = (exceeds[1] - fits[1]) / (exceeds[0] - fits[0])
-        latest = fits
-    crossing = math.floor(latest[0] - latest[1] / max(slope, 1e-6))
-    if cautious:
-        crossing -= 3
-    return min(max(crossing, low + 1), high - 1)
+def _slope(point: tuple[int, float], other: tuple[int, float] | None, known: float) -> float:
+    """Growth per step from one trial to another, such as the last one on the other side of the target; what is `known`
+    where there is no other, or where the picture of one has no error at all."""
+    if other is None or not math.isfinite(point[1] - other[1]):
+        return known
+    return max((point[1] - other[1]) / (point[0] - other[0]), 1e-6)
 
 
 def smallest_reaching(
@@ -110,8 +105,6 @@ def smallest_reaching(
         low, high = below[0] if below else -1, above[0] if above else steps
         if above and (high - low == 1 or above[1] <= CLOSE_DECIBELS or trials >= MAX_PSNR_TRIALS):
             return above[0], best
-        before = above if point is below and above else below if point is above and below else before
-        if before and math.isfinite(point[1] - before[1]):
-            gain = max((point[1] - before[1]) / (point[0] - before[0]), 1e-6)
+        gain = _slope(point, (below if point is above else above) or before, gain)
         crossing = point[0] - point[1] / gain  # -inf where the picture has no error at all
         step = math.ceil(max(min(crossing, high - 1), low + 1))

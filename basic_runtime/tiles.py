@@ -60,6 +60,12 @@ class Canvas:
         return max(self.align, round(self.side * share / self.align) * self.align)
 
     @property
+    def latent_side(self) -> int:
+        """Side of the tiles of graphs whose tensors are those of latents: they are small, and wide tiles spend less on
+        margins."""
+        return 2 * self.side
+
+    @property
     def whole(self) -> bool:
         """Whether the picture is one tile."""
         return max(self.height, self.width) <= self.side

@@ -44,13 +44,21 @@ class Job:
 
 
 def plan_jobs(
-    sources: Sequence[str], output: str | None, out_dir: str | None, extension: str, known: Collection[str]
+    sources: Sequence[str],
+    output: str | None,
+    out_dir: str | None,
+    extension: str,
+    known: Collection[str],
+    overwrite: bool,
+    skip_existing: bool,
 ) -> list[Job]:
     """Pair inputs with outputs; a folder stands for the files of `known` extensions in it, whose tree is kept under
     `out_dir`.
 
     Raises click.UsageError for options that contradict each other, FileError if two inputs would get one output.
     """
+    if overwrite and skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
     if output is not None and out_dir is not None:
         raise click.UsageError("-o and --out-dir exclude each other")
     if output is not None and len(sources) > 1:
@@ -184,10 +192,8 @@ def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Re
     try:
         return named | work(job) | {"seconds": round(time.perf_counter() - start, 4)}
     except BasicError as error:
-        message = str(error)
-        name = display_name(job.source)
-        known = name in message or display_name(job.target, output=True) in message
-        return named | {"error": message if known else f"{name}: {message}"}
+        target = display_name(job.target, output=True)
+        return named | {"error": error.told_of(display_name(job.source), target, str(Path(target)))}
     except MemoryError:
         return named | {"error": f"{display_name(job.source)}: not enough memory for this picture"}
 

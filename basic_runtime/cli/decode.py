@@ -12,7 +12,7 @@ from basic_runtime.cli.options import (
     LevelChoice,
     budget_option,
     codec_options,
-    limit_options,
+    limit_option,
     output_options,
 )
 
@@ -30,7 +30,7 @@ from basic_runtime.cli.options import (
     "--level", type=LevelChoice(), help="0 fast preview, 7 best, or auto (default: what the file suggests)."
 )
 @budget_option
-@limit_options
+@limit_option
 @codec_options
 def decode(
     inputs: tuple[str, ...],
@@ -59,12 +59,10 @@ def decode(
     from basic_runtime.files import read_bytes
     from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
 
-    if overwrite and skip_existing:
-        raise click.UsageError("--overwrite and --skip-existing exclude each other")
     named = EXTENSIONS.get(Path(output or "").suffix.lower())
     if kind is not None and named not in (None, kind.upper()):
         raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
-    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"])
+    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"], overwrite, skip_existing)
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")

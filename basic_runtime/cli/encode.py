@@ -16,7 +16,7 @@ from basic_runtime.cli.options import (
     budget_option,
     codec_options,
     effort_option,
-    limit_options,
+    limit_option,
     output_options,
 )
 
@@ -51,7 +51,7 @@ EXTENSION = ".basic"
 @budget_option
 @effort_option
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
-@limit_options
+@limit_option
 @codec_options
 def encode(
     inputs: tuple[str, ...],
@@ -94,9 +94,7 @@ def encode(
         raise click.UsageError("--quality, --target-size, --target-bpp and --target-psnr exclude each other")
     if effort and budget_ms is not None:
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
-    if overwrite and skip_existing:
-        raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions())
+    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing)
     workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")
@@ -151,7 +149,10 @@ def _larger(source: str, size: int) -> list[str]:
     """A notice if the result is no smaller than its source, as with drawings and hard-compressed sources."""
     from basic_runtime.files import STREAM
 
-    before = 0 if source == STREAM else Path(source).stat().st_size
+    try:
+        before = 0 if source == STREAM else Path(source).stat().st_size
+    except OSError:  # it was a pipe, or is gone
+        return []
     if not 0 < before <= size:
         return []
     return [

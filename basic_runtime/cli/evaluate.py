@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList, effort_option, engine_options
+from basic_runtime.cli.options import LevelList, bundle_option, effort_option, engine_options, limit_option
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
     from basic_runtime.evaluate.measure import Options, Results, Setting
+    from basic_runtime.limits import Limits
 
 
 class _Numbers(click.ParamType[tuple[int, ...]]):
@@ -47,8 +48,9 @@ def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -
 @effort_option
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
 @click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
-@click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
+@bundle_option
 @engine_options
+@limit_option
 @click.option(
     "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Pictures at a time."
 )
@@ -67,6 +69,7 @@ def evaluate(
     engine: str,
     precision: str | None,
     threads: int | None,
+    max_pixels: int | None,
     jobs: int,
     reps: int,
     as_json: bool,
@@ -80,6 +83,7 @@ def evaluate(
     when it is called again with the same -o. Files that cannot be read are left out, and the exit status is then 1.
     """
     from basic_runtime.bundle import Bundle
+    from basic_runtime.cli.setup import make_limits
     from basic_runtime.evaluate import measure
     from basic_runtime.evaluate.curves import require_packages
     from basic_runtime.files import make_folder
@@ -87,24 +91,23 @@ def evaluate(
     require_packages()
     opened = Bundle(bundle)
     chosen = levels if levels is not None else tuple(range(len(opened.manifest.levels)))
-    for level in chosen:
-        if level >= len(opened.manifest.levels):
-            raise click.UsageError(f"--levels: the bundle has no level {level}")
-    pictures, unread = _readable(folder)
+    opened.check_level(max(chosen), "--levels")
+    limits = make_limits(max_pixels)
+    pictures, unread = _readable(folder, limits)
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     model += f" {precision}" if precision else ""
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
     if output is not None:
         make_folder(output.parent)
     results = measure.Results(None if output is None else _with_extension(output, ".csv"))
-    options = measure.Options(bundle, engine, threads, jobs, reps, effort, precision)
+    options = measure.Options(bundle, engine, threads, jobs, reps, effort, precision, limits)
     _measure(pictures, wanted, results, options)
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
     if unread:
         click.get_current_context().exit(1)
 
 
-def _readable(folder: Path) -> tuple[list[Path], int]:
+def _readable(folder: Path, limits: Limits) -> tuple[list[Path], int]:
     """The pictures that can be read, and how many cannot, which is said at once.
 
     Raises ImageError if that leaves none.
@@ -112,7 +115,7 @@ def _readable(folder: Path) -> tuple[list[Path], int]:
     from basic_runtime.errors import ImageError
     from basic_runtime.evaluate import measure
 
-    pictures, errors = measure.readable(measure.list_pictures(folder))
+    pictures, errors = measure.readable(measure.list_pictures(folder), limits)
     if not pictures:
         raise ImageError(f"{folder}: no picture in this folder can be read, as of the first: {errors[0]}")
     for error in errors:

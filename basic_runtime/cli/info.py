@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,16 +21,19 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
     from basic_runtime.errors import BasicError
     from basic_runtime.files import display_name, read_bytes
     from basic_runtime.info import file_info
+    from basic_runtime.limits import DEFAULT_LIMITS
 
+    # Nothing is decoded: a picture of any size is told of.
+    any_size = replace(DEFAULT_LIMITS, max_pixels=sys.maxsize, max_side=sys.maxsize)
     results: list[dict[str, Any]] = []
     failed = False
     for source in inputs:
         name = display_name(source)
         try:
-            found = file_info(read_bytes(source))
+            found = file_info(read_bytes(source), any_size)
         except BasicError as error:
             failed = True
-            message = str(error) if name in str(error) else f"{name}: {error}"
+            message = error.told_of(name)
             click.echo(f"basic-run: error: {message}", err=True)
             results.append({"input": name, "error": message})
             continue

@@ -116,10 +116,11 @@ engine_options = _combine(
     ),
 )
 
-codec_options = _combine(
-    click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8)."),
-    engine_options,
+bundle_option = click.option(
+    "--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8)."
 )
+
+codec_options = _combine(bundle_option, engine_options)
 
 budget_option = click.option(
     "--budget-ms",
@@ -136,10 +137,8 @@ effort_option = click.option(
     help="How long to look for a smaller file of the same quality, 0 to 9; decoding stays as fast.",
 )
 
-limit_options = _combine(
-    click.option(
-        "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse pictures of more pixels than this."
-    ),
+limit_option = click.option(
+    "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse pictures of more pixels than this."
 )
 
 output_options = _combine(

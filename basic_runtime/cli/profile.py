@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList, PictureSize, engine_options
+from basic_runtime.cli.options import LevelList, PictureSize, bundle_option, engine_options
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )
-@click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
+@bundle_option
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -46,7 +46,6 @@ def profile(
 
     from basic_runtime.bundle import Bundle
     from basic_runtime.device_profile import device_table
-    from basic_runtime.errors import BundleError
     from basic_runtime.profile import check_plot, table, write_plot
     from basic_runtime.profile import profile as run
 
@@ -59,11 +58,8 @@ def profile(
             )
         _save(opened, engine, precision, threads, reps, as_json)
         return
-    last = len(opened.manifest.levels) - 1
-    if levels is not None and max(levels) > last:
-        raise BundleError(
-            f"{opened.path}: has levels 0 to {last}, not {max(levels)}: choose others with --levels"
-        )
+    if levels is not None:
+        opened.check_level(max(levels), "--levels")
     if plot is not None:
         check_plot(plot)
     result = run(

@@ -10,7 +10,6 @@ import click
 from basic_runtime.cli.options import AUTO, DEFAULT_BUDGET_MS
 from basic_runtime.codec import Codec
 from basic_runtime.engines import create_backend
-from basic_runtime.errors import BundleError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 
@@ -33,11 +32,8 @@ def make_codec(
     `Codec` does.
     """
     codec = Codec(bundle, create_backend(engine, threads, precision), limits=make_limits(max_pixels))
-    last = len(codec.bundle.manifest.levels) - 1
-    if isinstance(level, int) and level > last:
-        raise BundleError(
-            f"{codec.bundle.path}: has levels 0 to {last}, not {level}: choose one with --level"
-        )
+    if isinstance(level, int):
+        codec.bundle.check_level(level, "--level")
     return codec
 
 

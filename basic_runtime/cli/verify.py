@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.options import AUTO, limit_options
+from basic_runtime.cli.options import AUTO, bundle_option, limit_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Check that this machine's engines decode bit by bit, or that files are intact.")
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-8).")
+@bundle_option
 @click.option(
     "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all; of files, auto)."
 )
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
 )
-@limit_options
+@limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
     files: tuple[str, ...],

@@ -25,6 +25,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO, create_backend
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
 from basic_runtime.imageio import input_extensions, read_picture
+from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.tiles import TILE_PIXELS
 
@@ -119,12 +120,12 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
-def readable(pictures: Sequence[Path]) -> tuple[list[Path], list[BasicError]]:
+def readable(pictures: Sequence[Path], limits: Limits) -> tuple[list[Path], list[BasicError]]:
     """Those that can be read, and what is wrong with the others."""
     good, errors = [], []
     for picture in pictures:
         try:
-            read_picture(picture)
+            read_picture(picture, limits)
             good.append(picture)
         except BasicError as error:
             errors.append(error)
@@ -154,16 +155,17 @@ Job = tuple[Path, Setting, int, int]
 """What `_measure` is told."""
 
 
-def _start(bundle: str | None, engine: str, threads: int | None, precision: str | None = None) -> None:
+def _start(bundle: str | None, engine: str, threads: int | None, precision: str | None, limits: Limits) -> None:
     """In each process: one codec for all its work."""
     global _codec
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    _codec = Codec(bundle, create_backend(engine, threads, precision))
+    _codec = Codec(bundle, create_backend(engine, threads, precision), limits=limits)
 
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
-    pixels = read_picture(picture).rgb
+    assert _codec is not None
+    pixels = read_picture(picture, _codec.limits).rgb
     if setting.level is not None:
         _warm_up(setting, max(pixels.shape) > TILE_PIXELS, effort)
     encode_ms, decode_ms = math.inf, math.inf
@@ -300,6 +302,7 @@ class Options:
     reps: int = 1
     effort: int = 0
     precision: str | None = None
+    limits: Limits = DEFAULT_LIMITS
 
 
 def measure(
@@ -309,7 +312,7 @@ def measure(
     jobs = [(p, s, options.reps, options.effort) for p in pictures for s in wanted if (s, p.name) not in results.rows]
     if not jobs:
         return
-    start = (options.bundle, options.engine, options.threads, options.precision)
+    start = (options.bundle, options.engine, options.threads, options.precision, options.limits)
     _start(*start)  # here too, where what is wrong with the bundle or the engine is an error in one line
     alone = options.jobs == 1
     for row in (_measure(*job) for job in jobs) if alone else _side_by_side(jobs, start, options.jobs):

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "unrolled.hpp"
 #include "vectorised.hpp"
 
 namespace basic {
@@ -24,8 +25,7 @@ inline int32_t whole(int32_t value) { return value; }
 
 // `count` values that lie `from_stride` and `to_stride` apart.
 template <typename From, typename To>
-BASIC_VECTORISED
-bool convert_line(const From* from, std::ptrdiff_t from_stride, To* to, std::ptrdiff_t to_stride, size_t count,
+inline BASIC_ALWAYS_INLINE bool convert_line(const From* from, std::ptrdiff_t from_stride, To* to, std::ptrdiff_t to_stride, size_t count,
                   float scale) {
     const auto values = static_cast<std::ptrdiff_t>(count);
     int32_t others = 0;
@@ -46,6 +46,7 @@ bool convert_line(const From* from, std::ptrdiff_t from_stride, To* to, std::ptr
 
 // The same; compilers make other loops of strides that they know.
 template <typename From, typename To>
+BASIC_VECTORISED
 bool convert_line(const From* from, To* to, const Axis& axis, size_t count, float scale) {
     if (axis.to != 1) return convert_line(from, axis.from, to, axis.to, count, scale);
     if (axis.from != 1) return convert_line(from, axis.from, to, 1, count, scale);

@@ -201,6 +201,8 @@ IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> lay
     for (const LayerSpec& spec : layers) plan->add(spec);
     for (const OutputSpec& spec : plan->outputs) check_output(spec, *plan);
     plan->finish();
+    plan->numbers.resize(kPositionsAtOnce + dots.positions);
+    std::iota(plan->numbers.begin(), plan->numbers.end(), 0);
     plan_ = std::move(plan);
 }
 

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <numeric>
 #include <string>
 
 #include "basic/integer_net.hpp"
@@ -11,9 +10,7 @@
 namespace basic {
 namespace {
 
-// Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
-// from further away but once.
-constexpr size_t kPositionsAtOnce = 192;
+// Bytes of weights that stay in the first cache while the positions pass.
 constexpr size_t kWeightBytes = 24 << 10;
 constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
 
@@ -28,7 +25,7 @@ size_t every(size_t count, size_t first, size_t step) {
 struct Piece {
     size_t start, count;
     // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
-    // the last one's again to a multiple of what Dots takes. For 0, their numbers in this piece.
+    // the last one's again to a multiple of what Dots takes.
     std::array<std::vector<uint32_t>, kMaxStride + 1> at;
 };
 
@@ -190,8 +187,6 @@ class NetRun {
     Piece piece_of(size_t start, size_t count, size_t width, const std::vector<size_t>& strides) const {
         Piece piece{start, count, {}};
         fill(piece, 1, width);  // of what is added to sums, at least
-        piece.at[0].resize(piece.at[1].size());
-        std::iota(piece.at[0].begin(), piece.at[0].end(), 0);
         for (const size_t stride : strides)
             if (stride != 1) fill(piece, stride, width);
         return piece;
@@ -261,7 +256,7 @@ class NetRun {
             skips.clear();
             for (const SkipSpec& skip : layer.skips) skips.push_back(dots_skip(skip, channel));
             DotsFinish finish{how, skips.data(), skips.size(), piece.at[1].data(), block.get(), channels,
-                              piece.at[0].data()};
+                              plan_.numbers.data()};
             if (in_place && plane != nullptr)
                 finish.outputs = plane->data() + plane->position(0, 0) * plane->stride() + channel,
                 finish.stride = plane->stride(), finish.to = piece.at[1].data();

@@ -5,6 +5,10 @@
 
 namespace basic {
 
+// Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
+// from further away but once.
+inline constexpr size_t kPositionsAtOnce = 192;
+
 // A layer, its weights in the order in which they are read.
 struct NetLayer {
     // Channels of a source at one place of a kernel; places whose weights are all zero have none.
@@ -41,6 +45,7 @@ struct NetPlan {
     std::vector<size_t> channels, rates;  // of each tensor; rate: its rows for each row of the coarsest input
     Workers& workers;
     const Dots& dots;
+    std::vector<uint32_t> numbers = {};  // 0, 1, 2 and so on: where the sums of a piece of positions go that stay in order
 
     // Adds a layer, to the last group if it can.
     void add(const LayerSpec& spec);

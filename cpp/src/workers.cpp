@@ -85,7 +85,7 @@ class Group final : public Workers {
         done_.store(0, std::memory_order_relaxed);
         {
             const std::lock_guard lock(mutex_);
-            tickets_.store(++rounds_ << 3 * kFieldBits | count << 2 * kFieldBits, std::memory_order_release);
+            tickets_.store(++rounds_ << 3 * kFieldBits | uint64_t{count} << 2 * kFieldBits, std::memory_order_release);
         }
         if (sleepers_.load() > 0) wake_.notify_all();
         take(false);

@@ -181,7 +181,7 @@ Net random_net(Maker& make) {
     const PartSpec part{5, first, channels - first, step, row, step - 1}, again{5, 0, 1, step, row, step - 1};
     net.outputs = {{{{5, 0, channels}}, true},        {{part}, true},         {{part}, false},
                    {{{2, 0, net.channels[2]}}, false}, {{part, again}, true}, {{again, part}, false},
-                   {{{6, 0, net.channels[6], step, row, step - 1}, {6, 0, 1, step, row, step - 1}}, false}};
+                   {{{6, 0, net.channels[6], step, row, step - 1}, {6, 0, 1, step, row, step - 1}}, false, 0.25f}};
     return net;
 }
 
@@ -210,7 +210,7 @@ Net strided_net(Maker& make) {
     net.layers.push_back(make.layer({6}, channels, 1, net));           // 7
     make.skip(2, net.layers.back());
     add(7, 2, 7, 1);                                                   // 8
-    net.outputs = {{{{3, 0, channels}}, true}, {{{7, 0, channels}}, false}, {{{8, 0, 7}}, true}};
+    net.outputs = {{{{3, 0, channels}}, true}, {{{7, 0, channels}}, false, -0.5f}, {{{8, 0, 7}}, true}};
     return net;
 }
 
@@ -220,8 +220,8 @@ std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& t
         for (size_t c = part.first; c < part.first + part.channels; ++c)
             for (size_t y = part.row; y < tensors[part.tensor].height; y += part.step)
                 for (size_t x = part.column; x < tensors[part.tensor].width; x += part.step)
-                    values.push_back(static_cast<float>(
-                        tensors[part.tensor].padded(c, static_cast<int64_t>(y), static_cast<int64_t>(x))));
+                    values.push_back(spec.scale * static_cast<float>(tensors[part.tensor].padded(
+                                                      c, static_cast<int64_t>(y), static_cast<int64_t>(x))));
     return values;
 }
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from basic_runtime.cli import main
 from basic_runtime.cli.batch import share_cores
 from basic_runtime.engines import available_backends
 from basic_runtime.exif import ORIENTATION, PREFIX
+from basic_runtime.limits import Limits
 
 from .commands import fails
 from .test_bundle import edit_manifest
@@ -413,6 +415,39 @@ def test_info_as_text_and_json(packed: Path) -> None:
     assert done.exit_code == 0 and "60x40 RGB" in done.stdout and "tiny-1" in done.stdout
     [found] = json.loads(run("info", "packed.basic", "--json").stdout)
     assert found["file_bytes"] == packed.stat().st_size and found["level"] == 7
+
+
+def test_info_of_a_picture_that_no_limit_allows(packed: Path) -> None:
+    """Nothing of its size is made, and the command has no option to allow more."""
+    content = container.read(packed.read_bytes())
+    large = replace(content, header=replace(content.header, width=65_535, height=65_535))
+    packed.write_bytes(container.write(large, Limits(max_pixels=1 << 33)))
+    assert "65535x65535" in run("info", "packed.basic").stdout
+
+
+@pytest.mark.parametrize("name", ["i", "file", "e.x"])
+def test_errors_name_files_whose_names_are_words_of_theirs(name: str, folder: Path) -> None:
+    Path(name).write_bytes(b"no such thing")
+    fails(run("decode", name, "-o", "o.png"), f"error: {name}: this is no .basic file")
+    fails(run("info", name), f"error: {name}: this is no .basic file")
+    fails(run("encode", name), f"error: {name}: not a picture")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_source_that_is_gone_when_it_is_read(folder: Path) -> None:
+    os.mkfifo("pipe.png")
+
+    def feed() -> None:
+        with open("pipe.png", "wb") as pipe:
+            os.unlink("pipe.png")
+            pipe.write(Path("photo.png").read_bytes())
+
+    thread = Thread(target=feed)
+    thread.start()
+    done = run("encode", "pipe.png", "-o", "o.basic")
+    thread.join()
+    assert done.exit_code == 0, done.output
+    assert container.peek(Path("o.basic").read_bytes()).width == 60
 
 
 def test_verify_names_each_engine(tiny_path: Path) -> None:

@@ -60,6 +60,26 @@ def test_search_fits_closely_in_few_trials(first: float, slope: float, bend: flo
     assert len(set(calls)) == len(calls)
 
 
+@pytest.mark.parametrize(
+    ("constant", "base", "fitting"),
+    [(0, 1000, 5), (3000, 500, 10), (20_000, 500, 5), (20_000, 2000, 2), (50_000, 3000, 1), (50_000, 500, 40)],
+)
+def test_search_of_files_of_which_a_profile_is_most(constant: int, base: int, fitting: int) -> None:
+    """As long as no file fitted, what the trials told of the slope was not heeded: it took up to nine."""
+    calls: list[int] = []
+
+    def size(step: int) -> int:
+        return int(constant + base * math.exp(0.0365 * step))
+
+    def encode(step: int) -> bytes:
+        calls.append(step)
+        return bytes(size(step))
+
+    step, _ = largest_within(encode, STEPS, size(fitting) + 1)
+    assert len(calls) <= MAX_TRIALS
+    assert step == fitting or size(fitting) <= 1.03 * size(step)
+
+
 def test_search_tries_the_ends() -> None:
     assert largest_within(lambda step: bytes(100 + step), STEPS, 10_000)[0] == STEPS - 1
     assert largest_within(lambda step: bytes(100 + step), STEPS, 100)[0] == 0

@@ -170,6 +170,23 @@ def test_an_unknown_reach_runs_whole() -> None:
     assert engine.tallest == 16 and engine.pixels == 256
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64])
+@pytest.mark.parametrize("tile", [64, 1024])
+def test_engines_may_give_other_types(dtype: type, tile: int) -> None:
+    class Other(_Sums):
+        def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+            return {name: value.astype(dtype) for name, value in super().run(inputs).items()}
+
+    canvas = Canvas(256, 256, tile, 64)
+    x = np.random.default_rng(0).integers(-9, 9, (1, 2, 16, 16)).astype(np.float32)
+    results = []
+    for engine in (_Sums(), Other()):
+        result = _Kept(canvas, 8)
+        run([Step("g", engine, {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1)], canvas)
+        results.append(result.view())
+    np.testing.assert_array_equal(*results)
+
+
 def test_outputs_of_another_size_are_refused() -> None:
     canvas = Canvas(64, 64, 64, 64)
     x = Planes.of(canvas, np.zeros((1, 1, 4, 4), np.float32))
