@@ -1,5 +1,5 @@
-"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, and in only AVIF, BMP and GIF, as 8-bit RGB or
-gray with metadata.
+"""Pictures in and out through Pillow: PNG, JPEG, WebP, TIFF and PPM, and in only AVIF, BMP, GIF and PBM, as 8-bit RGB
+or gray with metadata.
 
 Pixels are kept as they are stored, and EXIF with its orientation goes with them: a viewer turns the picture
 as it would have turned the original. Only formats that cannot carry EXIF get pixels that are turned already.
@@ -34,6 +34,8 @@ EXTENSIONS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".webp": "WEBP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
@@ -44,7 +46,8 @@ EXTENSIONS = {
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
 _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
 
-_READ_ONLY = {".bmp": "BMP", ".gif": "GIF", ".avif": "AVIF"}
+KNOWN_EXTENSIONS = EXTENSIONS | {".pbm": "PPM", ".bmp": "BMP", ".gif": "GIF", ".avif": "AVIF"}
+"""With those of pictures that are only read."""
 
 _STRIP_ROWS = 256
 """Rows of a picture that are copied at a time."""
@@ -99,8 +102,7 @@ class Picture:
 @cache
 def input_extensions() -> dict[str, str]:
     """Extensions of the pictures that this Pillow reads, and their formats."""
-    extensions = EXTENSIONS | _READ_ONLY
-    return {end: kind for end, kind in extensions.items() if kind != "AVIF" or features.check("avif")}
+    return {end: kind for end, kind in KNOWN_EXTENSIONS.items() if kind != "AVIF" or features.check("avif")}
 
 
 def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:

@@ -309,6 +309,19 @@ def test_formats_that_are_only_read(pixels: np.ndarray) -> None:
     assert (moving.height, moving.width) == pixels.shape[:2]
 
 
+def test_names_of_pictures(tmp_path: Path) -> None:
+    """Of the same formats under rarer names. PBM holds black and white, and is not written: a .pbm of grays is none."""
+    for name in ("a.jfif", "a.jpe"):
+        write_picture(tmp_path / name, RGB)
+        assert Image.open(tmp_path / name).format == "JPEG" and read_picture(tmp_path / name).rgb.shape == RGB.shape
+    white = GRAY > 127
+    Image.fromarray(white).save(tmp_path / "a.pbm")
+    assert_equal(read_picture(tmp_path / "a.pbm"), np.where(white, 255, 0))
+    assert {".jfif", ".jpe", ".pbm"} <= set(input_extensions())
+    with pytest.raises(ImageError, match=r"the extension \.pbm names no picture format that is written"):
+        write_picture(tmp_path / "b.pbm", GRAY)
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="a Pillow without AVIF")
 def test_avif_is_read_with_its_metadata() -> None:
     exif = b"Exif\0\0" + exif_bytes(6)
