@@ -6,19 +6,20 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from basic_runtime.cli.errors import STOPPED
-from basic_runtime.cli.folders import Input, find_inputs, is_folder
+from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
 from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import STREAM, check_target, display_name, make_folder
 from basic_runtime.threads import default_threads
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 Result = dict[str, Any]
+_Outcome = TypeVar("_Outcome")
 
 PATIENCE = 1.0
 """Seconds that a single file may take without a word on a terminal."""
@@ -37,10 +39,19 @@ _OTHERS = {"skipped": "skipped", "error": "failed"}
 
 @dataclass(frozen=True)
 class Job:
-    """One input and where its output goes; `-` is a standard stream."""
+    """One input and where its output goes; `-` is a standard stream, a target of "" none. One with an error fails."""
 
     source: str
-    target: str
+    target: str = ""
+    error: BasicError | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command is to do, and a note for the end: on what lies in its folders and is not done."""
+
+    jobs: list[Job]
+    note: str = ""
 
 
 def plan_jobs(
@@ -51,29 +62,63 @@ def plan_jobs(
     known: Collection[str],
     overwrite: bool,
     skip_existing: bool,
-) -> list[Job]:
+    keep_extension: bool | None = None,
+) -> Plan:
     """Pair inputs with outputs; a folder stands for the files of `known` extensions in it, whose tree is kept under
-    `out_dir`.
+    `out_dir`. Of inputs that would get one output, all but the first fail. `keep_extension`: whether the output's
+    extension goes behind the input's; None where a command has no such option.
 
-    Raises click.UsageError for options that contradict each other, FileError if two inputs would get one output.
+    Raises click.UsageError for options that contradict each other, FileError for a folder without such files.
     """
+    _check_options(sources, output, out_dir, overwrite, skip_existing, bool(keep_extension))
+    inputs = find_inputs(sources, known)
+    jobs = [_job(each, output, out_dir, extension, bool(keep_extension)) for each in inputs.found.values()]
+    if out_dir is not None:
+        for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs if job.target}):
+            make_folder(folder)
+    return Plan(_refuse_doubles(jobs, keep_extension is False), _note(inputs, known, extension))
+
+
+def _check_options(
+    sources: Sequence[str],
+    output: str | None,
+    out_dir: str | None,
+    overwrite: bool,
+    skip_existing: bool,
+    keep_extension: bool,
+) -> None:
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    if output is not None and out_dir is not None:
-        raise click.UsageError("-o and --out-dir exclude each other")
-    if output is not None and len(sources) > 1:
-        raise click.UsageError("-o names one output and there are several inputs: use --out-dir")
-    if sources.count(STREAM) > 1:
-        raise click.UsageError("standard input (-) can be read only once")
-    if output is not None and is_folder(sources[0]):
-        raise FileError(f"{sources[0]}: is a folder, and -o names one file: use --out-dir")
-    inputs = find_inputs(sources, known)
-    jobs = [Job(each.source, output or _default_target(each, out_dir, extension)) for each in inputs]
-    _check_distinct(jobs)
+    if output is None:
+        return
     if out_dir is not None:
-        for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs}):
-            make_folder(folder)
-    return jobs
+        raise click.UsageError("-o and --out-dir exclude each other")
+    if keep_extension:
+        raise click.UsageError("-o and --keep-extension exclude each other")
+    if len(sources) > 1:
+        raise click.UsageError("-o names one output and there are several inputs: use --out-dir")
+    if is_folder(sources[0]):
+        raise FileError(f"{sources[0]}: is a folder, and -o names one file: use --out-dir")
+
+
+def _job(given: Input, output: str | None, out_dir: str | None, extension: str, keep_extension: bool) -> Job:
+    if given.error is not None:
+        return Job(given.source, error=given.error)
+    return Job(given.source, output or _default_target(given, out_dir, extension, keep_extension))
+
+
+def _note(inputs: Inputs, known: Collection[str], extension: str) -> str:
+    """On files that were left out by their names. Outputs that lie beside their inputs are none of them."""
+    counts = Counter(each for each in inputs.left_out.values() if each != extension)
+    count = counts.total()
+    if not count:
+        return ""
+    which = ", ".join(f"{number} {each or 'without an extension'}" for each, number in counts.most_common())
+    if len(known) == 1:
+        why = f"not named {next(iter(known))}"
+    else:
+        why = "no picture by its name" if count == 1 else "no pictures by their names"
+    return f"left out {count} {'file that is' if count == 1 else 'files that are'} {why}: {which}"
 
 
 def check_output(job: Job, overwrite: bool) -> None:
@@ -84,7 +129,7 @@ def check_output(job: Job, overwrite: bool) -> None:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
+    plan: Plan,
     work: Callable[[Job], Result],
     *,
     describe: Callable[[Result], str],
@@ -100,32 +145,32 @@ def run_jobs(
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
     Exits with status 1 if any job failed, and with 130 after Ctrl-C, when all that is done is told.
     """
+    jobs = plan.jobs
     if as_json and any(job.target == STREAM for job in jobs):
         raise click.UsageError("--json and an output to standard output exclude each other")
     start = time.perf_counter()
     attempt = partial(_attempt, work=work, skip_existing=skip_existing)
     report = partial(_report, describe=describe, quiet=as_json)
-    results, stopped = _run_all(jobs, attempt, report, workers)
+    results, stopped = run_all(jobs, attempt, report, workers)
     if as_json:
         click.echo(json.dumps(results, indent=2))
     seconds = time.perf_counter() - start
     if len(jobs) > 1:
         click.echo(_summary(results, lambda done: summarise(done, seconds)), err=True)
-    if stopped:
-        click.echo(f"basic-run: stopped: {len(jobs) - len(results)} of {len(jobs)} files are not done", err=True)
-        click.get_current_context().exit(STOPPED)
-    if any("error" in result for result in results):
-        click.get_current_context().exit(1)
+    if plan.note:
+        click.echo(f"basic-run: note: {plan.note}", err=True)
+    exit_after(len(jobs), len(results), stopped, any("error" in result for result in results))
 
 
-def _run_all(
+def run_all(
     jobs: Sequence[Job],
-    attempt: Callable[[Job], Result],
-    report: Callable[[Job, Result], None],
+    attempt: Callable[[Job], _Outcome],
+    report: Callable[[Job, _Outcome], None],
     workers: int,
-) -> tuple[list[Result], bool]:
-    """The results in order, each reported, and whether Ctrl-C left some jobs out."""
-    finished: dict[int, Result] = {}
+) -> tuple[list[_Outcome], bool]:
+    """What `attempt` made of each job, `workers` at a time, in order, each reported, and whether Ctrl-C left some jobs
+    out."""
+    finished: dict[int, _Outcome] = {}
     reported = 0
 
     def finish(number: int) -> None:
@@ -142,6 +187,15 @@ def _run_all(
             report(jobs[number], finished[number])
         return [finished[number] for number in sorted(finished)], True
     return [finished[number] for number in range(len(jobs))], False
+
+
+def exit_after(jobs: int, done: int, stopped: bool, failed: bool) -> None:
+    """Exits with status 130 if Ctrl-C stopped the jobs, which is said, and with 1 if one failed."""
+    if stopped:
+        click.echo(f"basic-run: stopped: {jobs - done} of {jobs} files are not done", err=True)
+        click.get_current_context().exit(STOPPED)
+    if failed:
+        click.get_current_context().exit(1)
 
 
 def _summary(results: list[Result], summarise: Callable[[list[Result]], str]) -> str:
@@ -186,16 +240,24 @@ def _calls(call: Callable[[int], None], count: int, workers: int) -> Iterator[It
 
 def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Result:
     start = time.perf_counter()
-    named: Result = {"input": display_name(job.source), "output": display_name(job.target, output=True)}
-    if skip_existing and job.target != STREAM and Path(job.target).is_file():
-        return named | {"skipped": True}
+    target = display_name(job.target, output=True)
+    named: Result = {"input": display_name(job.source)} | ({"output": target} if target else {})
     try:
+        if job.error is not None:
+            raise job.error
+        if skip_existing and job.target != STREAM and Path(job.target).is_file():
+            return named | {"skipped": True}
         return named | work(job) | {"seconds": round(time.perf_counter() - start, 4)}
-    except BasicError as error:
-        target = display_name(job.target, output=True)
-        return named | {"error": error.told_of(display_name(job.source), target, str(Path(target)))}
-    except MemoryError:
-        return named | {"error": f"{display_name(job.source)}: not enough memory for this picture"}
+    except (BasicError, MemoryError) as error:
+        return named | {"error": told(error, job, target, str(Path(target)))}
+
+
+def told(error: BasicError | MemoryError, job: Job, *others: str) -> str:
+    """The line for a job that failed, with the input's name in front unless that, or one of others', is there."""
+    name = display_name(job.source)
+    if isinstance(error, MemoryError):
+        return f"{name}: not enough memory for this picture"
+    return error.told_of(name, *others)
 
 
 def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:
@@ -262,26 +324,29 @@ def _shown(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above)
 
 
-def _default_target(given: Input, out_dir: str | None, extension: str) -> str:
+def _default_target(given: Input, out_dir: str | None, extension: str, keep_extension: bool) -> str:
     source = Path(given.source)
     if given.source == STREAM:
         if out_dir is not None:
             raise click.UsageError("standard input has no name to use in --out-dir: use -o")
         return STREAM
-    named = source.with_suffix(extension) if source.name else source
-    return str(named if out_dir is None else Path(out_dir) / given.folder / named.name)
+    if source.name:
+        source = source.with_name(source.name + extension) if keep_extension else source.with_suffix(extension)
+    return str(source if out_dir is None else Path(out_dir) / given.folder / source.name)
 
 
-def _check_distinct(jobs: Sequence[Job]) -> None:
-    """Raises FileError if two jobs would write one file, by whatever names."""
-    seen: dict[Path, str] = {}
+def _refuse_doubles(jobs: Sequence[Job], may_keep_extension: bool) -> list[Job]:
+    """The jobs, where those that would write what one before them writes, by whatever name, have an error instead."""
+    first: dict[str, Job] = {}
+    checked = []
     for job in jobs:
-        if job.target == STREAM:
-            continue
-        place = Path(os.path.realpath(job.target)) 
-        if place in seen:
-            raise FileError(
-                f"{job.target}: {seen[place]} and {job.source} would both be written there: "
-                "rename one, or run them one by one with -o"
-            )
-        seen[place] = job.source
+        before = first.setdefault(os.path.realpath(job.target), job) if job.target not in ("", STREAM) else job
+        checked.append(job if before is job else _refused(job, before, may_keep_extension))
+    return checked
+
+
+def _refused(job: Job, before: Job, may_keep_extension: bool) -> Job:
+    kept = may_keep_extension and Path(job.source).suffix != Path(before.source).suffix
+    way_out = f"{'use --keep-extension, ' if kept else ''}rename one, or name its output with -o"
+    reason = f"would be written to {job.target}, as {before.source} is: {way_out}"
+    return replace(job, error=FileError(f"{job.source}: {reason}"))

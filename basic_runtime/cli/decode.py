@@ -62,8 +62,8 @@ def decode(
     named = EXTENSIONS.get(Path(output or "").suffix.lower())
     if kind is not None and named not in (None, kind.upper()):
         raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
-    jobs = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"], overwrite, skip_existing)
-    workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
+    plan = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"], overwrite, skip_existing)
+    workers, threads = share_cores(len(plan.jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")
 
@@ -88,7 +88,7 @@ def decode(
         return _describe(result) + (f"  level {result['level']}" if chosen else "")
 
     run_jobs(
-        jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        plan, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
         skip_existing=skip_existing,
     )  # fmt: skip
 

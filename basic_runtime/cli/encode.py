@@ -29,6 +29,9 @@ EXTENSION = ".basic"
 @click.command(short_help="Compress pictures.")
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @output_options
+@click.option(
+    "--keep-extension", is_flag=True, help="Put .basic behind the input's extension: photo.jpg gives photo.jpg.basic."
+)
 @click.option("-q", "--quality", type=click.IntRange(1, 100), help="1 small, 100 good [default: 50].")
 @click.option(
     "--target-size", type=ByteSize(), help="The best quality in at most so many bytes, like 40000 or 40k."
@@ -61,6 +64,7 @@ def encode(
     skip_existing: bool,
     as_json: bool,
     workers: int | None,
+    keep_extension: bool,
     quality: int | None,
     target_size: int | None,
     target_bpp: float | None,
@@ -94,8 +98,10 @@ def encode(
         raise click.UsageError("--quality, --target-size, --target-bpp and --target-psnr exclude each other")
     if effort and budget_ms is not None:
         raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
-    jobs = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing)
-    workers, threads = share_cores(len(jobs), workers, threads, timed=budget_ms is not None)
+    plan = plan_jobs(
+        inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension
+    )
+    workers, threads = share_cores(len(plan.jobs), workers, threads, timed=budget_ms is not None)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")
 
@@ -140,7 +146,7 @@ def encode(
         return _describe(result) + "".join(f"  {name} {result[name]}" for name in chosen)
 
     run_jobs(
-        jobs, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        plan, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
         skip_existing=skip_existing,
     )  # fmt: skip
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import click
 
 from basic_runtime.errors import FileError
 from basic_runtime.files import STREAM
@@ -13,45 +16,75 @@ from basic_runtime.files import STREAM
 
 @dataclass(frozen=True)
 class Input:
-    """A file, or `-`, and the folder under --out-dir that its output goes to."""
+    """A file, or `-`, and the folder under --out-dir that its output goes to; or, with an error, a folder that is not
+    readable."""
 
     source: str
     folder: Path = Path()
+    error: FileError | None = None
 
 
-def find_inputs(sources: Sequence[str], extensions: Collection[str]) -> list[Input]:
+@dataclass(frozen=True)
+class Inputs:
+    """What a command is to read, and the extensions of the files in folders that it is not, by where they lie."""
+
+    found: dict[str, Input] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def find_inputs(sources: Sequence[str], extensions: Collection[str]) -> Inputs:
     """The sources, where each folder is replaced by the files with these extensions in it and below, in order; those
-    that are hidden, with a dot in front, are left out. Raises FileError if there are none, or it cannot be read.
+    that are hidden, with a dot in front, are left out. What is named twice is there once.
+
+    Raises click.UsageError if standard input is named twice, FileError if a folder has no such files.
     """
-    found = []
+    if sources.count(STREAM) > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    inputs = Inputs()
     for source in sources:
         if is_folder(source):
-            found += _files_below(Path(source), extensions)
+            _add_folder(Path(source), extensions, inputs)
         else:
-            found.append(Input(source))
-    return found
+            # A link to a file is another file, with an output of its own: only links to its folder are followed.
+            folder, name = os.path.split(source)
+            inputs.found.setdefault(os.path.join(os.path.realpath(folder), name), Input(source))
+    return inputs
 
 
 def is_folder(source: str) -> bool:
     return source != STREAM and os.path.isdir(source)
 
 
-def _files_below(top: Path, extensions: Collection[str]) -> list[Input]:
-    found = [
-        Input(str(folder / name), folder.relative_to(top))
-        for folder, names in _walk(top)
-        for name in sorted(names)
-        if not name.startswith(".") and Path(name).suffix.lower() in extensions
-    ]
-    if not found:
-        raise FileError(f"{top}: no files in this folder that end in {' '.join(extensions)}: name another")
-    return found
+def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
+    """Adds what is in a folder and below. A folder that cannot be read is an input that fails."""
+    found: dict[str, Input] = {}
 
-
-def _walk(top: Path) -> Iterator[tuple[Path, list[str]]]:
     def fail(error: OSError) -> None:
-        raise FileError(f"{error.filename}: cannot be read ({error.strerror}): leave this folder out") from error
+        reason = f"cannot be read ({(error.strerror or str(error)).lower()}): leave this folder out"
+        refused = FileError(f"{error.filename}: {reason}")
+        found[os.path.realpath(error.filename)] = Input(error.filename, error=refused)
 
     for folder, folders, names in os.walk(top, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(folder), names
+        real = os.path.realpath(folder)
+        for name in sorted(names):
+            path, extension = Path(folder, name), Path(name).suffix.lower()
+            if name.startswith(".") or _is_special(path):
+                continue
+            if extension in extensions:
+                found[os.path.join(real, name)] = Input(str(path), path.parent.relative_to(top))
+            else:
+                inputs.left_out[os.path.join(real, name)] = extension
+    if not found:
+        raise FileError(f"{top}: no files in this folder that end in {' '.join(extensions)}: name another")
+    for place, each in found.items():
+        inputs.found.setdefault(place, each)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe or a device, which to read may never end. A link to nothing is none: reading it fails, which
+    is told."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False

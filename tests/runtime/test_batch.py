@@ -42,19 +42,122 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="basic-run")
 
 
-def test_two_names_of_one_output(folder: Path) -> None:
-    """Once relative and absolute, once through a link to the folder: nothing is written."""
-    os.symlink(".", "link")
-    for other in (folder / "photo.jpg", Path("link/photo.jpg")):
-        Image.open("photo.png").save(other)
-        done = run("encode", "photo.png", other, "--overwrite", "--jobs", 1)
-        fails(done, f"photo.png and {other} would both be written there")
-        assert not Path("photo.basic").exists()
-
-
 def tree(top: str) -> list[str]:
     """All files below a folder, named from there."""
     return sorted(str(path.relative_to(top)) for path in Path(top).rglob("*") if path.is_file())
+
+
+def pictures(*names: str) -> None:
+    """Copies of photo.png, in what folders they need."""
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("photo.png", name)
+
+
+def errors(done: Result) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("basic-run: error: ")]
+
+
+def test_two_names_of_one_output(folder: Path) -> None:
+    """Once relative and absolute, once through a link to the folder: the second fails."""
+    os.symlink(".", "link")
+    for other in (str(folder / "photo.jpg"), "link/photo.jpg"):
+        pictures(other)
+        done = run("encode", "photo.png", other, "--overwrite", "--jobs", 1)
+        target = Path(other).with_suffix(".basic")
+        way_out = "use --keep-extension, rename one, or name its output with -o"
+        line = f"basic-run: error: {other}: would be written to {target}, as photo.png is: {way_out}"
+        assert done.exit_code == 1 and errors(done) == [line]
+        assert done.stderr.splitlines()[1].startswith("1 encoded: ")
+
+
+def test_of_files_with_one_output_all_but_the_first_fail(folder: Path) -> None:
+    pictures("in/a.jpg", "in/a.png", "in/a.webp", "in/b.png")
+    done = run("encode", "in", "--json")
+    assert done.exit_code == 1 and tree("in") == ["a.basic", "a.jpg", "a.png", "a.webp", "b.basic", "b.png"]
+    results = json.loads(done.stdout)
+    assert [result["input"] for result in results if "error" in result] == ["in/a.png", "in/a.webp"]
+    assert {result["output"] for result in results[:3]} == {"in/a.basic"} and "as in/a.jpg is" in results[2]["error"]
+    done = run("encode", "in/a.jpg", "in/a.png", "in/b.png", "--keep-extension", "--out-dir", "out")
+    assert done.exit_code == 0 and tree("out") == ["a.jpg.basic", "a.png.basic", "b.png.basic"]
+    assert run("decode", "out", "--out-dir", "back").exit_code == 0
+    assert tree("back") == ["a.jpg.png", "a.png.png", "b.png.png"]
+
+
+def test_files_of_one_name_in_two_folders(folder: Path) -> None:
+    """Their extensions are the same, and of no help."""
+    pictures("e1/a.png", "e2/a.png", "e2/b.png")
+    done = run("encode", "e1/a.png", "e2", "--out-dir", "out")
+    [line] = errors(done)
+    assert done.exit_code == 1 and tree("out") == ["a.basic", "b.basic"]
+    assert "e2/a.png: would be written to out/a.basic, as e1/a.png is: rename one" in line
+
+
+def test_a_file_that_is_named_twice_is_done_once(folder: Path) -> None:
+    os.symlink(".", "link")
+    pictures("in/a.png")
+    done = run("encode", "photo.png", "./photo.png", folder / "photo.png", "link/photo.png", "in", "in/a.png")
+    assert done.exit_code == 0 and len(done.stdout.splitlines()) == 2 and done.stderr.startswith("2 encoded: ")
+    os.symlink("photo.png", "other.png")  # which is to be decoded by its own name
+    assert run("encode", "photo.png", "other.png", "--out-dir", "out").exit_code == 0
+    assert tree("out") == ["other.basic", "photo.basic"]
+
+
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_a_folder_that_cannot_be_read_is_one_failure(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is the only input. (Permissions do not stop those who run tests as root.)"""
+    pictures("in/a.png", "in/locked/b.png", "in/z/c.png")
+    assert run("encode", "in").exit_code == 0
+    scan = os.scandir
+
+    def refuse(path: str | int) -> object:
+        if str(path).endswith("/locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    error = "in/locked: cannot be read (permission denied): leave this folder out"
+    done = run(command, "in", "--json", "--out-dir", "out")
+    assert done.exit_code == 1 and errors(done) == [f"basic-run: error: {error}"]
+    assert [Path(path).stem for path in tree("out")] == ["a", "c"]
+    assert json.loads(done.stdout)[1] == {"input": "in/locked", "error": error}
+    fails(run(command, "in/locked"), error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_a_folder_are_not_read(folder: Path) -> None:
+    pictures("in/a.png")
+    os.mkfifo("in/pipe.png")
+    os.symlink("../photo.png", "in/link.png")
+    os.symlink("nowhere.png", "in/lost.png")
+    os.symlink("pipe.png", "in/link to a pipe.png")
+    done = run("encode", "in", "--out-dir", "out")
+    assert tree("out") == ["a.basic", "link.basic"]
+    assert done.exit_code == 1 and len(errors(done)) == 1
+    assert "in/lost.png: cannot be read (no such file or directory)" in errors(done)[0]
+
+
+def test_what_is_left_out_of_folders_is_told(folder: Path) -> None:
+    pictures("in/a.png", "in/b.heic", "in/deep/c.HEIC", "in/notes", "in/.hidden", "in/.git/x.y", "in/pack.basic")
+    note = "basic-run: note: left out 3 files that are no pictures by their names: 2 .heic, 1 without an extension"
+    done = run("encode", "in", "in", "--json", "--out-dir", "out")
+    assert done.exit_code == 0 and done.stderr.splitlines() == [note]
+    pictures("out/b.webp", "out/a.png")
+    done = run("decode", "out", "--overwrite")
+    assert done.stderr.splitlines() == ["basic-run: note: left out 1 file that is not named .basic: 1 .webp"]
+    done = run("encode", "photo.png")
+    assert not done.stderr
+
+
+def test_folders_hold_pictures_by_any_of_their_names(folder: Path) -> None:
+    Path("in").mkdir()
+    for name, kind in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c.pbm", "PPM")):
+        Image.open("photo.png").convert("1" if kind == "PPM" else "RGB").save(f"in/{name}", kind)
+    assert Path("in/c.pbm").read_bytes().startswith(b"P4")
+    done = run("encode", "in", "--out-dir", "out")
+    assert done.exit_code == 0 and tree("out") == ["a.basic", "b.basic", "c.basic"]
 
 
 def test_folders_there_and_back(folder: Path) -> None:

@@ -225,11 +225,6 @@ def test_existing_outputs_are_kept_unless_asked(folder: Path) -> None:
     assert Path("photo.basic").read_bytes() != b"mine"
 
 
-def test_two_inputs_for_one_output(folder: Path) -> None:
-    Image.open("photo.png").save("photo.jpg")
-    fails(run("encode", "photo.png", "photo.jpg"), "photo.basic", "photo.png and photo.jpg would both")
-
-
 def test_an_output_that_is_the_input(folder: Path) -> None:
     fails(run("encode", "photo.png", "-o", "./photo.png", "--overwrite"), "is the input itself")
 
@@ -256,6 +251,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "a.png", "-o", "c.basic", "--out-dir", "d"),
         ("encode", "-", "--out-dir", "d"),
         ("encode", "-", "-"),
+        ("encode", "a.png", "-o", "c.basic", "--keep-extension"),
         ("encode", "-", "--json"),
         ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),
