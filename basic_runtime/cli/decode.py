@@ -63,7 +63,8 @@ def decode(
     if kind is not None and named not in (None, kind.upper()):
         raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
     plan = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"], overwrite, skip_existing)
-    workers, threads = share_cores(len(plan.jobs), workers, threads, timed=budget_ms is not None)
+    timed = budget_ms is not None or level == AUTO
+    workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "decode")
 
@@ -82,10 +83,8 @@ def decode(
             "notices": notices,
         }
 
-    chosen = budget_ms is not None or level == AUTO
-
     def describe(result: Result) -> str:
-        return _describe(result) + (f"  level {result['level']}" if chosen else "")
+        return _describe(result) + (f"  level {result['level']}" if timed else "")
 
     run_jobs(
         plan, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,

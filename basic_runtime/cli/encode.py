@@ -96,12 +96,14 @@ def encode(
     targets = (target_size, target_bpp, target_psnr)
     if sum(value is not None for value in (quality, *targets)) > 1:
         raise click.UsageError("--quality, --target-size, --target-bpp and --target-psnr exclude each other")
-    if effort and budget_ms is not None:
-        raise click.UsageError("--budget-ms is for encoding without --effort: name a --level instead")
+    timed = budget_ms is not None or level == AUTO
+    if effort and timed:
+        option = "--level auto" if budget_ms is None else "--budget-ms"
+        raise click.UsageError(f"{option} is for encoding without --effort: name a --level instead")
     plan = plan_jobs(
         inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension
     )
-    workers, threads = share_cores(len(plan.jobs), workers, threads, timed=budget_ms is not None)
+    workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     level_for = level_chooser(codec, level, budget_ms, "encode")
 
@@ -139,7 +141,7 @@ def encode(
 
     chosen = [
         *(["quality"] if any(target is not None for target in targets) else []),
-        *(["level"] if budget_ms is not None or level == AUTO else []),
+        *(["level"] if timed else []),
     ]
 
     def describe(result: Result) -> str:

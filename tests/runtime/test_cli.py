@@ -22,7 +22,7 @@ from PIL import Image
 from basic_runtime import container, machine
 from basic_runtime.cli import main
 from basic_runtime.cli.batch import share_cores
-from basic_runtime.engines import available_backends
+from basic_runtime.engines import Backend, available_backends
 from basic_runtime.exif import ORIENTATION, PREFIX
 from basic_runtime.limits import Limits
 
@@ -217,6 +217,29 @@ def test_text_tells_what_was_chosen(folder: Path, tiny_path: Path, monkeypatch: 
     assert run("decode", "photo.basic", "-o", "x.png", "--level", "auto").stdout.endswith("  level 4\n")
 
 
+@pytest.mark.parametrize("option", [("--level", "auto"), ("--budget-ms", "1000")], ids=["auto", "budget"])
+def test_levels_by_time_use_the_profile_of_one_file_at_a_time(
+    option: tuple[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is that of the engine's own threads, also where files side by side would get one each."""
+    asked: list[int | None] = []
+
+    class Measured:
+        def level_within(self, *_: object) -> int:
+            return 0
+
+    def load(bundle: object, backend: Backend) -> Measured:
+        asked.append(backend.threads)
+        return Measured()
+
+    monkeypatch.setattr(machine, "load", load)
+    monkeypatch.setattr("basic_runtime.cli.batch.default_threads", lambda: 2)
+    Image.open("photo.png").save("other.png")
+    assert run("encode", "photo.png", "other.png", *option).exit_code == 0
+    assert run("decode", "photo.basic", "other.basic", "--out-dir", "back", *option).exit_code == 0
+    assert asked == [None, None]
+
+
 def test_existing_outputs_are_kept_unless_asked(folder: Path) -> None:
     Path("photo.basic").write_bytes(b"mine")
     fails(run("encode", "photo.png"), "photo.basic: exists already")
@@ -252,6 +275,8 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "-", "--out-dir", "d"),
         ("encode", "-", "-"),
         ("encode", "a.png", "-o", "c.basic", "--keep-extension"),
+        ("encode", "a.png", "--effort", "1", "--budget-ms", "9"),
+        ("encode", "a.png", "--effort", "1", "--level", "auto"),
         ("encode", "-", "--json"),
         ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),
