@@ -23,7 +23,7 @@ from basic_runtime.cli.options import (
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["png", "jpeg", "webp", "tiff", "ppm"]),
+    type=click.Choice(["png", "jpeg", "jpg", "webp", "tiff", "ppm"]),
     help="Format of outputs that are not named (default: png; -o goes by its extension).",
 )
 @click.option(
@@ -60,7 +60,7 @@ def decode(
     from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
 
     named = EXTENSIONS.get(Path(output or "").suffix.lower())
-    if kind is not None and named not in (None, kind.upper()):
+    if kind is not None and named not in (None, EXTENSIONS[f".{kind}"]):
         raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
     plan = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"], overwrite, skip_existing)
     timed = budget_ms is not None or level == AUTO

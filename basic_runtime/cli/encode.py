@@ -100,6 +100,7 @@ def encode(
     if effort and timed:
         option = "--level auto" if budget_ms is None else "--budget-ms"
         raise click.UsageError(f"{option} is for encoding without --effort: name a --level instead")
+    _check_name(output)
     plan = plan_jobs(
         inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension
     )
@@ -151,6 +152,16 @@ def encode(
         plan, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
         skip_existing=skip_existing,
     )  # fmt: skip
+
+
+def _check_name(output: str | None) -> None:
+    """Raises click.UsageError for an output that others would take for a picture, as its extension says so."""
+    from basic_runtime.imageio import KNOWN_EXTENSIONS
+
+    named = Path(output or "")
+    if named.suffix.lower() in KNOWN_EXTENSIONS:
+        ours = named.with_suffix(EXTENSION)
+        raise click.UsageError(f"-o {output}: encode writes {EXTENSION} files, and no pictures: name it {ours}")
 
 
 def _larger(source: str, size: int) -> list[str]:

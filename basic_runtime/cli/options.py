@@ -56,17 +56,17 @@ class PictureSize(click.ParamType[tuple[int, int]]):
 
 
 class ByteSize(click.ParamType[int]):
-    """Bytes, like 40000, 40k or 1.5M (k and M are 1000 and 1,000,000)."""
+    """Bytes, like 40000, 40k or 1.5MB (k and M, large or small, are 1000 and 1,000,000)."""
 
     name = "bytes"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([kM]?)", str(value))
-        size = int(float(match[1]) * {"": 1, "k": 1000, "M": 1_000_000}[match[2]]) if match else 0
+        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([km]?)b?", str(value).lower())
+        size = int(float(match[1]) * {"": 1, "k": 1000, "m": 1_000_000}[match[2]]) if match else 0
         if size < 1:
-            self.fail(f"{value!r} is no size like 40000, 40k or 1.5M", param, ctx)
+            self.fail(f"{value!r} is no size like 40000, 40k or 1.5MB", param, ctx)
         return size
 
 

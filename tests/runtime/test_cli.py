@@ -249,7 +249,31 @@ def test_existing_outputs_are_kept_unless_asked(folder: Path) -> None:
 
 
 def test_an_output_that_is_the_input(folder: Path) -> None:
-    fails(run("encode", "photo.png", "-o", "./photo.png", "--overwrite"), "is the input itself")
+    Path("photo.png").rename("photo")
+    fails(run("encode", "photo", "-o", "./photo", "--overwrite"), "is the input itself")
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "deep/photo.JFIF", "photo.png", "photo.avif"])
+def test_a_packed_file_gets_no_name_of_a_picture(folder: Path, name: str) -> None:
+    done = run("encode", "photo.png", "-o", name, "--overwrite")
+    ours = Path(name).with_suffix(".basic")
+    said = f"Error: -o {name}: encode writes .basic files, and no pictures: name it {ours}"
+    assert done.exit_code == 2 and done.stderr.splitlines()[-1] == said
+    assert os.listdir() == ["photo.png"]
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.bin", "photo.BASIC", "photo.jpg.basic"])
+def test_a_packed_file_gets_any_other_name(folder: Path, name: str) -> None:
+    assert run("encode", "photo.png", "-o", name).exit_code == 0
+    assert Path(name).read_bytes().startswith(container.SIGNATURE)
+
+
+def test_jpeg_by_either_name(folder: Path) -> None:
+    assert run("encode", "photo.png").exit_code == 0
+    for kind in ("jpg", "jpeg"):
+        assert run("decode", "photo.basic", "--format", kind).exit_code == 0
+        assert Image.open(f"photo.{kind}").format == "JPEG"
+        assert run("decode", "photo.basic", "-o", f"x-{kind}.jpe", "--format", kind).exit_code == 0
 
 
 def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Photo) -> None:
@@ -281,6 +305,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),
         ("decode", "a.basic", "-o", "b.jpg", "--format", "png"),
+        ("decode", "a.basic", "-o", "b.png", "--format", "jpg"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
         ("profile", "--levels", "3-1"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from basic_runtime.cli import main
+from basic_runtime.cli.options import ByteSize
 from basic_runtime.codec import Codec
 from basic_runtime.container import peek
 from basic_runtime.metrics import psnr
@@ -151,6 +152,15 @@ def run(*arguments: object):
     return CliRunner().invoke(main, [str(a) for a in arguments], prog_name="basic-run")
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("100000", 100_000), ("100B", 100), ("100k", 100_000), ("100K", 100_000), ("100kB", 100_000), ("100kb", 100_000),
+     ("1.5M", 1_500_000), ("1.5MB", 1_500_000), ("1.5mb", 1_500_000)],
+)  # fmt: skip
+def test_sizes_as_people_write_them(text: str, size: int) -> None:
+    assert ByteSize().convert(text, None, None) == size
+
+
 def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_path: Path) -> None:
     common = ["encode", png, "--bundle", tiny_path, "--json", "--overwrite", "-o", tmp_path / "out.basic"]
     whole = json.loads(run(*common, "-q", 60).stdout)[0]["bytes"]
@@ -174,7 +184,9 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
         (["--target-psnr", "30", "--target-bpp", "1"], 2, "exclude each other"),
         (["--target-psnr", "0"], 2, "x>0"),
         (["--target-psnr", "90"], 1, "in.png: this picture reaches"),
-        (["--target-size", "many"], 2, "no size like 40000, 40k or 1.5M"),
+        (["--target-size", "many"], 2, "no size like 40000, 40k or 1.5MB"),
+        (["--target-size", "5KiB"], 2, "no size like"),
+        (["--target-size", "b"], 2, "no size like"),
         (["--target-size", "0"], 2, "no size like"),
         (["--target-size", "20"], 1, "in.png: the smallest file of this picture has"),
         (["--target-bpp", "0.0001"], 1, "in.png: 0.0001 bits per pixel of this picture are less than a byte"),
