@@ -79,6 +79,17 @@ def plan_jobs(
     return Plan(_refuse_doubles(jobs, keep_extension is False), _note(inputs, known, extension))
 
 
+def plan_reading(sources: Sequence[str]) -> list[Job]:
+    """Packed files to read, without outputs; a folder stands for those in it.
+
+    Raises click.UsageError if standard input is named twice, FileError for a folder without such files.
+    """
+    from basic_runtime.container import EXTENSION
+
+    inputs = find_inputs(sources, [EXTENSION])
+    return [Job(each.source, error=each.error) for each in inputs.found.values()]
+
+
 def _check_options(
     sources: Sequence[str],
     output: str | None,

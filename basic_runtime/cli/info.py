@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.batch import plan_reading
+
 if TYPE_CHECKING:
     from basic_runtime.info import FileInfo
 
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(inputs: tuple[str, ...], as_json: bool) -> None:
-    """Tell size, quality, model and chunks of .basic files; no model is needed."""
+    """Tell size, quality, model and chunks of .basic files; no model is needed.
+
+    IN may be - for standard input, or a folder, which stands for all .basic files in it and below, but for hidden
+    ones.
+    """
     from basic_runtime.errors import BasicError
     from basic_runtime.files import display_name, read_bytes
     from basic_runtime.info import file_info
@@ -27,10 +33,12 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
     any_size = replace(DEFAULT_LIMITS, max_pixels=sys.maxsize, max_side=sys.maxsize)
     results: list[dict[str, Any]] = []
     failed = False
-    for source in inputs:
-        name = display_name(source)
+    for job in plan_reading(inputs):
+        name = display_name(job.source)
         try:
-            found = file_info(read_bytes(source), any_size)
+            if job.error is not None:
+                raise job.error
+            found = file_info(read_bytes(job.source), any_size)
         except BasicError as error:
             failed = True
             message = error.told_of(name)

@@ -98,6 +98,20 @@ def _combine(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return apply
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["int16", "float32", "bf16"]),
+    help="int16, what auto takes unless told: the same pixels on all processors; bf16: OpenVINO, on some of them.",
+)
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
+)
+
+jobs_option = click.option(
+    "--jobs", "workers", type=click.IntRange(1, 1024), help="Files at a time (default: one per core, at most 8)."
+)
+
 engine_options = _combine(
     click.option(
         "--engine",
@@ -106,14 +120,8 @@ engine_options = _combine(
         show_default=True,
         help="Runs the graphs: onnxruntime, openvino, torch, tensorrt-rtx ...; auto: basic-run's own integers.",
     ),
-    click.option(
-        "--precision",
-        type=click.Choice(["int16", "float32", "bf16"]),
-        help="int16, what auto takes unless told: the same pixels on all processors; bf16: OpenVINO, on some of them.",
-    ),
-    click.option(
-        "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
-    ),
+    precision_option,
+    threads_option,
 )
 
 bundle_option = click.option(
@@ -151,7 +159,5 @@ output_options = _combine(
     click.option("--overwrite", is_flag=True, help="Replace outputs that exist."),
     click.option("--skip-existing", is_flag=True, help="Leave outputs that exist, and go on without an error."),
     click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on standard output."),
-    click.option(
-        "--jobs", "workers", type=click.IntRange(1, 1024), help="Files at a time (default: one per core, at most 8)."
-    ),
+    jobs_option,
 )

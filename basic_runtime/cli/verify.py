@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.options import AUTO, bundle_option, limit_option
+from basic_runtime.cli.batch import Job, exit_after, plan_reading, run_all, share_cores, told
+from basic_runtime.cli.options import (
+    AUTO,
+    bundle_option,
+    jobs_option,
+    limit_option,
+    precision_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from basic_runtime.codec import Codec
+
+Check = dict[str, Any]
 
 
 @click.command(short_help="Check that this machine's engines decode bit by bit, or that files are intact.")
@@ -21,65 +30,80 @@ if TYPE_CHECKING:
 @click.option(
     "--engine", "engines", multiple=True, metavar="NAME", help="May be repeated (default: all; of files, auto)."
 )
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
-)
+@precision_option
+@threads_option
+@jobs_option
 @limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(
     files: tuple[str, ...],
     bundle: str | None,
     engines: tuple[str, ...],
+    precision: str | None,
     threads: int | None,
+    workers: int | None,
     max_pixels: int | None,
     as_json: bool,
 ) -> None:
     """Run the bundle's golden vectors on engines of this machine.
 
     Exits with status 1 unless every engine reproduces every one of them. With FILEs, decode these instead and write
-    nothing: each is intact if all its checksums and that of its decoded latents hold.
+    nothing: each is intact if all its checksums and that of its decoded latents hold. A folder stands for all .basic
+    files in it and below, but for hidden ones.
     """
     if not files:
+        if precision is not None or workers is not None:
+            raise click.UsageError("--precision and --jobs are for FILEs: name some")
         _verify_engines(bundle, engines, threads, as_json)
         return
     from basic_runtime.cli.setup import make_codec
 
-    codecs = {name: make_codec(bundle, name, threads, None, max_pixels) for name in engines or (AUTO,)}
-    _verify_files(files, codecs, as_json)
+    jobs = plan_reading(files)
+    workers, threads = share_cores(len(jobs), workers, threads)
+    codecs = {name: make_codec(bundle, name, threads, None, max_pixels, precision) for name in engines or (AUTO,)}
+    _verify_files(jobs, codecs, workers, as_json)
 
 
-def _verify_files(files: tuple[str, ...], codecs: dict[str, Codec], as_json: bool) -> None:
-    results = [result for file in files for result in _file_results(file, codecs)]
-    for result in results:
-        if result["error"]:
-            click.echo(f"basic-run: error: {result['error']}", err=True)
-        elif not as_json:
-            click.echo(f"{result['file']}: intact, decoded by {result['engine']}")
+def _verify_files(jobs: list[Job], codecs: dict[str, Codec], workers: int, as_json: bool) -> None:
+    found, stopped = run_all(jobs, partial(_checks, codecs=codecs), partial(_report, quiet=as_json), workers)
+    checks = [check for of_file in found for check in of_file]
     if as_json:
-        click.echo(json.dumps({"files": results}, indent=2))
-    if any(result["error"] for result in results):
-        click.get_current_context().exit(1)
+        click.echo(json.dumps({"files": checks}, indent=2))
+    exit_after(len(jobs), len(found), stopped, any(check["error"] for check in checks))
 
 
-def _file_results(file: str, codecs: dict[str, Codec]) -> Iterator[dict[str, Any]]:
+def _checks(job: Job, codecs: dict[str, Codec]) -> list[Check]:
     """What each codec finds of a file: whether it is intact, None where that was not to be found out, and the error."""
-    from basic_runtime.errors import BasicError, DesyncError, FormatError
+    from basic_runtime.errors import BasicError
     from basic_runtime.files import display_name, read_bytes
 
+    named = {"input": display_name(job.source)}
     try:
-        data = read_bytes(file, next(iter(codecs.values())).limits)
-    except BasicError as error:
-        yield {"file": file, "engine": None, "intact": None, "error": str(error)}
-        return
-    for name, codec in codecs.items():
-        intact: bool | None = True
-        found: str | None = None
-        try:
-            codec.decode(data)
-        except BasicError as error:
-            intact = False if isinstance(error, FormatError | DesyncError) else None
-            found = str(error.in_file(display_name(file)))
-        yield {"file": file, "engine": name, "intact": intact, "error": found}
+        if job.error is not None:
+            raise job.error
+        data = read_bytes(job.source, next(iter(codecs.values())).limits)
+    except (BasicError, MemoryError) as error:
+        return [named | {"engine": None, "intact": None, "error": told(error, job)}]
+    return [named | {"engine": name} | _check(job, data, codec) for name, codec in codecs.items()]
+
+
+def _check(job: Job, data: bytes, codec: Codec) -> Check:
+    from basic_runtime.errors import BasicError, DesyncError, FormatError
+
+    try:
+        codec.decode(data)
+    except (BasicError, MemoryError) as error:
+        damaged = isinstance(error, FormatError | DesyncError)
+        return {"intact": False if damaged else None, "error": told(error, job)}
+    return {"intact": True, "error": None}
+
+
+def _report(job: Job, checks: list[Check], *, quiet: bool) -> None:
+    for check in checks:
+        if check["error"]:
+            click.echo(f"basic-run: error: {check['error']}", err=True)
+        elif not quiet:
+            click.echo(f"{check['input']}: intact, decoded by {check['engine']}")
 
 
 def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool) -> None:

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -18,9 +20,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from basic_runtime.cli import main
+from basic_runtime.codec import Codec
 
 from .commands import fails
 
+verify_command = import_module("basic_runtime.cli.verify")  # which the package hides behind the command itself
 COMMAND = Path(sys.executable).with_name("basic-run")
 Photo = Callable[[int, int], np.ndarray]
 
@@ -193,6 +197,69 @@ def test_outputs_that_are_there_can_be_skipped(folder: Path, jobs: int) -> None:
     assert Path("photo.basic").read_bytes() == b"mine" and Path("other.basic").stat().st_size > 4
     [result] = json.loads(run("decode", "other.basic", "--skip-existing", "--json").stdout)
     assert result == {"input": "other.basic", "output": "other.png", "skipped": True}
+
+
+def test_folders_of_packed_files(folder: Path) -> None:
+    pictures("in/a.png", "in/deep/b.png")
+    assert run("encode", "in").exit_code == 0
+    Path("in/deep/c.basic").write_bytes(b"nonsense")
+    names = ["in/a.basic", "in/deep/b.basic", "in/deep/c.basic"]
+    done = run("verify", "in", "in/a.basic", "--jobs", 2)
+    assert done.exit_code == 1 and "in/deep/c.basic: this is no .basic file" in errors(done)[0]
+    assert done.stdout.splitlines() == [f"{name}: intact, decoded by auto" for name in names[:2]]
+    for command in ("verify", "info"):
+        done = run(command, "in", "in/a.basic", "--json")
+        found = json.loads(done.stdout)
+        entries = found["files"] if command == "verify" else found
+        assert done.exit_code == 1 and [entry["input"] for entry in entries] == names
+        Path("empty").mkdir(exist_ok=True)
+        fails(run(command, "empty"), "empty: no files in this folder that end in .basic")
+
+
+def test_verify_tells_of_each_file_as_it_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first file is told of while the second is decoded."""
+    pictures("a.png", "b.png")
+    assert run("encode", "a.png", "b.png").exit_code == 0
+    decode, report = Codec.decode, verify_command._report
+    reported, begun = Event(), []
+
+    def watch(codec: Codec, data: bytes) -> object:
+        begun.append(data)
+        assert len(begun) == 1 or reported.wait(60)
+        return decode(codec, data)
+
+    def tell(*arguments: object, **options: object) -> None:
+        report(*arguments, **options)
+        reported.set()
+
+    monkeypatch.setattr(Codec, "decode", watch)
+    monkeypatch.setattr(verify_command, "_report", tell)
+    done = run("verify", "a.basic", "b.basic", "--jobs", 1)
+    assert done.exit_code == 0 and len(begun) == 2, done.output
+    assert done.stdout.splitlines() == [f"{name}.basic: intact, decoded by auto" for name in "ab"]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_verify_that_is_stopped_tells_what_is_done(
+    options: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures("a.png", "b.png", "c.png")
+    assert run("encode", "a.png", "b.png", "c.png").exit_code == 0
+    decode, begun = Codec.decode, []
+
+    def stop_at_the_third(codec: Codec, data: bytes) -> object:
+        begun.append(data)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return decode(codec, data)
+
+    monkeypatch.setattr(Codec, "decode", stop_at_the_third)
+    done = run("verify", "a.basic", "b.basic", "c.basic", "--jobs", 1, *options)
+    assert done.exit_code == 130 and done.stderr == "basic-run: stopped: 1 of 3 files are not done\n"
+    if options:
+        assert [entry["input"] for entry in json.loads(done.stdout)["files"]] == ["a.basic", "b.basic"]
+    else:
+        assert done.stdout.splitlines() == [f"{name}.basic: intact, decoded by auto" for name in "ab"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

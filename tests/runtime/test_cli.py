@@ -22,6 +22,7 @@ from PIL import Image
 from basic_runtime import container, machine
 from basic_runtime.cli import main
 from basic_runtime.cli.batch import share_cores
+from basic_runtime.codec import Codec
 from basic_runtime.engines import Backend, available_backends
 from basic_runtime.exif import ORIENTATION, PREFIX
 from basic_runtime.limits import Limits
@@ -306,6 +307,10 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("decode", "a.basic", "--format", "gif"),
         ("decode", "a.basic", "-o", "b.jpg", "--format", "png"),
         ("decode", "a.basic", "-o", "b.png", "--format", "jpg"),
+        ("verify", "-", "-"),
+        ("verify", "--jobs", "2"),
+        ("verify", "--precision", "int16"),
+        ("info", "-", "-"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
         ("profile", "--levels", "3-1"),
@@ -527,8 +532,25 @@ def test_verify_tells_whether_files_are_intact(packed: Path) -> None:
 
 def test_verify_reads_standard_input_once(packed: Path) -> None:
     arguments = ["verify", "-", "--engine", "auto", "--engine", "onnxruntime"]
-    done = CliRunner().invoke(main, arguments, input=packed.read_bytes())
-    assert done.exit_code == 0 and done.stdout == "-: intact, decoded by auto\n-: intact, decoded by onnxruntime\n"
+    done = run(*arguments, input=packed.read_bytes())
+    lines = [f"standard input: intact, decoded by {engine}\n" for engine in ("auto", "onnxruntime")]
+    assert done.exit_code == 0 and done.stdout == "".join(lines)
+    [first, _] = json.loads(run(*arguments, "--json", input=packed.read_bytes()).stdout)["files"]
+    assert first == {"input": "standard input", "engine": "auto", "intact": True, "error": None}
+
+
+def test_verify_computes_in_the_precision_that_is_asked_for(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    decode = Codec.decode
+
+    def watch(codec: Codec, data: bytes) -> object:
+        asked.append(codec.backend.precision)
+        return decode(codec, data)
+
+    monkeypatch.setattr(Codec, "decode", watch)
+    for precision in ("int16", "float32"):
+        assert run("verify", "packed.basic", "--precision", precision, "--jobs", "2").exit_code == 0
+    assert asked == ["int16", "float32"]
 
 
 def test_version_names_library_model_and_engines() -> None:
