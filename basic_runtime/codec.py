@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -40,7 +39,7 @@ from basic_runtime.metrics import psnr
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
 from basic_runtime.target import TargetError, largest_within, smallest_reaching
-from basic_runtime.threads import default_threads
+from basic_runtime.threads import ProcessLock, default_threads
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
 Pixels = NDArray[np.uint8]
@@ -109,7 +108,7 @@ class Codec:
         self._engines: dict[tuple[str, Backend], Engine] = {}
         self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
         self._pixel_path = PixelPath(self.bundle)
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         self._whole = _Machine(self.backend, Crew())
         self._tiled: _Machine | None = None
 

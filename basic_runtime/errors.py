@@ -7,6 +7,7 @@ line prints it after ``basic-run: error:`` and exits with status 1; nothing else
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
@@ -17,7 +18,7 @@ class BasicError(Exception):
     """Base of all errors below; ``str(error)`` is one line."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(re.sub(r"\s*[\r\n]+\s*", " ", message).strip())
 
     def in_file(self, name: str | os.PathLike[str]) -> Self:
         """The same error with the file's name in front, for code that only saw the file's bytes."""

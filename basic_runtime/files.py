@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -47,7 +48,7 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
     except LimitError as error:
         raise error.in_file(name) from None
     except OSError as error:
-        raise FileError(f"{name}: cannot be read ({_reason(error)}): check the path") from error
+        raise FileError(f"{name}: cannot be read ({reason(error)}): check the path") from error
     return data
 
 
@@ -69,12 +70,18 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
     if os.fspath(target) == STREAM:
         return
     path = Path(target)
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder: name a file in it")
-    if path.is_file() and not overwrite:
-        raise FileError(f"{path}: exists already: choose another name, or ask to overwrite it")
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder: name a file in it")
+        if path.is_file() and not overwrite:
+            raise FileError(
+                f"{path}: exists already: choose another name, or replace it with --overwrite "
+                "(from Python: overwrite=True)"
+            )
+        if not path.parent.is_dir():
+            raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
+    except OSError as error:  # a name that is too long, a folder that may not be searched
+        raise FileError(f"{path}: cannot be written ({reason(error)}): choose another name") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -82,7 +89,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{folder}: cannot be made a folder ({_reason(error)}): choose another") from error
+        raise FileError(f"{folder}: cannot be made a folder ({reason(error)}): choose another") from error
 
 
 def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
@@ -98,12 +105,14 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite:
     """
     check_target(target, overwrite)
     try:
-        path = None if os.fspath(target) == STREAM else Path(os.path.realpath(target))
+        path = None if os.fspath(target) == STREAM else Path(target)
         if path is not None and (path.is_file() or not path.exists()):
-            return _write_beside(path, write, overwrite)
+            return _write_beside(Path(os.path.realpath(path)), write, overwrite)
         memory = io.BytesIO()
         result = write(memory)
         if path is None:
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "it is closed")
             sys.stdout.buffer.write(memory.getbuffer())
             sys.stdout.buffer.flush()
         else:
@@ -113,7 +122,7 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite:
         raise
     except OSError as error:
         name = display_name(target, output=True)
-        raise FileError(f"{name}: cannot be written ({_reason(error)}): check the folder") from error
+        raise FileError(f"{name}: cannot be written ({reason(error)}): check the folder") from error
 
 
 def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:
@@ -143,5 +152,6 @@ def _rename_to_new(beside: Path, path: Path) -> None:
         os.replace(beside, path)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What the system says of an error, as messages have it."""
     return (error.strerror or str(error)).lower()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from basic_runtime import exif as exif_tools
 from basic_runtime.errors import ImageError, LimitError
 from basic_runtime.files import STREAM, StrPath, display_name, read_bytes, write_file
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.threads import ProcessLock
 from basic_runtime.webp import canvas_size
 
 Pixels = npt.NDArray[np.uint8]
@@ -352,7 +352,7 @@ class _PillowGuard:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._readers = 0
         self._before: int | None = None
 

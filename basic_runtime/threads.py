@@ -1,8 +1,10 @@
-"""How many threads work gets unless told otherwise."""
+"""How many threads work gets unless told otherwise, and a lock for what they share."""
 
 from __future__ import annotations
 
 import os
+import threading
+from weakref import WeakSet
 
 MAX_DEFAULT_THREADS = 8
 """Threads of a session unless told otherwise, at most: a level has a dozen sessions, each with its own."""
@@ -22,3 +24,33 @@ def default_threads() -> int:
     """The cores that this process may use, at most `MAX_DEFAULT_THREADS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_DEFAULT_THREADS)
+
+
+class ProcessLock:
+    """A lock that a forked process finds open, whichever thread of its parent had it; a thread may take it twice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Make it open."""
+        self._lock = threading.RLock()
+
+
+_locks: WeakSet[ProcessLock] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for lock in _locks:
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

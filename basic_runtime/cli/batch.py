@@ -21,7 +21,7 @@ import click
 from basic_runtime.cli.errors import STOPPED
 from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STREAM, check_target, display_name, make_folder
+from basic_runtime.files import STREAM, check_target, display_name, make_folder, reason
 from basic_runtime.threads import default_threads
 
 if TYPE_CHECKING:
@@ -259,15 +259,19 @@ def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Re
         if skip_existing and job.target != STREAM and Path(job.target).is_file():
             return named | {"skipped": True}
         return named | work(job) | {"seconds": round(time.perf_counter() - start, 4)}
-    except (BasicError, MemoryError) as error:
+    except BrokenPipeError:
+        raise
+    except (BasicError, MemoryError, OSError) as error:
         return named | {"error": told(error, job, target, str(Path(target)))}
 
 
-def told(error: BasicError | MemoryError, job: Job, *others: str) -> str:
+def told(error: BasicError | MemoryError | OSError, job: Job, *others: str) -> str:
     """The line for a job that failed, with the input's name in front unless that, or one of others', is there."""
     name = display_name(job.source)
     if isinstance(error, MemoryError):
         return f"{name}: not enough memory for this picture"
+    if isinstance(error, OSError):
+        return f"{name}: {reason(error)}"
     return error.told_of(name, *others)
 
 

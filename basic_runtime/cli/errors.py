@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from basic_runtime.errors import BasicError
+from basic_runtime.files import reason
 
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
@@ -27,12 +29,18 @@ class OneLineErrors(click.Command):
         """All of a run: options such as --version do their work before the command is invoked."""
         # Of damaged files; what they tell is in the error, or does not matter.
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes that may be no text
         try:
             return super().main(*args, **options)
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
         except MemoryError:
             click.echo(f"{self.program}: error: not enough memory for this picture: try a smaller one", err=True)
+        except OSError as error:  # mostly of standard output, as errors of files are BasicErrors
+            _close_output()
+            name = error.filename or "standard output"
+            click.echo(f"{self.program}: error: {name}: cannot be written ({reason(error)})", err=True)
         sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -42,6 +50,10 @@ class OneLineErrors(click.Command):
             click.echo(f"{self.program}: stopped", err=True)
             ctx.exit(STOPPED)
         except BrokenPipeError:
-            # Whoever read our output has gone; keep the interpreter from failing again when it flushes.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _close_output()  # whoever read it has gone
             ctx.exit(1)
+
+
+def _close_output() -> None:
+    """Keep the interpreter from failing again when it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

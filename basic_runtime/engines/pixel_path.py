@@ -5,7 +5,7 @@ docs/fixed-point.md tells how.
 
 from __future__ import annotations
 
-import threading
+import errno
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,11 +34,12 @@ from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.manifest import FormatsSpec, GraphSpec
+from basic_runtime.threads import ProcessLock
 
 GAIN = "gain"
 
-_KEPT = 128
-"""Networks that are kept: each is for one quality."""
+_KEPT_BYTES = 64 << 20
+"""Weights of networks that are kept, of which each is for one quality."""
 
 
 class PixelEngine(Engine):
@@ -50,6 +51,7 @@ class PixelEngine(Engine):
     def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
         self._net = NativeEngine(network.integers, threads, kernel, dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
         self._patch, self._shuffle, self._threads = network.patch, network.shuffle, threads
+        self.bytes = sum(term.weights.nbytes for layer in network.integers.layers for term in layer.terms)
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -80,24 +82,27 @@ class PixelPath:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._lock = threading.RLock()
-        self._engines: OrderedDict[tuple[Any, ...], list[Engine]] = OrderedDict()
+        self._lock = ProcessLock()
+        self._engines: OrderedDict[tuple[Any, ...], list[PixelEngine]] = OrderedDict()
 
     def has(self, graph: str) -> bool:
         """Whether the bundle says how to compute the graph in fixed point."""
         return self._bundle.graph(graph).formats is not None
 
-    def engines(self, graph: str, step: int, threads: int, *, parts: bool = False) -> list[Engine]:
+    def engines(self, graph: str, step: int, threads: int, *, parts: bool = False) -> Sequence[Engine]:
         """The graph at a quality step: one engine, or one for each of its parts. Raises EngineError for a graph that is
         not of the kind that is known here."""
         key = graph, step, threads, parts
         with self._lock:
             if key not in self._engines:
                 self._engines[key] = self._load(graph, step, threads, parts)
-                if len(self._engines) > _KEPT:
+                while len(self._engines) > 1 and self._bytes() > _KEPT_BYTES:
                     self._engines.popitem(last=False)
             self._engines.move_to_end(key)
             return self._engines[key]
+
+    def _bytes(self) -> int:
+        return sum(engine.bytes for engines in self._engines.values() for engine in engines)
 
     def _gain(self, graph: str, step: int) -> NDArray[np.float32] | None:
         pick: dict[str, Callable[[int], NDArray[np.float32]]] = {
@@ -106,12 +111,12 @@ class PixelPath:
         transform = self._bundle.graph(graph).transform
         return pick[transform](step) if transform in pick else None
 
-    def _load(self, graph: str, step: int, threads: int, parts: bool) -> list[Engine]:
+    def _load(self, graph: str, step: int, threads: int, parts: bool) -> list[PixelEngine]:
         spec = self._bundle.graph(graph)
         assert spec.formats is not None
         formats = formats_at(spec.formats, step)
         planes: dict[str, Format] = {}
-        engines: list[Engine] = []
+        engines: list[PixelEngine] = []
         strides = input_strides(self._bundle, spec)
         names = [part.id for part in spec.parts.graphs] if parts and spec.parts is not None else [graph]
         for name in names:
@@ -119,6 +124,8 @@ class PixelPath:
                 network = fixed_point(self.lowered(name, strides, self._gain(graph, step)), formats, planes)
                 engines.append(PixelEngine(network, threads))
             except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                    raise MemoryError from error
                 raise EngineError(f"{self._bundle.graph_path(name)}: not in fixed point: {error}") from error
             planes |= network.planes
         return engines

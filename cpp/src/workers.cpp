@@ -1,12 +1,13 @@
 #include "basic/workers.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
-#include <map>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -54,10 +55,11 @@ bool spin_for(const Condition& there) {
     return there();
 }
 
-class Group final : public Workers {
+// Threads of one process, and the round that they are at.
+class Team {
   public:
-    // Where the system gives no more threads, those that are there do the work: they know this group, which must stay.
-    explicit Group(size_t threads) : owner_(process()) {
+    // Where the system gives no more threads, those that are there do the work: they know this team, which must stay.
+    explicit Team(size_t threads) : owner_(process()) {
         try {
             for (; count_ < threads; ++count_) {
                 const bool from_back = count_ % 2 == 1;
@@ -67,19 +69,11 @@ class Group final : public Workers {
         }
     }
 
-    void each(size_t count, const std::function<void(size_t)>& work) override {
-        if (count > kField) {  // some at a time, then
-            const size_t share = (count + kField - 1) / kField;
-            each((count + share - 1) / share, [&](size_t number) {
-                for (size_t k = number * share; k < std::min(count, (number + 1) * share); ++k) work(k);
-            });
-            return;
-        }
-        const bool alone = count <= 1 || count_ <= 1 || process() != owner_;
-        if (alone || busy_.exchange(true, std::memory_order_acquire)) {
-            for (size_t k = 0; k < count; ++k) work(k);
-            return;
-        }
+    long owner() const { return owner_; }
+
+    // Whether it did all of it: a team that is at work for another caller, or has no threads, does nothing.
+    bool each(size_t count, const std::function<void(size_t)>& work) {
+        if (count_ <= 1 || busy_.exchange(true, std::memory_order_acquire)) return false;
         work_ = &work;
         error_ = nullptr;
         done_.store(0, std::memory_order_relaxed);
@@ -94,19 +88,19 @@ class Group final : public Workers {
         const std::exception_ptr error = error_;
         busy_.store(false, std::memory_order_release);
         if (error) std::rethrow_exception(error);
+        return true;
     }
 
-    size_t threads() const override { return count_; }
+    static constexpr uint64_t kMost = (uint64_t{1} << 16) - 1;  // pieces of a round
 
   private:
     // Number of the round, pieces in all, and pieces taken from the back and the front, in one word: who takes a piece
     // knows that it is one of a round that goes on, so that no thread waits for one that comes late.
     static constexpr int kFieldBits = 16;
-    static constexpr uint64_t kField = (uint64_t{1} << kFieldBits) - 1;
 
-    static uint64_t front(uint64_t tickets) { return tickets & kField; }
-    static uint64_t back(uint64_t tickets) { return tickets >> kFieldBits & kField; }
-    static uint64_t all(uint64_t tickets) { return tickets >> 2 * kFieldBits & kField; }
+    static uint64_t front(uint64_t tickets) { return tickets & kMost; }
+    static uint64_t back(uint64_t tickets) { return tickets >> kFieldBits & kMost; }
+    static uint64_t all(uint64_t tickets) { return tickets >> 2 * kFieldBits & kMost; }
     static bool left(uint64_t tickets) { return front(tickets) + back(tickets) < all(tickets); }
 
     // Half of the threads take pieces from the back: what a thread wrote in one round it is likely to read in the next,
@@ -140,7 +134,7 @@ class Group final : public Workers {
         }
     }
 
-    size_t count_ = 1;  // set before anybody but the constructor knows the group; its threads do not look
+    size_t count_ = 1;  // set before anybody but the constructor knows the team; its threads do not look
     const long owner_;
     std::mutex mutex_;
     std::condition_variable wake_;
@@ -152,17 +146,55 @@ class Group final : public Workers {
     std::exception_ptr error_;
 };
 
+class Group final : public Workers {
+  public:
+    explicit Group(size_t threads) : threads_(threads) {}
+
+    void each(size_t count, const std::function<void(size_t)>& work) override {
+        if (count > Team::kMost) {  // some at a time, then
+            const size_t share = (count + Team::kMost - 1) / Team::kMost;
+            each((count + share - 1) / share, [&](size_t number) {
+                for (size_t k = number * share; k < std::min(count, (number + 1) * share); ++k) work(k);
+            });
+            return;
+        }
+        Team* const team = count > 1 && threads_ > 1 ? present() : nullptr;
+        if (team == nullptr || !team->each(count, work))
+            for (size_t k = 0; k < count; ++k) work(k);
+    }
+
+    size_t threads() const override { return threads_; }
+
+  private:
+    // The team of this process, made where there is none, as after fork(), which leaves threads behind: the parent's team
+    // is then left as it is, since its locks may be closed for ever. None as long as another thread makes it.
+    Team* present() {
+        const long here = process();
+        Team* team = team_.load(std::memory_order_acquire);
+        if (team != nullptr && team->owner() == here) return team;
+        long maker = maker_.load(std::memory_order_relaxed);
+        if (maker == here || !maker_.compare_exchange_strong(maker, here)) return nullptr;
+        team = new Team(threads_);
+        team_.store(team, std::memory_order_release);
+        return team;
+    }
+
+    const size_t threads_;
+    std::atomic<Team*> team_{nullptr};
+    std::atomic<long> maker_{-1};  // the process whose thread made the team, or makes it
+};
+
 }  // namespace
 
 Workers& Workers::of(size_t threads) {
     if (threads < 1 || threads > kMaxThreads)
         throw std::invalid_argument("threads must be 1 to " + std::to_string(kMaxThreads));
-    // Never destroyed: threads may be at work while the process ends.
-    static std::mutex& mutex = *new std::mutex;
-    static std::map<size_t, Group*>& groups = *new std::map<size_t, Group*>;
-    const std::lock_guard lock(mutex);
-    Group*& group = groups[threads];
-    if (group == nullptr) group = new Group(threads);
+    // Never destroyed: threads may be at work while the process ends. No lock, which a fork might leave closed.
+    static std::array<std::atomic<Group*>, kMaxThreads + 1>& groups = *new std::array<std::atomic<Group*>, kMaxThreads + 1>{};
+    Group* group = groups[threads].load(std::memory_order_acquire);
+    if (group != nullptr) return *group;
+    auto made = std::make_unique<Group>(threads);
+    if (groups[threads].compare_exchange_strong(group, made.get(), std::memory_order_acq_rel)) return *made.release();
     return *group;
 }
 

@@ -32,6 +32,33 @@ def test_fewer_threads_than_wanted_do_the_work() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+FORKED = """
+import os
+import numpy as np
+from basic_runtime._coder import take_patches
+
+pixels, table = np.ones((1024, 64, 3), np.uint8), np.arange(256, dtype=np.int16)
+
+def threads():
+    take_patches(pixels, table, 1, 3)
+    return len(os.listdir("/proc/self/task"))
+
+before = threads()
+child = os.fork()
+if child == 0:
+    os._exit(threads())
+print(before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_forked_process_gets_threads_of_its_own() -> None:
+    """Those of a server that loads a model and then forks worked on one thread each for ever."""
+    result = subprocess.run([sys.executable, "-P", "-c", FORKED], capture_output=True, text=True, timeout=60)
+    before, after = map(int, result.stdout.split())
+    assert before >= 3 and after == 3
+
+
 @pytest.mark.parametrize("threads", [0, 1025, 1 << 40])
 def test_numbers_of_threads_that_cannot_be(threads: int) -> None:
     """None at all ended the process, which divided by them."""

@@ -19,7 +19,7 @@ from basic_export.upgrade import main
 from basic_runtime._coder import dots_kernels, pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import FLOAT32, create_backend
+from basic_runtime.engines import FLOAT32, create_backend, pixel_path
 from basic_runtime.engines.fixed_point import BYTES, FixedPoint, Format, fixed_point
 from basic_runtime.engines.integer_graph import IntegerGraph, Reading, View
 from basic_runtime.engines.native import NativeEngine
@@ -290,3 +290,23 @@ def test_gain_is_the_name_that_graphs_use(exported: Exported) -> None:
     bundle = Bundle(exported.path)
     graph = read_graph(bundle.graph_path(bundle.level(0).g_s), bundle.weights_folder)
     assert set(graph.inputs) == {"y", GAIN}
+
+
+def test_networks_of_many_qualities_take_bounded_memory(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service whose users choose the quality kept 128 networks."""
+    bundle = Bundle(exported.path)
+    name = bundle.level(7).g_s
+    path = PixelPath(bundle)
+    (first,) = path.engines(name, 0, 1)
+    assert isinstance(first, PixelEngine)
+    monkeypatch.setattr(pixel_path, "_KEPT_BYTES", 3 * first.bytes)
+    assert path.engines(name, 0, 1)[0] is first
+    for step in (1, 2):
+        path.engines(name, step, 1)
+    assert path.engines(name, 0, 1)[0] is first
+    path.engines(name, 3, 1)  # in the place of step 1, which was used longest ago
+    assert path.engines(name, 0, 1)[0] is first
+    monkeypatch.setattr(pixel_path, "_KEPT_BYTES", 0)
+    path.engines(name, 4, 1)
+    assert path.engines(name, 4, 1)[0] is path.engines(name, 4, 1)[0]
+    assert path.engines(name, 0, 1)[0] is not first

@@ -501,6 +501,36 @@ def test_a_source_that_is_gone_when_it_is_read(folder: Path) -> None:
     assert container.peek(Path("o.basic").read_bytes()).width == 60
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_output_that_cannot_be_written(packed: Path) -> None:
+    commands = "info packed.basic", "encode photo.png -o n.basic", "decode packed.basic -o -"
+    for arguments in map(str.split, commands):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=120)
+        lines = done.stderr.decode().splitlines()
+        assert done.returncode == 1 and len(lines) == 1, lines
+        assert lines[0].startswith("basic-run: error: standard output: cannot be written (no space left")
+
+
+def test_a_name_that_is_no_text(folder: Path) -> None:
+    """Where standard output takes text alone, it ended the batch after the files were written."""
+    os.rename(b"photo.png", b"caf\xe9.png")
+    done = subprocess.run(
+        [*COMMAND, "encode", ".", "--out-dir", "out"],
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0 and b"caf\\udce9.png" in done.stdout, done.stderr
+
+
+def test_a_name_that_is_too_long_fails_alone(folder: Path) -> None:
+    (folder / ("x" * 251 + ".png")).write_bytes((folder / "photo.png").read_bytes())
+    done = run("encode", ".", "--out-dir", "out", "--json")
+    results = json.loads(done.stdout)
+    assert done.exit_code == 1 and sum("error" in result for result in results) == 1
+    assert "file name too long" in next(result["error"] for result in results if "error" in result)
+    assert Path("out/photo.basic").is_file()
+
+
 def test_verify_names_each_engine(tiny_path: Path) -> None:
     done = run("verify", "--engine", "onnxruntime", "--engine", "openvino")
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 4

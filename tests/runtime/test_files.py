@@ -90,6 +90,20 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> No
     assert received == [b"abc"]
 
 
+def test_output_to_an_open_pipe_by_its_name() -> None:
+    """The name that it resolves to, like pipe:[123], is none of a file."""
+    read, write = os.pipe()
+    write_bytes(f"/dev/fd/{write}", b"abc")
+    os.close(write)
+    assert os.read(read, 9) == b"abc"
+    os.close(read)
+
+
+def test_names_that_the_system_refuses(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"cannot be written \(file name too long\): choose another name"):
+        write_bytes(tmp_path / ("y" * 300), b"abc")
+
+
 def test_output_in_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no folder .*/no\): make the folder first"):
         write_bytes(tmp_path / "no" / "a", b"abc")

@@ -17,11 +17,11 @@ class Workers {
     static Workers& of(size_t threads);
 
     // Calls work(0) to work(count - 1), some of them on other threads, and returns when all have ended. Throws what the
-    // first of those threw that did. A group that is at work for another caller, or was left behind by fork(), leaves
-    // all to this thread.
+    // first of those threw that did. A group that is at work for another caller leaves all to this thread; after fork()
+    // it gets new threads.
     virtual void each(size_t count, const std::function<void(size_t)>& work) = 0;
 
-    virtual size_t threads() const = 0;
+    virtual size_t threads() const = 0;  // as many as were asked for
 
   protected:
     ~Workers() = default;
