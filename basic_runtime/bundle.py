@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime.arguments import whole
 from basic_runtime.errors import BundleError
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
 
@@ -93,7 +94,8 @@ class Bundle:
         return self.manifest.model_id
 
     def level(self, index: int) -> LevelSpec:
-        """The level `index`, 0 = cheapest. Raises ValueError if there is none."""
+        """The level `index`, 0 = cheapest. Raises ValueError if there is none, TypeError for no whole number."""
+        index = whole("level", index)
         if not 0 <= index < len(self.manifest.levels):
             raise ValueError(f"level must be 0 to {len(self.manifest.levels) - 1}, not {index}")
         return self.manifest.levels[index]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from basic_runtime import container
 from basic_runtime._coder import convert, from_pixels, to_pixels
+from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
 from basic_runtime.encoding import Encoding
@@ -31,14 +33,14 @@ from basic_runtime.errors import (
 )
 from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace, run
 from basic_runtime.golden import check_golden, ensure_golden
-from basic_runtime.imageio import Picture
+from basic_runtime.imageio import Picture, as_picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import LevelSpec
 from basic_runtime.metrics import psnr
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
-from basic_runtime.target import TargetError, largest_within, smallest_reaching
+from basic_runtime.target import largest_within, search_twice, smallest_reaching
 from basic_runtime.threads import ProcessLock, default_threads
 from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
 
@@ -82,7 +84,7 @@ class Codec:
         bundle: Bundle | str | os.PathLike[str] | None = None,
         backend: Backend | str = AUTO,
         threads: int | None = None,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits | None = None,
         *,
         trace: Trace = no_trace,
         tile_pixels: int | None = None,
@@ -92,16 +94,18 @@ class Codec:
         Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
         side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
 
-        Raises BundleError, EngineError or MissingExtraError, ValueError for wrong arguments.
+        Raises BundleError, EngineError or MissingExtraError, ValueError or TypeError for wrong arguments.
         """
+        if not isinstance(limits, Limits | None):
+            raise TypeError(f"limits must be Limits(...) or None, not {type(limits).__name__}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
-        self.limits = limits
+        self.limits = DEFAULT_LIMITS if limits is None else limits
         self._trace = trace
-        if tile_pixels is not None and (tile_pixels <= 0 or tile_pixels % self.bundle.manifest.z_stride):
-            raise ValueError(
-                f"tile_pixels={tile_pixels}: must be a multiple of {self.bundle.manifest.z_stride}"
-            )
+        if tile_pixels is not None:
+            tile_pixels, align = whole("tile_pixels", tile_pixels), self.bundle.manifest.z_stride
+            if tile_pixels <= 0 or tile_pixels % align:
+                raise ValueError(f"tile_pixels={tile_pixels}: must be a multiple of {align}")
         self._longest = self._longest_tile()
         wanted = tile_pixels or self._longest or TILE_PIXELS
         self._tile_pixels = min(wanted, self._longest or wanted)
@@ -128,10 +132,10 @@ class Codec:
 
         `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `effort` 0..9: how long to look for a smaller
         file of the same quality, which decodes as fast; `alpha` is uint8 (H, W), lossless.
-        Raises ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or EngineError
-        for an effort with a bundle or an engine that has no gradients.
+        Raises TypeError or ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or
+        EngineError for an effort with a bundle or an engine that has no gradients.
         """
-        picture = _as_picture(image, alpha, icc, exif, xmp)
+        picture = as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
         return self._encode(picture, quality_step(quality), level, self._checked_effort(effort, level))
 
@@ -152,17 +156,18 @@ class Codec:
         At most four encodes, unless none of these fits; with an effort, as many without it come first, to find about
         where. Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
         """
-        if max_bytes < 1:
+        if not 1 <= number("max_bytes", max_bytes) < math.inf:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
-        picture = _as_picture(image, alpha, icc, exif, xmp)
+        most = math.floor(max_bytes)
+        picture = as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
             steps = container.QUALITY_STEPS
-            return largest_within(lambda step: self._encode(picture, step, level, effort), steps, max_bytes, first)
+            return largest_within(lambda step: self._encode(picture, step, level, effort), steps, most, first)
 
-        return _search_twice(search, effort, ahead=1)
+        return search_twice(search, container.QUALITY_STEPS, effort, ahead=1)
 
     def encode_reaching(
         self,
@@ -182,9 +187,9 @@ class Codec:
         Usually at most six encodes and decodes; with an effort, those without it come first. Raises TargetError if the
         highest quality does not reach it, and what `encode` does.
         """
-        if not min_psnr > 0:
+        if not number("min_psnr", min_psnr) > 0:
             raise ValueError(f"min_psnr must be more than 0 dB, not {min_psnr}")
-        picture = _as_picture(image, alpha, icc, exif, xmp)
+        picture = as_picture(image, alpha, icc, exif, xmp)
         level = self._checked_level(picture, level)
         effort = self._checked_effort(effort, level)
 
@@ -195,17 +200,17 @@ class Codec:
 
             return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr, first)
 
-        return _search_twice(search, effort, ahead=0)
+        return search_twice(search, container.QUALITY_STEPS, effort, ahead=0)
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
-        if level is None:
-            level = len(self.bundle.manifest.levels) - 1
+        level = len(self.bundle.manifest.levels) - 1 if level is None else whole("level", level)
         self.bundle.level(level)
         self.limits.check_size(width, height)
         return level
 
     def _checked_effort(self, effort: int, level: int) -> int:
+        effort = whole("effort", effort)
         if effort == 0:
             return effort
         from basic_runtime.refine import MAX_EFFORT  # here and below: most commands do without
@@ -495,28 +500,6 @@ class Codec:
             )
 
 
-def _search_twice(search: Callable[[int, int | None], tuple[int, bytes]], effort: int, ahead: int) -> bytes:
-    """The file that `search(effort, first step)` finds: without an effort, to find about where, and then with it, from
-    `ahead` steps further on."""
-    step, plain = search(0, None)
-    if not effort:
-        return plain
-    try:
-        return search(effort, min(step + ahead, container.QUALITY_STEPS - 1))[1]
-    except TargetError:  # an effort trades some of the one for some of the other, and may miss what was met
-        return plain
-
-
-def _as_picture(
-    image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
-) -> Picture:
-    if not isinstance(image, Picture):
-        return Picture(image, alpha, icc, exif, xmp)
-    if any(extra is not None for extra in (alpha, icc, exif, xmp)):
-        raise ValueError("a Picture holds its own alpha and metadata: set them there")
-    return image
-
-
 class _Picture:
     """A picture's pixels, uint8 (H, W, 3) or (H, W), as g_a reads them: float32 (1, 3, h, w) in [0, 1]."""
 
@@ -541,7 +524,6 @@ class _Picture:
             planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
             planes[:, :, height:] = planes[:, :, height - 1 : height]
         return planes
-
 
     def cut_kept(self, tile: Tile) -> Pixels:
         """The same as uint8 (1, 3, h, w), whose channels lie side by side."""

@@ -63,6 +63,7 @@ class Picture:
 
     `pixels` is uint8, (H, W, 3) for RGB or (H, W) for gray; `alpha` is uint8 (H, W) or None; `exif` starts
     with its TIFF header; `notices` says, a line each, what reading changed.
+    Raises TypeError for what is no array, ValueError for arrays of another dtype or shape.
     """
 
     pixels: Pixels
@@ -73,12 +74,17 @@ class Picture:
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        _check_array(self.pixels)
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
             raise ValueError(f"pixels must be uint8 (H, W, 3) or (H, W), not {self.pixels.dtype} {shape}")
         if 0 in shape:
             raise ValueError("a picture has at least one pixel")
-        if self.alpha is not None and (self.alpha.dtype != np.uint8 or self.alpha.shape != shape[:2]):
+        if self.alpha is None:
+            return
+        if not isinstance(self.alpha, np.ndarray):
+            raise TypeError(f"alpha must be a uint8 array (H, W), not {type(self.alpha).__name__}")
+        if self.alpha.dtype != np.uint8 or self.alpha.shape != shape[:2]:
             raise ValueError(f"alpha must be uint8 {shape[:2]}, not {self.alpha.dtype} {self.alpha.shape}")
 
     @property
@@ -97,6 +103,33 @@ class Picture:
     def rgb(self) -> Pixels:
         """The pixels as (H, W, 3), gray or not."""
         return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
+
+
+def _check_array(pixels: object) -> None:
+    """Raises TypeError for what is no array, and says how it becomes a picture."""
+    if isinstance(pixels, np.ndarray):
+        return
+    kind = type(pixels).__name__
+    if isinstance(pixels, Image.Image):
+        raise TypeError(
+            f"{kind} is a picture of Pillow's: read its file with read_picture(path), or call "
+            "basic_runtime.pillow.register() then image.save()"
+        )
+    if isinstance(pixels, str | bytes | os.PathLike):
+        raise TypeError(f"pixels are wanted, not {kind}: read the picture first, with read_picture(path)")
+    raise TypeError(f"pixels must be a uint8 array (H, W, 3) or (H, W), or a Picture, not {kind}")
+
+
+def as_picture(
+    image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+) -> Picture:
+    """A picture of pixels and what goes with them; or the one that is given, which has that already (ValueError if it
+    is given too)."""
+    if not isinstance(image, Picture):
+        return Picture(image, alpha, icc, exif, xmp)
+    if any(extra is not None for extra in (alpha, icc, exif, xmp)):
+        raise ValueError("a Picture holds its own alpha and metadata: set them there")
+    return image
 
 
 @cache

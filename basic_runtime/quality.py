@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from basic_runtime.arguments import number
 from basic_runtime.container import QUALITY_STEPS
 
 MIN_QUALITY, MAX_QUALITY = 1, 100
 
 
 def quality_step(quality: int) -> int:
-    """The step of a quality 1..100, monotonic. Raises ValueError outside."""
-    if not MIN_QUALITY <= quality <= MAX_QUALITY:
+    """The step of a quality 1..100, monotonic. Raises ValueError outside, TypeError for what is no number."""
+    value = number("quality", quality)
+    if not MIN_QUALITY <= value <= MAX_QUALITY:
         raise ValueError(f"quality must be {MIN_QUALITY} to {MAX_QUALITY}, not {quality}")
-    return round((quality - MIN_QUALITY) * (QUALITY_STEPS - 1) / (MAX_QUALITY - MIN_QUALITY))
+    return round((value - MIN_QUALITY) * (QUALITY_STEPS - 1) / (MAX_QUALITY - MIN_QUALITY))
 
 
 def quality_of_step(step: int) -> int:

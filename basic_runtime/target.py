@@ -108,3 +108,17 @@ def smallest_reaching(
         gain = _slope(point, (below if point is above else above) or before, gain)
         crossing = point[0] - point[1] / gain  # -inf where the picture has no error at all
         step = math.ceil(max(min(crossing, high - 1), low + 1))
+
+
+def search_twice(
+    search: Callable[[int, int | None], tuple[int, bytes]], steps: int, effort: int, ahead: int
+) -> bytes:
+    """The file that `search(effort, first step)` finds: without an effort, to find about where, and then with it, from
+    `ahead` of the `steps` further on."""
+    step, plain = search(0, None)
+    if not effort:
+        return plain
+    try:
+        return search(effort, min(step + ahead, steps - 1))[1]
+    except TargetError:  # an effort trades some of the one for some of the other, and may miss what was met
+        return plain

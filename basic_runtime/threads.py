@@ -6,6 +6,8 @@ import os
 import threading
 from weakref import WeakSet
 
+from basic_runtime.arguments import whole
+
 MAX_DEFAULT_THREADS = 8
 """Threads of a session unless told otherwise, at most: a level has a dozen sessions, each with its own."""
 
@@ -14,10 +16,15 @@ MAX_THREADS = 1024
 """More than these are a mistake."""
 
 
-def check_threads(threads: int | None) -> None:
-    """Raises ValueError for a number of threads that cannot be; None is the default."""
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise ValueError(f"threads must be 1 to {MAX_THREADS}, not {threads}")
+def checked_threads(threads: int | None) -> int | None:
+    """The number of threads; None is the default. Raises ValueError for one that cannot be, TypeError for what is no
+    whole number."""
+    if threads is None:
+        return None
+    count = whole("threads", threads)
+    if not 1 <= count <= MAX_THREADS:
+        raise ValueError(f"threads must be 1 to {MAX_THREADS}, not {count}")
+    return count
 
 
 def default_threads() -> int:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.threads import check_threads
+from basic_runtime.threads import checked_threads
 
 FloatArray = NDArray[np.float32]
 DeviceTimes = Callable[[], dict[str, float]]
@@ -57,8 +57,7 @@ class Backend(ABC):
     """The back-end that runs the entropy path where this one does not compute it exactly; None: nothing does."""
 
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
-        check_threads(threads)
-        self.threads = threads
+        self.threads = checked_threads(threads)
         self.precision = precision or self.precisions[0]
 
     @property

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from basic_runtime import container
 from basic_runtime.codec import Codec
@@ -161,6 +164,27 @@ def test_wrong_arrays_are_refused(codec: Codec, pixels: np.ndarray, message: str
         codec.encode(pixels)
 
 
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.new("RGB", (4, 4)), r"Image is a picture of Pillow's: .*read_picture\(path\), .*pillow.register\(\)"),
+        ("a.png", r"not str: .*read_picture\(path\)"),
+        (Path("a.png"), r"Path: .*read_picture\(path\)"),
+        (b"\x89PNG", r"not bytes: .*read_picture\(path\)"),
+        ([[1, 2], [3, 4]], r"uint8 array \(H, W, 3\) or \(H, W\), or a Picture, not list"),
+        (None, "or a Picture, not NoneType"),
+    ],
+)
+def test_what_is_no_array_is_told_how_it_becomes_one(codec: Codec, image: Any, message: str) -> None:
+    """It was an AttributeError."""
+    within, reaching = partial(codec.encode_within, max_bytes=900), partial(codec.encode_reaching, min_psnr=30)
+    for encode in (codec.encode, within, reaching):
+        with pytest.raises(TypeError, match=message):
+            encode(image)
+    with pytest.raises(TypeError, match=r"alpha must be a uint8 array \(H, W\), not list"):
+        codec.encode(np.zeros((1, 1), np.uint8), alpha=[[255]])
+
+
 def test_a_picture_holds_its_own_metadata(codec: Codec, photo: Photo) -> None:
     with pytest.raises(ValueError, match="holds its own"):
         codec.encode(Picture(photo(4, 4)), icc=b"profile")
@@ -170,6 +194,55 @@ def test_a_picture_holds_its_own_metadata(codec: Codec, photo: Photo) -> None:
 def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         codec.encode(np.zeros((4, 4, 3), np.uint8), quality, level)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("quality", "50"), ("quality", None), ("level", 7.0), ("level", "7"), ("effort", 1.0), ("effort", None)],
+)
+def test_quality_level_and_effort_of_other_types(codec: Codec, name: str, value: object) -> None:
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(TypeError, match=f"{name} must be a (whole )?number, not {value!r}"):
+        codec.encode(np.zeros((4, 4, 3), np.uint8), **given)
+
+
+def test_targets_and_levels_of_other_types(codec: Codec, photo: Photo) -> None:
+    picture, wrong = photo(64, 64), np.zeros((40, 40))
+    data = codec.encode(picture)
+    for call in (
+        lambda: codec.encode_within(picture, "900"),
+        lambda: codec.encode_reaching(picture, wrong),
+        lambda: codec.decode(data, 7.0),
+        lambda: codec.load(wrong),
+    ):
+        with pytest.raises(TypeError, match="must be a (whole )?number, not ") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    for target in (0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="max_bytes must be 1 or more"):
+            codec.encode_within(picture, target)
+
+
+def test_numbers_of_numpy_are_as_good(codec: Codec, photo: Photo) -> None:
+    """Sums of small ones overflow in NumPy, not here."""
+    picture = photo(64, 64)
+    data = codec.encode(picture, 100, 7)
+    assert codec.encode(picture, np.uint8(100), np.int8(7), effort=np.uint8(0)) == data
+    np.testing.assert_array_equal(codec.decode(data, np.uint8(7)), codec.decode(data))
+    assert codec.encode_within(picture, np.uint16(900)) == codec.encode_within(picture, 900)
+
+
+def test_limits_and_sizes_are_checked_at_once(tiny_path: Path) -> None:
+    assert Codec(tiny_path, limits=None).limits == Limits()
+    wrong: dict[str, Any]
+    for wrong, message in (
+        ({"limits": 5}, r"limits must be Limits\(...\) or None, not int"),
+        ({"threads": 2.5}, "threads must be a whole number, not 2.5"),
+        ({"tile_pixels": 64.0}, "tile_pixels must be a whole number, not 64.0"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            Codec(tiny_path, **wrong)
+    assert type(Codec(tiny_path, threads=np.int64(2)).backend.threads) is int
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025])
