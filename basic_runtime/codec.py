@@ -7,6 +7,8 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +78,8 @@ class VariantCheck:
 class Codec:
     """Encodes and decodes pictures with one bundle on one engine.
 
-    Graphs are loaded when a level first needs them, and kept. One codec may be used from several threads.
+    Graphs are loaded when a level first needs them, and kept. One codec may be used from several threads. A codec that
+    is pickled, for another process, or copied arrives without them, and opens its bundle again.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Codec:
             tile_pixels, align = whole("tile_pixels", tile_pixels), self.bundle.manifest.z_stride
             if tile_pixels <= 0 or tile_pixels % align:
                 raise ValueError(f"tile_pixels={tile_pixels}: must be a multiple of {align}")
+        self._asked_tile_pixels = tile_pixels
         self._longest = self._longest_tile()
         wanted = tile_pixels or self._longest or TILE_PIXELS
         self._tile_pixels = min(wanted, self._longest or wanted)
@@ -115,6 +119,12 @@ class Codec:
         self._lock = ProcessLock()
         self._whole = _Machine(self.backend, Crew())
         self._tiled: _Machine | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, in another process perhaps, opens the same bundle folder, on such a back-end and with the same limits
+        and tiles. It has loaded nothing yet, and no trace, which cannot travel."""
+        again = partial(type(self), limits=self.limits, tile_pixels=self._asked_tile_pixels)
+        return again, (self.bundle.path.absolute(), self.backend)
 
     def encode(
         self,

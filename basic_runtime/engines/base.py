@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,15 @@ class Backend(ABC):
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         self.threads = checked_threads(threads)
         self.precision = precision or self.precisions[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process makes one of its own, with the same arguments."""
+        return partial(type(self), **self._arguments()), (), {"native_entropy": self.native_entropy}
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the class is to be given to make another one; of those that have one precision it takes none."""
+        precision = {} if len(self.precisions) == 1 else {"precision": self.precision}
+        return {"threads": self.threads} | precision
 
     @property
     @abstractmethod

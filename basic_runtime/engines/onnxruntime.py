@@ -89,6 +89,9 @@ class OnnxRuntimeBackend(Backend):
         self.optimisation = optimisation
         self._check_provider()
 
+    def _arguments(self) -> dict[str, Any]:
+        return super()._arguments() | {"optimisation": self.optimisation}
+
     @property
     def version(self) -> str:
         return library_version()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import math
 import os
+import pickle
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from PIL import Image
 
 from basic_runtime import container
 from basic_runtime.codec import Codec
+from basic_runtime.engines import available_backends, create_backend
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import (
     BasicError,
     DesyncError,
@@ -148,6 +153,57 @@ def test_a_forked_process_encodes_in_tiles(tiny_path: Path, photo: Photo) -> Non
         signal.alarm(60)
         os._exit(0 if codec.encode(picture) == data else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_codec_goes_to_a_new_process(tiny_path: Path, photo: Photo) -> None:
+    """Its coder's tables could not be pickled."""
+    codec, picture = Codec(tiny_path, threads=1, limits=Limits(max_pixels=20_000)), photo(100, 150)
+    data = codec.encode(picture, 70, 3)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert pool.submit(codec.encode, picture, 70, 3).result() == data
+        np.testing.assert_array_equal(pool.submit(codec.decode, data).result(), codec.decode(data))
+        with pytest.raises(LimitError, match="max_pixels"):
+            pool.submit(codec.encode, photo(200, 150)).result()
+
+
+def test_a_copy_is_made_of_the_same_arguments(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Photo
+) -> None:
+    monkeypatch.chdir(tiny_path.parent)
+    traced: list[str] = []
+
+    def trace(part: str) -> AbstractContextManager[None]:
+        traced.append(part)
+        return nullcontext()
+
+    backend = create_backend("auto", 2, "float32")
+    codec = Codec(tiny_path.name, backend, limits=Limits(max_side=300), trace=trace, tile_pixels=128)
+    data = codec.encode(photo(40, 50))
+    pickled = pickle.dumps(codec)
+    monkeypatch.chdir("/")
+    traced.clear()
+    copy = pickle.loads(pickled)
+    assert copy.bundle.path == tiny_path and copy.limits == Limits(max_side=300)
+    assert type(copy.backend) is type(backend)
+    assert (copy.backend.threads, copy.backend.precision) == (2, "float32")
+    assert copy._canvas(200, 200).side == codec._canvas(200, 200).side
+    copy.decode(data)
+    assert not traced  # a trace stays where it is
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
+def test_back_ends_are_made_again_elsewhere(name: str) -> None:
+    if name not in available_backends():
+        pytest.skip(f"no {name} here")
+    backend = create_backend(name, 3)
+    backend.native_entropy = False
+    copy = pickle.loads(pickle.dumps(backend))
+    assert type(copy) is type(backend) and copy.settings() == backend.settings()
+    assert (copy.threads, copy.precision, copy.native_entropy) == (3, "float32", False)
+
+
+def test_back_ends_keep_their_own_settings() -> None:
+    assert pickle.loads(pickle.dumps(OnnxRuntimeBackend(1, "basic"))).settings() == "basic"
 
 
 @pytest.mark.parametrize(
