@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
-    from basic_runtime.codec import Codec
+    from basic_runtime.codec import Codec, VariantCheck
     from basic_runtime.container import Container, Header
     from basic_runtime.errors import (
         BasicError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         WrongBundleError,
     )
     from basic_runtime.imageio import Picture, read_picture, write_picture
+    from basic_runtime.info import FileInfo
     from basic_runtime.limits import Limits
     from basic_runtime.machine import MachineProfileError
     from basic_runtime.target import TargetError
@@ -47,6 +48,7 @@ _HOME_OF = {
     "EngineError": "errors",
     "EngineMismatchError": "errors",
     "FileError": "errors",
+    "FileInfo": "info",
     "FormatError": "errors",
     "Header": "container",
     "ImageError": "errors",
@@ -57,6 +59,7 @@ _HOME_OF = {
     "Picture": "imageio",
     "TargetError": "target",
     "TruncatedError": "errors",
+    "VariantCheck": "codec",
     "WrongBundleError": "errors",
     "read_picture": "imageio",
     "write_picture": "imageio",
@@ -72,6 +75,7 @@ __all__ = [
     "EngineError",
     "EngineMismatchError",
     "FileError",
+    "FileInfo",
     "FormatError",
     "Header",
     "ImageError",
@@ -82,6 +86,7 @@ __all__ = [
     "Picture",
     "TargetError",
     "TruncatedError",
+    "VariantCheck",
     "WrongBundleError",
     "__version__",
     "read_picture",

@@ -18,6 +18,7 @@ from basic_runtime._coder import convert, from_pixels, to_pixels
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
+from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, Engine, create_backend
 from basic_runtime.engines.base import INT16, FloatArray
@@ -277,16 +278,16 @@ class Codec:
         with self._trace("container"):
             return container.write(content, self.limits)
 
-    def decode(self, data: bytes, level: int | None = None) -> Pixels:
-        """Decompress to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
+    def decode(self, data: Buffer, level: int | None = None) -> Pixels:
+        """Decompress the bytes of a file to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
 
-        `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any
-        file. Raises FormatError for damaged bytes, WrongBundleError for a file of another model, DesyncError
-        if this machine decodes other latents than the encoder had, LimitError for a picture too large.
+        `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any file. Raises
+        TypeError for what are no bytes, FormatError for damaged ones, WrongBundleError for a file of another model,
+        DesyncError if this machine decodes other latents than the encoder had, LimitError for a picture too large.
         """
         return self.decode_picture(data, level).pixels
 
-    def decode_picture(self, data: bytes, level: int | None = None) -> Picture:
+    def decode_picture(self, data: Buffer, level: int | None = None) -> Picture:
         """Like `decode`, with alpha, ICC profile, EXIF and XMP."""
         with self._trace("container"):
             content = container.read(data, self.limits)
@@ -420,7 +421,7 @@ class Codec:
         """The trace for what happens within a tile, which is not timed where tiles run side by side."""
         return self._trace if canvas.whole else no_trace
 
-    def info(self, data: bytes) -> FileInfo:
+    def info(self, data: Buffer) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
         return file_info(data, self.limits)
 

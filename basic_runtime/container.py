@@ -11,6 +11,7 @@ too early) or `LimitError`; nothing is allocated before the size that is asked f
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -139,8 +140,8 @@ def peek(data: Buffer) -> Header:
 
 def parse(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> tuple[Header, list[Chunk]]:
     """Header and all chunks of a file, checksums, order and limits verified, payloads not unpacked."""
-    limits.check_bytes("the file", len(data), "max_file_bytes")
     reader = _Reader(data)
+    limits.check_bytes("the file", reader.left, "max_file_bytes")
     header = _read_header(reader)
     limits.check_size(header.width, header.height)
     chunks: list[Chunk] = []
@@ -159,6 +160,8 @@ class _Reader:
     """A cursor over bytes; each step names what it reads, for the error if the bytes end."""
 
     def __init__(self, data: Buffer) -> None:
+        if isinstance(data, str | os.PathLike):
+            raise TypeError(f"a file's bytes are wanted, not {type(data).__name__}: Path(...).read_bytes() has them")
         self._data = memoryview(data).cast("B")
         self.position = 0
 

@@ -52,10 +52,36 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
     return data
 
 
+def read_file(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """What is left to read of a binary file that is open.
+
+    Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for what is no file, or one in text mode.
+    """
+    if not hasattr(file, "read"):
+        raise TypeError(f"a path, bytes or an open file are wanted, not {type(file).__name__}")
+    name = file_name(file)
+    try:
+        data = _read(file, 0, limits.max_file_bytes)
+        limits.check_bytes("the file", len(data), "max_file_bytes")
+    except LimitError as error:
+        raise error.in_file(name) from None
+    except OSError as error:
+        raise FileError(f"{name}: cannot be read ({reason(error)}): open it again") from error
+    return data
+
+
+def file_name(file: BinaryIO) -> str:
+    """The name of an open file, as messages name it."""
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else "the file object"
+
+
 def _read(file: BinaryIO, known: int, most: int) -> bytes:
     """The bytes that a file is known to have in one piece, then others that come, at most one more than `most`: to read
     n bytes takes memory for n, whether they come or not."""
     data = file.read(known + 1)
+    if not isinstance(data, bytes):
+        raise TypeError(f"a file's bytes are wanted, and it gives {type(data).__name__}: open it in binary mode")
     if len(data) <= known:
         return data
     whole = io.BytesIO()
@@ -95,6 +121,20 @@ def make_folder(folder: Path) -> None:
 def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
     """Writes `data` to the file `target`, or to standard output for ``-``, as `write_file` does."""
     write_file(target, lambda file: file.write(data), overwrite)
+
+
+def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
+    """Has `write` write to memory, and a binary file that is open take all of it at once; returns what `write` does. So
+    the file need not seek, and gets nothing if `write` raises. Raises `FileError`."""
+    memory = io.BytesIO()
+    result = write(memory)
+    try:
+        file.write(memory.getvalue())
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(f"{file_name(file)}: cannot be written ({reason(error)}): check its disk") from error
+    return result
 
 
 def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite: bool = False) -> _Result:

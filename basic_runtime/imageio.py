@@ -22,8 +22,18 @@ import numpy.typing as npt
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from basic_runtime import exif as exif_tools
+from basic_runtime.deflate import Buffer
 from basic_runtime.errors import ImageError, LimitError
-from basic_runtime.files import STREAM, StrPath, display_name, read_bytes, write_file
+from basic_runtime.files import (
+    STREAM,
+    StrPath,
+    display_name,
+    file_name,
+    read_bytes,
+    read_file,
+    write_file,
+    write_to,
+)
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.threads import ProcessLock
 from basic_runtime.webp import canvas_size
@@ -113,7 +123,7 @@ def _check_array(pixels: object) -> None:
     if isinstance(pixels, Image.Image):
         raise TypeError(
             f"{kind} is a picture of Pillow's: read its file with read_picture(path), or call "
-            "basic_runtime.pillow.register() then image.save()"
+            "basic_runtime.pillow.register() and then image.save()"
         )
     if isinstance(pixels, str | bytes | os.PathLike):
         raise TypeError(f"pixels are wanted, not {kind}: read the picture first, with read_picture(path)")
@@ -121,7 +131,11 @@ def _check_array(pixels: object) -> None:
 
 
 def as_picture(
-    image: Picture | Pixels, alpha: Pixels | None, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+    image: Picture | Pixels,
+    alpha: Pixels | None = None,
+    icc: bytes | None = None,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
 ) -> Picture:
     """A picture of pixels and what goes with them; or the one that is given, which has that already (ValueError if it
     is given too)."""
@@ -138,16 +152,20 @@ def input_extensions() -> dict[str, str]:
     return {end: kind for end, kind in KNOWN_EXTENSIONS.items() if kind != "AVIF" or features.check("avif")}
 
 
-def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
-    """Reads a picture from a path, from bytes, or from standard input for ``-``.
+def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Picture:
+    """Reads a picture from a path, from bytes (a bytearray, a memoryview), from a file that is open in binary mode, or
+    from standard input for ``-``.
 
-    Raises `FileError` (path), `ImageError` (content) or `LimitError`; size limits are checked before any
-    pixel is decoded. 16-bit, CMYK and animated pictures are converted, and `Picture.notices` says so.
+    A file is read from where it stands to its end, and stays open. Raises `FileError` (path), `ImageError` (content),
+    `LimitError`, or TypeError for a source of another type; size limits are checked before any pixel is decoded.
+    16-bit, CMYK and animated pictures are converted, and `Picture.notices` says so.
     """
-    if isinstance(source, bytes):
-        name, data = "the picture", source
-    else:
+    if isinstance(source, str | os.PathLike):
         name, data = display_name(source), read_bytes(source, limits)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        name, data = "the picture", bytes(source)
+    else:
+        name, data = file_name(source), read_file(source, limits)
     try:
         with _pillow_guard(limits):
             return _decode(data, limits)
@@ -156,18 +174,21 @@ def read_picture(source: StrPath | bytes, limits: Limits = DEFAULT_LIMITS) -> Pi
 
 
 def write_picture(
-    target: StrPath, picture: Picture | Pixels, format: str | None = None, overwrite: bool = False
+    target: StrPath | BinaryIO, picture: Picture | Pixels, format: str | None = None, overwrite: bool = False
 ) -> list[str]:
-    """Writes a picture, or its pixels alone as uint8 (H, W, 3) or (H, W), to a path, or to standard output for ``-``
-    (as PNG unless `format` says otherwise).
+    """Writes a picture, or its pixels alone as uint8 (H, W, 3) or (H, W), to a path, to standard output for ``-`` (as
+    PNG unless `format` says otherwise), or to a file that is open in binary mode, which needs a `format`.
 
     The format is that of `format` or of the file's extension. JPEG is written at quality 95 without colour
     subsampling, the others losslessly. Returns notices on what the format could not carry. Raises `FileError`
-    or `ImageError`; the file appears whole or not at all, and replaces another only if `overwrite`.
+    or `ImageError`, TypeError or ValueError for wrong arguments; the file of a path appears whole or not at all, and
+    replaces another only if `overwrite`.
     """
+    if not isinstance(target, str | os.PathLike):
+        return _write_to(target, picture, format)
     name = display_name(target, output=True)
     kind = output_format(target, format)
-    picture = picture if isinstance(picture, Picture) else Picture(picture)
+    picture = as_picture(picture)
     if kind == "PPM" and Path(target).suffix.lower() == ".pgm" and not picture.gray:
         raise ImageError(f"{name}: a .pgm file is gray, and the picture has colours: name it .ppm")
     try:
@@ -176,16 +197,24 @@ def write_picture(
         raise error.in_file(name) from error.__cause__
 
 
+def _write_to(file: BinaryIO, picture: Picture | Pixels, format: str | None) -> list[str]:
+    if not hasattr(file, "write"):
+        raise TypeError(f"a path or an open file is wanted, not {type(file).__name__}")
+    name = file_name(file)
+    if format is None:
+        raise ValueError(f"{name}: has no extension that tells a format: name one, as in format=\"PNG\"")
+    content, kind = as_picture(picture), _named_format(format, name)
+    try:
+        return write_to(file, lambda memory: _save(content, kind, memory))
+    except ImageError as error:
+        raise error.in_file(name) from error.__cause__
+
+
 def output_format(target: StrPath, format: str | None = None) -> str:
     """The one of `FORMATS` that `format` (name or extension) means, or else the extension of `target`."""
     name = display_name(target, output=True)
     if format is not None:
-        if format.upper() in FORMATS:
-            return format.upper()
-        suffix = "." + format.lower().removeprefix(".")
-        if suffix not in EXTENSIONS:
-            raise ImageError(f"{name}: there is no output format {format!r}: choose one of {_FORMATS_TEXT}")
-        return EXTENSIONS[suffix]
+        return _named_format(format, name)
     if os.fspath(target) == STREAM:
         return "PNG"
     suffix = Path(target).suffix.lower()
@@ -194,6 +223,15 @@ def output_format(target: StrPath, format: str | None = None) -> str:
             f"{name}: the extension {suffix or '(none)'} names no picture format that is written: "
             f"use one of {' '.join(EXTENSIONS)}, or name the format"
         )
+    return EXTENSIONS[suffix]
+
+
+def _named_format(format: str, name: str) -> str:
+    if format.upper() in FORMATS:
+        return format.upper()
+    suffix = "." + format.lower().removeprefix(".")
+    if suffix not in EXTENSIONS:
+        raise ImageError(f"{name}: there is no output format {format!r}: choose one of {_FORMATS_TEXT}")
     return EXTENSIONS[suffix]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from basic_runtime.container import ALPHA, EXIF, ICC, XMP, parse
+from basic_runtime.deflate import Buffer
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.quality import quality_of_step
 
@@ -44,9 +45,10 @@ class FileInfo:
         return any(found == kind for found, _ in self.chunks)
 
 
-def file_info(data: bytes, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
+def file_info(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
     """Describe the compressed file `data`. Raises FormatError or LimitError as `container.parse` does."""
     header, chunks = parse(data, limits)
+    size = memoryview(data).nbytes
     return FileInfo(
         model_name=header.model_name,
         model_id=header.model_id,
@@ -58,7 +60,7 @@ def file_info(data: bytes, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
         level=header.level,
         decode_level=header.synthesis_level,
         entropy_variant=header.entropy,
-        file_bytes=len(data),
-        bits_per_pixel=8 * len(data) / (header.width * header.height),
+        file_bytes=size,
+        bits_per_pixel=8 * size / (header.width * header.height),
         chunks=tuple((chunk.type, chunk.size) for chunk in chunks),
     )

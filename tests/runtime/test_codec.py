@@ -130,6 +130,17 @@ def test_info_tells_what_was_asked_for(codec: Codec, photo: Photo) -> None:
     assert sum(size for _, size in info.chunks) < len(data)
 
 
+def test_files_are_any_bytes(codec: Codec, photo: Photo) -> None:
+    data = codec.encode(photo(33, 44))
+    expected, told = codec.decode(data), codec.info(data)
+    for other in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8).data):
+        np.testing.assert_array_equal(codec.decode(other), expected)
+        assert codec.info(other) == told
+    for wrong in ("photo.basic", Path("photo.basic")):
+        with pytest.raises(TypeError, match=r"a file's bytes are wanted, not .*read_bytes\(\)"):
+            codec.decode(wrong)
+
+
 @pytest.mark.parametrize("options", [{"threads": 1}, {"backend": "onnxruntime", "threads": 2, "tile_pixels": 64}])
 def test_threads_share_a_codec(tiny_path: Path, photo: Photo, options: dict[str, Any]) -> None:
     codec = Codec(tiny_path, **options)

@@ -1,0 +1,94 @@
+"""Pictures in memory and in files that are open."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from basic_runtime.errors import FileError, ImageError, LimitError
+from basic_runtime.imageio import FORMATS, Picture, read_picture, write_picture
+from basic_runtime.limits import Limits
+
+from .test_imageio import EXTENSION, GRAY, RGB, assert_equal, saved
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO])
+def test_a_picture_comes_from_memory(kind: Any) -> None:
+    data = saved(Image.fromarray(RGB), "PNG")
+    assert_equal(read_picture(kind(data)), RGB)
+    with pytest.raises(ImageError, match="^the (picture|file object): not a picture of a known format"):
+        read_picture(kind(b"no picture at all, but long enough"))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_goes_to_an_open_file_and_comes_from_one(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.data"
+    with path.open("wb") as file:
+        file.write(b"before")
+        assert write_picture(file, Picture(RGB), kind) == []
+        assert not file.closed
+    with path.open("rb") as file:
+        assert file.read(6) == b"before"  # it is read from where it stands
+        back = read_picture(file)
+        assert not file.closed
+    write_picture(tmp_path / f"a.{EXTENSION[kind]}", RGB)
+    assert_equal(back, read_picture(tmp_path / f"a.{EXTENSION[kind]}").pixels)
+
+
+class Pipe(io.RawIOBase):
+    """A file that can neither seek nor read back, and gives a few bytes at a time."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.data[: min(7, len(buffer))]
+        del self.data[: len(part)]
+        buffer[: len(part)] = part
+        return len(part)
+
+    def write(self, data: Any) -> int:
+        self.data += data
+        return len(data)
+
+
+def test_an_open_file_need_not_seek() -> None:
+    pipe: Any = Pipe()
+    write_picture(pipe, GRAY, "tiff")
+    assert_equal(read_picture(pipe), GRAY)
+
+
+def test_an_open_file_that_will_not_do(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with pytest.raises(ValueError, match='^the file object: has no extension .*: name one, as in format="PNG"'):
+        write_picture(file, RGB)
+    with pytest.raises(ImageError, match="there is no output format 'bmp'"):
+        write_picture(file, RGB, "bmp")
+    with pytest.raises(ImageError, match="cannot be written as WEBP"):
+        write_picture(file, np.zeros((1, 17_000, 3), np.uint8), "webp")
+    assert file.getvalue() == b""
+    (tmp_path / "a.png").write_bytes(saved(Image.fromarray(RGB), "PNG"))
+    with (tmp_path / "a.png").open(encoding="latin-1") as text, pytest.raises(TypeError, match="in binary mode"):
+        read_picture(text)
+    with (tmp_path / "a.png").open("rb") as small, pytest.raises(LimitError, match=r"a\.png: the file has .*100 are"):
+        read_picture(small, Limits(max_file_bytes=100))
+    with (tmp_path / "a.png").open("wb") as other, pytest.raises(FileError, match=r"a\.png: cannot be read"):
+        read_picture(other)
+    with (tmp_path / "a.png").open("rb") as other, pytest.raises(FileError, match=r"a\.png: cannot be written"):
+        write_picture(other, RGB, "PNG")
+    nothing: Any = None
+    with pytest.raises(TypeError, match="a path, bytes or an open file are wanted, not NoneType"):
+        read_picture(nothing)
+    with pytest.raises(TypeError, match="a path or an open file is wanted, not ndarray"):
+        write_picture(RGB, "a.png")
