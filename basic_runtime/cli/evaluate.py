@@ -175,7 +175,7 @@ def _report(
 
     rows = [results.rows[setting, name] for name in names for setting in wanted]
     values = report.summary(rows, curves.curves(rows), curves.published_kodak(rows), bundle)
-    text = json.dumps(values, indent=1)
+    text = json.dumps(values, indent=1, allow_nan=False)
     if output is not None:
         write_bytes(_with_extension(output, ".json"), text.encode() + b"\n", overwrite=True)
         if find_spec("matplotlib") is not None:

@@ -18,6 +18,9 @@ from basic_runtime.evaluate.measure import Row
 
 KODAK_NAMES = {f"kodim{number:02d}" for number in range(1, 25)}
 
+#: What a picture counts at most, in dB: one without any error would make every mean infinite.
+MOST_PSNR = 99.0
+
 #: Curves that share less of the quality axis than this are marked in reports.
 SHORT_OVERLAP = 0.5
 
@@ -43,7 +46,8 @@ class Curve:
 
 
 def curves(rows: Iterable[Row]) -> list[Curve]:
-    """One curve per codec and level: mean bpp and mean quality over pictures, as the field does; median times."""
+    """One curve per codec and level: mean bpp and mean quality over pictures, as the field does, but no picture's PSNR
+    counts more than `MOST_PSNR`; median times."""
     grouped: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
         grouped.setdefault(row.setting.curve, {}).setdefault(row.quality, []).append(row)
@@ -54,7 +58,7 @@ def curves(rows: Iterable[Row]) -> list[Curve]:
             Curve(
                 name,
                 bpp=tuple(_mean(of, "bpp") for of in in_order),
-                psnr=tuple(_mean(of, "psnr") for of in in_order),
+                psnr=tuple(statistics.fmean(min(row.psnr, MOST_PSNR) for row in of) for of in in_order),
                 ms_ssim=tuple(_mean(of, "ms_ssim") for of in in_order),
                 encode_ms=statistics.median(row.encode_ms for of in in_order for row in of),
                 decode_ms=statistics.median(row.decode_ms for of in in_order for row in of),
@@ -112,7 +116,7 @@ def bd_rate(anchor: Curve, curve: Curve, metric: str) -> BdRate | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the overlap, which is reported
         percent = compute(anchor.bpp, one, curve.bpp, two, method="pchip", require_matching_points=False)
-    return BdRate(float(percent), float(shared / (one.max() - one.min())))
+    return BdRate(float(percent), float(shared / (one.max() - one.min()))) if np.isfinite(percent) else None
 
 
 def per_picture(rows: Iterable[Row], anchor: str, curve: str, metric: str) -> float | None:

@@ -52,10 +52,15 @@ def _curve_values(curve: Curve) -> dict[str, Any]:
         "name": curve.name,
         "bpp": list(curve.bpp),
         "psnr": list(curve.psnr),
-        "ms_ssim": [None if math.isnan(value) else value for value in curve.ms_ssim],
-        "encode_ms": None if math.isnan(curve.encode_ms) else curve.encode_ms,
-        "decode_ms": None if math.isnan(curve.decode_ms) else curve.decode_ms,
+        "ms_ssim": [_finite(value) for value in curve.ms_ssim],
+        "encode_ms": _finite(curve.encode_ms),
+        "decode_ms": _finite(curve.decode_ms),
     }
+
+
+def _finite(value: float) -> float | None:
+    """The value, or what JSON has for one that it cannot tell."""
+    return value if math.isfinite(value) else None
 
 
 def _bd_values(rows: Sequence[Row], anchor: Curve, curve: Curve, metric: str) -> dict[str, Any] | None:

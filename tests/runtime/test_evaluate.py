@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,6 +260,32 @@ def test_curves_are_means_over_pictures_in_order_of_rate():
     (curve,) = curves(rows)
     assert curve.name == "JPEG" and curve.bpp == (2.0, 3.0) and curve.psnr == (28.0, 32.0)
     assert curve.encode_ms == 1.0 and curve.decode_ms == 2.0
+
+
+def test_a_picture_without_any_error_counts_as_99_db():
+    rows = [row(1000, 27.0), row(400, math.inf, picture="white.png")]
+    assert curves(rows)[0].psnr == ((27.0 + 99) / 2,)
+
+
+def test_blank_pages_give_valid_json_and_no_warnings(tiny_path, tmp_path):
+    """They gave Infinity, which is no JSON, and NumPy's warnings of inf - inf."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "white").save(folder / "white.png")
+    options = ("--bundle", tiny_path, "--levels", "0", "--qualities", "20,60,90", "--codecs", "jpeg,webp", "--json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = evaluate(folder, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert "inf" in {r["psnr"] for r in rows}  # the table has what was measured
+
+    def refused(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    values = json.loads(result.stdout, parse_constant=refused)
+    assert max(value for curve in values["curves"] for value in curve["psnr"]) == 99
+    assert values == json.loads((tmp_path / "out.json").read_text(), parse_constant=refused)
 
 
 def test_bd_rate_of_shifted_curves():
