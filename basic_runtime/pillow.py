@@ -24,6 +24,7 @@ from basic_runtime.exif import PREFIX, strip_prefix
 from basic_runtime.imageio import Picture, image_of, picture_of
 
 FORMAT = "BASIC"
+MIME_TYPE = "image/x-basic"
 
 _AIMS = ("quality", "max_bytes", "min_psnr")
 
@@ -36,7 +37,7 @@ class _Registered:
 
 
 def register(codec: Codec | None = None, level: int | None = None) -> None:
-    """From now on `Image.open` and `Image.save` know files that end in ".basic".
+    """From now on `Image.open` and `Image.save` know files that end in ".basic", whose MIME type is "image/x-basic".
 
     codec: what encodes and decodes, the bundled model by default, loaded when it is first needed. level: 0 .. 7 for
     decoding, instead of what each file suggests.
@@ -45,6 +46,9 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
     are ignored, as Pillow's formats do. ICC profile, EXIF and XMP are those of the picture's `info`, unless it is given
     icc_profile, exif or xmp (b"" for none). What is converted or left out is a warning. Files that cannot be opened or
     decoded raise OSError, as Pillow's do, with the codec's error as its cause; `save` raises what `Codec` does.
+
+    Where `save` replaces a file, Pillow empties that before it calls anybody: after an error, such as a target that is
+    not met, it is empty. To keep it, save to an `io.BytesIO` first, or write what `Codec.encode_within` returns.
     """
     if level is not None:
         (codec or _bundled()).bundle.level(level)  # raises ValueError
@@ -52,6 +56,7 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
     Image.register_open(FORMAT, BasicImageFile, _is_ours)
     Image.register_save(FORMAT, _save)
     Image.register_extension(FORMAT, container.EXTENSION)
+    Image.register_mime(FORMAT, MIME_TYPE)
 
 
 def _is_ours(prefix: bytes) -> bool:
@@ -121,9 +126,6 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     given = {key: options[key] for key in _AIMS if key in options}
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other")
-    for key, value in given.items():
-        if not isinstance(value, int | float):
-            raise ValueError(f"{key} must be a number, not {value!r}")
     image.load()
     picture = picture_of(image, codec.limits)
     _replace_metadata(picture, options)

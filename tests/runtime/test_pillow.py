@@ -142,6 +142,17 @@ def test_sizes_and_psnr_can_be_asked_for(codec: Codec, photo: Photo) -> None:
     assert psnr(pixels, np.asarray(Image.open(io.BytesIO(saved(image, min_psnr=wanted))))) >= wanted
 
 
+def test_numbers_of_numpy_are_as_good(photo: Photo) -> None:
+    image = Image.fromarray(photo(64, 64))
+    assert saved(image, quality=np.int64(60), level=np.int32(2)) == saved(image, quality=60, level=2)
+    assert saved(image, max_bytes=np.int64(900)) == saved(image, max_bytes=900)
+    assert saved(image, min_psnr=np.float32(25)) == saved(image, min_psnr=25)
+
+
+def test_pillow_knows_the_mime_type(photo: Photo) -> None:
+    assert Image.open(io.BytesIO(saved(Image.fromarray(photo(20, 20))))).get_format_mimetype() == "image/x-basic"
+
+
 def test_a_level_for_decoding_can_be_registered(codec: Codec, photo: Photo) -> None:
     data = saved(Image.fromarray(photo(64, 64)))
     pillow.register(codec, level=0)
@@ -160,12 +171,13 @@ def test_other_kinds_of_pixels_are_converted_as_those_of_files(codec: Codec, pho
 
 def test_wrong_options_and_large_pictures_are_refused(codec: Codec, photo: Photo, tiny_path: Path) -> None:
     image = Image.fromarray(photo(64, 64))
-    for options, message in (
-        ({"quality": 500}, "quality must be 1 to 100"),
-        ({"quality": "keep"}, "quality must be a number, not 'keep'"),
-        ({"quality": 50, "max_bytes": 900}, "quality and max_bytes exclude each other"),
+    for options, kind, message in (
+        ({"quality": 500}, ValueError, "quality must be 1 to 100"),
+        ({"quality": "keep"}, TypeError, "quality must be a number, not 'keep'"),
+        ({"max_bytes": "1k"}, TypeError, "max_bytes must be a number, not '1k'"),
+        ({"quality": 50, "max_bytes": 900}, ValueError, "quality and max_bytes exclude each other"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(kind, match=message):
             saved(image, **options)
     assert saved(image, optimize=True, progressive=True) == saved(image)  # of other formats
     with pytest.warns(UserWarning, match="XMP of .* was left out"):
