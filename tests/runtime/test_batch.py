@@ -292,3 +292,22 @@ def test_a_command_that_is_stopped_before_it_begins(folder: Path, monkeypatch: p
     monkeypatch.setattr("basic_runtime.cli.setup.make_codec", stop)
     done = run("encode", "photo.png")
     assert done.exit_code == 130 and done.stderr == "basic-run: stopped\n"
+
+
+def test_a_name_that_is_no_text(folder: Path) -> None:
+    """Where standard output takes text alone, it ended the batch after the files were written."""
+    os.rename(b"photo.png", b"caf\xe9.png")
+    done = subprocess.run(
+        [COMMAND, "encode", ".", "--out-dir", "out"],
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0 and b"caf\\udce9.png" in done.stdout, done.stderr
+
+
+def test_a_name_that_is_too_long_fails_alone(folder: Path) -> None:
+    (folder / ("x" * 251 + ".png")).write_bytes((folder / "photo.png").read_bytes())
+    done = run("encode", ".", "--out-dir", "out", "--json")
+    results = json.loads(done.stdout)
+    assert done.exit_code == 1 and sum("error" in result for result in results) == 1
+    assert "file name too long" in next(result["error"] for result in results if "error" in result)
+    assert Path("out/photo.basic").is_file()

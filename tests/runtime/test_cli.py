@@ -512,25 +512,6 @@ def test_output_that_cannot_be_written(packed: Path) -> None:
         assert lines[0].startswith("basic-run: error: standard output: cannot be written (no space left")
 
 
-def test_a_name_that_is_no_text(folder: Path) -> None:
-    """Where standard output takes text alone, it ended the batch after the files were written."""
-    os.rename(b"photo.png", b"caf\xe9.png")
-    done = subprocess.run(
-        [*COMMAND, "encode", ".", "--out-dir", "out"],
-        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0 and b"caf\\udce9.png" in done.stdout, done.stderr
-
-
-def test_a_name_that_is_too_long_fails_alone(folder: Path) -> None:
-    (folder / ("x" * 251 + ".png")).write_bytes((folder / "photo.png").read_bytes())
-    done = run("encode", ".", "--out-dir", "out", "--json")
-    results = json.loads(done.stdout)
-    assert done.exit_code == 1 and sum("error" in result for result in results) == 1
-    assert "file name too long" in next(result["error"] for result in results if "error" in result)
-    assert Path("out/photo.basic").is_file()
-
-
 def test_verify_names_each_engine(tiny_path: Path) -> None:
     done = run("verify", "--engine", "onnxruntime", "--engine", "openvino")
     assert done.exit_code == 0 and len(done.stdout.splitlines()) == 4

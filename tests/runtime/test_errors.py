@@ -9,7 +9,7 @@ from basic_runtime.errors import BasicError, FormatError, MissingExtraError, Tru
 
 
 def test_messages_are_one_line() -> None:
-    assert str(BasicError("a  b\n  c")) == "a b c"
+    assert str(BasicError("my  photo.png: a\n  b\r\n")) == "my  photo.png: a b"
 
 
 def test_in_file_keeps_the_class_and_names_the_file() -> None:

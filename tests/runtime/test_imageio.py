@@ -471,7 +471,7 @@ def test_file_larger_than_the_limit(tmp_path: Path) -> None:
 def test_existing_file_is_not_replaced_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"precious")
-    with pytest.raises(FileError, match="exists already: choose another name, or ask to overwrite"):
+    with pytest.raises(FileError, match="exists already: choose another name, or replace it with --overwrite"):
         write_picture(path, Picture(RGB))
     assert path.read_bytes() == b"precious"
     write_picture(path, Picture(RGB), overwrite=True)
