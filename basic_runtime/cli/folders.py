@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from basic_runtime.errors import FileError
-from basic_runtime.files import STREAM
+from basic_runtime.files import STREAM, reason
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
     found: dict[str, Input] = {}
 
     def fail(error: OSError) -> None:
-        reason = f"cannot be read ({(error.strerror or str(error)).lower()}): leave this folder out"
-        refused = FileError(f"{error.filename}: {reason}")
+        refused = FileError(f"{error.filename}: cannot be read ({reason(error)}): leave this folder out")
         found[os.path.realpath(error.filename)] = Input(error.filename, error=refused)
 
     for folder, folders, names in os.walk(top, onerror=fail):

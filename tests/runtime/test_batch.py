@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from basic_runtime import container
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 
@@ -311,3 +312,20 @@ def test_a_name_that_is_too_long_fails_alone(folder: Path) -> None:
     assert done.exit_code == 1 and sum("error" in result for result in results) == 1
     assert "file name too long" in next(result["error"] for result in results if "error" in result)
     assert Path("out/photo.basic").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_source_that_is_gone_when_it_is_read(folder: Path) -> None:
+    os.mkfifo("pipe.png")
+
+    def feed() -> None:
+        with open("pipe.png", "wb") as pipe:
+            os.unlink("pipe.png")
+            pipe.write(Path("photo.png").read_bytes())
+
+    thread = Thread(target=feed)
+    thread.start()
+    done = run("encode", "pipe.png", "-o", "o.basic")
+    thread.join()
+    assert done.exit_code == 0, done.output
+    assert container.peek(Path("o.basic").read_bytes()).width == 60

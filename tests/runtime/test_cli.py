@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -482,23 +481,6 @@ def test_errors_name_files_whose_names_are_words_of_theirs(name: str, folder: Pa
     fails(run("decode", name, "-o", "o.png"), f"error: {name}: this is no .basic file")
     fails(run("info", name), f"error: {name}: this is no .basic file")
     fails(run("encode", name), f"error: {name}: not a picture")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_source_that_is_gone_when_it_is_read(folder: Path) -> None:
-    os.mkfifo("pipe.png")
-
-    def feed() -> None:
-        with open("pipe.png", "wb") as pipe:
-            os.unlink("pipe.png")
-            pipe.write(Path("photo.png").read_bytes())
-
-    thread = Thread(target=feed)
-    thread.start()
-    done = run("encode", "pipe.png", "-o", "o.basic")
-    thread.join()
-    assert done.exit_code == 0, done.output
-    assert container.peek(Path("o.basic").read_bytes()).width == 60
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
