@@ -166,7 +166,8 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite:
 
 
 def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:
-    beside = path.with_name(f".{path.name[:64]}.{os.urandom(4).hex()}.tmp")
+    known = os.fsencode(path.name)[:64].decode(errors="ignore")  # of its bytes, as names have a longest length in bytes
+    beside = path.with_name(f".{known}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "x+b") as file:  # TIFF reads what it wrote
             result = write(file)

@@ -554,6 +554,11 @@ def test_version_names_library_model_and_engines() -> None:
     assert any(line.startswith("engine onnxruntime ") for line in lines)
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-P", "-m", "basic_runtime", "--version"], capture_output=True, timeout=120)
+    assert done.stdout == command("--version").stdout != b""
+
+
 def test_several_files_at_a_time_give_the_same_bytes_in_order(photo, tiny_path, tmp_path):
     names = [tmp_path / f"{i}.png" for i in range(6)]
     for number, name in enumerate(names):

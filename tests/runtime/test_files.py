@@ -99,6 +99,13 @@ def test_output_to_an_open_pipe_by_its_name() -> None:
     os.close(read)
 
 
+def test_a_name_as_long_as_may_be(tmp_path: Path) -> None:
+    """The file beside it, until it is whole, had a longer one."""
+    for name in ("\U0001f600" * 60 + ".png", "y" * 255):
+        write_bytes(tmp_path / name, b"abc")
+        assert (tmp_path / name).read_bytes() == b"abc"
+
+
 def test_names_that_the_system_refuses(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"cannot be written \(file name too long\): choose another name"):
         write_bytes(tmp_path / ("y" * 300), b"abc")
