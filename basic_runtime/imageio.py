@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -447,8 +448,9 @@ class _PillowGuard:
 _pillow_guard = _PillowGuard()
 
 
-#: zlib's level for PNG: a third of the time of the usual 6 for 3 % larger files.
-PNG_COMPRESSION = 1
+#: What zlib is told for PNG. The lowest level takes a quarter of the time of the usual 6. PNG's filters leave little of a
+#: photo that repeats but runs: to look for these alone takes 8 % less (print 40 %), for files as large.
+PNG_OPTIONS = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 # --- writing ---------------------------------------------------------------------------------------------
 
@@ -474,7 +476,7 @@ def _opaque(picture: Picture, kind: str, notices: list[str]) -> Pixels:
 
 def _for_png(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
     options = _common_options(picture)
-    options["compress_level"] = PNG_COMPRESSION
+    options |= PNG_OPTIONS
     if picture.xmp:
         texts = PngImagePlugin.PngInfo()
         texts.add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
