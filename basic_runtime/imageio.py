@@ -448,8 +448,8 @@ class _PillowGuard:
 _pillow_guard = _PillowGuard()
 
 
-#: What zlib is told for PNG. The lowest level takes a quarter of the time of the usual 6. PNG's filters leave little of a
-#: photo that repeats but runs: to look for these alone takes 8 % less (print 40 %), for files as large.
+#: What zlib is told for PNG. The lowest level takes a quarter of the time of the usual 6. PNG's filters leave little of
+#: a photo that repeats but runs: to look for these alone takes 8 % less (print 40 %), for files as large.
 PNG_OPTIONS = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 # --- writing ---------------------------------------------------------------------------------------------
