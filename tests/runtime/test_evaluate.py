@@ -333,3 +333,11 @@ def test_published_curves_are_shown_for_kodak_alone():
 def test_results_that_cannot_be_written_are_an_error(tmp_path):
     with pytest.raises(FileError, match="cannot be written"):
         Results(tmp_path / "no" / "out.csv").add(row(1, 30.0))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_that_is_called_like_a_picture_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    assert [path.name for path in measure.list_pictures(tmp_path)] == ["a.png", "gone.png"]
