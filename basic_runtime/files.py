@@ -8,7 +8,8 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -33,9 +34,8 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
     Raises `FileError` if it cannot be read and `LimitError` if it is larger than ``limits.max_file_bytes``.
     """
-    name = display_name(source)
     most = limits.max_file_bytes
-    try:
+    with _errors_named(display_name(source), "check the path"):
         if os.fspath(source) == STREAM:
             data = _read(sys.stdin.buffer, 0, most)
         else:
@@ -45,10 +45,6 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
                 limits.check_bytes("the file", known, "max_file_bytes")
                 data = _read(file, known, most)
         limits.check_bytes("the file", len(data), "max_file_bytes")
-    except LimitError as error:
-        raise error.in_file(name) from None
-    except OSError as error:
-        raise FileError(f"{name}: cannot be read ({reason(error)}): check the path") from error
     return data
 
 
@@ -59,15 +55,21 @@ def read_file(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """
     if not hasattr(file, "read"):
         raise TypeError(f"a path, bytes or an open file are wanted, not {type(file).__name__}")
-    name = file_name(file)
-    try:
+    with _errors_named(file_name(file), "open it again"):
         data = _read(file, 0, limits.max_file_bytes)
         limits.check_bytes("the file", len(data), "max_file_bytes")
+    return data
+
+
+@contextmanager
+def _errors_named(name: str, way_out: str) -> Iterator[None]:
+    """Errors of reading a file, as `FileError` and `LimitError` that name it."""
+    try:
+        yield
     except LimitError as error:
         raise error.in_file(name) from None
     except OSError as error:
-        raise FileError(f"{name}: cannot be read ({reason(error)}): open it again") from error
-    return data
+        raise FileError(f"{name}: cannot be read ({reason(error)}): {way_out}") from error
 
 
 def file_name(file: BinaryIO) -> str:

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "basic/convert.hpp"
 #include "basic/integer_net.hpp"
 #include "net_plan.hpp"
 
@@ -91,16 +92,22 @@ class NetRun {
     }
 
     std::shared_ptr<const Plane> read(const InputSpec& spec, const PartInput& input) const {
-        const bool plain = spec.plain();
         auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
+        if (spec.plain()) {
+            const auto stride = static_cast<std::ptrdiff_t>(plane->stride());
+            const auto across = static_cast<std::ptrdiff_t>(plane->position(1, 0) - plane->position(0, 0));
+            convert(input.values, plane->data() + plane->position(0, 0) * plane->stride(),
+                    {{input.height, input.row_stride, across * stride},
+                     {input.width, input.column_stride, stride},
+                     {input.channels, 1, 1}},
+                    1, plan_.workers);
+            return plane;
+        }
         plan_.workers.each(input.height, [&](size_t y) {
             const int16_t* from = input.values + static_cast<std::ptrdiff_t>(y) * input.row_stride;
             int16_t* to = plane->data() + plane->position(y, 0) * plane->stride();
             for (size_t x = 0; x < input.width; ++x, from += input.column_stride, to += plane->stride())
-                if (plain)
-                    std::memcpy(to, from, 2 * input.channels);
-                else
-                    put_together(from, spec, to);
+                put_together(from, spec, to);
         });
         return plane;
     }
