@@ -252,4 +252,8 @@ class IntegerNet:
         the channels of a position of int16. Raises ValueError for others."""
 
     @property
+    def bytes(self) -> int:
+        """Of its weights, in all the orders in which they are kept."""
+
+    @property
     def kernel(self) -> str: ...

@@ -61,6 +61,11 @@ class NativeEngine(Engine):
             threads, kernel,
         )  # fmt: skip
 
+    @property
+    def bytes(self) -> int:
+        """Of weights."""
+        return self._net.bytes
+
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         values: list[Any] = [inputs[name] for name in self.inputs]
         try:

@@ -51,7 +51,7 @@ class PixelEngine(Engine):
     def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
         self._net = NativeEngine(network.integers, threads, kernel, dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
         self._patch, self._shuffle, self._threads = network.patch, network.shuffle, threads
-        self.bytes = sum(term.weights.nbytes for layer in network.integers.layers for term in layer.terms)
+        self.bytes = self._net.bytes
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -211,6 +211,7 @@ void bind_integer_net(py::module_& module) {
     py::class_<basic::IntegerNet>(module, "IntegerNet")
         .def(py::init(&make_net), "inputs"_a, "layers"_a, "outputs"_a, "threads"_a = 1, "kernel"_a = py::none())
         .def("run", &run, "inputs"_a)
+        .def_property_readonly("bytes", &basic::IntegerNet::bytes)
         .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
 
     module.def("take_patches", &take_patches, "pixels"_a, "table"_a, "size"_a, "threads"_a = 1);

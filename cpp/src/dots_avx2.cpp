@@ -5,11 +5,12 @@
 
 #include "dots_blocks.hpp"
 #include "dots_list.hpp"
+#include "values_avx2.hpp"
 
 namespace basic {
 namespace {
 
-struct Avx2 {
+struct Avx2 : ValuesAvx2 {
     using Vector = __m256i;
     static constexpr int kLanes = 8, kVectors = 2, kPositions = 4;
 
@@ -27,6 +28,7 @@ struct Avx2 {
         return _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
     }
     static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
+    static Vector sub(Vector a, Vector b) { return _mm256_sub_epi32(a, b); }
     static Vector shift_left(Vector v, const int32_t* by) { return _mm256_sllv_epi32(v, load(by)); }
     static Vector dot(Vector sum, Vector a, Vector b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
     static Vector shift_right(Vector v, const int32_t* by) { return _mm256_srav_epi32(v, load(by)); }

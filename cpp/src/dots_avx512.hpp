@@ -6,11 +6,12 @@
 #include <cstring>
 
 #include "dots_blocks.hpp"
+#include "values_avx2.hpp"
 
 namespace basic {
 namespace {
 
-struct Avx512 {
+struct Avx512 : ValuesAvx2 {
     using Vector = __m512i;
     static constexpr int kLanes = 16, kVectors = 4, kPositions = 6;
 
@@ -26,6 +27,7 @@ struct Avx512 {
         return _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     }
     static Vector add(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
+    static Vector sub(Vector a, Vector b) { return _mm512_sub_epi32(a, b); }
     static Vector shift_left(Vector v, const int32_t* by) { return _mm512_sllv_epi32(v, load(by)); }
     static Vector dot(Vector sum, Vector a, Vector b) { return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)); }
     static Vector shift_right(Vector v, const int32_t* by) { return _mm512_srav_epi32(v, load(by)); }

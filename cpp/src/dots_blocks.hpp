@@ -5,6 +5,9 @@
 // each pair of inputs once for all vectors.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
 #include "basic/dots.hpp"
 #include "unrolled.hpp"
 
@@ -91,6 +94,98 @@ void accumulate(const DotsTap* taps, size_t count, const int16_t* weights, const
     accumulate_blocks<Set, 1>(taps, count, weights, bias, at, positions, sums, finish);
 }
 
+// Of four values along a row or column, their four points.
+template <typename Set>
+inline BASIC_ALWAYS_INLINE void four_points(const typename Set::Values* values, typename Set::Values* points, int step) {
+    points[0] = Set::sub_values(values[0], values[2 * step]);
+    points[step] = Set::add_values(values[step], values[2 * step]);
+    points[2 * step] = Set::sub_values(values[2 * step], values[step]);
+    points[3 * step] = Set::sub_values(values[step], values[3 * step]);
+}
+
+template <typename Set, ValuePart kPart>
+void read_parts_of_squares(const int16_t* values, size_t row, size_t stride, const uint32_t* at, size_t squares,
+                           size_t channels, int16_t* points, size_t apart, int16_t* least, int16_t* most) {
+    using Values = typename Set::Values;
+    constexpr size_t kValues = Set::kValues;
+    for (size_t k = 0; k < squares; ++k, points += channels)
+        for (size_t next = 0; next < channels; next += kValues) {
+            const size_t c = std::min(next, channels - kValues);  // the last ones may be some of those before, again
+            const int16_t* from = values + at[k] * stride + c;
+            Values square[16], half[16], found[16];
+            Values low = Set::load_values(least + c), high = Set::load_values(most + c);
+            unrolled<16>([&](int p) BASIC_ALWAYS_INLINE {
+                Values value = Set::load_values(from + static_cast<size_t>(p / 4) * row + static_cast<size_t>(p % 4) * stride);
+                if constexpr (kPart == ValuePart::high) value = Set::high_part(value);
+                if constexpr (kPart == ValuePart::low) value = Set::low_part(value);
+                low = Set::least(low, value), high = Set::most(high, value), square[p] = value;
+            });
+            Set::store_values(least + c, low), Set::store_values(most + c, high);
+            unrolled<4>([&](int p) BASIC_ALWAYS_INLINE { four_points<Set>(square + p, half + p, 4); });
+            unrolled<4>([&](int p) BASIC_ALWAYS_INLINE { four_points<Set>(half + 4 * p, found + 4 * p, 1); });
+            unrolled<16>([&](int p) BASIC_ALWAYS_INLINE {
+                Set::store_values(points + static_cast<size_t>(p) * apart + c, found[p]);
+            });
+        }
+}
+
+template <typename Set>
+void read_squares(const int16_t* values, ValuePart part, size_t row, size_t stride, const uint32_t* at, size_t squares,
+                  size_t channels, int16_t* points, size_t apart, int16_t* least, int16_t* most) {
+    const auto read = part == ValuePart::whole  ? &read_parts_of_squares<Set, ValuePart::whole>
+                      : part == ValuePart::high ? &read_parts_of_squares<Set, ValuePart::high>
+                                                : &read_parts_of_squares<Set, ValuePart::low>;
+    read(values, row, stride, at, squares, channels, points, apart, least, most);
+}
+
+// Of four sums along a row or column of points, those of the two positions.
+template <typename Set>
+inline BASIC_ALWAYS_INLINE void two_of_four(const typename Set::Vector* points, int step, typename Set::Vector* two,
+                                            int apart) {
+    two[0] = Set::add(Set::add(points[0], points[step]), points[2 * step]);
+    two[apart] = Set::sub(Set::sub(points[step], points[2 * step]), points[3 * step]);
+}
+
+// Four times the sums of a square's positions.
+template <typename Set>
+inline BASIC_ALWAYS_INLINE void sums_of_points(const int32_t* points, size_t apart, typename Set::Vector* four) {
+    typename Set::Vector found[16], half[8];
+    unrolled<16>([&](int k) BASIC_ALWAYS_INLINE { found[k] = Set::load(points + static_cast<size_t>(k) * apart); });
+    unrolled<4>([&](int k) BASIC_ALWAYS_INLINE { two_of_four<Set>(found + k, 4, half + k, 4); });
+    unrolled<2>([&](int k) BASIC_ALWAYS_INLINE { two_of_four<Set>(half + 4 * k, 1, four + 2 * k, 1); });
+}
+
+template <typename Set>
+void finish_squares(const int32_t* sums, const int32_t* low, size_t apart, size_t squares, size_t vectors,
+                    const int32_t* bias, const DotsFinish& finish) {
+    using Vector = typename Set::Vector;
+    constexpr size_t kLanes = Set::kLanes;
+    alignas(64) static constexpr auto kTwo = [] {
+        std::array<int32_t, Set::kLanes> shifts{};
+        shifts.fill(2);
+        return shifts;
+    }();
+    for (size_t square = 0; square < squares; ++square)
+        for (size_t c = 0; c < vectors * kLanes; c += kLanes, sums += kLanes) {
+            Vector four[4], rest[4];
+            sums_of_points<Set>(sums, apart, four);
+            if (low != nullptr) {
+                sums_of_points<Set>(low + (square * vectors * kLanes + c), apart, rest);
+                unrolled<4>([&](int k) BASIC_ALWAYS_INLINE {
+                    four[k] = Set::add(four[k], Set::shift_right(rest[k], kTwo.data()));
+                });
+            } else {
+                unrolled<4>([&](int k) BASIC_ALWAYS_INLINE { four[k] = Set::shift_right(four[k], kTwo.data()); });
+            }
+            unrolled<4>([&](int k) BASIC_ALWAYS_INLINE {
+                const size_t p = 4 * square + static_cast<size_t>(3 - k);
+                const auto value = requantised<Set>(Set::add(four[3 - k], Set::load(bias + c)), finish.how,
+                                                    static_cast<ptrdiff_t>(c));
+                Set::store_narrow(finish.outputs + finish.to[p] * finish.stride + c, value);
+            });
+        }
+}
+
 template <typename Set, typename Output>
 void requantise(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how, Output* outputs) {
     constexpr size_t kLanes = Set::kLanes;
@@ -106,8 +201,8 @@ void requantise(const int32_t* sums, size_t positions, size_t vectors, const Req
 
 template <typename Set>
 constexpr Dots dots_of(const char* name) {
-    return {name, Set::kLanes, Set::kVectors, Set::kPositions, &accumulate<Set>, &requantise<Set, int16_t>,
-            &requantise<Set, int32_t>};
+    return {name, Set::kLanes, Set::kVectors, Set::kPositions, &accumulate<Set>, &read_squares<Set>,
+            Set::kValues, &finish_squares<Set>, &requantise<Set, int16_t>, &requantise<Set, int32_t>};
 }
 
 }  // namespace basic

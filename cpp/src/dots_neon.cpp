@@ -30,6 +30,7 @@ struct Neon {
         return {vmovl_s16(vget_low_s16(values)), vmovl_high_s16(values)};
     }
     static Vector add(Vector a, Vector b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
+    static Vector sub(Vector a, Vector b) { return {vsubq_s32(a.low, b.low), vsubq_s32(a.high, b.high)}; }
     static Vector shift_left(Vector v, const int32_t* by) {
         return {vshlq_s32(v.low, vld1q_s32(by)), vshlq_s32(v.high, vld1q_s32(by + 4))};
     }
@@ -53,6 +54,18 @@ struct Neon {
     static void store_narrow(int16_t* to, Vector v) {
         vst1q_s16(to, vcombine_s16(vmovn_s32(v.low), vmovn_s32(v.high)));
     }
+
+    using Values = int16x8_t;
+    static constexpr int kValues = 8;
+
+    static Values load_values(const int16_t* from) { return vld1q_s16(from); }
+    static void store_values(int16_t* to, Values v) { vst1q_s16(to, v); }
+    static Values add_values(Values a, Values b) { return vaddq_s16(a, b); }
+    static Values sub_values(Values a, Values b) { return vsubq_s16(a, b); }
+    static Values least(Values a, Values b) { return vminq_s16(a, b); }
+    static Values high_part(Values v) { return vshrq_n_s16(v, 2); }
+    static Values low_part(Values v) { return vandq_s16(v, vdupq_n_s16(3)); }
+    static Values most(Values a, Values b) { return vmaxq_s16(a, b); }
 
   private:
     static int32x4_t leak(int32x4_t v) {

@@ -20,6 +20,7 @@ struct Scalar {
     }
     static Vector load_wide(const int16_t* from) { return {static_cast<uint32_t>(int32_t{*from})}; }
     static Vector add(Vector a, Vector b) { return {a.value + b.value}; }
+    static Vector sub(Vector a, Vector b) { return {a.value - b.value}; }
     static Vector shift_left(Vector v, const int32_t* by) { return {v.value << *by}; }
     static Vector dot(Vector sum, Vector a, Vector b) {
         return {sum.value + static_cast<uint32_t>(low(a) * low(b)) + static_cast<uint32_t>(high(a) * high(b))};
@@ -37,6 +38,18 @@ struct Scalar {
         return {static_cast<uint32_t>(below > *low ? below : *low)};
     }
     static void store_narrow(int16_t* to, Vector v) { *to = static_cast<int16_t>(static_cast<int32_t>(v.value)); }
+
+    using Values = int16_t;
+    static constexpr int kValues = 1;
+
+    static Values load_values(const int16_t* from) { return *from; }
+    static void store_values(int16_t* to, Values v) { *to = v; }
+    static Values add_values(Values a, Values b) { return static_cast<Values>(a + b); }
+    static Values sub_values(Values a, Values b) { return static_cast<Values>(a - b); }
+    static Values least(Values a, Values b) { return a < b ? a : b; }
+    static Values high_part(Values v) { return static_cast<Values>(v >> 2); }
+    static Values low_part(Values v) { return static_cast<Values>(v & 3); }
+    static Values most(Values a, Values b) { return a > b ? a : b; }
 
   private:
     static int32_t low(Vector v) { return static_cast<int16_t>(v.value & 0xffff); }

@@ -9,8 +9,8 @@
 namespace basic {
 namespace {
 
-// Pairs of channels that are summed in one go: their weights stay in the first cache while all positions pass.
-constexpr size_t kPairsAtOnce = 96;
+// Pairs of channels that are summed in one go: their weights stay in the second cache while all positions pass.
+constexpr size_t kPairsAtOnce = 192;
 constexpr size_t kMaxChannels = 1 << 16, kMaxKernel = 1 + 2 * kBorder, kMaxShuffle = 8;
 
 void require(bool holds, const std::string& problem) {
@@ -149,6 +149,8 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
             }
         }
     }
+    winograd = Winograd::of(*this, dots);
+    if (winograd != nullptr) weights = std::vector<int16_t>();
 }
 
 void NetPlan::add(const LayerSpec& spec) {
@@ -164,9 +166,10 @@ void NetPlan::add(const LayerSpec& spec) {
     };
     if (groups.empty() || layers[groups.back().first].rate != rate ||
         std::any_of(layer.taps.begin(), layer.taps.end(), waits))
-        groups.push_back({number, number, {}, {}});
+        groups.push_back({number, number, {}, {}, false});
     NetGroup& group = groups.back();
     group.last = number + 1;
+    group.in_squares |= layer.winograd != nullptr;
     for (const TermSpec& term : spec.terms)
         if (std::find(group.strides.begin(), group.strides.end(), term.stride) == group.strides.end())
             group.strides.push_back(term.stride);
@@ -201,7 +204,7 @@ IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> lay
     for (const LayerSpec& spec : layers) plan->add(spec);
     for (const OutputSpec& spec : plan->outputs) check_output(spec, *plan);
     plan->finish();
-    plan->numbers.resize(kPositionsAtOnce + dots.positions);
+    plan->numbers.resize(kPositionsAtOnce + 4 * dots.positions);
     std::iota(plan->numbers.begin(), plan->numbers.end(), 0);
     plan_ = std::move(plan);
 }
@@ -209,5 +212,12 @@ IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> lay
 IntegerNet::~IntegerNet() = default;
 
 const Dots& IntegerNet::dots() const { return plan_->dots; }
+
+size_t IntegerNet::bytes() const {
+    size_t bytes = 0;
+    for (const NetLayer& layer : plan_->layers)
+        bytes += layer.weights.size() * sizeof(int16_t) + (layer.winograd == nullptr ? 0 : layer.winograd->bytes());
+    return bytes;
+}
 
 }  // namespace basic

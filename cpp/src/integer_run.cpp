@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "basic/convert.hpp"
@@ -11,23 +12,24 @@
 namespace basic {
 namespace {
 
-// Bytes of weights that stay in the first cache while the positions pass.
-constexpr size_t kWeightBytes = 24 << 10;
 constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
-
-size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
 // How many of `count` things are `first`, `first + step` and so on.
 size_t every(size_t count, size_t first, size_t step) {
     return count > first ? (count - first + step - 1) / step : 0;
 }
 
-// A piece of a group's layers: positions `start` to `start + count`, counted by rows.
+// A piece of a group's layers: positions that one thread computes.
 struct Piece {
-    size_t start, count;
+    struct Place {
+        uint32_t row, column;
+    };
+
+    std::vector<Place> places;
     // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
     // the last one's again to a multiple of what Dots takes.
     std::array<std::vector<uint32_t>, kMaxStride + 1> at;
+    std::vector<uint32_t> squares;  // at[1] of the first position of each square, if they come in squares
 };
 
 // One run: the tensors of a plan for some inputs, and the work on them.
@@ -182,34 +184,54 @@ class NetRun {
                 planes_[tensor] = results[k] =
                     std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale);
         }
-        const size_t count = height * width, share = (count + plan_.workers.threads() - 1) / plan_.workers.threads();
-        const size_t size = rounded_up(std::min(share, kPositionsAtOnce), plan_.dots.positions);
-        plan_.workers.each((count + size - 1) / size, [&](size_t number) {
-            const Piece piece = piece_of(number * size, std::min(size, count - number * size), width, group.strides);
+        const size_t each = group.in_squares ? 4 : 1, side = group.in_squares ? 2 : 1;  // positions of a unit
+        const size_t across = (width + side - 1) / side, units = (height + side - 1) / side * across;
+        const size_t share = (units + plan_.workers.threads() - 1) / plan_.workers.threads();
+        const size_t size = rounded_up(std::min(share, kPositionsAtOnce / each), plan_.dots.positions);
+        plan_.workers.each((units + size - 1) / size, [&](size_t number) {
+            const size_t first = number * size, last = std::min(first + size, units);
+            const Piece piece = piece_of(first, last, across, side, height, width, group.strides);
             for (size_t k = group.first; k < group.last; ++k)
-                compute(plan_.layers[k], piece, width, results[k].get(), wide_[plan_.inputs.size() + k].as<int32_t>());
+                compute(plan_.layers[k], piece, results[k].get(), wide_[plan_.inputs.size() + k].as<int32_t>());
         });
     }
 
-    Piece piece_of(size_t start, size_t count, size_t width, const std::vector<size_t>& strides) const {
-        Piece piece{start, count, {}};
+    // Units `first` to `last` of so many rows and columns, counted by rows; positions beyond the last row or column are
+    // the last ones again.
+    Piece piece_of(size_t first, size_t last, size_t across, size_t side, size_t height, size_t width,
+                   const std::vector<size_t>& strides) const {
+        Piece piece;
+        piece.places.reserve((last - first) * side * side);
+        size_t row = first / across * side, column = first % across * side;
+        for (size_t unit = first; unit < last; ++unit) {
+            for (size_t place = 0; place < side * side; ++place)
+                piece.places.push_back({static_cast<uint32_t>(std::min(row + place / side, height - 1)),
+                                        static_cast<uint32_t>(std::min(column + place % side, width - 1))});
+            column += side;
+            if (column >= width) column = 0, row += side;
+        }
         fill(piece, 1, width);  // of what is added to sums, at least
         for (const size_t stride : strides)
             if (stride != 1) fill(piece, stride, width);
+        if (side != 1) {
+            piece.squares.reserve(rounded_up(last - first, plan_.dots.positions));
+            for (size_t p = 0; p < piece.places.size(); p += 4) piece.squares.push_back(piece.at[1][p]);
+            while (piece.squares.size() % plan_.dots.positions != 0) piece.squares.push_back(piece.squares.back());
+        }
         return piece;
     }
 
     void fill(Piece& piece, size_t stride, size_t width) const {
         std::vector<uint32_t>& at = piece.at[stride];
         const size_t across = width * stride + 2 * kBorder;
-        at.reserve(rounded_up(piece.count, plan_.dots.positions));
-        for (size_t k = piece.start; k < piece.start + piece.count; ++k)
-            at.push_back(static_cast<uint32_t>(k / width * stride * across + k % width * stride));
+        at.reserve(rounded_up(piece.places.size(), plan_.dots.positions));
+        for (const Piece::Place& place : piece.places)
+            at.push_back(static_cast<uint32_t>(place.row * stride * across + place.column * stride));
         while (at.size() % plan_.dots.positions != 0) at.push_back(at.back());
     }
 
     // The end of the taps from one on that are summed in one go: of one stride, and so many that their weights for all
-    // channels of a block stay in the first cache while all positions pass.
+    // channels of a block stay in the second cache while all positions pass.
     static size_t together(const NetLayer& layer, size_t tap, size_t channels) {
         size_t last = tap, bytes = 0;
         do bytes += 2 * sizeof(int16_t) * layer.taps[last++].pairs * channels;
@@ -237,7 +259,7 @@ class NetRun {
     // position's values, which another thread may be writing.
     static void add(const std::vector<DotsSkip>& skips, const Piece& piece, size_t channels, size_t used, int32_t* sums) {
         for (const DotsSkip& skip : skips)
-            for (size_t p = 0; p < piece.count; ++p)
+            for (size_t p = 0; p < piece.places.size(); ++p)
                 for (size_t c = 0; c < used; ++c) {
                     const auto value = static_cast<uint32_t>(int32_t{skip.values[piece.at[1][p] * skip.stride + c]});
                     int32_t& sum = sums[p * channels + c];
@@ -246,7 +268,8 @@ class NetRun {
     }
 
     // A layer's results for some positions, to one of the two.
-    void compute(const NetLayer& layer, const Piece& piece, size_t width, Plane* plane, int32_t* wide) const {
+    void compute(const NetLayer& layer, const Piece& piece, Plane* plane, int32_t* wide) const {
+        if (layer.winograd != nullptr) return by_squares(layer, piece, *plane);
         const Dots& dots = plan_.dots;
         const size_t positions = piece.at[1].size(), most = dots.vectors * dots.lanes;
         const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
@@ -257,17 +280,10 @@ class NetRun {
         for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
             const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
             const size_t channels = vectors * dots.lanes;
-            const bool full = channel + channels <= layer.outputs, in_place = full && layer.shuffle == 1;
-            const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
-                                     layer.high.data() + channel, layer.leak};
             skips.clear();
             for (const SkipSpec& skip : layer.skips) skips.push_back(dots_skip(skip, channel));
-            DotsFinish finish{how, skips.data(), skips.size(), piece.at[1].data(), block.get(), channels,
-                              plan_.numbers.data()};
-            if (in_place && plane != nullptr)
-                finish.outputs = plane->data() + plane->position(0, 0) * plane->stride() + channel,
-                finish.stride = plane->stride(), finish.to = piece.at[1].data();
-            const bool fused = wide == nullptr && full && !layer.taps.empty();
+            const DotsFinish finish = finish_of(layer, piece, channel, channels, skips, plane, block.get());
+            const bool fused = wide == nullptr && channel + channels <= layer.outputs && !layer.taps.empty();
             const int32_t* bias = layer.bias.data() + channel;
             if (layer.taps.empty() || (!fused && !skips.empty())) {
                 for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
@@ -287,27 +303,66 @@ class NetRun {
                 weights += 2 * pairs * channels;
             }
             if (wide != nullptr) {
-                dots.requantise_wide(sums.get(), positions, vectors, how, sums.get());
-                const size_t count = std::min(channels, layer.outputs - channel);
-                for (size_t p = 0; p < piece.count; ++p)
-                    std::copy_n(sums.get() + p * channels, count, wide + (piece.start + p) * layer.outputs + channel);
-            } else if (!fused || !in_place) {
-                if (!fused) dots.requantise(sums.get(), positions, vectors, how, block.get());
-                store(layer, piece, width, block.get(), channel, channels, *plane);
+                dots.requantise_wide(sums.get(), positions, vectors, finish.how, sums.get());
+                const size_t count = std::min(channels, layer.outputs - channel), width = width_ * layer.rate;
+                for (size_t p = 0; p < piece.places.size(); ++p)
+                    std::copy_n(sums.get() + p * channels, count,
+                                wide + (piece.places[p].row * width + piece.places[p].column) * layer.outputs + channel);
+            } else {
+                if (!fused) dots.requantise(sums.get(), positions, vectors, finish.how, block.get());
+                if (!fused || finish.outputs == block.get()) store(layer, piece, block.get(), channel, channels, *plane);
             }
         }
     }
 
+    // The same by squares of positions.
+    void by_squares(const NetLayer& layer, const Piece& piece, Plane& plane) const {
+        const Dots& dots = plan_.dots;
+        const Winograd& winograd = *layer.winograd;
+        const auto add = [&](ValuePart part, const Winograd::Sums& to) {
+            return winograd.add(planes_, piece.squares, part, plan_.numbers.data(), to);
+        };
+        const Winograd::Sums sums(winograd, piece.squares.size());
+        std::optional<Winograd::Sums> low;  // of the low parts of values, if those must be taken apart
+        if (!add(ValuePart::whole, sums)) {
+            add(ValuePart::high, sums);
+            add(ValuePart::low, low.emplace(winograd, piece.squares.size()));
+        }
+        const std::unique_ptr<int16_t[]> block(new int16_t[piece.at[1].size() * dots.vectors * dots.lanes]);
+        for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
+            const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
+            const size_t channels = vectors * dots.lanes;
+            const DotsFinish finish = finish_of(layer, piece, channel, channels, {}, &plane, block.get());
+            dots.finish_squares(sums.block(first), low ? low->block(first) : nullptr, sums.apart(vectors),
+                                piece.places.size() / 4, vectors, layer.bias.data() + channel, finish);
+            if (finish.outputs == block.get()) store(layer, piece, block.get(), channel, channels, plane);
+        }
+    }
+
+    // Where the outputs of a block of channels go: to their places at once, or to `block`, from which `store` takes them.
+    DotsFinish finish_of(const NetLayer& layer, const Piece& piece, size_t channel, size_t channels,
+                         const std::vector<DotsSkip>& skips, Plane* plane, int16_t* block) const {
+        const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel, layer.high.data() + channel,
+                                 layer.leak};
+        const uint32_t* at = piece.at[1].data();
+        if (plane != nullptr && channel + channels <= layer.outputs && layer.shuffle == 1)
+            return {how, skips.data(), skips.size(), at, plane->data() + plane->position(0, 0) * plane->stride() + channel,
+                    plane->stride(), at};
+        return {how, skips.data(), skips.size(), at, block, channels, plan_.numbers.data()};
+    }
+
     // The outputs of a block of channels from `first` to their places, of which a pixel shuffle gives each position some.
-    static void store(const NetLayer& layer, const Piece& piece, size_t width, const int16_t* block, size_t first,
-                      size_t channels, Plane& result) {
+    static void store(const NetLayer& layer, const Piece& piece, const int16_t* block, size_t first, size_t channels,
+                      Plane& result) {
         const size_t last = std::min(first + channels, layer.outputs), each = result.channels(), side = layer.shuffle;
-        for (size_t p = 0; p < piece.count; ++p, block += channels) {
-            const size_t row = (piece.start + p) / width * side, column = (piece.start + p) % width * side;
+        // From the end, as of positions that are the same place the first of a square counts.
+        for (size_t p = piece.places.size(); p-- > 0;) {
+            const Piece::Place at = piece.places[p];
+            const int16_t* outputs = block + p * channels;
             for (size_t c = first; c < last;) {
                 const size_t place = c / each, count = std::min(last, (place + 1) * each) - c;
-                const size_t to = result.position(row + place / side, column + place % side);
-                std::memcpy(result.data() + to * result.stride() + c % each, block + (c - first), 2 * count);
+                const size_t to = result.position(at.row * side + place / side, at.column * side + place % side);
+                std::memcpy(result.data() + to * result.stride() + c % each, outputs + (c - first), 2 * count);
                 c += count;
             }
         }

@@ -1,13 +1,22 @@
 // What an IntegerNet is made of, once it is checked.
 #pragma once
 
+#include <memory>
+
 #include "basic/integer_net.hpp"
+#include "winograd.hpp"
 
 namespace basic {
 
-// Positions that one thread takes at a time, at most: their sums stay in the second cache, and their weights are read
+// Positions that one thread takes at a time, at most: their sums stay in the second cache, too, and their weights are read
 // from further away but once.
 inline constexpr size_t kPositionsAtOnce = 192;
+
+// Bytes of weights that are summed in one go: they stay in the second cache while the positions pass. Less of them saves
+// no time by the first cache, as they are read in order, and costs some, as sums are then read and written more often.
+inline constexpr size_t kWeightBytes = 64 << 10;
+
+inline size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
 // A layer, its weights in the order in which they are read.
 struct NetLayer {
@@ -22,8 +31,9 @@ struct NetLayer {
     size_t shuffle, rate, outputs, vectors;  // rate: rows before its shuffle for each row of the coarsest input
     std::vector<Tap> taps;
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
-    std::vector<int16_t> weights;                 // for each block of vectors, for each tap: (pairs, channels, 2)
+    std::vector<int16_t> weights;  // for each block of vectors, for each tap: (pairs, channels, 2); none with `winograd`
     std::vector<SkipSpec> skips;
+    std::unique_ptr<const Winograd> winograd;  // has the weights, where it is faster by that
 
     // `channels`: of each tensor before the layer. The parts of `spec` must fit each other.
     NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
@@ -35,6 +45,7 @@ struct NetGroup {
     size_t first, last;            // layers
     std::vector<size_t> strides;   // of their taps
     std::vector<size_t> finished;  // tensors that nothing reads after them
+    bool in_squares = false;       // whether positions come in squares of 2x2, as a layer of it takes them
 };
 
 struct NetPlan {

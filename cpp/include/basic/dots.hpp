@@ -47,6 +47,9 @@ struct DotsFinish {
     const uint32_t* to;
 };
 
+// What of a value counts: all of it, or one of two parts, value = 4 high + low and 0 <= low < 4.
+enum class ValuePart { whole, high, low };
+
 struct Dots {
     const char* name;
     size_t lanes;      // output channels of a vector
@@ -58,6 +61,19 @@ struct Dots {
     // before; with a bias, sums[p][c] = bias[c] + those. With a finish, that becomes of them, and sums stay as they were.
     void (*accumulate)(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias,
                        const uint32_t* at, size_t positions, size_t vectors, int32_t* sums, const DotsFinish* finish);
+
+    // The 16 points (winograd.hpp) of squares of 2x2 positions, modulo 2^16: points[point * apart + square * channels + c].
+    // Square k reads the 4x4 positions from values + at[k] * stride on, whose rows are `row` values from each other.
+    // `least` and `most` become the least and the largest of each channel, if those pass what is there.
+    void (*read_squares)(const int16_t* values, ValuePart part, size_t row, size_t stride, const uint32_t* at,
+                         size_t squares, size_t channels, int16_t* points, size_t apart, int16_t* least, int16_t* most);
+    size_t values;  // channels that it takes at a time, and so needs at least
+
+    // What becomes of sums at the 16 points of squares, sums[point * apart + square * channels + c]: the outputs of the
+    // square's positions 4 square to 4 square + 3, of the sums that they stand for plus bias; with `low`, sums are those
+    // of high parts. No skips. Of positions that are the same place, the first of a square counts.
+    void (*finish_squares)(const int32_t* sums, const int32_t* low, size_t apart, size_t squares, size_t vectors,
+                           const int32_t* bias, const DotsFinish& finish);
 
     // outputs[p][c] of sums[p][c]; all low and high fit int16, or int32 for the wide one, which may work in place.
     void (*requantise)(const int32_t* sums, size_t positions, size_t vectors, const Requantisation& how,

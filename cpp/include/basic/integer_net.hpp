@@ -151,6 +151,9 @@ class IntegerNet {
 
     const Dots& dots() const;
 
+    // Of its weights, in all the orders in which they are kept.
+    size_t bytes() const;
+
   private:
     std::unique_ptr<const struct NetPlan> plan_;
 };
