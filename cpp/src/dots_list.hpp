@@ -8,6 +8,9 @@ namespace basic {
 extern const Dots kScalarDots;
 #if defined(BASIC_X86_KERNELS)
 extern const Dots kAvx2Dots;
+#if defined(BASIC_AVX_VNNI)
+extern const Dots kAvxVnniDots;
+#endif
 extern const Dots kAvx512Dots;
 extern const Dots kAvx512VnniDots;
 #elif defined(BASIC_NEON_KERNELS)

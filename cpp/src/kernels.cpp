@@ -8,8 +8,20 @@
 #include "dots_list.hpp"
 #include "kernel_list.hpp"
 
+#if defined(BASIC_AVX_VNNI)
+#include <cpuid.h>
+#endif
+
 namespace basic {
 namespace {
+
+#if defined(BASIC_AVX_VNNI)
+// Not all compilers' tests know it. Its registers are those of AVX2.
+bool has_avx_vnni() {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4) != 0;
+}
+#endif
 
 struct Available {
     std::vector<const Kernels*> kernels;
@@ -25,6 +37,9 @@ struct Available {
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
         if (avx512 && __builtin_cpu_supports("avx512vnni")) dots.push_back(&kAvx512VnniDots);
         if (avx512) add(kAvx512Kernels, kAvx512Dots);
+#if defined(BASIC_AVX_VNNI)
+        if (avx2 && has_avx_vnni()) dots.push_back(&kAvxVnniDots);
+#endif
         if (avx2) add(kAvx2Kernels, kAvx2Dots);
 #elif defined(BASIC_NEON_KERNELS)
         add(kNeonKernels, kNeonDots);  // part of every 64-bit ARM processor
