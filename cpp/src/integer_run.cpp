@@ -8,6 +8,7 @@
 #include "basic/convert.hpp"
 #include "basic/integer_net.hpp"
 #include "net_plan.hpp"
+#include "vectorised.hpp"
 
 namespace basic {
 namespace {
@@ -31,6 +32,20 @@ struct Piece {
     std::array<std::vector<uint32_t>, kMaxStride + 1> at;
     std::vector<uint32_t> squares;  // at[1] of the first position of each square, if they come in squares
 };
+
+// A skip to sums of `channels` each, of which the first `used` count. Vectors that are not full would read the next
+// position's values, which another thread may be writing.
+BASIC_VECTORISED
+void add(const DotsSkip& skip, const Piece& piece, size_t channels, size_t used, int32_t* sums) {
+    const int32_t* shift = skip.shift;
+    for (size_t p = 0; p < piece.places.size(); ++p, sums += channels) {
+        const int16_t* values = skip.values + piece.at[1][p] * skip.stride;
+        for (size_t c = 0; c < used; ++c) {
+            const auto value = static_cast<uint32_t>(int32_t{values[c]});
+            sums[c] = static_cast<int32_t>(static_cast<uint32_t>(sums[c]) + (value << shift[c]));  // wraps
+        }
+    }
+}
 
 // One run: the tensors of a plan for some inputs, and the work on them.
 class NetRun {
@@ -255,18 +270,6 @@ class NetRun {
                 skip.shift.data() + channel};
     }
 
-    // Skips to sums of `channels` each, of which the first `used` count. Vectors that are not full would read the next
-    // position's values, which another thread may be writing.
-    static void add(const std::vector<DotsSkip>& skips, const Piece& piece, size_t channels, size_t used, int32_t* sums) {
-        for (const DotsSkip& skip : skips)
-            for (size_t p = 0; p < piece.places.size(); ++p)
-                for (size_t c = 0; c < used; ++c) {
-                    const auto value = static_cast<uint32_t>(int32_t{skip.values[piece.at[1][p] * skip.stride + c]});
-                    int32_t& sum = sums[p * channels + c];
-                    sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + (value << skip.shift[c]));  // wraps
-                }
-    }
-
     // A layer's results for some positions, to one of the two.
     void compute(const NetLayer& layer, const Piece& piece, Plane* plane, int32_t* wide) const {
         if (layer.winograd != nullptr) return by_squares(layer, piece, *plane);
@@ -287,7 +290,8 @@ class NetRun {
             const int32_t* bias = layer.bias.data() + channel;
             if (layer.taps.empty() || (!fused && !skips.empty())) {
                 for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
-                add(skips, piece, channels, std::min(channels, layer.outputs - channel), sums.get());
+                for (const DotsSkip& skip : skips)
+                    add(skip, piece, channels, std::min(channels, layer.outputs - channel), sums.get());
                 bias = nullptr;
             }
             for (size_t tap = 0; tap < layer.taps.size(); bias = nullptr) {
