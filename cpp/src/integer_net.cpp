@@ -153,29 +153,38 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
     if (winograd != nullptr) weights = std::vector<int16_t>();
 }
 
-void NetPlan::add(const LayerSpec& spec) {
-    check_layer(spec, channels, rates, "layer " + std::to_string(layers.size()));
-    for (const TermSpec& term : spec.terms)
-        require(!wide(term.source), "a layer reads values that are not int16");
-    for (const SkipSpec& skip : spec.skips) require(!wide(skip.source), "a layer reads values that are not int16");
-    const size_t rate = rates[spec.terms[0].source] / spec.terms[0].stride, number = layers.size();
-    const NetLayer& layer = layers.emplace_back(spec, channels, rate, dots);
+void NetPlan::add(const std::vector<LayerSpec>& specs) {
+    const auto narrow = [&](size_t tensor) { return tensor < inputs.size() || !is_wide(specs[tensor - inputs.size()]); };
+    const auto rate_of = [&](const LayerSpec& spec) { return rates[spec.terms[0].source] / spec.terms[0].stride; };
+    for (size_t k = 0; k < specs.size(); ++k) {
+        const LayerSpec& spec = specs[k];
+        check_layer(spec, channels, rates, "layer " + std::to_string(k));
+        for (const TermSpec& term : spec.terms) require(narrow(term.source), "a layer reads values that are not int16");
+        for (const SkipSpec& skip : spec.skips) require(narrow(skip.source), "a layer reads values that are not int16");
+        channels.push_back(spec.bias.size() / (spec.shuffle * spec.shuffle));
+        rates.push_back(rate_of(spec) * spec.shuffle);
+        require(rates.back() <= kMaxShuffle * kMaxShuffle, "too many pixel shuffles");
+    }
+    layers.resize(specs.size());
+    workers.each(specs.size(), [&](size_t k) { layers[k] = NetLayer(specs[k], channels, rate_of(specs[k]), dots); });
+    for (size_t k = 0; k < layers.size(); ++k) group(k);
+}
+
+void NetPlan::group(size_t number) {
+    const NetLayer& layer = layers[number];
     const auto waits = [&](const NetLayer::Tap& tap) {
         return (tap.down != 0 || tap.right != 0 || tap.stride != 1) &&
                tap.source >= inputs.size() + groups.back().first;
     };
-    if (groups.empty() || layers[groups.back().first].rate != rate ||
+    if (groups.empty() || layers[groups.back().first].rate != layer.rate ||
         std::any_of(layer.taps.begin(), layer.taps.end(), waits))
         groups.push_back({number, number, {}, {}, false});
     NetGroup& group = groups.back();
     group.last = number + 1;
     group.in_squares |= layer.winograd != nullptr;
-    for (const TermSpec& term : spec.terms)
-        if (std::find(group.strides.begin(), group.strides.end(), term.stride) == group.strides.end())
-            group.strides.push_back(term.stride);
-    channels.push_back(spec.bias.size() / (spec.shuffle * spec.shuffle));
-    rates.push_back(rate * spec.shuffle);
-    require(rates.back() <= kMaxShuffle * kMaxShuffle, "too many pixel shuffles");
+    for (const NetLayer::Tap& tap : layer.taps)
+        if (std::find(group.strides.begin(), group.strides.end(), tap.stride) == group.strides.end())
+            group.strides.push_back(tap.stride);
 }
 
 void NetPlan::finish() {
@@ -201,7 +210,7 @@ IntegerNet::IntegerNet(std::vector<InputSpec> inputs, std::vector<LayerSpec> lay
         plan->channels.push_back(spec.channels);
         plan->rates.push_back(spec.rate);
     }
-    for (const LayerSpec& spec : layers) plan->add(spec);
+    plan->add(layers);
     for (const OutputSpec& spec : plan->outputs) check_output(spec, *plan);
     plan->finish();
     plan->numbers.resize(kPositionsAtOnce + 4 * dots.positions);

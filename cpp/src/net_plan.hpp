@@ -27,13 +27,15 @@ struct NetLayer {
         size_t first, pairs;  // of the source's values at a position
     };
 
-    bool leak, wide;  // wide: its results are int32
-    size_t shuffle, rate, outputs, vectors;  // rate: rows before its shuffle for each row of the coarsest input
+    bool leak = false, wide = false;  // wide: its results are int32
+    size_t shuffle = 1, rate = 1, outputs = 0, vectors = 0;  // rate: rows before its shuffle for each row of the coarsest input
     std::vector<Tap> taps;
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
     std::vector<int16_t> weights;  // for each block of vectors, for each tap: (pairs, channels, 2); none with `winograd`
     std::vector<SkipSpec> skips;
     std::unique_ptr<const Winograd> winograd;  // has the weights, where it is faster by that
+
+    NetLayer() = default;
 
     // `channels`: of each tensor before the layer. The parts of `spec` must fit each other.
     NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
@@ -58,13 +60,17 @@ struct NetPlan {
     const Dots& dots;
     std::vector<uint32_t> numbers = {};  // 0, 1, 2 and so on: where the sums of a piece of positions go that stay in order
 
-    // Adds a layer, to the last group if it can.
-    void add(const LayerSpec& spec);
+    // Adds layers, once. Throws NetError, then by none of them.
+    void add(const std::vector<LayerSpec>& specs);
 
-    // Tells the groups, when all are there, which tensors each is the last to read.
+    // Tells the groups which tensors each is the last to read.
     void finish();
 
     bool wide(size_t tensor) const { return tensor >= inputs.size() && layers[tensor - inputs.size()].wide; }
+
+  private:
+    // A layer to the last group if it can, or else to a new one.
+    void group(size_t number);
 };
 
 }  // namespace basic
