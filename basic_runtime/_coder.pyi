@@ -253,7 +253,7 @@ class IntegerNet:
 
     @property
     def bytes(self) -> int:
-        """Of its weights, in all the orders in which they are kept."""
+        """Of its weights."""
 
     @property
     def kernel(self) -> str: ...

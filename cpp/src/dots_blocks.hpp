@@ -104,18 +104,19 @@ inline BASIC_ALWAYS_INLINE void four_points(const typename Set::Values* values, 
 }
 
 template <typename Set, ValuePart kPart>
-void read_parts_of_squares(const int16_t* values, size_t row, size_t stride, const uint32_t* at, size_t squares,
-                           size_t channels, int16_t* points, size_t apart, int16_t* least, int16_t* most) {
+void read_parts_of_squares(const Squares& squares, int16_t* points, size_t apart, int16_t* least, int16_t* most) {
     using Values = typename Set::Values;
     constexpr size_t kValues = Set::kValues;
-    for (size_t k = 0; k < squares; ++k, points += channels)
+    const size_t row = squares.row, stride = squares.stride, channels = squares.channels;
+    for (size_t k = 0; k < squares.count; ++k, points += channels)
         for (size_t next = 0; next < channels; next += kValues) {
             const size_t c = std::min(next, channels - kValues);  // the last ones may be some of those before, again
-            const int16_t* from = values + at[k] * stride + c;
-            Values square[16], half[16], found[16];
+            const int16_t* from = squares.values + squares.at[k] * stride + c;
+            Values square[kSquarePoints], half[kSquarePoints], found[kSquarePoints];
             Values low = Set::load_values(least + c), high = Set::load_values(most + c);
-            unrolled<16>([&](int p) BASIC_ALWAYS_INLINE {
-                Values value = Set::load_values(from + static_cast<size_t>(p / 4) * row + static_cast<size_t>(p % 4) * stride);
+            unrolled<kSquarePoints>([&](int p) BASIC_ALWAYS_INLINE {
+                const size_t down = static_cast<size_t>(p / 4), right = static_cast<size_t>(p % 4);
+                Values value = Set::load_values(from + down * row + right * stride);
                 if constexpr (kPart == ValuePart::high) value = Set::high_part(value);
                 if constexpr (kPart == ValuePart::low) value = Set::low_part(value);
                 low = Set::least(low, value), high = Set::most(high, value), square[p] = value;
@@ -123,19 +124,18 @@ void read_parts_of_squares(const int16_t* values, size_t row, size_t stride, con
             Set::store_values(least + c, low), Set::store_values(most + c, high);
             unrolled<4>([&](int p) BASIC_ALWAYS_INLINE { four_points<Set>(square + p, half + p, 4); });
             unrolled<4>([&](int p) BASIC_ALWAYS_INLINE { four_points<Set>(half + 4 * p, found + 4 * p, 1); });
-            unrolled<16>([&](int p) BASIC_ALWAYS_INLINE {
+            unrolled<kSquarePoints>([&](int p) BASIC_ALWAYS_INLINE {
                 Set::store_values(points + static_cast<size_t>(p) * apart + c, found[p]);
             });
         }
 }
 
 template <typename Set>
-void read_squares(const int16_t* values, ValuePart part, size_t row, size_t stride, const uint32_t* at, size_t squares,
-                  size_t channels, int16_t* points, size_t apart, int16_t* least, int16_t* most) {
+void read_squares(const Squares& squares, ValuePart part, int16_t* points, size_t apart, int16_t* least, int16_t* most) {
     const auto read = part == ValuePart::whole  ? &read_parts_of_squares<Set, ValuePart::whole>
                       : part == ValuePart::high ? &read_parts_of_squares<Set, ValuePart::high>
                                                 : &read_parts_of_squares<Set, ValuePart::low>;
-    read(values, row, stride, at, squares, channels, points, apart, least, most);
+    read(squares, points, apart, least, most);
 }
 
 // Of four sums along a row or column of points, those of the two positions.
@@ -149,8 +149,8 @@ inline BASIC_ALWAYS_INLINE void two_of_four(const typename Set::Vector* points, 
 // Four times the sums of a square's positions.
 template <typename Set>
 inline BASIC_ALWAYS_INLINE void sums_of_points(const int32_t* points, size_t apart, typename Set::Vector* four) {
-    typename Set::Vector found[16], half[8];
-    unrolled<16>([&](int k) BASIC_ALWAYS_INLINE { found[k] = Set::load(points + static_cast<size_t>(k) * apart); });
+    typename Set::Vector found[kSquarePoints], half[8];
+    unrolled<kSquarePoints>([&](int k) BASIC_ALWAYS_INLINE { found[k] = Set::load(points + static_cast<size_t>(k) * apart); });
     unrolled<4>([&](int k) BASIC_ALWAYS_INLINE { two_of_four<Set>(found + k, 4, half + k, 4); });
     unrolled<2>([&](int k) BASIC_ALWAYS_INLINE { two_of_four<Set>(half + 4 * k, 1, four + 2 * k, 1); });
 }
@@ -171,7 +171,7 @@ void finish_squares(const int32_t* sums, const int32_t* low, size_t apart, size_
             sums_of_points<Set>(sums, apart, four);
             if (low != nullptr) {
                 sums_of_points<Set>(low + (square * vectors * kLanes + c), apart, rest);
-                unrolled<4>([&](int k) BASIC_ALWAYS_INLINE {
+                unrolled<4>([&](int k) BASIC_ALWAYS_INLINE {  // four times those of high parts count, even if they wrap
                     four[k] = Set::add(four[k], Set::shift_right(rest[k], kTwo.data()));
                 });
             } else {

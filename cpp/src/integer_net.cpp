@@ -126,8 +126,11 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
         for (const size_t place : used_places(term)) {
             const int down = static_cast<int>(place / term.width) - static_cast<int>(term.above);
             const int right = static_cast<int>(place % term.width) - static_cast<int>(term.before);
-            for (size_t first = 0; first < channels[term.source]; first += 2 * kPairsAtOnce) {
-                const size_t count = std::min(2 * kPairsAtOnce, channels[term.source] - first);
+            const size_t inputs = channels[term.source];
+            const size_t pieces = (inputs + 2 * kPairsAtOnce - 1) / (2 * kPairsAtOnce);
+            const size_t each = rounded_up((inputs + pieces - 1) / pieces, 2);  // none of them is much smaller
+            for (size_t first = 0; first < inputs; first += each) {
+                const size_t count = std::min(each, inputs - first);
                 taps.push_back({term.source, term.stride, down, right, first, (count + 1) / 2});
                 places.push_back(term.height * term.width);
                 of_taps.push_back(term.weights.data() + first * places.back() + place);
@@ -136,9 +139,7 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
     for (size_t first = 0; first < vectors; first += dots.vectors) {
         const size_t begin = first * dots.lanes, end = std::min(first + dots.vectors, vectors) * dots.lanes;
         const size_t block = 2 * (end - begin), start = weights.size();
-        weights.resize(start + block * std::accumulate(taps.begin(), taps.end(), size_t{0}, [](size_t sum, const Tap& tap) {
-                           return sum + tap.pairs;
-                       }));
+        weights.resize(start + block * pairs());
         for (size_t c = begin; c < std::min(end, outputs); ++c) {  // the weights of a channel lie close together
             int16_t* to = weights.data() + start + 2 * (c - begin);
             for (size_t t = 0; t < taps.size(); to += taps[t].pairs * block, ++t) {
@@ -151,6 +152,11 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
     }
     winograd = Winograd::of(*this, dots);
     if (winograd != nullptr) weights = std::vector<int16_t>();
+}
+
+size_t NetLayer::pairs() const {
+    return std::accumulate(taps.begin(), taps.end(), size_t{0},
+                           [](size_t sum, const Tap& tap) { return sum + tap.pairs; });
 }
 
 void NetPlan::add(const std::vector<LayerSpec>& specs) {
@@ -173,8 +179,9 @@ void NetPlan::add(const std::vector<LayerSpec>& specs) {
 void NetPlan::group(size_t number) {
     const NetLayer& layer = layers[number];
     const auto waits = [&](const NetLayer::Tap& tap) {
-        return (tap.down != 0 || tap.right != 0 || tap.stride != 1) &&
-               tap.source >= inputs.size() + groups.back().first;
+        // By squares all taps' neighbours are read, of whatever weight.
+        const bool beside = layer.winograd != nullptr || tap.down != 0 || tap.right != 0 || tap.stride != 1;
+        return beside && tap.source >= inputs.size() + groups.back().first;
     };
     if (groups.empty() || layers[groups.back().first].rate != layer.rate ||
         std::any_of(layer.taps.begin(), layer.taps.end(), waits))

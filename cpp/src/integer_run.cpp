@@ -323,14 +323,13 @@ class NetRun {
     void by_squares(const NetLayer& layer, const Piece& piece, Plane& plane) const {
         const Dots& dots = plan_.dots;
         const Winograd& winograd = *layer.winograd;
-        const auto add = [&](ValuePart part, const Winograd::Sums& to) {
-            return winograd.add(planes_, piece.squares, part, plan_.numbers.data(), to);
-        };
-        const Winograd::Sums sums(winograd, piece.squares.size());
+        const uint32_t* numbers = plan_.numbers.data();
+        Winograd::Sums sums(winograd, piece.squares.size());
         std::optional<Winograd::Sums> low;  // of the low parts of values, if those must be taken apart
-        if (!add(ValuePart::whole, sums)) {
-            add(ValuePart::high, sums);
-            add(ValuePart::low, low.emplace(winograd, piece.squares.size()));
+        if (!winograd.compute(planes_, piece.squares, numbers, sums)) {
+            winograd.compute_part(ValuePart::high, planes_, piece.squares, numbers, sums);
+            low.emplace(winograd, piece.squares.size());
+            winograd.compute_part(ValuePart::low, planes_, piece.squares, numbers, *low);
         }
         const std::unique_ptr<int16_t[]> block(new int16_t[piece.at[1].size() * dots.vectors * dots.lanes]);
         for (size_t first = 0; first < layer.vectors; first += dots.vectors) {

@@ -19,7 +19,9 @@ namespace {
 // Not all compilers' tests know it. Its registers are those of AVX2.
 bool has_avx_vnni() {
     unsigned a, b, c, d;
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4) != 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;  // how many lists of features there are
+    __cpuid_count(7, 1, a, b, c, d);
+    return (a & 1u << 4) != 0;
 }
 #endif
 

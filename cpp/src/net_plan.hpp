@@ -8,8 +8,8 @@
 
 namespace basic {
 
-// Positions that one thread takes at a time, at most: their sums stay in the second cache, too, and their weights are read
-// from further away but once.
+// Positions that one thread takes at a time, at most: their sums stay in the second cache, too, unless many channels are
+// computed by squares, and their weights are read from further away but once.
 inline constexpr size_t kPositionsAtOnce = 192;
 
 // Bytes of weights that are summed in one go: they stay in the second cache while the positions pass. Less of them saves
@@ -39,6 +39,8 @@ struct NetLayer {
 
     // `channels`: of each tensor before the layer. The parts of `spec` must fit each other.
     NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
+
+    size_t pairs() const;  // of weights to a sum
 };
 
 // Layers that one thread may take one after the other for some positions: none reads beside its own position what
@@ -58,7 +60,7 @@ struct NetPlan {
     std::vector<size_t> channels, rates;  // of each tensor; rate: its rows for each row of the coarsest input
     Workers& workers;
     const Dots& dots;
-    std::vector<uint32_t> numbers = {};  // 0, 1, 2 and so on: where the sums of a piece of positions go that stay in order
+    std::vector<uint32_t> numbers = {};  // 0, 1, 2 and so on: where what stays in order is read and written
 
     // Adds layers, once. Throws NetError, then by none of them.
     void add(const std::vector<LayerSpec>& specs);

@@ -103,7 +103,8 @@ class Maker {
 // Two inputs, a chain of layers that read both and each other, and a pixel shuffle at the end.
 Net random_net(Maker& make) {
     Net net;
-    net.inputs = {make.input(make.size(1, 40), net), make.input(make.size(1, 210), net)};
+    const size_t many = make.number(0, 4) == 0 ? make.size(385, 400) : make.size(1, 210);  // more than are summed at a time
+    net.inputs = {make.input(make.size(1, 40), net), make.input(many, net)};
     net.layers.push_back(make.layer({0, 1}, make.size(1, 70), 1, net));
     net.layers.push_back(make.layer({2, 0}, make.size(1, 20), 1, net));
     net.layers.push_back(make.layer({3}, make.size(1, 90), 1, net, 32767));

@@ -96,40 +96,87 @@ void test_shapes() {
             }
 }
 
-// Wherever its sums are taken, they are right: values and weights of one sign, of both, and weights so small that points are
-// what passes its type first.
-void test_up_to_the_largest_sums() {
-    const std::vector<size_t> channels = {64};
-    for (const Dots* dots : available_dots())
-        for (const auto& [least, largest] : {std::pair{500, 1000}, {-2000, 1000}, {-3, 3}}) {
-            LayerSpec spec = layer_of({{0, 3, 3, 1, 1}}, channels, 32, least, largest);
-            spec.shift.assign(32, largest == 3 ? 4 : 14);
-            size_t taken = 0, refused = 0;
-            const auto winograd = winograd_of(spec, channels, *dots);
-            for (int most = 16; most < 32768; most += most / 3) {
-                auto plane = std::make_shared<Plane>(64, 6, 6);
-                std::vector<float> values(64 * 36);
-                for (size_t c = 0; c < 64; ++c)
-                    for (size_t p = 0; p < 36; ++p) {
-                        const int value = least != 500 && number(0, 7) == 1 ? -most : most;
-                        values[c * 36 + p] = static_cast<float>(value);
-                        plane->data()[plane->position(p / 6, p % 6) * plane->stride() + c] = static_cast<int16_t>(value);
-                    }
-                std::vector<uint32_t> at;
-                for (uint32_t k = 0; k < 9; ++k) at.push_back(k / 3 * 2 * 10 + k % 3 * 2);
-                while (at.size() % dots->positions != 0) at.push_back(at.back());
-                const std::vector<std::shared_ptr<const Plane>> planes = {plane};
-                std::vector<uint32_t> numbers(at.size());
-                std::iota(numbers.begin(), numbers.end(), 0);
-                const Winograd::Sums sums(*winograd, at.size());
-                const bool holds = winograd->add(planes, at, ValuePart::whole, numbers.data(), sums);
-                CHECK(winograd->add(planes, at, ValuePart::high, numbers.data(), sums));
-                ++(holds ? taken : refused);
-                if (largest == 3) CHECK(holds == (most <= 8191));
-                check(spec, channels, {values}, 6, 6);
-            }
-            CHECK(taken > 5 && refused > 2);
+void test_many_channels() {  // more than are summed at a time
+    const LayerSpec spec = layer_of({{0, 3, 3, 1, 1}}, {400}, 32, -99, 99);
+    check(spec, {400}, {values_of(400 * 63, -99, 99)}, 9, 7);
+}
+
+// A layer of 3x3 weights and the values of a plane of 8x8, (channel, row, column), that it reads.
+struct Case {
+    size_t channels;
+    LayerSpec spec;
+    std::vector<float> values;
+
+    // 32 outputs of weights and values of a channel, row and column.
+    template <typename Weight, typename Value>
+    static Case of(size_t channels, const Weight& weight, const Value& value) {
+        Case found{channels, layer_of({{0, 3, 3, 1, 1}}, {channels}, 32, 0, 0), {}};
+        std::vector<int16_t>& weights = found.spec.terms[0].weights;
+        for (size_t k = 0; k < weights.size(); ++k)
+            weights[k] = static_cast<int16_t>(weight(k / 9 % channels, k % 9 / 3, k % 3));
+        for (size_t k = 0; k < 64 * channels; ++k)
+            found.values.push_back(static_cast<float>(value(k / 64, k % 64 / 8, k % 8)));
+        return found;
+    }
+
+    // Whether the sums of whole values are taken at the square of rows and columns 2 and 3; those of high parts hold.
+    bool whole(const Dots& dots) const {
+        const auto winograd = winograd_of(spec, {channels}, dots);
+        CHECK(winograd != nullptr);
+        auto plane = std::make_shared<Plane>(channels, 8, 8);
+        for (size_t k = 0; k < values.size(); ++k)
+            plane->data()[plane->position(k % 64 / 8, k % 8) * plane->stride() + k / 64] = static_cast<int16_t>(values[k]);
+        const std::vector<uint32_t> at(dots.positions, 2 * 12 + 2);
+        const std::vector<std::shared_ptr<const Plane>> planes = {plane};
+        std::vector<uint32_t> numbers(at.size());
+        std::iota(numbers.begin(), numbers.end(), 0);
+        Winograd::Sums sums(*winograd, at.size());
+        return winograd->compute(planes, at, numbers.data(), sums);
+    }
+
+    // All kernels agree on that, and give what the definition does.
+    void check_whole(bool expected) const {
+        for (const Dots* dots : available_dots()) CHECK(whole(*dots) == expected);
+        check(spec, {channels}, {values}, 8, 8);
+    }
+};
+
+// Where the largest sums are 2^29, which four times would wrap, and just below it.
+void test_the_largest_sums() {
+    for (const int v : {1023, 1024})
+        for (const int sign : {1, -1}) {
+            const auto all = [&](size_t, size_t, size_t) { return v; };
+            Case::of(64, [&](size_t, size_t y, size_t x) { return y + x == 4 ? 0 : 1024 * sign; }, all).check_whole(v == 1023);
+            // Weights of both signs, and values that have theirs about the position (2, 2).
+            const auto signs = [&](size_t y, size_t x) { return (y + x) % 2 == 0 ? sign : -sign; };
+            Case::of(
+                64, [&](size_t, size_t y, size_t x) { return y == 1 && x == 1 ? 0 : 1024 * signs(y, x); },
+                [&](size_t, size_t y, size_t x) { return v * signs(y, x); })
+                .check_whole(v == 1023);
         }
+    // Reaches are rounded up: of weights that sum to 15, over channels in several pieces, sums just pass 2^29.
+    const auto fifteen = [](size_t, size_t y, size_t x) { return y < 2 ? 2 : 1; };
+    for (const size_t channels : {4000, 4400})
+        Case::of(channels, fifteen, [](size_t, size_t, size_t) { return 8191; }).check_whole(channels == 4000);
+}
+
+// Points are sums of four values, which must be int16.
+void test_the_largest_values() {
+    const auto small = [](size_t c, size_t y, size_t x) { return static_cast<int>((c + 3 * y + x) % 7) - 3; };
+    for (const int v : {8191, -8191, 8192, -8192, 32767, -32768}) {
+        Case::of(64, small, [&](size_t, size_t, size_t) { return v; }).check_whole(v == 8191 || v == -8191);
+        // Once, in one channel.
+        const auto once = [&](size_t c, size_t y, size_t x) { return c == 63 && y == 4 && x == 4 ? v : 5; };
+        Case::of(64, small, once).check_whole(v == 8191 || v == -8191);
+    }
+    Case::of(64, small, [](size_t, size_t y, size_t x) { return (y + x) % 2 == 0 ? 8191 : -8191; }).check_whole(true);
+}
+
+// What is refused for a later tensor's sake leaves nothing behind of an earlier one's.
+void test_late_refusals() {
+    const std::vector<size_t> channels = {64, 64};
+    const LayerSpec spec = layer_of({{0, 3, 3, 1, 1}, {1, 3, 3, 1, 1}}, channels, 32, -300, 300);
+    check(spec, channels, {values_of(64 * 64, -50, 50), values_of(64 * 64, -32768, 32767)}, 8, 8);
 }
 
 void test_refusals() {
@@ -141,6 +188,10 @@ void test_refusals() {
         CHECK(!taken(layer_of({whole}, channels, 32, 32767, 32767)));         // points that are no int16
         CHECK(taken(layer_of({whole}, channels, 32, 3640, 3640)));
         CHECK(!taken(layer_of({whole}, channels, 32, 3641, 3641)));
+        // Low parts whose sums pass 2^29, and sums of a piece that would take megabytes.
+        for (const size_t many : {5462, 5463})
+            CHECK((winograd_of(layer_of({whole}, {many}, 32, 3640, 3640), {many}, *dots) != nullptr) == (many == 5462));
+        for (const size_t many : {1024, 1088}) CHECK(taken(layer_of({whole}, channels, many, 1, 9)) == (many == 1024));
         CHECK(!taken(layer_of({{0, 1, 1, 0, 0}}, channels, 32, 1, 9)));       // nothing to save
         CHECK(!taken(layer_of({{0, 3, 3, 2, 1}}, channels, 32, 1, 9)));       // beyond the square
         CHECK(!taken(layer_of({{0, 5, 5, 2, 2}}, channels, 32, 1, 9)));
@@ -158,10 +209,39 @@ void test_refusals() {
     }
 }
 
+// Layers that are taken one after the other for a piece: by squares and not, with what is added to sums, and wide ones.
+// A layer by squares that reads one place of the layer before it must not be among them, as it reads the others, too.
+void test_groups() {
+    const std::vector<size_t> channels = {48, 48, 48, 48, 48};
+    std::vector<LayerSpec> layers = {layer_of({{0, 1, 1, 0, 0}}, channels, 48, -9, 9),
+                                     layer_of({{0, 3, 3, 1, 1}, {1, 1, 1, 0, 0}}, channels, 48, -9, 9),
+                                     layer_of({{2, 1, 1, 0, 0}}, channels, 48, -300, 300),
+                                     layer_of({{3, 1, 1, 0, 0}}, channels, 48, -300, 300)};
+    layers[2].skips = {{1, std::vector<int32_t>(48, 3)}, {2, std::vector<int32_t>(48, 2)}};
+    layers[3].high.assign(48, 100000);
+    for (const auto& [height, width] : {std::pair<size_t, size_t>{1, 1}, {7, 5}, {33, 41}}) {
+        const std::vector<float> values = values_of(48 * height * width, -500, 500);
+        std::vector<Tensor> tensors = {read(input_of(48), values, height, width)};
+        for (const LayerSpec& spec : layers) tensors.push_back(layer(spec, tensors));
+        const std::vector<float> expected(tensors.back().values.begin(), tensors.back().values.end());
+        for (const Dots* dots : available_dots()) {
+            CHECK(winograd_of(layers[1], channels, *dots) != nullptr);
+            for (const size_t threads : {1, 3}) {
+                const IntegerNet net({input_of(48)}, layers, {{{{4, 0, 48}}, false}}, Workers::of(threads), *dots);
+                CHECK(floats_of(net.run({FloatInput{values.data(), 48, height, width}})[0]) == expected);
+            }
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
     test_shapes();
-    test_up_to_the_largest_sums();
+    test_many_channels();
+    test_the_largest_sums();
+    test_the_largest_values();
+    test_late_refusals();
     test_refusals();
+    test_groups();
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -355,6 +356,18 @@ def test_a_forked_process_computes_too(tmp_path: Path) -> None:
         del made
         os._exit(0 if equal else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="nothing else tells of the processor here")
+def test_there_are_the_kernels_that_the_processor_has() -> None:
+    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().lower()))
+    needed = {
+        "avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2"},
+        "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2"},
+        "avxvnni": {"avx2", "bmi2", "avx_vnni"}, "avx2": {"avx2", "bmi1", "bmi2", "popcnt"},
+        "neon": {"asimd"}, "scalar": set(),
+    }  # fmt: skip
+    assert dots_kernels() == [name for name, these in needed.items() if these <= flags]
 
 
 @pytest.mark.parametrize("name", [*dots_kernels(), "", "sse9"])

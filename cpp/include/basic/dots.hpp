@@ -47,6 +47,17 @@ struct DotsFinish {
     const uint32_t* to;
 };
 
+// Squares of 2x2 positions of a layer of kernels of up to 3x3, of which square k reads the 4x4 positions from
+// values + at[k] * stride on, whose rows are `row` values from each other.
+struct Squares {
+    const int16_t* values;
+    size_t row, stride;
+    const uint32_t* at;
+    size_t count, channels;
+};
+
+inline constexpr size_t kSquarePoints = 16;  // of a square, of which winograd.hpp tells
+
 // What of a value counts: all of it, or one of two parts, value = 4 high + low and 0 <= low < 4.
 enum class ValuePart { whole, high, low };
 
@@ -62,14 +73,13 @@ struct Dots {
     void (*accumulate)(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias,
                        const uint32_t* at, size_t positions, size_t vectors, int32_t* sums, const DotsFinish* finish);
 
-    // The 16 points (winograd.hpp) of squares of 2x2 positions, modulo 2^16: points[point * apart + square * channels + c].
-    // Square k reads the 4x4 positions from values + at[k] * stride on, whose rows are `row` values from each other.
-    // `least` and `most` become the least and the largest of each channel, if those pass what is there.
-    void (*read_squares)(const int16_t* values, ValuePart part, size_t row, size_t stride, const uint32_t* at,
-                         size_t squares, size_t channels, int16_t* points, size_t apart, int16_t* least, int16_t* most);
+    // The points of squares, modulo 2^16: points[point * apart + square * channels + c]. `least` and `most` become the least
+    // and the largest value of each channel, if those pass what is there.
+    void (*read_squares)(const Squares& squares, ValuePart part, int16_t* points, size_t apart, int16_t* least,
+                         int16_t* most);
     size_t values;  // channels that it takes at a time, and so needs at least
 
-    // What becomes of sums at the 16 points of squares, sums[point * apart + square * channels + c]: the outputs of the
+    // What becomes of sums at the points of squares, sums[point * apart + square * channels + c]: the outputs of the
     // square's positions 4 square to 4 square + 3, of the sums that they stand for plus bias; with `low`, sums are those
     // of high parts. No skips. Of positions that are the same place, the first of a square counts.
     void (*finish_squares)(const int32_t* sums, const int32_t* low, size_t apart, size_t squares, size_t vectors,

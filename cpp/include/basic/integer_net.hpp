@@ -151,7 +151,7 @@ class IntegerNet {
 
     const Dots& dots() const;
 
-    // Of its weights, in all the orders in which they are kept.
+    // Of its weights.
     size_t bytes() const;
 
   private:
