@@ -24,6 +24,7 @@ from basic_export.parts import split
 from basic_export.reach import reach
 from basic_export.weights import FILE_NAME, WeightStore
 from basic_runtime.errors import FileError
+from basic_runtime.files import reason
 from basic_runtime.manifest import FORMAT, FORMAT_VERSION
 from basic_train.model.supernet import Y_STRIDE
 
@@ -81,8 +82,10 @@ class BundleWriter:
     def __enter__(self) -> BundleWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, OSError):  # of writing, as others are told by who reads
+            raise FileError(f"{self.target}: cannot be written ({reason(error)}): is there room?") from error
 
     def add_graph(self, model: ModelProto, transform: str, width: int, macs_per_pixel: float) -> str:
         """Write a graph with inline weights once, and its parts, if it has any; returns its id. transform: as in the

@@ -137,8 +137,6 @@ def _export_checkpoint(
     from basic_train import checkpoint as checkpoints
 
     check_target(output, options.overwrite)
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / "model.safetensors"
     net, _ = checkpoints.load_with_coder(checkpoint, grouping)
     options = replace(options, name=options.name or f"{net.config.preset}-1")
     if not options.verify:

@@ -54,7 +54,10 @@ def default_bundle_path() -> Path:
 
 
 def find_bundle(given: str | os.PathLike[str]) -> Path:
-    """The folder `given`, or, if there is none, the bundle of that name which ships with the package."""
+    """The folder `given`, or, if there is none, the bundle of that name which ships with the package. BundleError
+    is raised for an empty name."""
+    if not os.fspath(given):
+        raise BundleError("a bundle has an empty name: name its folder")
     path = Path(given)
     shipped = MODELS_FOLDER / path
     bare = path.name == os.fspath(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -17,9 +18,9 @@ from basic_runtime.files import write_bytes
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/basic, or ~/.cache/basic."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path(os.path.expanduser("~/.cache"))) / "basic"
+    """$XDG_CACHE_HOME/basic, or ~/.cache/basic: a relative path is to be ignored (XDG Base Directory Specification)."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if os.path.isabs(root) else Path(os.path.expanduser("~/.cache"))) / "basic"
 
 
 def remembered(kind: str, question: Sequence[Any]) -> str | None:
@@ -36,13 +37,20 @@ def remember(kind: str, question: Sequence[Any], answer: str = "") -> None:
         store(place_of(kind, question), answer.encode())
 
 
-def store(path: Path, data: bytes) -> None:
-    """Write a file of the cache folder: whole or not at all, whoever else writes the same. Raises FileError."""
+def check_storable(path: Path) -> None:
+    """Make the folder of a file of the cache folder. Raises FileError if that, or the file, cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         reason = error.strerror or error
         raise FileError(f"{path}: cannot be written ({reason}): set $XDG_CACHE_HOME to another folder") from error
+
+
+def store(path: Path, data: bytes) -> None:
+    """Write a file of the cache folder: whole or not at all, whoever else writes the same. Raises FileError."""
+    check_storable(path)
     write_bytes(path, data, overwrite=True)
 
 

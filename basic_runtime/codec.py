@@ -102,6 +102,8 @@ class Codec:
         """
         if not isinstance(limits, Limits | None):
             raise TypeError(f"limits must be Limits(...) or None, not {type(limits).__name__}")
+        if not isinstance(backend, Backend | str):
+            raise TypeError(f"backend must be a Backend or a name, not {type(backend).__name__}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = DEFAULT_LIMITS if limits is None else limits

@@ -11,7 +11,6 @@ too early) or `LimitError`; nothing is allocated before the size that is asked f
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from dataclasses import dataclass
@@ -160,9 +159,12 @@ class _Reader:
     """A cursor over bytes; each step names what it reads, for the error if the bytes end."""
 
     def __init__(self, data: Buffer) -> None:
-        if isinstance(data, str | os.PathLike):
-            raise TypeError(f"a file's bytes are wanted, not {type(data).__name__}: Path(...).read_bytes() has them")
-        self._data = memoryview(data).cast("B")
+        try:
+            view = memoryview(data)
+        except TypeError:
+            message = f"a file's bytes are wanted, not {type(data).__name__}: Path(...).read_bytes() has them"
+            raise TypeError(message) from None
+        self._data = (view if view.c_contiguous else memoryview(bytes(view))).cast("B")
         self.position = 0
 
     @property

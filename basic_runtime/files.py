@@ -95,10 +95,15 @@ def _read(file: BinaryIO, known: int, most: int) -> bytes:
 
 def check_target(target: StrPath, overwrite: bool = False) -> None:
     """Raises `FileError` if `target` exists and may not be replaced, or lies in no folder."""
-    if os.fspath(target) == STREAM:
+    name = os.fspath(target)
+    if name == STREAM:
         return
+    if not name:
+        raise FileError("an empty name: name a file")
     path = Path(target)
     try:
+        if name.endswith((os.sep, os.altsep or os.sep)) and not path.is_dir():
+            raise FileError(f"{name}: names a folder: name a file in it, or use --out-dir")
         if path.is_dir():
             raise FileError(f"{path}: is a folder: name a file in it")
         if path.is_file() and not overwrite:
@@ -168,7 +173,8 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite:
 
 
 def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:
-    known = os.fsencode(path.name)[:64].decode(errors="ignore")  # of its bytes, as names have a longest length in bytes
+    # Of its bytes, as names have a longest length in bytes.
+    known = os.fsencode(path.name)[:64].decode(sys.getfilesystemencoding(), "ignore")
     beside = path.with_name(f".{known}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "x+b") as file:  # TIFF reads what it wrote

@@ -228,6 +228,8 @@ def output_format(target: StrPath, format: str | None = None) -> str:
 
 
 def _named_format(format: str, name: str) -> str:
+    if not isinstance(format, str):
+        raise TypeError(f"{name}: a format is a name like \"PNG\", not {type(format).__name__}")
     if format.upper() in FORMATS:
         return format.upper()
     suffix = "." + format.lower().removeprefix(".")

@@ -6,8 +6,9 @@ be raised by whoever trusts the input: ``Limits(max_pixels=10**9)``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from basic_runtime.arguments import whole
 from basic_runtime.errors import LimitError
 
 MIB = 1 << 20
@@ -30,6 +31,11 @@ class Limits:
     """Chunks in one compressed file."""
     max_metadata_bytes: int = 16 * MIB
     """ICC profile, EXIF and XMP, each, after decompression."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if whole(field.name, getattr(self, field.name)) < 1:
+                raise ValueError(f"{field.name}={getattr(self, field.name)}: must be more than 0")
 
     def check_size(self, width: int, height: int) -> None:
         """Raises `LimitError` for a picture of `width` x `height` pixels that is too large."""

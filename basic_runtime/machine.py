@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from basic_runtime.bundle import Bundle
-from basic_runtime.cache import place_of, processor, store
+from basic_runtime.cache import check_storable, place_of, processor, store
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
 from basic_runtime.errors import BasicError
@@ -107,6 +107,11 @@ def save(found: MachineProfile, bundle: Bundle, backend: Backend) -> Path:
     path = _path(bundle, backend)
     store(path, json.dumps(asdict(found), indent=1).encode() + b"\n")
     return path
+
+
+def check_place(bundle: Bundle, backend: Backend) -> None:
+    """Raises FileError if `save` could not write: better known before measuring."""
+    check_storable(_path(bundle, backend))
 
 
 def load(bundle: Bundle, backend: Backend) -> MachineProfile:

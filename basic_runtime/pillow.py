@@ -50,6 +50,8 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
     Where `save` replaces a file, Pillow empties that before it calls anybody: after an error, such as a target that is
     not met, it is empty. To keep it, save to an `io.BytesIO` first, or write what `Codec.encode_within` returns.
     """
+    if not isinstance(codec, Codec | None):
+        raise TypeError(f"codec must be a Codec or None, not {type(codec).__name__}")
     if level is not None:
         (codec or _bundled()).bundle.level(level)  # raises ValueError
     _Registered.codec, _Registered.level = codec, level
@@ -142,10 +144,17 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
 
 
 def _replace_metadata(picture: Picture, options: dict[str, Any]) -> None:
+    def given(name: str) -> bytes | None:
+        value = options[name]
+        if isinstance(value, Image.Exif):
+            value = value.tobytes()
+        if not isinstance(value, bytes | None):
+            raise TypeError(f"{name} must be bytes, not {type(value).__name__}")
+        return value or None
+
     if "icc_profile" in options:
-        picture.icc = options["icc_profile"] or None
+        picture.icc = given("icc_profile")
     if "xmp" in options:
-        picture.xmp = options["xmp"] or None
+        picture.xmp = given("xmp")
     if "exif" in options:
-        exif = options["exif"]
-        picture.exif = strip_prefix(exif.tobytes() if isinstance(exif, Image.Exif) else exif or b"") or None
+        picture.exif = strip_prefix(given("exif") or b"") or None

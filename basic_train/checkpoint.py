@@ -19,6 +19,8 @@ from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet
 
 FORMAT = "basic-checkpoint-1"
+MODEL_FILE = "model.safetensors"
+"""The checkpoint in the folder of a run."""
 
 
 class CheckpointError(BasicError):
@@ -32,8 +34,14 @@ def save(path: Path, weights: dict[str, Tensor], config: ModelConfig, history: d
     write_bytes(path, safetensors.torch.save(tensors, metadata), overwrite=True)
 
 
+def file_of(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or that of the run whose folder it is."""
+    return path / MODEL_FILE if path.is_dir() else path
+
+
 def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
-    """Configuration and training history of a checkpoint. Raises CheckpointError."""
+    """Configuration and training history of a checkpoint, or of a run's folder. Raises CheckpointError."""
+    path = file_of(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -53,7 +61,9 @@ def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 
 def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
-    """The supernet in eval mode with its weights, and its history. Missing or extra weights are an error."""
+    """The supernet in eval mode with its weights, and its history, of a checkpoint or a run's folder. Missing or extra
+    weights are an error."""
+    path = file_of(path)
     config, history = read_header(path)
     with safe_open(path, "pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -90,7 +100,8 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         message = (
-            f"{path}: not a readable training state ({error}); remove the folder's files to start afresh"
+            f"{path}: not a readable training state ({reason}); remove the folder's files to start afresh"
         )
         raise CheckpointError(message) from error

@@ -36,7 +36,7 @@ POSITIVE = (
     "clip",
     "validation_photos",
 )
-NOT_NEGATIVE = ("distillation", "save_minutes", "revive")
+NOT_NEGATIVE = ("distillation", "save_minutes", "revive", "seed")
 SHARES = ("pages", "full_share", "uniform_share", "ema", "decay")
 
 

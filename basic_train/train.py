@@ -17,7 +17,7 @@ from torch import Tensor
 
 from basic_runtime.errors import BasicError, FileError, ImageError
 from basic_train import checkpoint, device_crops
-from basic_train.checkpoint import CheckpointError
+from basic_train.checkpoint import MODEL_FILE, CheckpointError
 from basic_train.data import (
     CropStream,
     PhotoFiles,
@@ -38,7 +38,7 @@ from basic_train.objective import OBJECTIVES, TrainingStep
 from basic_train.optimise import Averager, optimizers
 from basic_train.recipe import Recipe
 
-MODEL_FILE, STATE_FILE, LOG_FILE = "model.safetensors", "state.pt", "log.jsonl"
+STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 
 #: Crops of which a linear path takes the principal components, so many at a time.
 LINEAR_CROPS, LINEAR_BATCH = 512, 16
@@ -71,6 +71,11 @@ def stored_run(folder: Path) -> tuple[ModelConfig, Recipe] | None:
     """Configuration and recipe of the run that a folder holds, or None. Raises CheckpointError."""
     if not (folder / STATE_FILE).exists():
         return None
+    if not (folder / MODEL_FILE).exists():
+        raise CheckpointError(
+            f"{folder}: holds {STATE_FILE} of a run, but not its {MODEL_FILE}: restore that, or remove the folder's "
+            "files to start afresh"
+        )
     config, history = checkpoint.read_header(folder / MODEL_FILE)
     if "training_config" in history:  # an objective stores another one than it trains
         config = ModelConfig.from_json(history["training_config"])
@@ -100,6 +105,8 @@ class Trainer:
         tune_allocator()
         self.recipe, self.folder = recipe, folder
         resumed = stored_run(folder)
+        if start_from and resumed:
+            report(f"{folder}: its run goes on; {start_from} is for new ones, and not read")
         start = checkpoint.load(start_from) if start_from and not resumed else None
         self.previous: dict[str, Any] | None = start[1] if start else None
         self.config = self._configuration(resumed, start)
@@ -140,14 +147,19 @@ class Trainer:
             raise TrainingError(f"unknown objective {self.recipe.objective!r}; known: {known}")
         stored = resumed[0] if resumed else start[0].config if start else None
         if stored is not None and stored.preset != preset:
+            other = "another folder to start afresh" if resumed else "other weights"
             raise CheckpointError(
-                f"{self.folder}: the weights to go on with are of preset {stored.preset!r}, not {preset!r}; "
-                f"pass --preset {stored.preset} to go on with them, or another folder to start afresh"
+                f"{self.folder if resumed else 'the weights to start from'}: of preset {stored.preset!r}, not "
+                f"{preset!r}; pass --preset {stored.preset} to go on with them, or {other}"
             )
         if resumed:
             if resumed[1].model != self.recipe.model:
                 raise CheckpointError(
                     f"{self.folder}: the model of a run cannot be changed; start in another folder"
+                )
+            if resumed[1].optimizer != self.recipe.optimizer:
+                raise CheckpointError(
+                    f"{self.folder}: the optimizer of a run cannot be changed; start in another folder"
                 )
             return resumed[0]
         try:
@@ -158,7 +170,10 @@ class Trainer:
     def _build(self, start: Supernet | None, resumed: bool) -> None:
         """Net, objective, optimisers and average. Every process draws the same weights."""
         torch.manual_seed(self.recipe.seed)
-        net = Supernet(self.config)
+        try:
+            net = Supernet(self.config)
+        except ValueError as error:
+            raise TrainingError(f"no model can be of this kind: {error}") from error
         if start:
             try:
                 growth.load_into(net, start)

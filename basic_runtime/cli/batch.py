@@ -98,6 +98,9 @@ def _check_options(
     skip_existing: bool,
     keep_extension: bool,
 ) -> None:
+    for option, name in (("-o", output), ("--out-dir", out_dir)):
+        if name == "":
+            raise click.UsageError(f"{option} got an empty name: is it of a variable that is not set?")
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
     if output is None:

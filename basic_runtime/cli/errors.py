@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -32,7 +37,8 @@ class OneLineErrors(click.Command):
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes that may be no text
         try:
-            return super().main(*args, **options)
+            with _terminated_as_interrupted():
+                return super().main(*args, **options)
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
         except MemoryError:
@@ -52,6 +58,29 @@ class OneLineErrors(click.Command):
         except BrokenPipeError:
             _close_output()  # whoever read it has gone
             ctx.exit(1)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Whoever ends this process politely ends it as Ctrl-C does, so that nothing half-written stays behind. Processes
+    that are forked from it end at once."""
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _close_output() -> None:

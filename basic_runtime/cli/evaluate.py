@@ -41,8 +41,14 @@ def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -
     return output.with_suffix("") if output.suffix in (".csv", ".json", ".png") else output
 
 
+def _folder(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+    if not value:
+        raise click.UsageError("FOLDER is an empty name: is it of a variable that is not set?")
+    return Path(value)
+
+
 @click.command(short_help="Measure rate, distortion and time on a folder of pictures.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", callback=_folder)
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
 @effort_option

@@ -36,10 +36,12 @@ def find_inputs(sources: Sequence[str], extensions: Collection[str]) -> Inputs:
     """The sources, where each folder is replaced by the files with these extensions in it and below, in order; those
     that are hidden, with a dot in front, are left out. What is named twice is there once.
 
-    Raises click.UsageError if standard input is named twice, FileError if a folder has no such files.
+    Raises click.UsageError for an empty name or standard input named twice, FileError for a folder with no such files.
     """
     if sources.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read only once")
+    if "" in sources:
+        raise click.UsageError("an empty name among the inputs: is it of a variable that is not set?")
     inputs = Inputs()
     for source in sources:
         if is_folder(source):

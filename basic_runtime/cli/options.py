@@ -34,7 +34,7 @@ class LevelChoice(click.ParamType[int | str]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         text = str(value)
-        if text == AUTO:
+        if text.lower() == AUTO:  # usage lines show it in capitals
             return AUTO
         if re.fullmatch("[0-7]", text) is None:
             self.fail(f"{text!r} is no level from 0 to 7, nor auto", param, ctx)

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from basic_runtime.cli.options import LevelList, PictureSize, bundle_option, engine_options
+from basic_runtime.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
@@ -50,11 +52,14 @@ def profile(
     from basic_runtime.profile import profile as run
 
     width, height = size
+    if width * height > DEFAULT_LIMITS.max_pixels:
+        raise click.UsageError(f"--size {width}x{height}: more than {DEFAULT_LIMITS.max_pixels} pixels")
     opened = Bundle(bundle)
     if save:
-        if levels is not None or plot is not None:
+        sized = click.get_current_context().get_parameter_source("size") != ParameterSource.DEFAULT
+        if sized or levels is not None or plot is not None:
             raise click.UsageError(
-                "--save times all levels, at sizes of its own: leave --levels and --plot out"
+                "--save times all levels, at sizes of its own: leave --size, --levels and --plot out"
             )
         _save(opened, engine, precision, threads, reps, as_json)
         return
@@ -82,8 +87,10 @@ def _save(
     from basic_runtime import machine
     from basic_runtime.engines import create_backend
 
+    backend = create_backend(engine, threads, precision)
+    machine.check_place(bundle, backend)
     found = machine.measure(bundle, engine, threads, reps, precision)
-    path = machine.save(found, bundle, create_backend(engine, threads, precision))
+    path = machine.save(found, bundle, backend)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
         return

@@ -76,17 +76,16 @@ def groupings(
         from basic_train import ablation_report
         from basic_train import checkpoint as checkpoints
         from basic_train.ablation import methods
-        from basic_train.train import MODEL_FILE, tune_allocator
+        from basic_train.train import tune_allocator
 
         tune_allocator()
-        path = checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint
-        net, history = checkpoints.load(path)
+        net, history = checkpoints.load(checkpoint)
         known = methods(net.config.y_channels)
         if any(sizes["context"] % method.groups for method in known):
             groups = sorted({method.groups for method in known})
             raise click.UsageError(f"--context {sizes['context']}: must divide into {groups} channel groups")
         chosen, most_groups = _chosen(known, names), max(method.groups for method in known)
-        settings = {"checkpoint": path.name, "learner": learner, **sizes}
+        settings = {"checkpoint": checkpoints.file_of(checkpoint).name, "learner": learner, **sizes}
         output.mkdir(parents=True, exist_ok=True)
         rows = ablation_report.load(output, settings)
         todo = [method for method in chosen if method.title not in {row.name for row in rows}]

@@ -35,10 +35,9 @@ def _facts(checkpoint: Path | None, preset: str | None) -> dict[str, Any]:
     from basic_train.checkpoint import read_header
     from basic_train.info import describe
     from basic_train.model.presets import PRESETS
-    from basic_train.train import MODEL_FILE
 
     if checkpoint is not None:
-        return describe(*read_header(checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint))
+        return describe(*read_header(checkpoint))
     if preset not in PRESETS:
         raise click.UsageError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     return describe(PRESETS[preset])

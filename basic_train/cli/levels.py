@@ -109,11 +109,10 @@ def levels(
         from basic_train import checkpoint as checkpoints
         from basic_train.levels import Search
         from basic_train.levels import search as find
-        from basic_train.train import MODEL_FILE, tune_allocator
+        from basic_train.train import tune_allocator
 
         tune_allocator()
-        path = checkpoint / MODEL_FILE if checkpoint.is_dir() else checkpoint
-        net, history = checkpoints.load_with_coder(path, grouping)
+        net, history = checkpoints.load_with_coder(checkpoint, grouping)
         options, crops = Search(**search), held_out_crops(data, crop, photos)
         shared = _measure(net, crops, qualities, cost, options) if per_quality else None
         together, weights = find(shared, options) if shared else [], net.state_dict()
@@ -132,7 +131,13 @@ def levels(
 
 def _targets(output: Path, qualities: tuple[float, ...]) -> dict[Path, tuple[float, ...]]:
     """A checkpoint for each quality, named after it."""
-    return {output.with_name(f"{output.stem}-q{q:g}{output.suffix}"): (q,) for q in qualities}
+    ending = output.name.removeprefix(_stem(output))
+    return {output.with_name(f"{_stem(output)}-q{q:g}{ending}"): (q,) for q in qualities}
+
+
+def _stem(output: Path) -> str:
+    """The name without .safetensors; what else follows a dot is part of it, as in lite-q0.2."""
+    return output.name.removesuffix(".safetensors")
 
 
 def _loss_of(found: Candidates, table: list[Level]) -> float:
@@ -207,8 +212,9 @@ def _report(
     from basic_train import levels_report
 
     values = levels_report.as_json(table, UNITS[cost], qualities)
-    write_bytes(output.with_suffix(".levels.json"), json.dumps(values, indent=1).encode() + b"\n", overwrite=True)
-    levels_report.plot(found, table, UNITS[cost], output.with_suffix(".levels.png"))
+    report, plot = (output.with_name(f"{_stem(output)}.levels{ending}") for ending in (".json", ".png"))
+    write_bytes(report, json.dumps(values, indent=1).encode() + b"\n", overwrite=True)
+    levels_report.plot(found, table, UNITS[cost], plot)
     if not as_json:
         Console().print(levels_report.table(net, table, UNITS[cost]), highlight=False)
     return values

@@ -117,7 +117,8 @@ def run(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     with extra_packages("training"):
-        from basic_train.train import MODEL_FILE, Trainer, stored_run
+        from basic_train.checkpoint import MODEL_FILE
+        from basic_train.train import Trainer, stored_run
 
         recipe = _recipe(_base(recipe_name, stored_run(out)), given)
         trainer = Trainer(recipe, out, data, report, start_from, Devices(accelerator, devices, nodes))

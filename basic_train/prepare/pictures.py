@@ -78,7 +78,7 @@ class Hashes:
 
 
 def read_hashes(root: Path, name: str) -> Hashes | str:
-    """Hashes of a source, or why it cannot be read. JPEGs are decoded at the smallest scale that will do."""
+    """Hashes of a source, or why it cannot be read."""
     path = root / name
     try:
         data = _read(path)
@@ -95,12 +95,12 @@ def _read(path: Path) -> bytes:
 
 
 def _preview(path: Path, data: bytes) -> Image.Image:
-    """The picture, JPEGs at a small scale."""
+    """The picture, JPEGs at a small scale: not the smallest, whose pixels lie beside those of other sizes."""
     if not data.startswith(JPEG_START):
         return Image.fromarray(_decode(path, data).pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
-        image.draft("L", (4 * HASH_SIDE, 4 * HASH_SIDE))
+        image.draft("L", (16 * HASH_SIDE, 16 * HASH_SIDE))
         image.load()
     except Exception as error:  # Pillow raises anything on damaged data
         raise ImageError(f"{path}: the picture is damaged ({error})") from error

@@ -39,6 +39,7 @@ INDEX_FILE = "index.csv"
 #: Folder in the training set for what the next run goes on from.
 STATE_FOLDER = ".prepare"
 WRITTEN_FILE = "written.jsonl"
+HASHES_FILE = "differences.jsonl"  # hashes.jsonl of earlier versions had those of smaller pictures
 COLUMNS = ("file", "source", "width", "height", "source_width", "source_height", "factor", "sha256")
 
 #: Called with what is being done, how much of it is done, and how much there is.
@@ -180,7 +181,7 @@ class Preparation:
         if near is None:
             return planned
         hashes: dict[str, str] = {}
-        with Journal(self.out / STATE_FOLDER / "hashes.jsonl") as journal:
+        with Journal(self.out / STATE_FOLDER / HASHES_FILE) as journal:
             missing = [s.name for s in planned if _fact(journal, s) is None]
             stamps = {source.name: source.stamp for source in planned}
             found = workers(partial(read_hashes, self.source), missing)

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bindings.hpp"
+#include "released.hpp"
 
 namespace {
 
@@ -27,7 +28,7 @@ bool convert_as(const py::array& values, py::array& out, float scale, size_t thr
     const auto* from = static_cast<const From*>(values.data());
     auto* to = static_cast<To*>(out.mutable_data());
     basic::Workers& workers = basic::Workers::of(threads);
-    const py::gil_scoped_release released;
+    const basic::Released released;
     return basic::convert(from, to, std::move(axes), scale, workers);
 }
 

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "bindings.hpp"
+#include "released.hpp"
 
 namespace {
 
@@ -67,7 +68,7 @@ std::unique_ptr<basic::IntegerNet> make_net(const std::vector<InputArgs>& inputs
             output_specs.back().parts.push_back({tensor, first, channels, step, row, column});
     }
     const basic::Dots& dots = kernel ? basic::dots_named(*kernel) : basic::default_dots();
-    const py::gil_scoped_release released;
+    const basic::Released released;
     return std::make_unique<basic::IntegerNet>(std::move(input_specs), std::move(layer_specs), std::move(output_specs),
                                                basic::Workers::of(threads), dots);
 }
@@ -124,7 +125,7 @@ py::list run(const basic::IntegerNet& net, const std::vector<py::object>& inputs
     for (const py::object& value : inputs) given.push_back(net_input(value));
     std::vector<basic::NetOutput> found;
     {
-        const py::gil_scoped_release released;
+        const basic::Released released;
         found = net.run(given);
     }
     py::list result;
@@ -172,7 +173,7 @@ py::array_t<int16_t> take_patches(const py::array& pixels, const py::array& tabl
                                  target, owner(std::move(memory)));
     const auto* source = static_cast<const uint8_t*>(pixels.data());
     const py::ssize_t stride = pixels.strides(0);
-    const py::gil_scoped_release released;
+    const basic::Released released;
     basic::Workers::of(threads).each(height, [&](size_t row) {
         basic::take_patches(source + static_cast<py::ssize_t>(row * size) * stride, stride, width, size, values.data(),
                             target + row * width * channels);
@@ -189,7 +190,7 @@ py::array_t<uint8_t> pixels_of_patches(const PlanePointer& plane, size_t size, i
     auto* target = memory.as<uint8_t>();
     py::array_t<uint8_t> pixels(shape, target, owner(std::move(memory)));
     const py::ssize_t stride = pixels.strides(0);
-    const py::gil_scoped_release released;
+    const basic::Released released;
     basic::Workers::of(threads).each(plane->height(), [&](size_t row) {
         basic::put_patches(plane->data() + plane->position(row, 0) * plane->stride(), plane->stride(), plane->width(),
                            size, bits, target + static_cast<py::ssize_t>(row * size) * stride, stride);

@@ -13,6 +13,7 @@
 #include "basic/pixels.hpp"
 #include "basic/workers.hpp"
 #include "bindings.hpp"
+#include "released.hpp"
 
 namespace {
 
@@ -62,7 +63,7 @@ class PyEncoder {
     py::bytes finish(int lanes) {
         std::vector<uint8_t> bytes;
         {
-            const py::gil_scoped_release released;
+            const basic::Released released;
             const std::lock_guard lock(mutex_);
             bytes = encoder_.finish(lanes);
         }
@@ -70,7 +71,7 @@ class PyEncoder {
     }
 
     void reset() {
-        const py::gil_scoped_release released;
+        const basic::Released released;
         const std::lock_guard lock(mutex_);
         encoder_.reset();
     }
@@ -80,7 +81,7 @@ class PyEncoder {
   private:
     template <typename T>
     void put_stage(std::span<const T> symbols, std::span<const uint8_t> rows) {
-        const py::gil_scoped_release released;
+        const basic::Released released;
         const std::lock_guard lock(mutex_);
         encoder_.put(symbols, rows);
     }
@@ -108,7 +109,7 @@ class PyDecoder {
     }
 
     void finish() {
-        const py::gil_scoped_release released;
+        const basic::Released released;
         const std::lock_guard lock(mutex_);
         decoder_.finish();
     }
@@ -128,7 +129,7 @@ class PyDecoder {
 
     template <typename T>
     void get_stage(std::span<const uint8_t> rows, std::span<T> out) {
-        const py::gil_scoped_release released;
+        const basic::Released released;
         const std::lock_guard lock(mutex_);
         decoder_.get(rows, out);
     }
@@ -144,7 +145,7 @@ py::array_t<uint32_t> crc32_of_channels(const py::array& values) {
     const auto channels = static_cast<size_t>(values.shape(0));
     py::array_t<uint32_t> result(values.shape(0));
     uint32_t* crcs = result.mutable_data();
-    const py::gil_scoped_release released;
+    const basic::Released released;
     const size_t size = channels == 0 ? 0 : span.size() / channels;
     for (size_t c = 0; c < channels; ++c) crcs[c] = basic::crc32_of_integers(span.subspan(c * size, size));
     return result;
@@ -184,7 +185,7 @@ void quantise(const py::array& y, const py::array& mean, const py::array& scale,
     const auto yhat_span = output<float>(yhat, "yhat");
     require_sizes(y_span.size(), {mean_span.size(), scale_span.size(), symbols_span.size(), indexes_span.size(),
                                   yhat_span.size()});
-    const py::gil_scoped_release released;
+    const basic::Released released;
     in_shares(y_span.size(), threads, [&](size_t first, size_t count) {
         basic::quantise(y_span.subspan(first, count), mean_span.subspan(first, count),
                         scale_span.subspan(first, count), lut, mean_bits, symbols_span.subspan(first, count),
@@ -197,7 +198,7 @@ void indexes_from_scale(const py::array& scale, const py::array& index_lut, py::
     const auto lut = input<uint8_t>(index_lut, "index_lut");
     const auto out_span = output<uint8_t>(out, "out");
     require_sizes(scale_span.size(), {out_span.size()});
-    const py::gil_scoped_release released;
+    const basic::Released released;
     in_shares(scale_span.size(), threads, [&](size_t first, size_t count) {
         basic::indexes_from_scale(scale_span.subspan(first, count), lut, out_span.subspan(first, count));
     });
@@ -208,7 +209,7 @@ void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, 
     const auto mean_span = input<float>(mean, "mean");
     const auto out_span = output<float>(out, "out");
     require_sizes(symbols_span.size(), {mean_span.size(), out_span.size()});
-    const py::gil_scoped_release released;
+    const basic::Released released;
     in_shares(symbols_span.size(), threads, [&](size_t first, size_t count) {
         basic::dequantise(symbols_span.subspan(first, count), mean_span.subspan(first, count), mean_bits,
                           out_span.subspan(first, count));
@@ -217,7 +218,7 @@ void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, 
 
 uint32_t crc32_of_integers(const py::array& values, uint32_t crc) {
     const auto span = input<float>(values, "values");
-    const py::gil_scoped_release released;
+    const basic::Released released;
     return basic::crc32_of_integers(span, crc);
 }
 
@@ -260,7 +261,7 @@ void to_pixels(const py::array& planes, py::array pixels, size_t threads) {
     if (!pixels.writeable()) throw py::value_error("pixels is read-only");
     auto* target = static_cast<uint8_t*>(pixels.mutable_data());
     const py::ssize_t stride = pixels.strides(0);
-    const py::gil_scoped_release released;
+    const basic::Released released;
     by_rows(source, threads, [&](const basic::FloatPlanes<const float>& part, py::ssize_t top) {
         basic::to_pixels(part, target + top * stride, stride);
     });
@@ -271,7 +272,7 @@ void from_pixels(const py::array& pixels, py::array planes, size_t threads) {
     const auto target = float_planes(planes, pixels, static_cast<float*>(planes.mutable_data()));
     const auto* source = static_cast<const uint8_t*>(pixels.data());
     const py::ssize_t stride = pixels.strides(0);
-    const py::gil_scoped_release released;
+    const basic::Released released;
     by_rows(target, threads, [&](const basic::FloatPlanes<float>& part, py::ssize_t top) {
         basic::from_pixels(source + top * stride, stride, part);
     });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -16,7 +17,7 @@ from click.testing import CliRunner, Result
 from basic_export.bundle import BundleWriter
 from basic_export.cli import main
 from basic_export.engines import copy_bundle
-from basic_runtime import Codec
+from basic_runtime import Codec, FileError
 from basic_train import checkpoint
 from basic_train.model.presets import TINY
 from basic_train.model.supernet import Supernet
@@ -89,6 +90,14 @@ def test_the_folder_one_is_in(exported: Exported, tmp_path: Path, monkeypatch: p
     with BundleWriter(Path("."), overwrite=True) as writer:
         assert writer.folder.parent == tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_full_disk_is_said_of_the_bundle(tmp_path: Path) -> None:
+    """It was said of standard output."""
+    target = tmp_path / "bundle"
+    with pytest.raises(FileError, match=r"bundle: cannot be written \(no space left"), BundleWriter(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
 
 
 def test_overwrite_spares_what_is_no_bundle(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -263,11 +263,11 @@ def test_verify_that_is_stopped_tells_what_is_done(
         assert done.stdout.splitlines() == [f"{name}.basic: intact, decoded by auto" for name in "ab"]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_stopped_command_tells_what_is_done(folder: Path, photo: Photo, jobs: int) -> None:
-    """Ctrl-C to the installed command, once its first output is there: each file that it tells of is whole, and there
-    is no other."""
-    names = [f"{number:02}.png" for number in range(40)]
+@pytest.mark.parametrize(("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_stopped_command_tells_what_is_done(folder: Path, photo: Photo, jobs: int, number: signal.Signals) -> None:
+    """Ctrl-C, or `kill`, to the installed command, once its first output is there: each file that it tells of is whole,
+    and there is no other."""
+    names = [f"{k:02}.png" for k in range(40)]
     Image.fromarray(photo(400, 600)).save("00.png")
     for name in names[1:]:
         shutil.copy("00.png", name)
@@ -276,7 +276,7 @@ def test_a_stopped_command_tells_what_is_done(folder: Path, photo: Photo, jobs: 
     )
     while not Path("00.basic").exists() and running.poll() is None:
         time.sleep(0.01)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     out, err = running.communicate(timeout=100)
     assert running.returncode == 130 and b"basic-run: stopped: " in err and b"Traceback" not in err
     told = {result["output"] for result in json.loads(out)}
@@ -329,3 +329,20 @@ def test_a_source_that_is_gone_when_it_is_read(folder: Path) -> None:
     thread.join()
     assert done.exit_code == 0, done.output
     assert container.peek(Path("o.basic").read_bytes()).width == 60
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["encode", ""], ["decode", ""], ["info", ""], ["verify", ""], ["evaluate", ""], ["encode", "photo.png", "-o", ""],
+     ["encode", "photo.png", "--out-dir", ""]],
+)  # fmt: skip
+def test_variables_that_are_not_set(arguments: list[str], folder: Path) -> None:
+    """An empty name was taken for the current folder, whose files an empty --out-dir replaced."""
+    done = run(*arguments, *(["--overwrite"] if arguments[0] == "encode" else []))
+    assert done.exit_code == 2 and "empty name" in done.stderr
+    assert [path.name for path in folder.iterdir()] == ["photo.png"]
+
+
+def test_an_output_that_is_named_like_a_folder(folder: Path) -> None:
+    fails(run("encode", "photo.png", "-o", "packed/"), "packed/: names a folder: name a file in it, or use --out-dir")
+    fails(run("encode", "photo.png", "--bundle", ""), "a bundle has an empty name")

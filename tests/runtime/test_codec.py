@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import math
 import os
 import pickle
@@ -133,10 +134,11 @@ def test_info_tells_what_was_asked_for(codec: Codec, photo: Photo) -> None:
 def test_files_are_any_bytes(codec: Codec, photo: Photo) -> None:
     data = codec.encode(photo(33, 44))
     expected, told = codec.decode(data), codec.info(data)
-    for other in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8).data):
+    strided = memoryview(np.repeat(np.frombuffer(data, np.uint8), 2).tobytes())[::2]
+    for other in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8).data, strided):
         np.testing.assert_array_equal(codec.decode(other), expected)
         assert codec.info(other) == told
-    for wrong in ("photo.basic", Path("photo.basic")):
+    for wrong in ("photo.basic", Path("photo.basic"), None, io.BytesIO(data)):
         with pytest.raises(TypeError, match=r"a file's bytes are wanted, not .*read_bytes\(\)"):
             codec.decode(wrong)
 
@@ -304,12 +306,16 @@ def test_limits_and_sizes_are_checked_at_once(tiny_path: Path) -> None:
     wrong: dict[str, Any]
     for wrong, message in (
         ({"limits": 5}, r"limits must be Limits\(...\) or None, not int"),
+        ({"backend": None}, "backend must be a Backend or a name, not NoneType"),
         ({"threads": 2.5}, "threads must be a whole number, not 2.5"),
         ({"tile_pixels": 64.0}, "tile_pixels must be a whole number, not 64.0"),
     ):
         with pytest.raises(TypeError, match=message):
             Codec(tiny_path, **wrong)
     assert type(Codec(tiny_path, threads=np.int64(2)).backend.threads) is int
+    for value, kind in ((None, TypeError), ("3", TypeError), (1.5, TypeError), (0, ValueError)):
+        with pytest.raises(kind, match="max_pixels"):
+            Limits(max_pixels=value)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1025])

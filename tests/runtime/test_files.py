@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -119,6 +120,23 @@ def test_output_in_a_missing_folder(tmp_path: Path) -> None:
 def test_output_that_is_a_folder(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is a folder: name a file in it"):
         write_bytes(tmp_path, b"abc", overwrite=True)
+
+
+@pytest.mark.parametrize(("target", "message"), [("new/", "new/: names a folder"), ("", "an empty name")])
+def test_names_of_no_file(target: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match=message):
+        write_bytes(target, b"abc")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_no_ascii_where_the_system_has_no_other(tmp_path: Path) -> None:
+    """Its file beside it got a name that could not be said."""
+    code = "import os, sys; from basic_runtime.files import write_bytes; write_bytes(os.listdir('.')[0], b'x', True)"
+    (tmp_path / "\u65e5\u672c.png").touch()
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "\u65e5\u672c.png").read_bytes() == b"x"
 
 
 def test_endless_input_stops_at_the_limit() -> None:

@@ -176,12 +176,16 @@ def test_wrong_options_and_large_pictures_are_refused(codec: Codec, photo: Photo
         ({"quality": "keep"}, TypeError, "quality must be a number, not 'keep'"),
         ({"max_bytes": "1k"}, TypeError, "max_bytes must be a number, not '1k'"),
         ({"quality": 50, "max_bytes": 900}, ValueError, "quality and max_bytes exclude each other"),
+        ({"exif": 5}, TypeError, "exif must be bytes, not int"),
+        ({"xmp": "<x/>"}, TypeError, "xmp must be bytes, not str"),
     ):
         with pytest.raises(kind, match=message):
             saved(image, **options)
     assert saved(image, optimize=True, progressive=True) == saved(image)  # of other formats
     with pytest.warns(UserWarning, match="XMP of .* was left out"):
         saved(_with_xmp(image, bytes(17 << 20)))
+    with pytest.raises(TypeError, match="codec must be a Codec or None, not str"):
+        pillow.register("lite-8")  # type: ignore[arg-type]
     data = saved(image)
     pillow.register(Codec(tiny_path, threads=1, limits=Limits(max_pixels=4000)))
     with pytest.raises(OSError, match="the picture: the picture is 64x64 pixels, and 4000 in all are allowed"):

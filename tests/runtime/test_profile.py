@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from basic_runtime.engines.base import DeviceTimes
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import FileError
 from basic_runtime.profile import TOTAL, _Stopwatch, profile, synthetic_picture, write_plot
+
+from .commands import fails
 
 STAGES = [f"stage {number}" for number in range(8)]
 
@@ -61,6 +64,20 @@ def test_a_plot_that_cannot_be_made_is_said_before_measuring(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = CliRunner().invoke(main, [*arguments, str(tmp_path / "plot.png")], prog_name="basic-run")
     assert done.exit_code == 1 and "pip install 'basic-codec[plot]'" in done.stderr
+
+
+def test_what_cannot_be_saved_is_said_before_measuring(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("basic_runtime.machine.measure", lambda *_: pytest.fail("was measured"))
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    arguments = ["profile", "--save", "--bundle", str(tiny_path)]
+    fails(CliRunner().invoke(main, arguments, prog_name="basic-run"), "cannot be written (Not a directory)")
+    done = CliRunner().invoke(main, [*arguments, "--size", "768x512"], prog_name="basic-run")
+    assert done.exit_code == 2 and "leave --size, --levels and --plot out" in done.stderr
+
+
+def test_a_size_that_no_codec_takes() -> None:
+    done = CliRunner().invoke(main, ["profile", "--size", "99999x99999"], prog_name="basic-run")
+    assert done.exit_code == 2 and "--size 99999x99999: more than 128000000 pixels" in done.stderr
 
 
 def test_the_command_prints_json(tiny_path: Path) -> None:

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 import basic_train
 from basic_train import recipes
-from basic_train.checkpoint import read_header
+from basic_train.checkpoint import MODEL_FILE, read_header
 from basic_train.cli import main
 from basic_train.recipe import Recipe
-from basic_train.train import LOG_FILE, MODEL_FILE
+from basic_train.train import LOG_FILE
 
 # Commands run the package that these tests import, wherever that is, and not what lies in the current folder.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(basic_train.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -46,6 +46,13 @@ def test_a_folder_with_a_run_goes_on_with_its_options(run_folder, photos):
     records = [json.loads(line) for line in (run_folder / LOG_FILE).read_text().splitlines()]
     assert records[-1]["step"] == 5 and records[-1]["patches"] == 10
     assert [p for p in run_folder.iterdir() if "tfevents" in p.name]
+
+
+def test_a_run_starts_from_the_folder_of_another(run_folder, photos, tmp_path):
+    arguments = ("run", *QUICK, "--steps", 1, "--start-from", run_folder, "--data", photos, "--out", tmp_path / "r")
+    assert invoke(*arguments).exit_code == 0
+    again = invoke(*arguments)  # goes on with its own, and says so
+    assert again.exit_code == 0 and "is for new ones, and not read" in " ".join(again.output.split())
 
 
 def test_info_prints_configuration_cost_and_history(run_folder):
@@ -120,6 +127,7 @@ def test_usage_errors():
         ("run", "--data", "a", "--out", "b", "--model", "widths"): "'widths' is not FIELD=VALUE",
         ("run", "--data", "a", "--out", "b", "--optimizer", "sgd"): "'sgd' is not one of 'muon', 'adam'",
         ("run", "--data", "a", "--out", "b", "--crop", "100"): "multiple of 64",
+        ("run", "--data", "a", "--out", "b", "--seed", "-1"): "seed=-1: must not be less than 0",
         (
             "run",
             "--data",
@@ -138,8 +146,11 @@ def test_usage_errors():
 
 def test_errors_are_one_line(run_folder, photos, tmp_path):
     (tmp_path / "file").touch()
+    headless = tmp_path / "headless"
+    headless.mkdir()
+    (headless / "state.pt").touch()
     for arguments, message in {
-        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "go on with are of preset 'tiny'",
+        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "tiny: of preset 'tiny', not 'lite'",
         ("run", "--preset", "huge", "--data", photos, "--out", tmp_path / "r"): "unknown preset 'huge'",
         ("run", "--data", tmp_path / "no", "--out", tmp_path / "r"): "no such folder",
         (
@@ -151,6 +162,12 @@ def test_errors_are_one_line(run_folder, photos, tmp_path):
             tmp_path / "file" / "r",
         ): "cannot be written (Not a directory)",
         ("run", "--recipe", "papper", "--data", photos, "--out", tmp_path / "r"): "did you mean 'paper'?",
+        ("run", *QUICK, "--model", "y_channels=7", "--data", photos, "--out", tmp_path / "r"): "do not divide into",
+        ("run", "--optimizer", "adam", "--data", photos, "--out", run_folder): "the optimizer of a run cannot be",
+        (
+            "run", "--preset", "lite", "--start-from", run_folder, "--data", photos, "--out", tmp_path / "r",
+        ): "the weights to start from: of preset 'tiny', not 'lite'",
+        ("run", "--data", photos, "--out", headless): "not its model.safetensors: restore that",
         ("info", tmp_path / "no"): "not a readable checkpoint",
         ("info", tmp_path / "file"): "not a readable checkpoint",
     }.items():

@@ -181,7 +181,7 @@ def test_half_precision_weights_are_stored_and_read(net, photos, tmp_path):
 
 
 def test_a_table_per_quality_and_what_one_for_all_loses(net, photos, tmp_path):
-    source, target = tmp_path / "tiny.safetensors", tmp_path / "lv.safetensors"
+    source, target = tmp_path / "tiny.safetensors", tmp_path / "lv.1.safetensors"
     checkpoint.save(source, net.state_dict(), net.config, {})
     arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--photos", 1]
     arguments += ["--per-quality", "--qualities", "0.2,0.8"]
@@ -190,7 +190,10 @@ def test_a_table_per_quality_and_what_one_for_all_loses(net, photos, tmp_path):
     tables = json.loads(result.stdout)
     assert [table["qualities"] for table in tables] == [[0.2], [0.8]] and not target.exists()
     for table in tables:
-        stored = checkpoint.load(tmp_path / f"lv-q{table['qualities'][0]}.safetensors")[0].config.levels
+        name = f"lv.1-q{table['qualities'][0]}"
+        stored = checkpoint.load(tmp_path / f"{name}.safetensors")[0].config.levels
+        assert json.loads((tmp_path / f"{name}.levels.json").read_text())["qualities"] == table["qualities"]
+        assert (tmp_path / f"{name}.levels.png").exists()
         assert stored == [{name: level[name] for name in Widths._fields} for level in table["levels"]]
         own = np.mean([level["loss_percent"] for level in table["levels"]])
         assert np.isfinite([own, table["loss_percent_of_one_table"]]).all()

@@ -213,6 +213,15 @@ def test_copies_are_found_whatever_their_size_and_compression(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+def test_a_jpeg_has_the_hash_of_its_picture_at_half_the_size(tmp_path, name):
+    picture = Image.fromarray(getattr(data, name)())
+    picture.save(tmp_path / "whole.jpg", quality=90)
+    picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS).save(tmp_path / "half.png")
+    whole, half = (int(read_hashes(tmp_path, n).difference, 16) for n in ("whole.jpg", "half.png"))
+    assert (whole ^ half).bit_count() <= 6
+
+
 @pytest.mark.parametrize("distance", [0, 3, 15])
 def test_near_duplicates_are_those_of_comparing_all_pairs(distance):
     rng = np.random.default_rng(distance)
