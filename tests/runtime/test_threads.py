@@ -49,7 +49,7 @@ def test_a_lock_that_another_thread_holds_is_open_in_a_fork() -> None:
 
 @pytest.mark.parametrize("work", ["codec.encode(pixels)", "codec.decode(data)"])
 def test_a_process_may_end_while_a_daemon_codes(work: str) -> None:
-    """The end of the interpreter ends threads that want its lock back; it aborted the process (ONNX Runtime's still does)."""
+    """The end of the interpreter ends threads that want its lock back; it aborted the process (as ONNX Runtime's)."""
     code = f"""
 import threading, time
 from basic_runtime import Codec
