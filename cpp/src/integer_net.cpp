@@ -136,6 +136,7 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
                 of_taps.push_back(term.weights.data() + first * places.back() + place);
             }
         }
+    weights.reserve(2 * pairs() * vectors * dots.lanes);
     for (size_t first = 0; first < vectors; first += dots.vectors) {
         const size_t begin = first * dots.lanes, end = std::min(first + dots.vectors, vectors) * dots.lanes;
         const size_t block = 2 * (end - begin), start = weights.size();
