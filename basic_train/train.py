@@ -147,10 +147,11 @@ class Trainer:
             raise TrainingError(f"unknown objective {self.recipe.objective!r}; known: {known}")
         stored = resumed[0] if resumed else start[0].config if start else None
         if stored is not None and stored.preset != preset:
-            other = "another folder to start afresh" if resumed else "other weights"
+            weights = f"{self.folder}: the weights to go on with" if resumed else "the weights to start from"
+            other = "another folder to start afresh" if resumed else "others"
             raise CheckpointError(
-                f"{self.folder if resumed else 'the weights to start from'}: of preset {stored.preset!r}, not "
-                f"{preset!r}; pass --preset {stored.preset} to go on with them, or {other}"
+                f"{weights} are of preset {stored.preset!r}, not {preset!r}; pass --preset {stored.preset} to go on "
+                f"with them, or {other}"
             )
         if resumed:
             if resumed[1].model != self.recipe.model:

@@ -150,7 +150,7 @@ def test_errors_are_one_line(run_folder, photos, tmp_path):
     headless.mkdir()
     (headless / "state.pt").touch()
     for arguments, message in {
-        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "tiny: of preset 'tiny', not 'lite'",
+        ("run", "--preset", "lite", "--data", photos, "--out", run_folder): "go on with are of preset 'tiny'",
         ("run", "--preset", "huge", "--data", photos, "--out", tmp_path / "r"): "unknown preset 'huge'",
         ("run", "--data", tmp_path / "no", "--out", tmp_path / "r"): "no such folder",
         (
@@ -166,7 +166,7 @@ def test_errors_are_one_line(run_folder, photos, tmp_path):
         ("run", "--optimizer", "adam", "--data", photos, "--out", run_folder): "the optimizer of a run cannot be",
         (
             "run", "--preset", "lite", "--start-from", run_folder, "--data", photos, "--out", tmp_path / "r",
-        ): "the weights to start from: of preset 'tiny', not 'lite'",
+        ): "the weights to start from are of preset 'tiny', not 'lite'",
         ("run", "--data", photos, "--out", headless): "not its model.safetensors: restore that",
         ("info", tmp_path / "no"): "not a readable checkpoint",
         ("info", tmp_path / "file"): "not a readable checkpoint",
