@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,12 @@ from onnx import ModelProto
 from safetensors.numpy import save
 
 import basic_runtime
-from basic_export.folders import put_in_place
+from basic_export.folders import beside, clear, put_in_place
 from basic_export.graphs import OPSET, canonical, serialise
 from basic_export.parts import split
 from basic_export.reach import reach
 from basic_export.weights import FILE_NAME, WeightStore
 from basic_runtime.errors import FileError
-from basic_runtime.files import reason
 from basic_runtime.manifest import FORMAT, FORMAT_VERSION
 from basic_train.model.supernet import Y_STRIDE
 
@@ -68,7 +65,7 @@ class BundleWriter:
         """Raises FileError if the target exists and is not a bundle to overwrite, or cannot be written."""
         self.target = target = Path(os.path.abspath(target))  # "." has no name that another could begin with
         check_target(target, overwrite)
-        self.folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self.folder = beside(target)
         self.weights = WeightStore()
         self.graphs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, str] = {}
@@ -83,9 +80,7 @@ class BundleWriter:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, OSError):  # of writing, as others are told by who reads
-            raise FileError(f"{self.target}: cannot be written ({reason(error)}): is there room?") from error
+        clear(self.folder, self.target, error)
 
     def add_graph(self, model: ModelProto, transform: str, width: int, macs_per_pixel: float) -> str:
         """Write a graph with inline weights once, and its parts, if it has any; returns its id. transform: as in the

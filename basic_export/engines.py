@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from onnx import ModelProto
 
 from basic_export import typed
 from basic_export.errors import ExportError
-from basic_export.folders import put_in_place
+from basic_export.folders import beside, clear, put_in_place
 from basic_export.tensorrt import EngineBuilder, Profile, known_targets, require_target
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import cache_folder, store
@@ -133,14 +132,14 @@ def build_engines(
 def copy_bundle(source: Path, target: Path) -> None:
     """Copy a bundle to the new folder `target`, which appears whole or not at all. Raises FileError."""
     target = Path(os.path.abspath(target))
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    copy = beside(target)
     try:
-        shutil.copytree(source, beside)
-        os.rename(beside, target)
+        shutil.copytree(source, copy)
+        os.rename(copy, target)
     except OSError as error:
         raise FileError(f"{target}: cannot be written ({error.strerror or error}); choose another place") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def profile_of(bundle: Bundle, spec: GraphSpec, model: ModelProto, sizes: Sizes) -> Profile:
@@ -181,7 +180,7 @@ class _Set:
         self._cache, version = cache_folder() / "engines", library.version
         self._builder = EngineBuilder(library, target, self._cache / f"{library.name}-{version}-{target}.timings")
         self._final = set_folder(bundle.path, library.name, version, target)
-        self._folder = self._final.with_name(f".{target}.{secrets.token_hex(4)}.part")
+        self._folder = beside(self._final)
         self._index = EngineSet(library.name, version, target, precision, sizes, {})
 
     def __enter__(self) -> _Set:
@@ -193,8 +192,8 @@ class _Set:
             ) from error
         return self
 
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        clear(self._folder, self._final, error)
 
     def add(self, spec: GraphSpec) -> Built:
         """Build the engine of a graph, or take it from the cache."""

@@ -20,6 +20,7 @@ import click
 
 from basic_runtime.cli.errors import STOPPED
 from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
+from basic_runtime.cli.options import check_named
 from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import STREAM, check_target, display_name, make_folder, reason
 from basic_runtime.threads import default_threads
@@ -98,9 +99,7 @@ def _check_options(
     skip_existing: bool,
     keep_extension: bool,
 ) -> None:
-    for option, name in (("-o", output), ("--out-dir", out_dir)):
-        if name == "":
-            raise click.UsageError(f"{option} got an empty name: is it of a variable that is not set?")
+    check_named("-o or --out-dir", output, out_dir)
     if overwrite and skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
     if output is None:

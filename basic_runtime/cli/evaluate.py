@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.options import LevelList, bundle_option, effort_option, engine_options, limit_option
+from basic_runtime.cli.options import (
+    LevelList,
+    bundle_option,
+    check_named,
+    effort_option,
+    engine_options,
+    limit_option,
+)
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
@@ -42,8 +49,7 @@ def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -
 
 
 def _folder(context: click.Context, parameter: click.Parameter, value: str) -> Path:
-    if not value:
-        raise click.UsageError("FOLDER is an empty name: is it of a variable that is not set?")
+    check_named("FOLDER", value)
     return Path(value)
 
 

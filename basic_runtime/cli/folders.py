@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from basic_runtime.cli.options import check_named
 from basic_runtime.errors import FileError
 from basic_runtime.files import STREAM, reason
 
@@ -40,8 +41,7 @@ def find_inputs(sources: Sequence[str], extensions: Collection[str]) -> Inputs:
     """
     if sources.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read only once")
-    if "" in sources:
-        raise click.UsageError("an empty name among the inputs: is it of a variable that is not set?")
+    check_named("an input", *sources)
     inputs = Inputs()
     for source in sources:
         if is_folder(source):

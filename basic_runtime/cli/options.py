@@ -10,6 +10,12 @@ from typing import Any
 import click
 
 
+def check_named(what: str, *names: str | None) -> None:
+    """Raises click.UsageError for a name that is empty, which would mean the current folder."""
+    if "" in names:
+        raise click.UsageError(f"{what} is an empty name: is it of a variable that is not set?")
+
+
 class LevelList(click.ParamType[tuple[int, ...]]):
     """Levels like 0,3,5-7 as a sorted tuple."""
 

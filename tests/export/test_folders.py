@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from basic_export.folders import put_in_place
+from basic_export.folders import beside, clear, put_in_place
 from basic_runtime.errors import FileError
 
 
@@ -37,3 +38,14 @@ def test_an_older_one_stays_if_that_fails(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(FileError, match="target: cannot be written .No space left on device"):
         put_in_place(new, target)
     assert (target / "file").read_text() == "old"
+
+
+def test_what_could_not_be_written_is_cleared_and_named(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    for error in (None, KeyboardInterrupt()):
+        made = folder(beside(target), "half")
+        clear(made, target, error)
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(FileError, match=r"/target: cannot be written \(no space left"):
+        clear(folder(beside(target), "half"), target, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert not list(tmp_path.iterdir())
