@@ -3,16 +3,26 @@
 
 #include <pybind11/pybind11.h>
 
+#include <chrono>
+#include <thread>
+
 namespace basic {
 
-// Unlike pybind11's own, its end may be that of the thread: when the interpreter ends, Python before 3.14 unwinds threads
-// that want its lock back, as daemons do, and a destructor that may not throw would abort the process.
+// When the interpreter ends, Python before 3.14 unwinds threads that want its lock back, as daemons do. That would abort the
+// process in pybind11's own, and end objects of Python without its lock beyond it. So they wait for the end of the process,
+// as in later versions.
 class Released {
   public:
     Released() : state_(PyEval_SaveThread()) {}
     Released(const Released&) = delete;
     Released& operator=(const Released&) = delete;
-    ~Released() noexcept(false) { PyEval_RestoreThread(state_); }
+    ~Released() {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+    }
 
   private:
     PyThreadState* state_;
