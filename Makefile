@@ -100,10 +100,11 @@ sanitize: .venv-test/.installed
 	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_TSAN=ON
-	.venv-test/bin/cmake --build build-tsan --parallel 2 --target integer_net_test winograd_test convert_test
+	.venv-test/bin/cmake --build build-tsan --parallel 2 --target integer_net_test winograd_test convert_test post_filter_test
 	build-tsan/integer_net_test
 	build-tsan/winograd_test
 	build-tsan/convert_test
+	build-tsan/post_filter_test
 
 fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \

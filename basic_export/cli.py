@@ -31,7 +31,7 @@ class _Command(OneLineErrors):
     program = PROGRAM
 
 
-def _check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and not re.fullmatch(NAME_PATTERN, value):
         raise click.BadParameter("1 to 15 letters, digits, dots, dashes or underscores")
     return value
@@ -45,7 +45,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", type=_PATH, metavar="BUNDLE", help="New folder for the bundle.")
 @click.option("--levels", type=click.IntRange(1, 8), default=8, show_default=True, help="Complexity levels.")
 @click.option(
-    "--name", callback=_check_name, help="Name of the model, written in each file. [default: preset-1]"
+    "--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]"
 )
 @click.option("--photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
 @click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
@@ -79,7 +79,7 @@ def main(
 
     \b
     basic-export runs/lite/model.safetensors -o my-model --name my-model --photos data/train
-    basic-export lite-8 -o lite-8-gpu --engine tensorrt-rtx --compute-capability 86,89,120
+    basic-export lite-9 -o lite-9-gpu --engine tensorrt-rtx --compute-capability 86,89,120
     """
     request = engine_cli.request_of(context, **engine)
     bundle = engine_cli.find_bundle(source)

@@ -20,6 +20,7 @@ from basic_export.fixed_point import formats_of
 from basic_export.gradient import error_gradient
 from basic_export.levels import choose_levels
 from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
+from basic_export.post_filters import filters_of, id_with_filters
 from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
@@ -145,7 +146,7 @@ class _Export:
         self._progress, self._steps = progress, 0
         graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
         variants = len(self.hyper_indexes)
-        self._total = 3 * variants + graphs + 5 + (graphs + variants if options.verify else 0)
+        self._total = 3 * variants + graphs + 6 + (graphs + variants if options.verify else 0)
 
     def run(self) -> Report:
         started = time.perf_counter()
@@ -265,7 +266,13 @@ class _Export:
         self._step("formats of fixed point")
         for name, formats in formats_of(bundle, photos.fixed_point_photos(self.options.photos)).items():
             self.writer.graphs[name]["formats"] = formats
-        return self.writer.write_manifest(self.options.name, fields)
+        manifest = self.writer.write_manifest(self.options.name, fields)
+        self._step("filters of pixels")
+        filters = filters_of(Bundle(self.writer.folder), photos.filter_photos(self.options.photos))
+        for name, weights in filters.items():
+            self.writer.graphs[name]["filter"] = weights
+        identity = id_with_filters(manifest["model"]["id"], filters)
+        return self.writer.write_manifest(self.options.name, fields, identity)
 
     def _fields(self) -> dict[str, Any]:
         config = self.net.config

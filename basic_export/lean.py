@@ -87,8 +87,9 @@ def _copy_graphs(
         names[name] = writer.add_graph(model, entry["transform"], entry["width"], entry["macs_per_pixel"])
         if "gradient" in entry:
             writer.add_gradient(names[name], _whole(path, entry["gradient"]))
-        if "formats" in entry:
-            writer.graphs[names[name]]["formats"] = entry["formats"]
+        for field in ("formats", "filter"):
+            if field in entry:
+                writer.graphs[names[name]][field] = entry[field]
     return names
 
 

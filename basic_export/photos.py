@@ -27,6 +27,9 @@ MOST_PHOTOS, MOST_SIDE = 48, 320
 #: Photos with which the formats of fixed point are found.
 FIXED_POINT_PHOTOS = 6
 
+#: Photos of a folder that filters of pixels are fitted to, half of them, and tried on.
+FILTER_PHOTOS = 96
+
 #: Photos and drawn pages that show which hidden units are of use.
 VARIED_PHOTOS, VARIED_PAGES = 24, 8
 
@@ -45,9 +48,13 @@ def calibration_photos(folder: Path | None) -> list[np.ndarray]:
     photos = list_photos(folder)
     held_out = split(photos)[1]
     chosen = held_out if len(held_out) >= MOST_PHOTOS else photos
-    stride = max(1, len(chosen) // MOST_PHOTOS)
+    return _loaded(chosen[:: max(1, len(chosen) // MOST_PHOTOS)][:MOST_PHOTOS], folder)
+
+
+def _loaded(paths: Sequence[Path], folder: Path) -> list[np.ndarray]:
+    """The middles of photos that can be read; raises ImageError if none can."""
     loaded = []
-    for path in chosen[::stride][:MOST_PHOTOS]:
+    for path in paths:
         try:
             loaded.append(_middle(load_rgb(path)))
         except ImageError:
@@ -55,6 +62,15 @@ def calibration_photos(folder: Path | None) -> list[np.ndarray]:
     if not loaded:
         raise ImageError(f"{folder}: no photo in it can be read; name another folder with --photos")
     return loaded
+
+
+def filter_photos(folder: Path | None) -> list[np.ndarray]:
+    """Photos that filters of decoded pixels are fitted to and tried on: more than calibration takes, those of the
+    training among them, as a few weights remember none. Raises ImageError or ExportError."""
+    if folder is None:
+        return calibration_photos(None)
+    photos = list_photos(folder)
+    return _loaded(photos[:: max(1, len(photos) // FILTER_PHOTOS)][:FILTER_PHOTOS], folder)
 
 
 def fixed_point_photos(folder: Path | None) -> list[np.ndarray]:

@@ -1,24 +1,29 @@
 """Adds to a bundle of an earlier version what this one has: the parts in which large pictures are computed, and the
 formats of fixed point.
 
-    python -m basic_export.upgrade BUNDLE [--photos FOLDER] [--checkpoint FILE]
+    python -m basic_export.upgrade BUNDLE [--photos FOLDER] [--checkpoint FILE | --filters NAME]
 
 What the bundle's files decode to does not change but for the rounding of pixels, nor does its model id. With the
-checkpoint that the bundle was exported from, its g_a loses the hidden units that nothing stirs instead.
+checkpoint that the bundle was exported from, its g_a loses the hidden units that nothing stirs instead. With a name,
+the bundle gets filters of decoded pixels instead, and so becomes another model, of this name.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import onnx
 
 from basic_export.bundle import GRAPHS, MANIFEST, write_parts
+from basic_export.cli import check_name
+from basic_export.errors import ExportError
 from basic_export.fixed_point import formats_of
 from basic_export.lean import lean_analysis
-from basic_export.photos import fixed_point_photos
+from basic_export.photos import filter_photos, fixed_point_photos
+from basic_export.post_filters import filters_of, id_with_filters
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.files import write_bytes
@@ -40,8 +45,32 @@ def upgrade(path: Path, photos: Path | None = None) -> tuple[int, int]:
         entry.update(write_parts(path, model, entry["transform"]))
         if name in formats:
             entry["formats"] = formats[name]
-    write_bytes(path / MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", overwrite=True)
+    _write(path, manifest)
     return sum("parts" in entry for entry in manifest["graphs"].values()), len(formats)
+
+
+def add_filters(path: Path, name: str, photos: Path | None = None) -> int:
+    """Give the g_s of the bundle in a folder filters, and the bundle this name and an id of its own; returns how many
+    g_s have one. It still decodes its files, as it did. photos: a folder to fit to, None for scikit-image's.
+
+    Raises ExportError for a bundle that has some, BundleError, FileError, ImageError.
+    """
+    bundle = Bundle(path)
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    if any("filter" in entry for entry in manifest["graphs"].values()):
+        raise ExportError(f"{path}: has filters already: export its checkpoint anew for others")
+    filters = filters_of(bundle, filter_photos(photos))
+    for graph, weights in filters.items():
+        manifest["graphs"][graph]["filter"] = weights
+    if filters:
+        identity = id_with_filters(bundle.model_id, filters)
+        manifest["model"] = {"name": name, "id": identity, "unfiltered": bundle.model_id}
+    _write(path, manifest)
+    return len(filters)
+
+
+def _write(path: Path, manifest: dict[str, Any]) -> None:
+    write_bytes(path / MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", overwrite=True)
 
 
 class _Command(OneLineErrors):
@@ -51,13 +80,23 @@ class _Command(OneLineErrors):
 @click.command(cls=_Command)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--photos", type=click.Path(path_type=Path), help="Photos to find formats with (default: scikit-image's)."
+    "--photos",
+    type=click.Path(path_type=Path),
+    help="Photos to find formats, or fit filters, with (default: scikit-image's).",
 )
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), help="Only leave units of g_a out that nothing stirs."
 )
-def main(bundle: Path, photos: Path | None, checkpoint: Path | None) -> None:
+@click.option(
+    "--filters", metavar="NAME", callback=check_name, help="Only add filters of pixels: another model, of this name."
+)
+def main(bundle: Path, photos: Path | None, checkpoint: Path | None, filters: str | None) -> None:
     """Add parts for tiles of large pictures, and formats of fixed point, to a bundle."""
+    if checkpoint is not None and filters is not None:
+        raise click.UsageError("--checkpoint and --filters: one at a time")
+    if filters is not None:
+        click.echo(f"{bundle}: {add_filters(bundle, filters, photos)} g_s have filters")
+        return
     if checkpoint is not None:
         count = lean_analysis(bundle, load(checkpoint)[0].float().eval(), photos)
         click.echo(f"{bundle}: {count} hidden units of g_a left out")

@@ -154,6 +154,12 @@ def from_pixels(pixels: NDArray[np.uint8], planes: NDArray[np.float32], threads:
     Either may be part of a larger array, with rows that are contiguous. Raises ValueError for other shapes.
     """
 
+def post_filter(pixels: NDArray[np.uint8], weights: NDArray[np.int8], threads: int = 1) -> None:
+    """Filters pixels, uint8 (h, w, 3) or (h, w), in place (docs/format.md): weights int8 (3, 6, 3, 2) or (1, 6, 1, 2).
+
+    Raises ValueError for other shapes.
+    """
+
 def convert(
     values: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32],
     out: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32],

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from basic_runtime.arguments import whole
 from basic_runtime.errors import BundleError
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
+from basic_runtime.post_filter import Weights, between, gray_of, shape_of
 
 if TYPE_CHECKING:
     from basic_runtime.coder import Tables
 
-DEFAULT_MODEL = "lite-8"
+DEFAULT_MODEL = "lite-9"
 """Name of the bundle inside this package that is used when none is named."""
 BUNDLE_VARIABLE = "BASIC_BUNDLE"
 """Environment variable that names another default bundle."""
@@ -154,6 +155,15 @@ class Bundle:
     def decode_gain(self, quality_step: int) -> NDArray[np.float32]:
         """(1, M, 1, 1) factors that g_s applies to y at this quality step."""
         return self._gain("gain.decode", quality_step)
+
+    def post_filter(self, graph_id: str, quality_step: int, gray: bool) -> Weights | None:
+        """Weights of the filter for what this g_s gives at this quality step; None if it has none."""
+        spec = self.graph(graph_id).post_filter
+        if spec is None:
+            return None
+        known = [np.frombuffer(entry, np.int8).reshape(shape_of(gray=False)) for entry in spec.weights]
+        weights = between(spec.steps, known, quality_step)
+        return gray_of(weights) if gray else weights
 
     def lambda_of(self, quality_step: int) -> float:
         """The lambda of bits per pixel + lambda 255^2 MSE that the model was trained for at this quality step.

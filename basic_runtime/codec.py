@@ -10,18 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from basic_runtime import container
-from basic_runtime._coder import convert, from_pixels, to_pixels
+from basic_runtime import container, post_filter
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
 from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, Engine, create_backend
-from basic_runtime.engines.base import INT16, FloatArray
+from basic_runtime.engines.base import INT16
 from basic_runtime.engines.native import native_engines
 from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.entropy import GroupedEntropy
@@ -41,16 +37,14 @@ from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import LevelSpec
 from basic_runtime.metrics import psnr
+from basic_runtime.picture_tiles import PictureSink, PictureSource, Pixels
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching
 from basic_runtime.threads import ProcessLock, default_threads
-from basic_runtime.tiles import TILE_PIXELS, Canvas, Tile
-
-Pixels = NDArray[np.uint8]
+from basic_runtime.tiles import TILE_PIXELS, Canvas
 
 DEFAULT_QUALITY = 50
-_ROWS_AT_ONCE = 64
 _log = logging.getLogger("basic_runtime")  # warnings go to standard error unless the program says otherwise
 
 
@@ -226,16 +220,17 @@ class Codec:
         effort = whole("effort", effort)
         if effort == 0:
             return effort
-        from basic_runtime.refine import MAX_EFFORT  # here and below: most commands do without
+        from basic_runtime.refine import MAX_EFFORT, PASSES  # here and below: most commands do without
 
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
-        manifest = self.bundle.manifest
-        if self.bundle.graph(self.bundle.level(level).g_s).gradient is None or manifest.lambdas is None:
-            raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0")
-        if self._longest is not None:
+        if self.bundle.manifest.lambdas is None:
+            raise BundleError(f"{self.bundle.path}: does not say what a bit is worth: encode with effort 0")
+        if PASSES[effort] and self.bundle.graph(self.bundle.level(level).g_s).gradient is None:
+            raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0 or 1")
+        if PASSES[effort] and self._longest is not None:
             raise EngineError(
-                f"engine {self.backend.name!r} has no gradients to refine with: encode with effort 0, "
+                f"engine {self.backend.name!r} has no gradients to refine with: encode with effort 0 or 1, "
                 "or on onnxruntime or onnxruntime-cuda"
             )
         return effort
@@ -248,14 +243,14 @@ class Codec:
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
         coding = Encoding(self._grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
-            "x": _Picture(pixels, canvas, self._tile_trace(canvas)),
+            "x": PictureSource(pixels, canvas, self._tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
-        if effort:
+        if passes := _passes(effort):
             from basic_runtime.refine import Inside, Places
 
             sources |= {"inside": Inside(height, width, canvas), "places": Places(canvas, y.scale)}
-            analysis = [self._refining_step(spec, step, effort, sources, {"y": y, "z": coding.z}, canvas)]
+            analysis = [self._refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [
                 *self._steps("g_a", spec.g_a, step, sources, y, canvas),
@@ -277,8 +272,24 @@ class Codec:
             gray=pixels.ndim == 2,
         )
         content = container.Container(header, stream, picture.alpha, picture.icc, picture.exif, picture.xmp)
+        if effort:
+            content = replace(content, post_filter=self._fitted_filter(pixels, content))
         with self._trace("container"):
             return container.write(content, self.limits)
+
+    def _fitted_filter(self, pixels: Pixels, content: container.Container) -> post_filter.Weights | None:
+        """Weights of the filter that pay for themselves with this picture."""
+        from basic_runtime.post_filter_fit import Moments, worthwhile
+
+        header = content.header
+        graph = self.bundle.level(header.synthesis_level).g_s
+        decoded = self._decoded(content, graph)
+        moments = Moments(1 if header.gray else 3)
+        with self._trace("filter"):
+            moments.add(pixels, decoded)
+            # Of the mean over samples of squared errors in units of 255 counts lambda 255^2 for a pixel.
+            worth = self.bundle.lambda_of(header.quality_step) / moments.colours
+            return worthwhile(moments, worth, self._usual_filter(header, graph))
 
     def decode(self, data: Buffer, level: int | None = None) -> Pixels:
         """Decompress the bytes of a file to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
@@ -295,7 +306,26 @@ class Codec:
             content = container.read(data, self.limits)
         header = content.header
         self._check_model(header)
-        spec = self.bundle.level(header.synthesis_level if level is None else level)
+        meant = self.bundle.level(header.synthesis_level).g_s
+        graph = meant if level is None else self.bundle.level(level).g_s
+        pixels = self._decoded(content, graph)
+        weights = content.post_filter if graph == meant else None
+        if weights is None:
+            weights = self._usual_filter(header, graph)
+        if weights is not None:
+            with self._trace("filter"):
+                post_filter.apply(pixels, weights, self._whole.threads)
+        return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
+
+    def _usual_filter(self, header: container.Header, graph: str) -> post_filter.Weights | None:
+        """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
+        if header.model_id != self.bundle.model_id:
+            return None
+        return self.bundle.post_filter(graph, header.quality_step, header.gray)
+
+    def _decoded(self, content: container.Container, graph: str) -> Pixels:
+        """The pixels that a g_s gives, which no filter has passed."""
+        header = content.header
         canvas = self._canvas(header.width, header.height)
         entropy = self._grouped_entropy(header.entropy, canvas)
         latent, checksum = decode_latent(entropy, content.data, canvas, self._trace)
@@ -304,11 +334,11 @@ class Codec:
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        pixels = _Pixels(header.height, header.width, header.gray, canvas.threads, self._tile_trace(canvas))
+        pixels = PictureSink(header.height, header.width, header.gray, canvas.threads, self._tile_trace(canvas))
         gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
         sources: dict[str, Source] = {"y": latent, "gain": gain}
-        run(self._steps("g_s", spec.g_s, header.quality_step, sources, pixels, canvas), canvas)
-        return Picture(pixels.values, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
+        run(self._steps("g_s", graph, header.quality_step, sources, pixels, canvas), canvas)
+        return pixels.values
 
     def _canvas(self, width: int, height: int) -> Canvas:
         align = self.bundle.manifest.z_stride
@@ -387,21 +417,21 @@ class Codec:
         self,
         spec: LevelSpec,
         quality_step: int,
-        effort: int,
+        passes: int,
         sources: Mapping[str, Source],
         sinks: Mapping[str, Sink],
         canvas: Canvas,
     ) -> Step:
         """What stands in for g_a and h_a where there is an effort. Tiles run one after the other: each takes all
         threads, and the memory of a whole g_s."""
-        from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, PASSES, Graphs, Refinement
+        from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
 
         g_s = self.bundle.graph(spec.g_s)
         assert g_s.gradient is not None
         g_a, h_a = (self._pixel_engine(graph, quality_step, self._whole) for graph in (spec.g_a, spec.h_a))
         gradient = self._engine(g_s.gradient, self._whole)
         graphs = Graphs(g_a, h_a, gradient, self._entropy_on(spec.entropy, self._whole))
-        refinement = Refinement(graphs, self.bundle, quality_step, PASSES[effort])
+        refinement = Refinement(graphs, self.bundle, quality_step, passes)
         known = self.bundle.graph(spec.g_a).reach is not None
         reach = MARGIN // self.bundle.manifest.y_stride if known else None
         return Step(
@@ -500,7 +530,7 @@ class Codec:
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle
-        if header.model_id != bundle.model_id:
+        if header.model_id not in (bundle.model_id, bundle.manifest.unfiltered_id):
             raise WrongBundleError(
                 f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
                 f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
@@ -513,78 +543,10 @@ class Codec:
             )
 
 
-class _Picture:
-    """A picture's pixels, uint8 (H, W, 3) or (H, W), as g_a reads them: float32 (1, 3, h, w) in [0, 1]."""
+def _passes(effort: int) -> int:
+    """Those of the search that an effort pays for."""
+    if not effort:
+        return 0
+    from basic_runtime.refine import PASSES
 
-    scale = 1
-    planes: tuple[Planes, ...] = ()
-
-    def __init__(self, pixels: Pixels, canvas: Canvas, trace: Trace) -> None:
-        self._pixels, self._threads, self._trace, self.done = pixels, canvas.threads, trace, canvas.height
-
-    def cut(self, tile: Tile) -> FloatArray:
-        """Rows and columns of a tile; beyond the picture, edges repeat."""
-        rows, columns = tile.rows, tile.columns
-        with self._trace("from pixels"):
-            part = self._pixels[rows.start : rows.stop, columns.start : columns.stop]
-            height, width = part.shape[:2]
-            planes = np.empty((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
-            inside = planes[0, :, :height, :width]
-            if part.ndim == 3 and part.strides[1:] == (3, 1):
-                from_pixels(part, inside, self._threads)
-            else:
-                np.multiply(part.transpose(2, 0, 1) if part.ndim == 3 else part, np.float32(1 / 255), out=inside)
-            planes[:, :, :height, width:] = planes[:, :, :height, width - 1 : width]
-            planes[:, :, height:] = planes[:, :, height - 1 : height]
-        return planes
-
-    def cut_kept(self, tile: Tile) -> Pixels:
-        """The same as uint8 (1, 3, h, w), whose channels lie side by side."""
-        rows, columns = tile.rows, tile.columns
-        with self._trace("from pixels"):
-            part = self._pixels[rows.start : rows.stop, columns.start : columns.stop]
-            if part.ndim == 2:
-                part = np.repeat(part[:, :, None], 3, axis=2)
-            below, beside = rows.stop - rows.start - part.shape[0], columns.stop - columns.start - part.shape[1]
-            if below or beside:
-                part = np.pad(part, ((0, below), (0, beside), (0, 0)), mode="edge")
-            return part.transpose(2, 0, 1)[None]
-
-
-class _Pixels:
-    """The picture that g_s gives: uint8 (H, W, 3), or (H, W) if it is gray, rounded from float32 as it is written."""
-
-    scale = 1
-
-    def __init__(self, height: int, width: int, gray: bool, threads: int, trace: Trace) -> None:
-        self.values: Pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
-        self._threads, self._trace = threads, trace
-
-    def begin(self, first: int, last: int) -> None:
-        """There is room for all of it."""
-
-    def write(self, part: FloatArray, row: int, column: int) -> None:
-        with self._trace("to pixels"):
-            place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
-            inside = np.asarray(part)[0, :, : place.shape[0], : place.shape[1]]
-            if inside.dtype != np.uint8:
-                _to_pixels(inside, place, self._threads)
-            elif place.ndim == 3:
-                convert(inside.transpose(1, 2, 0), place, threads=self._threads)
-            else:
-                place[...] = (inside.sum(axis=0, dtype=np.uint16) + 1) // 3  # the mean, rounded
-
-    def end(self, first: int, last: int) -> None:
-        """Nothing is left to do."""
-
-
-def _to_pixels(planes: FloatArray, pixels: Pixels, threads: int) -> None:
-    """clip(floor(255 x + 0.5)) of float32 (3, h, w) into uint8 (h, w, 3), or of the mean into gray (h, w)."""
-    if pixels.ndim == 3:
-        to_pixels(planes, pixels, threads)
-        return
-    for top in range(0, pixels.shape[0], _ROWS_AT_ONCE):
-        scaled = planes[:, top : top + _ROWS_AT_ONCE].mean(axis=0) * np.float32(255)
-        scaled += np.float32(0.5)
-        np.clip(scaled, 0, 255, out=scaled)
-        pixels[top : top + _ROWS_AT_ONCE] = scaled
+    return PASSES[effort]

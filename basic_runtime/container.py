@@ -23,6 +23,7 @@ from basic_runtime.alpha import decode_alpha, encode_alpha
 from basic_runtime.deflate import Buffer, deflate, inflate
 from basic_runtime.errors import FormatError, LimitError, TruncatedError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.post_filter import Weights, packed, unpacked
 
 EXTENSION = ".basic"
 SIGNATURE = b"\x89BSC\r\n\x1a\n"
@@ -30,7 +31,7 @@ FORMAT_VERSION = 1
 QUALITY_STEPS = 64
 LEVELS = 8
 
-CODE, ALPHA, ICC, EXIF, XMP = "CODE", "ALPH", "iccp", "exif", "xmpd"
+CODE, ALPHA, ICC, EXIF, XMP, FILTER = "CODE", "ALPH", "iccp", "exif", "xmpd", "filt"
 STORED, ZLIB = 0, 1
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
@@ -85,6 +86,8 @@ class Container:
     exif: bytes | None = None
     """EXIF from its TIFF header on (no "Exif\\0\\0" in front); it tells the orientation of the pixels."""
     xmp: bytes | None = None
+    post_filter: Weights | None = None
+    """For what the g_s of `synthesis_level` gives; None: that of the bundle."""
 
 
 class Chunk(NamedTuple):
@@ -114,6 +117,8 @@ def write(container: Container, limits: Limits = DEFAULT_LIMITS) -> bytes:
         _expect(container.alpha.shape == (header.height, header.width), "alpha is not of the picture's size")
         _expect(container.alpha.dtype == np.uint8, "alpha is not uint8")
         parts.append(_pack_chunk(ALPHA, encode_alpha(container.alpha)))
+    if container.post_filter is not None:
+        parts.append(_pack_chunk(FILTER, packed(container.post_filter)))
     limits.check_bytes("the coded data", len(container.data), "max_chunk_bytes")
     parts.append(_pack_chunk(CODE, container.data))
     return b"".join(parts)
@@ -123,12 +128,16 @@ def read(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Container:
     """Everything that is in a file; unknown ancillary chunks are skipped."""
     header, chunks = parse(data, limits)
     payloads = {chunk.type: chunk.payload for chunk in chunks}
-    alpha = payloads.get(ALPHA)
+    alpha, post_filter = payloads.get(ALPHA), payloads.get(FILTER)
+    icc, exif, xmp = (_unpack_metadata(kind, payloads.get(kind), limits) for kind in (ICC, EXIF, XMP))
     return Container(
         header,
         bytes(payloads[CODE]),
         None if alpha is None else decode_alpha(alpha, header.height, header.width),
-        *(_unpack_metadata(kind, payloads.get(kind), limits) for kind in (ICC, EXIF, XMP)),
+        icc,
+        exif,
+        xmp,
+        None if post_filter is None else unpacked(post_filter, header.gray),
     )
 
 

@@ -14,6 +14,8 @@ from basic_runtime.errors import BundleError
 FORMAT = "basic-bundle"
 FORMAT_VERSION = 1
 TRANSFORMS = ("g_a", "h_a", "h_s", "stage", "g_s")
+FILTER_WEIGHTS = 108
+"""Of the filter of pixels in colour (`post_filter.shape_of`)."""
 REQUIRED_FILES = ("tables.safetensors", "weights.bin", "golden.safetensors")
 
 
@@ -46,11 +48,21 @@ class FormatsSpec:
 
 
 @dataclass(frozen=True)
+class FilterSpec:
+    """The filter of the pixels of a g_s: weights at some quality steps, which rise, as bytes of
+    `post_filter.Weights`."""
+
+    steps: tuple[int, ...]
+    weights: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class GraphSpec:
     """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture, `reach` the input
     rows and columns beside its own that an output depends on (None: not stated, as in older bundles). `parts` do
     together what the graph does (None: it is not cut). `gradient` names the graph of a g_s that an encoder refines with
-    (None: it cannot). `formats` are there for a graph that can be computed in fixed point."""
+    (None: it cannot). `formats` are there for a graph that can be computed in fixed point, `post_filter` for a g_s
+    whose pixels are the better for one."""
 
     id: str
     transform: str
@@ -61,6 +73,7 @@ class GraphSpec:
     parts: PartsSpec | None
     gradient: str | None
     formats: FormatsSpec | None
+    post_filter: FilterSpec | None
 
 
 @dataclass(frozen=True)
@@ -107,10 +120,12 @@ class LevelSpec:
 class Manifest:
     """All fields of manifest.json that the runtime reads. `lambdas`: of the lowest and the highest quality step, rising
     geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not stated, in
-    older bundles)."""
+    older bundles). `unfiltered_id`: of the model that this one was before it got filters, whose files it decodes, too
+    (None: there is none)."""
 
     model_name: str
     model_id: str
+    unfiltered_id: str | None
     producer: dict[str, str]
     opset: int
     y_channels: int
@@ -216,6 +231,7 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
     return Manifest(
         model_name=model.text("name", "[A-Za-z0-9._-]{1,15}"),
         model_id=model.text("id", "[0-9a-f]{8}"),
+        unfiltered_id=model.text("unfiltered", "[0-9a-f]{8}") if "unfiltered" in model.value else None,
         producer={key: str(item) for key, item in top.child("producer").value.items()},
         opset=top.integer("opset", 1, 1000),
         y_channels=y_channels,
@@ -280,6 +296,7 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             parts=_parse_parts(item.child("parts")) if "parts" in item.value else None,
             gradient=item.text("gradient", "[0-9a-f]{16}") if "gradient" in item.value else None,
             formats=_parse_formats(item.child("formats")) if "formats" in item.value else None,
+            post_filter=_parse_filter(item.child("filter")) if "filter" in item.value else None,
         )
     return graphs
 
@@ -302,10 +319,24 @@ def _parse_parts(fields: _Fields) -> PartsSpec:
     return PartsSpec({name: strides.integer(name, 1, 256) for name in strides.value}, tuple(graphs))
 
 
-def _parse_formats(fields: _Fields) -> FormatsSpec:
+def _parse_steps(fields: _Fields) -> tuple[int, ...]:
     steps = fields.integers("steps", 0, QUALITY_STEPS - 1)
     if sorted(set(steps)) != list(steps):
         raise fields.fail("steps", "must rise")
+    return steps
+
+
+def _parse_filter(fields: _Fields) -> FilterSpec:
+    steps, weights = _parse_steps(fields), fields.names("weights")
+    if len(weights) != len(steps):
+        raise fields.fail("weights", f"must have an entry for each of {len(steps)} steps")
+    if not all(re.fullmatch(f"[0-9a-f]{{{2 * FILTER_WEIGHTS}}}", entry) for entry in weights):
+        raise fields.fail("weights", f"must be of {FILTER_WEIGHTS} bytes each, as hex digits")
+    return FilterSpec(steps, tuple(bytes.fromhex(entry) for entry in weights))
+
+
+def _parse_formats(fields: _Fields) -> FormatsSpec:
+    steps = _parse_steps(fields)
     bits = fields.child("bits")
     found = {key: bits.integers(key, -16, 31) for key in bits.value}
     for key, values in found.items():

@@ -29,8 +29,8 @@ from basic_runtime.tiles import Canvas, Span, Tile
 
 MAX_EFFORT = 9
 
-PASSES = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)
-"""Passes of each effort, 0 to MAX_EFFORT."""
+PASSES = (0, 0, 2, 3, 4, 6, 8, 12, 16, 24)
+"""Passes of each effort, 0 to MAX_EFFORT: from 1 on the picture gets a filter of its own, too (`post_filter_fit`)."""
 
 MARGIN, NEAR = 192, 64
 """Pixels around a tile that are read with it, so that its elements are predicted as they will be coded, and of them the

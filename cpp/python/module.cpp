@@ -11,6 +11,7 @@
 #include "basic/coder.hpp"
 #include "basic/passes.hpp"
 #include "basic/pixels.hpp"
+#include "basic/post_filter.hpp"
 #include "basic/workers.hpp"
 #include "bindings.hpp"
 #include "released.hpp"
@@ -278,6 +279,18 @@ void from_pixels(const py::array& pixels, py::array planes, size_t threads) {
     });
 }
 
+void post_filter(py::array pixels, const py::array& weights, size_t threads) {
+    const auto span = output<uint8_t>(pixels, "pixels");
+    if (pixels.ndim() != 2 && (pixels.ndim() != 3 || pixels.shape(2) != 3))
+        throw py::value_error("pixels must have shape (h, w) or (h, w, 3)");
+    const size_t rows = static_cast<size_t>(pixels.shape(0)), columns = static_cast<size_t>(pixels.shape(1));
+    const size_t colours = pixels.ndim() == 2 ? 1 : 3;
+    const auto weights_span = input<int8_t>(weights, "weights");
+    const basic::Released released;
+    basic::post_filter({span.data(), static_cast<ptrdiff_t>(columns * colours), rows, columns, colours}, weights_span,
+                       threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_coder, module) {
@@ -320,6 +333,8 @@ PYBIND11_MODULE(_coder, module) {
     module.def("crc32_append", &crc32_append, "crcs"_a, "more"_a, "bytes"_a);
     module.def("from_pixels", &from_pixels, "pixels"_a, "planes"_a, "threads"_a = 1);
     module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a, "threads"_a = 1);
+
+    module.def("post_filter", &post_filter, "pixels"_a, "weights"_a, "threads"_a = 1);
 
     bind_convert(module);
     bind_integer_net(module);

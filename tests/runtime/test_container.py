@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 
 from basic_runtime.container import SIGNATURE, Chunk, Container, Header, parse, peek, read, write
 from basic_runtime.errors import BasicError, FormatError, LimitError, TruncatedError
 from basic_runtime.limits import Limits
+from basic_runtime.post_filter import shape_of
 
 HEADER = Header("lite-1", "0123abcd", 5, 4, 7, 1, 40, 5, 77)
 MODEL_NAMES = st.text("abcXYZ019._-", min_size=1, max_size=15)
@@ -40,9 +42,10 @@ def with_chunks(*chunks: bytes, header: Header = HEADER) -> bytes:
 
 def assert_same(a: Container, b: Container) -> None:
     assert (a.header, a.data, a.icc, a.exif, a.xmp) == (b.header, b.data, b.icc, b.exif, b.xmp)
-    assert (a.alpha is None) == (b.alpha is None)
-    if a.alpha is not None and b.alpha is not None:
-        np.testing.assert_array_equal(a.alpha, b.alpha)
+    for one, other in ((a.alpha, b.alpha), (a.post_filter, b.post_filter)):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            np.testing.assert_array_equal(one, other)
 
 
 @st.composite
@@ -84,7 +87,9 @@ def containers(draw: st.DrawFn) -> Container:
     if header.width <= 40 and header.height <= 40:
         alpha = draw(st.none() | alpha_planes(header.height, header.width))
     metadata = [draw(METADATA) for _ in range(3)]
-    return Container(header, draw(st.binary(max_size=300)), alpha, *metadata)
+    shape = shape_of(header.gray)
+    weights = draw(st.none() | st_numpy.arrays(np.int8, shape, elements=st.integers(-128, 127)))
+    return Container(header, draw(st.binary(max_size=300)), alpha, *metadata, weights)
 
 
 @given(containers())

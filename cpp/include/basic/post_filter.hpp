@@ -1,0 +1,36 @@
+// The filter that decoded pixels pass through at last: a small network in integers, the same bits everywhere.
+//
+// Of a sample, its colour's own and the other colours' neighbours count: twelve of them in a diamond, as six pairs that lie
+// opposite each other. With d(n) = neighbour - sample of one colour, each pair gives two features for each colour:
+//
+//     clipped = clamp(d(n), -kFilterClip, kFilterClip) + clamp(d(m), -kFilterClip, kFilterClip)     linear = d(n) + d(m)
+//
+//     filtered = clamp(sample + ((sum of weight * feature + 2^(kFilterBits - 1)) >> kFilterBits), 0, 255)
+//
+// Neighbours beyond an edge are the sample at the edge. As in the adaptive loop filter of VVC (Karczewicz et al., "VVC
+// In-Loop Filters", 2021), where the clipping is Taquet's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace basic {
+
+inline constexpr size_t kFilterPairs = 6;
+inline constexpr int kFilterClip = 8, kFilterBits = 7;
+
+// Weights lie [colour of the sample][pair][colour of the neighbours][clipped, linear].
+constexpr size_t filter_weights(size_t colours) { return colours * kFilterPairs * colours * 2; }
+
+// A picture of bytes: those of one pixel, 1 or 3 colours, and those of a row lie side by side.
+struct Picture {
+    uint8_t* pixels;
+    ptrdiff_t row_stride;
+    size_t rows, columns, colours;
+};
+
+// Filters a picture in place. Throws std::invalid_argument for a wrong number of weights or of colours.
+void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t threads);
+
+}  // namespace basic

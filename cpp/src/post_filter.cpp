@@ -1,0 +1,227 @@
+// Written for auto-vectorisation on any target. Everything is an integer of less than 2^22 in float32, so that no operation
+// rounds, in whatever order and by whichever instructions it is done.
+#include "basic/post_filter.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "basic/workers.hpp"
+#include "unrolled.hpp"
+#include "vectorised.hpp"
+
+namespace basic {
+namespace {
+
+constexpr ptrdiff_t kMargin = 2;
+constexpr size_t kLines = 2 * kMargin + 1;
+constexpr size_t kBlock = 512;       // columns at a time, whose sums stay in the nearest cache
+constexpr size_t kLeastRows = 16;    // of a band: fewer are not worth a thread
+
+struct Pair {
+    ptrdiff_t down, right;
+};
+constexpr std::array<Pair, kFilterPairs> kPairs{{{0, 1}, {0, 2}, {1, -1}, {1, 0}, {1, 1}, {2, 0}}};
+
+// As many samples as the sums of all colours stay in registers for; compilers without such registers make do with several.
+using Samples = float __attribute__((vector_size(32)));
+constexpr size_t kSamples = sizeof(Samples) / sizeof(float), kAtOnce = 2;
+
+inline BASIC_ALWAYS_INLINE void load(Samples& to, const float* from) { std::memcpy(&to, from, sizeof to); }
+
+inline BASIC_ALWAYS_INLINE void clip(Samples& values) {
+    constexpr float kClip = kFilterClip;
+    values = values < -kClip ? -kClip - Samples{} : values;
+    values = values > kClip ? kClip - Samples{} : values;
+}
+
+// Where the samples of a line are, those of one colour `planes` values from those of the one before, and their neighbours.
+struct Places {
+    const float* centre;
+    std::array<const float*, kFilterPairs> near, far;
+    size_t planes;
+};
+
+// For each colour, the `count` sums of weight * feature; `count` is a multiple of kAtOnce * kSamples.
+template <size_t kColours>
+inline BASIC_ALWAYS_INLINE void sum_features(const Places& places, const float* weights, size_t count, float* sums) {
+    for (size_t i = 0; i < count; i += kAtOnce * kSamples) {
+        Samples found[kColours][kAtOnce] = {};
+        for (size_t k = 0; k < kFilterPairs; ++k)
+            unrolled<kColours>([&](int c) BASIC_ALWAYS_INLINE {
+                const float* weight = weights + (k * kColours + static_cast<size_t>(c)) * 2;
+                unrolled<kAtOnce>([&](int j) BASIC_ALWAYS_INLINE {
+                    const size_t at = static_cast<size_t>(c) * places.planes + i + static_cast<size_t>(j) * kSamples;
+                    Samples sample, a, b;
+                    load(sample, places.centre + at), load(a, places.near[k] + at), load(b, places.far[k] + at);
+                    a -= sample, b -= sample;
+                    const Samples linear = a + b;
+                    clip(a), clip(b);
+                    const Samples clipped = a + b;
+                    unrolled<kColours>([&](int out) BASIC_ALWAYS_INLINE {
+                        const float* of = weight + static_cast<size_t>(out) * kFilterPairs * kColours * 2;
+                        found[out][j] += of[0] * clipped;
+                        found[out][j] += of[1] * linear;
+                    });
+                });
+            });
+        unrolled<kColours>([&](int out) BASIC_ALWAYS_INLINE {
+            unrolled<kAtOnce>([&](int j) BASIC_ALWAYS_INLINE {
+                std::memcpy(sums + static_cast<size_t>(out) * kBlock + i + static_cast<size_t>(j) * kSamples,
+                            &found[out][j], sizeof(Samples));
+            });
+        });
+    }
+}
+
+BASIC_VECTORISED
+void sum_features_of_colours(const Places& places, const float* weights, size_t count, float* sums) {
+    sum_features<3>(places, weights, count, sums);
+}
+
+BASIC_VECTORISED
+void sum_features_of_grays(const Places& places, const float* weights, size_t count, float* sums) {
+    sum_features<1>(places, weights, count, sums);
+}
+
+// The pixels of samples and their sums.
+template <size_t kColours>
+inline BASIC_ALWAYS_INLINE void finish(const float* __restrict centre, size_t planes, const float* __restrict sums,
+                                       size_t count, uint8_t* __restrict pixels) {
+    constexpr int kHalf = 1 << (kFilterBits - 1);
+    for (size_t i = 0; i < count; ++i)
+        unrolled<kColours>([&](int c) BASIC_ALWAYS_INLINE {
+            const auto colour = static_cast<size_t>(c);
+            const int by = (static_cast<int>(sums[colour * kBlock + i]) + kHalf) >> kFilterBits;
+            const int value = static_cast<int>(centre[colour * planes + i]) + by;
+            pixels[i * kColours + colour] = static_cast<uint8_t>(std::clamp(value, 0, 255));
+        });
+}
+
+BASIC_VECTORISED
+void finish_colours(const float* centre, size_t planes, const float* sums, size_t count, uint8_t* pixels) {
+    finish<3>(centre, planes, sums, count, pixels);
+}
+
+BASIC_VECTORISED
+void finish_grays(const float* centre, size_t planes, const float* sums, size_t count, uint8_t* pixels) {
+    finish<1>(centre, planes, sums, count, pixels);
+}
+
+// A row of pixels as a line for each colour, with margins.
+template <size_t kColours>
+inline BASIC_ALWAYS_INLINE void split(const uint8_t* __restrict pixels, size_t columns, float* __restrict line,
+                                      size_t planes) {
+    for (size_t i = 0; i < columns; ++i)
+        unrolled<kColours>([&](int c) BASIC_ALWAYS_INLINE {
+            line[static_cast<size_t>(c) * planes + kMargin + i] = pixels[i * kColours + static_cast<size_t>(c)];
+        });
+    for (size_t c = 0; c < kColours; ++c) {
+        float* plane = line + c * planes;
+        std::fill_n(plane, kMargin, plane[kMargin]);
+        std::fill_n(plane + kMargin + columns, kMargin, plane[kMargin + columns - 1]);
+    }
+}
+
+BASIC_VECTORISED
+void split_colours(const uint8_t* pixels, size_t columns, float* line, size_t planes) {
+    split<3>(pixels, columns, line, planes);
+}
+
+BASIC_VECTORISED
+void split_grays(const uint8_t* pixels, size_t columns, float* line, size_t planes) {
+    split<1>(pixels, columns, line, planes);
+}
+
+// Rows of the picture that one thread filters. What its neighbours overwrite meanwhile has been kept.
+class Band {
+  public:
+    Band(const Picture& picture, const std::vector<float>& weights, size_t first, size_t last)
+        : picture_(picture), weights_(weights), first_(first), last_(last), planes_(picture.columns + 2 * kMargin),
+          lines_(kLines * picture.colours * planes_ + kAtOnce * kSamples) {
+        for (ptrdiff_t k = 1; k <= kMargin; ++k) {
+            keep(static_cast<ptrdiff_t>(first) - k);
+            keep(static_cast<ptrdiff_t>(last) + k - 1);
+        }
+    }
+
+    void run() {
+        const auto first = static_cast<ptrdiff_t>(first_), last = static_cast<ptrdiff_t>(last_);
+        for (ptrdiff_t row = first - kMargin; row < first + kMargin; ++row) load(row);
+        for (ptrdiff_t row = first; row < last; ++row) {
+            load(row + kMargin);
+            for (size_t column = 0; column < picture_.columns; column += kBlock)
+                filter(row, column, std::min(kBlock, picture_.columns - column));
+        }
+    }
+
+  private:
+    struct Kept {
+        ptrdiff_t row;
+        std::vector<uint8_t> bytes;
+    };
+
+    void keep(ptrdiff_t row) {
+        const uint8_t* from = source(row);
+        kept_.push_back({row, {from, from + picture_.columns * picture_.colours}});
+    }
+
+    uint8_t* source(ptrdiff_t row) const {
+        const ptrdiff_t inside = std::clamp<ptrdiff_t>(row, 0, static_cast<ptrdiff_t>(picture_.rows) - 1);
+        return picture_.pixels + inside * picture_.row_stride;
+    }
+
+    float* line(ptrdiff_t row) {
+        return lines_.data() + static_cast<size_t>(row + kMargin) % kLines * picture_.colours * planes_;
+    }
+
+    void load(ptrdiff_t row) {
+        const uint8_t* from = source(row);
+        for (const Kept& kept : kept_)
+            if (kept.row == row) from = kept.bytes.data();
+        (picture_.colours == 3 ? split_colours : split_grays)(from, picture_.columns, line(row), planes_);
+    }
+
+    void filter(ptrdiff_t row, size_t column, size_t count) {
+        float sums[3 * kBlock];
+        const size_t at = column + kMargin, colours = picture_.colours;
+        Places places{line(row) + at, {}, {}, planes_};
+        for (size_t k = 0; k < kFilterPairs; ++k) {
+            const auto [down, right] = kPairs[k];
+            places.near[k] = line(row + down) + at + right;
+            places.far[k] = line(row - down) + at - right;
+        }
+        const size_t whole = (count + kAtOnce * kSamples - 1) / (kAtOnce * kSamples) * kAtOnce * kSamples;
+        (colours == 3 ? sum_features_of_colours : sum_features_of_grays)(places, weights_.data(), whole, sums);
+        uint8_t* out = picture_.pixels + row * picture_.row_stride + static_cast<ptrdiff_t>(column * colours);
+        (colours == 3 ? finish_colours : finish_grays)(places.centre, planes_, sums, count, out);
+    }
+
+    const Picture& picture_;
+    const std::vector<float>& weights_;
+    size_t first_, last_, planes_;
+    std::vector<float> lines_;
+    std::vector<Kept> kept_;
+};
+
+}  // namespace
+
+void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t threads) {
+    if (picture.colours != 1 && picture.colours != 3) throw std::invalid_argument("pixels have 1 or 3 colours");
+    if (weights.size() != filter_weights(picture.colours))
+        throw std::invalid_argument("a filter of " + std::to_string(picture.colours) + " colours has " +
+                                    std::to_string(filter_weights(picture.colours)) + " weights");
+    if (picture.rows == 0 || picture.columns == 0) return;
+    const std::vector<float> floats(weights.begin(), weights.end());
+    const size_t count = std::clamp<size_t>(picture.rows / kLeastRows, 1, threads);
+    std::vector<Band> bands;
+    bands.reserve(count);
+    for (size_t k = 0; k < count; ++k)
+        bands.emplace_back(picture, floats, picture.rows * k / count, picture.rows * (k + 1) / count);
+    Workers::of(threads).each(count, [&](size_t k) { bands[k].run(); });
+}
+
+}  // namespace basic

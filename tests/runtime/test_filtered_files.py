@@ -1,0 +1,168 @@
+"""The filter of decoded pixels in files and bundles: on the model that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from basic_runtime import container, post_filter
+from basic_runtime.bundle import Bundle
+from basic_runtime.cli import main
+from basic_runtime.codec import Codec
+from basic_runtime.errors import BundleError
+from basic_runtime.metrics import psnr
+
+from .test_bundle import edit_manifest
+
+Photo = Callable[[int, int], np.ndarray]
+
+QUALITY = 60
+
+
+@pytest.fixture(scope="module")
+def photo() -> Photo:
+    """photo(height, width): a part of a photo, as noise drawn at random has neighbours that tell nothing."""
+    from skimage import data
+
+    return lambda height, width: np.ascontiguousarray(data.astronaut()[60 : 60 + height, 120 : 120 + width])
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(threads=1)
+
+
+def parts(data: bytes) -> container.Container:
+    return container.read(data)
+
+
+def with_filter(data: bytes, weights: np.ndarray | None) -> bytes:
+    return container.write(replace(parts(data), post_filter=weights))
+
+
+def nothing(gray: bool = False) -> np.ndarray:
+    return np.zeros(post_filter.shape_of(gray), np.int8)
+
+
+def test_the_cheapest_level_has_a_filter_and_the_best_has_none(codec: Codec) -> None:
+    manifest = codec.bundle.manifest
+    cheapest, best = (codec.bundle.graph(manifest.levels[level].g_s).post_filter for level in (0, 7))
+    assert cheapest is not None and best is None
+
+
+def test_the_bundles_filter_brings_photos_closer(codec: Codec, photo: Photo) -> None:
+    picture = photo(192, 160)
+    data = codec.encode(picture, QUALITY, 0)
+    assert parts(data).post_filter is None
+    unfiltered = codec.decode(with_filter(data, nothing()))
+    filtered = codec.decode(data)
+    assert psnr(picture, filtered) > psnr(picture, unfiltered) + 0.05
+    weights = codec.bundle.post_filter(codec.bundle.level(0).g_s, container.peek(data).quality_step, gray=False)
+    assert weights is not None
+    post_filter.apply(unfiltered, weights)
+    np.testing.assert_array_equal(unfiltered, filtered)
+
+
+@pytest.mark.parametrize("level", [0, 7])
+def test_effort_1_fits_a_filter_and_leaves_latents_alone(codec: Codec, photo: Photo, level: int) -> None:
+    picture = photo(256, 192)
+    plain, fitted = (codec.encode(picture, QUALITY, level, effort=effort) for effort in (0, 1))
+    assert parts(plain).data == parts(fitted).data and parts(plain).header == parts(fitted).header
+    assert parts(fitted).post_filter is not None
+    assert psnr(picture, codec.decode(fitted)) > psnr(picture, codec.decode(plain)) + 0.03
+    assert 0 < len(fitted) - len(plain) < 130
+
+
+def test_gray_pictures_have_filters_of_one_colour(codec: Codec, photo: Photo) -> None:
+    gray = photo(256, 192)[:, :, 1].copy()
+    plain, fitted = (codec.encode(gray, QUALITY, 0, effort=effort) for effort in (0, 1))
+    weights = parts(fitted).post_filter
+    assert weights is not None and weights.shape == post_filter.shape_of(gray=True)
+    found = [psnr(gray, codec.decode(data)) for data in (with_filter(plain, nothing(True)), plain, fitted)]
+    assert found[0] < found[1] < found[2]
+
+
+def test_a_filter_is_for_the_g_s_that_it_was_fitted_to(codec: Codec, photo: Photo) -> None:
+    picture = photo(192, 160)
+    fitted = codec.encode(picture, QUALITY, 7, effort=1)
+    plain = with_filter(fitted, None)
+    assert not np.array_equal(codec.decode(fitted), codec.decode(plain))
+    np.testing.assert_array_equal(codec.decode(fitted, 6), codec.decode(fitted))  # the same g_s
+    np.testing.assert_array_equal(codec.decode(fitted, 0), codec.decode(plain, 0))
+
+
+def test_tiny_pictures_take_no_bytes_for_filters(codec: Codec, photo: Photo) -> None:
+    for height, width in ((1, 1), (9, 7)):
+        picture = photo(height, width)
+        assert codec.encode(picture, 20, 0, effort=1) == codec.encode(picture, 20, 0)
+
+
+def test_tiles_and_threads_change_no_pixel(codec: Codec, photo: Photo) -> None:
+    data = codec.encode(photo(200, 170), QUALITY, 0, effort=1)
+    for other in (Codec(threads=3), Codec(threads=2, tile_pixels=64)):
+        np.testing.assert_array_equal(other.decode(data), codec.decode(data))
+        assert other.encode(photo(200, 170), QUALITY, 0, effort=1) == data
+
+
+def test_files_of_the_model_before_it_had_filters_get_none(codec: Codec, photo: Photo) -> None:
+    data = codec.encode(photo(100, 90), QUALITY, 0)
+    unfiltered = codec.bundle.manifest.unfiltered_id
+    assert unfiltered is not None
+    content = parts(data)
+    before = container.write(replace(content, header=replace(content.header, model_id=unfiltered)))
+    np.testing.assert_array_equal(codec.decode(before), codec.decode(with_filter(data, nothing())))
+
+
+def test_a_target_counts_the_filter(codec: Codec, photo: Photo) -> None:
+    picture = photo(256, 192)
+    data = codec.encode_within(picture, 4000, 0, effort=1)
+    assert len(data) <= 4000
+    reached = codec.encode_reaching(picture, 33.0, 0, effort=1)
+    assert psnr(picture, codec.decode(reached)) >= 33.0
+    plain = codec.encode_reaching(picture, 33.0, 0)
+    assert container.peek(reached).quality_step <= container.peek(plain).quality_step
+
+
+def test_a_damaged_filter_is_one_line(tmp_path: Path, codec: Codec, photo: Photo) -> None:
+    data = codec.encode(photo(64, 64), QUALITY, 0)
+    weights = nothing()
+    weights[0, 0, 0, 0] = 1
+    whole = with_filter(data, weights)
+    chunk = container._pack_chunk(container.FILTER, post_filter.packed(weights))
+    damaged = whole.replace(chunk, container._pack_chunk(container.FILTER, post_filter.packed(weights)[:-1]))
+    assert damaged != whole
+    (tmp_path / "a.basic").write_bytes(damaged)
+    result = CliRunner().invoke(main, ["decode", str(tmp_path / "a.basic")])
+    assert result.exit_code == 1 and "filt" in result.output and result.output.count("\n") == 1
+
+
+def test_info_tells_of_the_filter(tmp_path: Path, photo: Photo) -> None:
+    source, coded = tmp_path / "a.png", tmp_path / "a.basic"
+    Image.fromarray(photo(160, 160)).save(source)
+    assert CliRunner().invoke(main, ["encode", str(source), "--level", "0", "--effort", "1"]).exit_code == 0
+    assert "filt" in CliRunner().invoke(main, ["info", str(coded)]).output
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"steps": [0, 9], "weights": ["00" * 108]}, "must have an entry for each of 2 steps"),
+        ({"steps": [0], "weights": ["00" * 107]}, "must be of 108 bytes each"),
+        ({"steps": [0], "weights": ["zz" * 108]}, "must be of 108 bytes each"),
+        ({"steps": [9, 0], "weights": ["00" * 108] * 2}, "must rise"),
+    ],
+)
+def test_manifests_with_other_filters_are_refused(bundle_copy: Path, value: object, message: str) -> None:
+    def change(manifest: dict) -> None:
+        entry = next(spec for spec in manifest["graphs"].values() if spec["transform"] == "g_s")
+        entry["filter"] = value
+
+    edit_manifest(bundle_copy, change)
+    with pytest.raises(BundleError, match=message):
+        Bundle(bundle_copy)
