@@ -146,7 +146,8 @@ class _Export:
         self._progress, self._steps = progress, 0
         graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
         variants = len(self.hyper_indexes)
-        self._total = 3 * variants + graphs + 6 + (graphs + variants if options.verify else 0)
+        filters = len(self.pixel_indexes["g_s"])
+        self._total = 3 * variants + graphs + filters + 5 + (graphs + variants if options.verify else 0)
 
     def run(self) -> Report:
         started = time.perf_counter()
@@ -267,8 +268,8 @@ class _Export:
         for name, formats in formats_of(bundle, photos.fixed_point_photos(self.options.photos)).items():
             self.writer.graphs[name]["formats"] = formats
         manifest = self.writer.write_manifest(self.options.name, fields)
-        self._step("filters of pixels")
-        filters = filters_of(Bundle(self.writer.folder), photos.filter_photos(self.options.photos))
+        pictures = photos.filter_photos(self.options.photos)
+        filters = filters_of(Bundle(self.writer.folder), pictures, self._step)
         for name, weights in filters.items():
             self.writer.graphs[name]["filter"] = weights
         identity = id_with_filters(manifest["model"]["id"], filters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,13 @@ def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([model_id, filters], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def filters_of(bundle: Bundle, pictures: Sequence[Pixels]) -> dict[str, dict[str, Any]]:
+def filters_of(
+    bundle: Bundle, pictures: Sequence[Pixels], progress: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, Any]]:
     """For each g_s whose pixels are the better for a filter, by its id, the manifest's "filter".
 
     pictures: uint8 (H, W, 3). Every other one is for fitting, the rest for the decision; of fewer than two, none is.
+    progress is told which g_s is next.
     """
     found: dict[str, dict[str, Any]] = {}
     if len(pictures) < 2:
@@ -44,6 +47,7 @@ def filters_of(bundle: Bundle, pictures: Sequence[Pixels]) -> dict[str, dict[str
     codec = Codec(bundle)
     levels = {spec.g_s: number for number, spec in reversed(list(enumerate(bundle.manifest.levels)))}
     for graph, level in sorted(levels.items(), key=lambda item: item[1]):
+        progress(f"filter of what g_s gives, width {bundle.graph(graph).width}")
         weights, gains = [], []
         for step in STEPS:
             decoded = [codec.decode(codec.encode(picture, quality_of_step(step), level)) for picture in pictures]

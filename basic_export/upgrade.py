@@ -11,6 +11,9 @@ the bundle gets filters of decoded pixels instead, and so becomes another model,
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,9 @@ def upgrade(path: Path, photos: Path | None = None) -> tuple[int, int]:
     return sum("parts" in entry for entry in manifest["graphs"].values()), len(formats)
 
 
-def add_filters(path: Path, name: str, photos: Path | None = None) -> int:
+def add_filters(
+    path: Path, name: str, photos: Path | None = None, progress: Callable[[str], None] = lambda _: None
+) -> int:
     """Give the g_s of the bundle in a folder filters, and the bundle this name and an id of its own; returns how many
     g_s have one. It still decodes its files, as it did. photos: a folder to fit to, None for scikit-image's.
 
@@ -59,7 +64,7 @@ def add_filters(path: Path, name: str, photos: Path | None = None) -> int:
     manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     if any("filter" in entry for entry in manifest["graphs"].values()):
         raise ExportError(f"{path}: has filters already: export its checkpoint anew for others")
-    filters = filters_of(bundle, filter_photos(photos))
+    filters = filters_of(bundle, filter_photos(photos), progress)
     for graph, weights in filters.items():
         manifest["graphs"][graph]["filter"] = weights
     if filters:
@@ -95,7 +100,8 @@ def main(bundle: Path, photos: Path | None, checkpoint: Path | None, filters: st
     if checkpoint is not None and filters is not None:
         raise click.UsageError("--checkpoint and --filters: one at a time")
     if filters is not None:
-        click.echo(f"{bundle}: {add_filters(bundle, filters, photos)} g_s have filters")
+        say = partial(click.echo, err=True) if sys.stderr.isatty() else lambda _: None
+        click.echo(f"{bundle}: {add_filters(bundle, filters, photos, say)} g_s have filters")
         return
     if checkpoint is not None:
         count = lean_analysis(bundle, load(checkpoint)[0].float().eval(), photos)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from click.testing import Result
 
+from basic_runtime import container
+from basic_runtime.post_filter import shape_of
 from basic_train.model.presets import TINY
 from basic_train.model.supernet import Supernet
 
@@ -29,6 +32,13 @@ class Small:
     path: Path
     arguments: list[str]
     result: Result
+
+
+def unfiltered(data: bytes) -> bytes:
+    """A file whose pixels are those that g_s gives."""
+    content = container.read(data)
+    weights = np.zeros(shape_of(content.header.gray), np.int8)
+    return container.write(replace(content, post_filter=weights))
 
 
 def random_tiny() -> Supernet:
