@@ -287,7 +287,7 @@ class Codec:
         moments = Moments(1 if header.gray else 3)
         with self._trace("filter"):
             moments.add(pixels, decoded)
-            # Of the mean over samples of squared errors in units of 255 counts lambda 255^2 for a pixel.
+            # lambda 255^2 MSE counts the mean over colours of a pixel's squared errors.
             worth = self.bundle.lambda_of(header.quality_step) / moments.colours
             return worthwhile(moments, worth, self._usual_filter(header, graph))
 

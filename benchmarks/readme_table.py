@@ -2,7 +2,7 @@
 
 basic-run profile --json > docs/results/profile.json
 python benchmarks/readme_table.py docs/results/kodak.json docs/results/profile.json \\
-    --effort 6 docs/results/kodak-effort6.json
+    --effort 1 docs/results/kodak-effort1.json --effort 6 docs/results/kodak-effort6.json
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ Times = dict[tuple[str, str], float]
 @click.command()
 @click.argument("evaluation", type=click.Path(exists=True, path_type=Path))
 @click.argument("profile", type=click.Path(exists=True, path_type=Path))
-@click.option("--effort", nargs=2, type=(int, click.Path(exists=True, path_type=Path)), help="Also its levels.")
-def main(evaluation: Path, profile: Path, effort: tuple[int, Path] | None) -> None:
+@click.option(
+    "--effort", "efforts", type=(int, click.Path(exists=True, path_type=Path)), multiple=True, help="Also its levels."
+)
+def main(evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...]) -> None:
     """Print a Markdown table."""
     results: Report = json.loads(evaluation.read_text())
     medians: Times = {
@@ -40,12 +42,12 @@ def main(evaluation: Path, profile: Path, effort: tuple[int, Path] | None) -> No
     ours, others = ([c for c in results["curves"] if c["name"].startswith("level") == own] for own in (True, False))
     for curve in ours:
         print_row(results, curve, anchors, medians)
-    if effort is not None:
-        report: Report = json.loads(effort[1].read_text())
+    for effort, path in efforts:
+        report: Report = json.loads(path.read_text())
         for curve in report["curves"]:
             if curve["name"].startswith("level"):
                 times = {(curve["name"], way): curve[f"{way}_ms"] for way in ("encode", "decode")}
-                print_row(report, curve, anchors, times, f", effort {effort[0]}")
+                print_row(report, curve, anchors, times, f", effort {effort}")
     for curve in others:
         print_row(results, curve, anchors, medians)
 
