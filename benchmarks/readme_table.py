@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-#: Which of the eight points of each curve are shown.
+#: Which of the eight points of each curve are shown; of shorter ones those that there are.
 POINTS = (1, 3, 5)
 
 
@@ -46,8 +46,7 @@ def main(evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...])
         report: Report = json.loads(path.read_text())
         for curve in report["curves"]:
             if curve["name"].startswith("level"):
-                times = {(curve["name"], way): curve[f"{way}_ms"] for way in ("encode", "decode")}
-                print_row(report, curve, anchors, times, f", effort {effort}")
+                print_row(report, curve, anchors, {}, f", effort {effort}")
     for curve in others:
         print_row(results, curve, anchors, medians)
 
@@ -60,7 +59,7 @@ def print_row(results: Report, curve: Report, anchors: list[str], times: Times, 
     cost = " / ".join(f"{value / 1000:.1f}" for value in macs)
     milliseconds = " / ".join(f"{times[name, way]:.0f}" for way in ("encode", "decode") if (name, way) in times)
     pairs = list(zip(curve["bpp"], curve["psnr"], strict=True))
-    points = ", ".join(f"{bpp:.2f}: {psnr:.1f}" for bpp, psnr in (pairs[i] for i in POINTS))
+    points = ", ".join(f"{bpp:.2f}: {psnr:.1f}" for bpp, psnr in (pairs[i] for i in POINTS if i < len(pairs)))
     rates = ", ".join("–" if anchor == name else f"{deltas[anchor, name]:+.0f} %" for anchor in anchors)
     print(f"| {name}{suffix} | {cost} | {milliseconds} | {points} | {rates} |")
 
