@@ -148,7 +148,7 @@ effort_option = click.option(
     type=click.IntRange(0, 9),
     default=0,
     show_default=True,
-    help="How long to look for a smaller file of the same quality, 0 to 9; decoding stays as fast.",
+    help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast.",
 )
 
 limit_option = click.option(
