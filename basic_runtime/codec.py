@@ -138,7 +138,8 @@ class Codec:
         """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1, or a Picture with all it carries.
 
         `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `effort` 0..9: how long to fit the file to
-        the picture, for more quality per byte (1: its filter alone); it decodes as fast; `alpha` is uint8 (H, W), lossless.
+        the picture, for more quality per byte (1: its filter alone); it decodes as fast; `alpha` is uint8 (H, W),
+        lossless.
         Raises TypeError or ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or
         EngineError for an effort with a bundle or an engine that has no gradients.
         """
