@@ -125,10 +125,13 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
         )
         return MachineProfile(times=rows, **values)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        options = "" if backend.threads is None else f" --threads {backend.threads}"
+        options = each = ""
+        if backend.threads is not None:  # chosen, or left by --jobs
+            options = f" --threads {backend.threads}"
+            each = f" with {backend.threads} of its threads a picture (by --threads or --jobs)"
         options += "" if backend.precision == backend.precisions[0] else f" --precision {backend.precision}"
         raise MachineProfileError(
-            f"this machine has not been measured with model {bundle.name} on {backend.name}: run "
+            f"this machine has not been measured with model {bundle.name} on {backend.name}{each}: run "
             f"`basic-run profile --save --engine {backend.name}{options}` once, or name a --level"
         ) from error
 
