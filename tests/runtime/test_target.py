@@ -197,7 +197,7 @@ def test_command_takes_sizes_and_bits_per_pixel(tiny_path: Path, png: Path, tmp_
         (["--level", "3", "--budget-ms", "50"], 2, "--budget-ms picks the level"),
         (["--level", "auto"], 1, "has not been measured with model"),
         (["--budget-ms", "50"], 1, "run `basic-run profile --save --engine auto`"),
-        (["--budget-ms", "50", "--threads", "1"], 1, "auto with 1 of its threads a picture (by --threads or --jobs): run"),
+        (["--budget-ms", "50", "--threads", "1"], 1, "auto with 1 of its threads a picture (by --threads or --jobs)"),
     ],
 )
 def test_mistakes(
