@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from basic_runtime.post_filter import BITS, CLIP, PAIRS, Weights, code_length, packed, shape_of
 
-_STRIP, _MOST_PIXELS = 32, 2_000_000
-"""Rows whose features are there at a time, and how many pixels are looked at, at most: whole strips, evenly apart."""
+_STRIP, _STRIP_PIXELS, _MOST_PIXELS = 32, 400_000, 2_000_000
+"""Rows whose features are there at a time, at most, and pixels, which take 150 bytes each. Of large pictures so many
+pixels are looked at: whole strips, evenly apart."""
 
 _RIDGE = 1.0
 """Squared units of a weight count as this many squared errors: enough to decide what no sample decides."""
@@ -39,14 +40,15 @@ class Moments:
         """Count a picture, uint8 (H, W, 3) or (H, W), and what was decoded of it; of large ones a part stands for
         all."""
         height, width = decoded.shape[:2]
-        starts = range(0, height, _STRIP)
+        strip = max(1, min(_STRIP, _STRIP_PIXELS // width))
+        starts = range(0, height, strip)
         every = -(-height * width // _MOST_PIXELS)
         taken = list(starts)[every // 2 :: every] or list(starts)
         features = np.zeros_like(self.features)
         errors = np.zeros_like(self.errors)
         for first in taken:
-            values = _features(decoded, first, min(first + _STRIP, height))
-            rows = slice(first, first + _STRIP)
+            values = _features(decoded, first, min(first + strip, height))
+            rows = slice(first, first + strip)
             error = original[rows].astype(np.float32) - decoded[rows]
             features += values @ values.T
             errors += values @ error.reshape(-1, self.colours)
