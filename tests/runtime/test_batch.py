@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
@@ -271,9 +272,12 @@ def test_a_stopped_command_tells_what_is_done(folder: Path, photo: Photo, jobs: 
     Image.fromarray(photo(400, 600)).save("00.png")
     for name in names[1:]:
         shutil.copy("00.png", name)
+    # A test run in the background (nohup) has its children ignore Ctrl-C.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     running = subprocess.Popen(
-        [COMMAND, "encode", *names, "--json", "--jobs", str(jobs)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [COMMAND, "encode", *names, "--json", "--jobs", str(jobs)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed,
+    )  # fmt: skip
     while not Path("00.basic").exists() and running.poll() is None:
         time.sleep(0.01)
     running.send_signal(number)
