@@ -155,10 +155,18 @@ class BundleWriter:
             name for name, spec in self.graphs.items() if spec["transform"] in ("h_s", "stage", "g_s")
         )
         parts = [decoding, variants, graphs, self.files[TABLES], self.files[FILE_NAME]]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        filters = {name: spec["filter"] for name, spec in self.graphs.items() if "filter" in spec}
+        return id_with_filters(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8], filters)
 
     def _sha256(self, name: str) -> str:
         return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
+
+
+def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
+    """The id of a model that had this one and got filters: they change what its files decode to."""
+    if not filters:
+        return model_id
+    return hashlib.sha256(json.dumps([model_id, filters], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def check_target(target: Path, overwrite: bool) -> None:

@@ -20,7 +20,7 @@ from basic_export.fixed_point import formats_of
 from basic_export.gradient import error_gradient
 from basic_export.levels import choose_levels
 from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
-from basic_export.post_filters import filters_of, id_with_filters
+from basic_export.post_filters import filters_of
 from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
@@ -267,13 +267,11 @@ class _Export:
         self._step("formats of fixed point")
         for name, formats in formats_of(bundle, photos.fixed_point_photos(self.options.photos)).items():
             self.writer.graphs[name]["formats"] = formats
-        manifest = self.writer.write_manifest(self.options.name, fields)
+        self.writer.write_manifest(self.options.name, fields)
         pictures = photos.filter_photos(self.options.photos)
-        filters = filters_of(Bundle(self.writer.folder), pictures, self._step)
-        for name, weights in filters.items():
+        for name, weights in filters_of(Bundle(self.writer.folder), pictures, self._step).items():
             self.writer.graphs[name]["filter"] = weights
-        identity = id_with_filters(manifest["model"]["id"], filters)
-        return self.writer.write_manifest(self.options.name, fields, identity)
+        return self.writer.write_manifest(self.options.name, fields)
 
     def _fields(self) -> dict[str, Any]:
         config = self.net.config

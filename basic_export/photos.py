@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +15,8 @@ from basic_train.data import list_photos, load_rgb, split
 from basic_train.model.coded import QUALITY_STEPS, analyse, to_tensor
 from basic_train.model.supernet import Supernet, Widths
 from basic_train.pages import draw_page
+
+Item = TypeVar("Item")
 
 #: Colour photos inside the scikit-image package; none is downloaded.
 BUNDLED = ("astronaut", "chelsea", "coffee", "rocket")
@@ -48,7 +51,12 @@ def calibration_photos(folder: Path | None) -> list[np.ndarray]:
     photos = list_photos(folder)
     held_out = split(photos)[1]
     chosen = held_out if len(held_out) >= MOST_PHOTOS else photos
-    return _loaded(chosen[:: max(1, len(chosen) // MOST_PHOTOS)][:MOST_PHOTOS], folder)
+    return _loaded(_evenly(chosen, MOST_PHOTOS), folder)
+
+
+def _evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
+    """At most so many of them, evenly apart."""
+    return items[:: max(1, len(items) // count)][:count]
 
 
 def _loaded(paths: Sequence[Path], folder: Path) -> list[np.ndarray]:
@@ -69,21 +77,18 @@ def filter_photos(folder: Path | None) -> list[np.ndarray]:
     training among them, as a few weights remember none. Raises ImageError or ExportError."""
     if folder is None:
         return calibration_photos(None)
-    photos = list_photos(folder)
-    return _loaded(photos[:: max(1, len(photos) // FILTER_PHOTOS)][:FILTER_PHOTOS], folder)
+    return _loaded(_evenly(list_photos(folder), FILTER_PHOTOS), folder)
 
 
 def fixed_point_photos(folder: Path | None) -> list[np.ndarray]:
     """Some of `calibration_photos`: as many as fixed point needs, which looks at them at many qualities."""
-    photos = calibration_photos(folder)
-    return photos[:: max(1, len(photos) // FIXED_POINT_PHOTOS)][:FIXED_POINT_PHOTOS]
+    return list(_evenly(calibration_photos(folder), FIXED_POINT_PHOTOS))
 
 
 def varied_pictures(folder: Path | None) -> list[Tensor]:
     """What hidden units are tried on: some of `calibration_photos`, drawn pages, noise and a chessboard, (1, 3, H, W)
     in [0, 1] each, sides multiples of Z_STRIDE."""
-    photos = calibration_photos(folder)
-    photos = photos[:: max(1, len(photos) // VARIED_PHOTOS)][:VARIED_PHOTOS]
+    photos = _evenly(calibration_photos(folder), VARIED_PHOTOS)
     pages = [_middle(draw_page(0, number)) for number in range(VARIED_PAGES)]
     return [to_tensor(picture) for picture in (*photos, *pages, *extremes())]
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime._coder import post_filter
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.metrics import psnr
-from basic_runtime.post_filter import apply
 from basic_runtime.post_filter_fit import Moments, fitted
 from basic_runtime.quality import quality_of_step
 
@@ -24,13 +22,6 @@ LEAST_GAIN = 0.1
 """dB that a filter must bring photos that it was not fitted to, on average, to be worth its time."""
 
 Pixels = NDArray[np.uint8]
-
-
-def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
-    """The id of a model that had this one and got filters: they change what its files decode to."""
-    if not filters:
-        return model_id
-    return hashlib.sha256(json.dumps([model_id, filters], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def filters_of(
@@ -73,5 +64,5 @@ def _moments(pairs: Sequence[tuple[Pixels, Pixels]]) -> Moments:
 
 def _gain(original: Pixels, decoded: Pixels, weights: NDArray[np.int8]) -> float:
     filtered = decoded.copy()
-    apply(filtered, weights)
+    post_filter(filtered, weights)
     return psnr(original, filtered) - psnr(original, decoded)

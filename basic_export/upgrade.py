@@ -20,13 +20,13 @@ from typing import Any
 import click
 import onnx
 
-from basic_export.bundle import GRAPHS, MANIFEST, write_parts
+from basic_export.bundle import GRAPHS, MANIFEST, id_with_filters, write_parts
 from basic_export.cli import check_name
 from basic_export.errors import ExportError
 from basic_export.fixed_point import formats_of
 from basic_export.lean import lean_analysis
 from basic_export.photos import filter_photos, fixed_point_photos
-from basic_export.post_filters import filters_of, id_with_filters
+from basic_export.post_filters import filters_of
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.files import write_bytes

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from basic_runtime import container, post_filter
+from basic_runtime import _coder, container
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
@@ -39,6 +39,7 @@ from basic_runtime.manifest import LevelSpec
 from basic_runtime.metrics import psnr
 from basic_runtime.picture_tiles import PictureSink, PictureSource, Pixels
 from basic_runtime.planes import Constant, Planes
+from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching
 from basic_runtime.threads import ProcessLock, default_threads
@@ -278,7 +279,7 @@ class Codec:
         with self._trace("container"):
             return container.write(content, self.limits)
 
-    def _fitted_filter(self, pixels: Pixels, content: container.Container) -> post_filter.Weights | None:
+    def _fitted_filter(self, pixels: Pixels, content: container.Container) -> Weights | None:
         """Weights of the filter that pay for themselves with this picture."""
         from basic_runtime.post_filter_fit import Moments, worthwhile
 
@@ -315,10 +316,10 @@ class Codec:
             weights = self._usual_filter(header, graph)
         if weights is not None:
             with self._trace("filter"):
-                post_filter.apply(pixels, weights, self._whole.threads)
+                _coder.post_filter(pixels, weights, self._whole.threads)
         return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
 
-    def _usual_filter(self, header: container.Header, graph: str) -> post_filter.Weights | None:
+    def _usual_filter(self, header: container.Header, graph: str) -> Weights | None:
         """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
         if header.model_id != self.bundle.model_id:
             return None

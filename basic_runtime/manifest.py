@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ from typing import Any
 
 from basic_runtime.container import LEVELS, QUALITY_STEPS
 from basic_runtime.errors import BundleError
+from basic_runtime.post_filter import shape_of
 
 FORMAT = "basic-bundle"
 FORMAT_VERSION = 1
 TRANSFORMS = ("g_a", "h_a", "h_s", "stage", "g_s")
-FILTER_WEIGHTS = 108
-"""Of the filter of pixels in colour (`post_filter.shape_of`)."""
+FILTER_WEIGHTS = math.prod(shape_of(gray=False))
 REQUIRED_FILES = ("tables.safetensors", "weights.bin", "golden.safetensors")
 
 

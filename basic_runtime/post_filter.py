@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from basic_runtime._coder import post_filter
 from basic_runtime.errors import FormatError
 
 Weights = npt.NDArray[np.int8]
@@ -38,11 +37,6 @@ def gray_of(weights: Weights) -> Weights:
     sums = weights.astype(np.int32).sum(axis=(0, 2))
     means: Weights = np.clip((2 * sums + 3) // 6, -128, 127).astype(np.int8)
     return means[None, :, None]
-
-
-def apply(pixels: npt.NDArray[np.uint8], weights: Weights, threads: int = 1) -> None:
-    """Filter pixels, (H, W, 3) or (H, W), in place, with weights for as many colours."""
-    post_filter(pixels, weights, threads)
 
 
 def between(steps: Sequence[int], weights: Sequence[Weights], step: int) -> Weights:

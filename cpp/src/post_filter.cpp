@@ -47,7 +47,8 @@ struct Places {
 
 // For each colour, the `count` sums of weight * feature; `count` is a multiple of kAtOnce * kSamples.
 template <size_t kColours>
-inline BASIC_ALWAYS_INLINE void sum_features(const Places& places, const float* weights, size_t count, float* sums) {
+BASIC_VECTORISED
+void sum_features(const Places& places, const float* weights, size_t count, float* sums) {
     for (size_t i = 0; i < count; i += kAtOnce * kSamples) {
         Samples found[kColours][kAtOnce] = {};
         for (size_t k = 0; k < kFilterPairs; ++k)
@@ -77,19 +78,10 @@ inline BASIC_ALWAYS_INLINE void sum_features(const Places& places, const float* 
     }
 }
 
-BASIC_VECTORISED
-void sum_features_of_colours(const Places& places, const float* weights, size_t count, float* sums) {
-    sum_features<3>(places, weights, count, sums);
-}
-
-BASIC_VECTORISED
-void sum_features_of_grays(const Places& places, const float* weights, size_t count, float* sums) {
-    sum_features<1>(places, weights, count, sums);
-}
-
 // The pixels of samples and their sums.
 template <size_t kColours>
-inline BASIC_ALWAYS_INLINE void finish(const float* __restrict centre, size_t planes, const float* __restrict sums,
+BASIC_VECTORISED
+void finish(const float* __restrict centre, size_t planes, const float* __restrict sums,
                                        size_t count, uint8_t* __restrict pixels) {
     constexpr int kHalf = 1 << (kFilterBits - 1);
     for (size_t i = 0; i < count; ++i)
@@ -101,19 +93,10 @@ inline BASIC_ALWAYS_INLINE void finish(const float* __restrict centre, size_t pl
         });
 }
 
-BASIC_VECTORISED
-void finish_colours(const float* centre, size_t planes, const float* sums, size_t count, uint8_t* pixels) {
-    finish<3>(centre, planes, sums, count, pixels);
-}
-
-BASIC_VECTORISED
-void finish_grays(const float* centre, size_t planes, const float* sums, size_t count, uint8_t* pixels) {
-    finish<1>(centre, planes, sums, count, pixels);
-}
-
 // A row of pixels as a line for each colour, with margins.
 template <size_t kColours>
-inline BASIC_ALWAYS_INLINE void split(const uint8_t* __restrict pixels, size_t columns, float* __restrict line,
+BASIC_VECTORISED
+void split(const uint8_t* __restrict pixels, size_t columns, float* __restrict line,
                                       size_t planes) {
     for (size_t i = 0; i < columns; ++i)
         unrolled<kColours>([&](int c) BASIC_ALWAYS_INLINE {
@@ -124,16 +107,6 @@ inline BASIC_ALWAYS_INLINE void split(const uint8_t* __restrict pixels, size_t c
         std::fill_n(plane, kMargin, plane[kMargin]);
         std::fill_n(plane + kMargin + columns, kMargin, plane[kMargin + columns - 1]);
     }
-}
-
-BASIC_VECTORISED
-void split_colours(const uint8_t* pixels, size_t columns, float* line, size_t planes) {
-    split<3>(pixels, columns, line, planes);
-}
-
-BASIC_VECTORISED
-void split_grays(const uint8_t* pixels, size_t columns, float* line, size_t planes) {
-    split<1>(pixels, columns, line, planes);
 }
 
 // Rows of the picture that one thread filters. What its neighbours overwrite meanwhile has been kept.
@@ -182,7 +155,7 @@ class Band {
         const uint8_t* from = source(row);
         for (const Kept& kept : kept_)
             if (kept.row == row) from = kept.bytes.data();
-        (picture_.colours == 3 ? split_colours : split_grays)(from, picture_.columns, line(row), planes_);
+        (picture_.colours == 3 ? &split<3> : &split<1>)(from, picture_.columns, line(row), planes_);
     }
 
     void filter(ptrdiff_t row, size_t column, size_t count) {
@@ -195,9 +168,9 @@ class Band {
             places.far[k] = line(row - down) + at - right;
         }
         const size_t whole = (count + kAtOnce * kSamples - 1) / (kAtOnce * kSamples) * kAtOnce * kSamples;
-        (colours == 3 ? sum_features_of_colours : sum_features_of_grays)(places, weights_.data(), whole, sums);
+        (colours == 3 ? &sum_features<3> : &sum_features<1>)(places, weights_.data(), whole, sums);
         uint8_t* out = picture_.pixels + row * picture_.row_stride + static_cast<ptrdiff_t>(column * colours);
-        (colours == 3 ? finish_colours : finish_grays)(places.centre, planes_, sums, count, out);
+        (colours == 3 ? &finish<3> : &finish<1>)(places.centre, planes_, sums, count, out);
     }
 
     const Picture& picture_;

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from basic_export.bundle import id_with_filters
 from basic_export.photos import BUNDLED, bundled_photo
-from basic_export.post_filters import filters_of, id_with_filters
+from basic_export.post_filters import filters_of
 from basic_export.upgrade import main
 from basic_runtime.bundle import Bundle, default_bundle_path
 from basic_runtime.codec import Codec

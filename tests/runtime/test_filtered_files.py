@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from basic_runtime import container, post_filter
+from basic_runtime import _coder, container, post_filter
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
@@ -65,7 +65,7 @@ def test_the_bundles_filter_brings_photos_closer(codec: Codec, photo: Photo) -> 
     assert psnr(picture, filtered) > psnr(picture, unfiltered) + 0.05
     weights = codec.bundle.post_filter(codec.bundle.level(0).g_s, container.peek(data).quality_step, gray=False)
     assert weights is not None
-    post_filter.apply(unfiltered, weights)
+    _coder.post_filter(unfiltered, weights)
     np.testing.assert_array_equal(unfiltered, filtered)
 
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
+from basic_runtime._coder import post_filter
 from basic_runtime.errors import FormatError
 from basic_runtime.metrics import psnr
-from basic_runtime.post_filter import BITS, apply, between, gray_of, packed, shape_of, unpacked
+from basic_runtime.post_filter import BITS, between, gray_of, packed, shape_of, unpacked
 from basic_runtime.post_filter_fit import Moments, fitted, worthwhile
 
 WEIGHTS = st.booleans().flatmap(
@@ -72,8 +73,8 @@ def test_a_gray_picture_is_filtered_as_its_colours_would_be() -> None:
     weights = np.random.default_rng(2).integers(-20, 20, shape_of(False)).astype(np.int8)
     gray = noisy(smooth((40, 50)))
     colours = np.repeat(gray[:, :, None], 3, axis=2)
-    apply(colours, weights)
-    apply(gray, gray_of(weights))
+    post_filter(colours, weights)
+    post_filter(gray, gray_of(weights))
     # The mean of three, each rounded by itself, against weights that are rounded once.
     assert np.abs(colours.mean(axis=2) - gray).max() <= 4
 
@@ -101,7 +102,7 @@ def test_a_fitted_filter_does_what_it_promises(shape: tuple[int, ...]) -> None:
     moments.add(original, decoded)
     weights = fitted(moments)
     filtered = decoded.copy()
-    apply(filtered, weights)
+    post_filter(filtered, weights)
     errors = [float(np.square(original.astype(float) - pixels).sum()) for pixels in (decoded, filtered)]
     # Bytes round, by a twelfth of a squared unit a sample, and are bounded.
     assert errors[0] - errors[1] == pytest.approx(moments.gain(weights), abs=0.3 * original.size + 20)
@@ -112,7 +113,7 @@ def test_a_fitted_filter_takes_noise_away() -> None:
     moments = Moments(3)
     moments.add(original, decoded)
     filtered = decoded.copy()
-    apply(filtered, fitted(moments))
+    post_filter(filtered, fitted(moments))
     assert psnr(original, filtered) > psnr(original, decoded) + 2
 
 
