@@ -111,14 +111,14 @@ class BundleWriter:
         self._save(GOLDEN, golden)
 
     def write_manifest(
-        self, name: str, fields: Mapping[str, Any], identity: str | None = None
+        self, name: str, fields: Mapping[str, Any], model: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
-        and from what was written before; returns it. identity: of the model, where it decodes as an older copy does."""
+        and from what was written before; returns it. model: that of an older copy, where it decodes as that does."""
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": {"name": name, "id": identity or self._model_id(fields)},
+            "model": model or {"name": name, "id": self._model_id(fields)},
             "producer": {
                 "basic": basic_runtime.__version__,
                 "torch": torch.__version__.partition("+")[0],

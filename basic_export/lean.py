@@ -51,12 +51,12 @@ def lean_analysis(path: Path, net: Supernet, folder: Path | None = None) -> int:
         writer.write_golden(load_file(path / GOLDEN))
         fields = {name: old[name] for name in _FIELDS if name in old}
         fields |= {"entropy": _renamed(old["entropy"], names), "levels": _levels(old, writer, names)}
-        name, identity = old["model"]["name"], old["model"]["id"]
-        writer.write_manifest(name, fields, identity)
+        model = old["model"]
+        writer.write_manifest(model["name"], fields, model)
         formats = formats_of(Bundle(writer.folder), photos.fixed_point_photos(folder))
         for graph in indexes:
             writer.graphs[names[graph]]["formats"] = formats[names[graph]]
-        writer.write_manifest(name, fields, identity)
+        writer.write_manifest(model["name"], fields, model)
         writer.commit()
     return count
 

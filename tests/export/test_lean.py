@@ -44,15 +44,20 @@ def test_a_leaner_analysis_keeps_the_model_and_what_files_decode_to(
         return stirred(net, *arguments) | {LAYER: torch.zeros(16, dtype=torch.bool)}
 
     monkeypatch.setattr(units, "stirred", without_a_layer)
+    manifest = json.loads((lean / "manifest.json").read_text())
+    manifest["model"]["unfiltered"] = "01234567"
+    (lean / "manifest.json").write_text(json.dumps(manifest))
     status, output = upgrade(lean, tiny_checkpoint, photo_folder)
     assert status == 0 and "lean: 32 hidden units of g_a left out" in output
     whole, less = Bundle(exported.path), Bundle(lean)
     assert (less.name, less.model_id) == (whole.name, whole.model_id)
+    assert less.manifest.unfiltered_id == "01234567"
     assert (less.path / "weights.bin").stat().st_size < (whole.path / "weights.bin").stat().st_size
     for before, after in zip(whole.manifest.levels, less.manifest.levels, strict=True):
         assert after.encode_macs_per_pixel < before.encode_macs_per_pixel
         assert after.decode_macs_per_pixel == before.decode_macs_per_pixel
         assert less.graph(after.g_s).formats == whole.graph(before.g_s).formats
+        assert less.graph(after.g_s).post_filter == whole.graph(before.g_s).post_filter
         assert less.graph(after.g_a).formats is not None and less.graph(after.g_a).parts is not None
         assert less.graph(after.g_s).gradient is not None
     pixels = bundled_photo("chelsea")[:130, :200]
