@@ -41,7 +41,8 @@ def filters_of(
         progress(f"filter of what g_s gives, width {bundle.graph(graph).width}")
         weights, gains = [], []
         for step in STEPS:
-            decoded = [codec.decode(codec.encode(picture, quality_of_step(step), level)) for picture in pictures]
+            files = [codec.encode(picture, quality_of_step(step), level, effort=0) for picture in pictures]
+            decoded = [codec.decode(data) for data in files]
             pairs = list(zip(pictures, decoded, strict=True))
             weights.append(fitted(_moments(pairs[::2])))
             gains += [_gain(original, pixels, weights[-1]) for original, pixels in pairs[1::2]]

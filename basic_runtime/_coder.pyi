@@ -160,6 +160,16 @@ def post_filter(pixels: NDArray[np.uint8], weights: NDArray[np.int8], threads: i
     Raises ValueError for other shapes.
     """
 
+def filter_moments(
+    decoded: NDArray[np.uint8], original: NDArray[np.uint8], first: int, last: int, threads: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of rows ``first`` to ``last`` of a picture, uint8 (h, w, 3) or (h, w): sums over samples of the products of the
+    filter's features with each other, (n, n) in the order of a colour's weights, and with the errors, original -
+    decoded, (n, colours).
+
+    Raises ValueError for other or unequal shapes, and rows that are not there.
+    """
+
 def convert(
     values: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32],
     out: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32],

@@ -165,6 +165,11 @@ class Bundle:
         weights = between(spec.steps, known, quality_step)
         return gray_of(weights) if gray else weights
 
+    @property
+    def default_effort(self) -> int:
+        """Of encodes that ask for none: 1, the filter alone, or 0 where the bundle does not say what a bit is worth."""
+        return 0 if self.manifest.lambdas is None else 1
+
     def lambda_of(self, quality_step: int) -> float:
         """The lambda of bits per pixel + lambda 255^2 MSE that the model was trained for at this quality step.
 

@@ -34,6 +34,7 @@ from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace, run
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.imageio import Picture, as_picture
 from basic_runtime.info import FileInfo, file_info
+from basic_runtime.latent import Latent
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.manifest import LevelSpec
 from basic_runtime.metrics import psnr
@@ -130,7 +131,7 @@ class Codec:
         quality: int = DEFAULT_QUALITY,
         level: int | None = None,
         *,
-        effort: int = 0,
+        effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
         exif: bytes | None = None,
@@ -139,8 +140,8 @@ class Codec:
         """Compress a picture: uint8 (H, W, 3) RGB or (H, W) gray, from 1x1, or a Picture with all it carries.
 
         `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `effort` 0..9: how long to fit the file to
-        the picture, for more quality per byte (1: its filter alone); it decodes as fast; `alpha` is uint8 (H, W),
-        lossless.
+        the picture, for more quality per byte (None: 1, its filter alone, or 0 with a bundle that can do no more); it
+        decodes as fast; `alpha` is uint8 (H, W), lossless.
         Raises TypeError or ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or
         EngineError for an effort with a bundle or an engine that has no gradients.
         """
@@ -154,7 +155,7 @@ class Codec:
         max_bytes: int,
         level: int | None = None,
         *,
-        effort: int = 0,
+        effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
         exif: bytes | None = None,
@@ -162,8 +163,8 @@ class Codec:
     ) -> bytes:
         """Compress a picture, as `encode` does, at the highest quality whose file has at most `max_bytes`.
 
-        At most four encodes, unless none of these fits; with an effort, as many without it come first, to find about
-        where. Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
+        At most four encodes without an effort, unless none of these fits, and one with it, or as many from effort 2 on.
+        Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
         """
         if not 1 <= number("max_bytes", max_bytes) < math.inf:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
@@ -176,7 +177,11 @@ class Codec:
             steps = container.QUALITY_STEPS
             return largest_within(lambda step: self._encode(picture, step, level, effort), steps, most, first)
 
-        return search_twice(search, container.QUALITY_STEPS, effort, ahead=1)
+        if _passes(effort):
+            return search_twice(search, container.QUALITY_STEPS, effort, ahead=1)
+        step, plain = search(0, None)
+        data = self._encode(picture, step, level, effort) if effort else plain
+        return data if len(data) <= most else plain
 
     def encode_reaching(
         self,
@@ -184,7 +189,7 @@ class Codec:
         min_psnr: float,
         level: int | None = None,
         *,
-        effort: int = 0,
+        effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
         exif: bytes | None = None,
@@ -193,8 +198,8 @@ class Codec:
         """Compress a picture, as `encode` does, at the lowest quality whose picture has a PSNR of at least `min_psnr`
         dB, to a tenth: over all samples, decoded at the same level.
 
-        Usually at most six encodes and decodes; with an effort, those without it come first. Raises TargetError if the
-        highest quality does not reach it, and what `encode` does.
+        Usually at most six encodes and decodes; from effort 2 on, those without it come first. Raises TargetError if
+        the highest quality does not reach it, and what `encode` does.
         """
         if not number("min_psnr", min_psnr) > 0:
             raise ValueError(f"min_psnr must be more than 0 dB, not {min_psnr}")
@@ -204,12 +209,14 @@ class Codec:
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
             def trial(step: int) -> tuple[bytes, float]:
-                data = self._encode(picture, step, level, effort)
-                return data, psnr(picture.pixels, self.decode(data))
+                data, decoded = self._encode_and_decode(picture, step, level, effort)
+                return data, psnr(picture.pixels, decoded)
 
             return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr, first)
 
-        return search_twice(search, container.QUALITY_STEPS, effort, ahead=0)
+        if _passes(effort):
+            return search_twice(search, container.QUALITY_STEPS, effort, ahead=0)
+        return search(effort, None)[1]
 
     def _checked_level(self, picture: Picture, level: int | None) -> int:
         height, width = picture.pixels.shape[:2]
@@ -218,7 +225,9 @@ class Codec:
         self.limits.check_size(width, height)
         return level
 
-    def _checked_effort(self, effort: int, level: int) -> int:
+    def _checked_effort(self, effort: int | None, level: int) -> int:
+        if effort is None:
+            return self.bundle.default_effort
         effort = whole("effort", effort)
         if effort == 0:
             return effort
@@ -238,6 +247,25 @@ class Codec:
         return effort
 
     def _encode(self, picture: Picture, step: int, level: int, effort: int) -> bytes:
+        if effort:
+            return self._encode_and_decode(picture, step, level, effort)[0]
+        return self._written(picture, *self._coded(picture, step, level, effort))
+
+    def _encode_and_decode(self, picture: Picture, step: int, level: int, effort: int) -> tuple[bytes, Pixels]:
+        """A file, and what decoding it will give."""
+        height, width = picture.pixels.shape[:2]
+        canvas = self._canvas(width, height)
+        sink = self._picture_sink(height, width, picture.pixels.ndim == 2, canvas)
+        header, stream = self._coded(picture, step, level, effort, sink)
+        graph, decoded = self.bundle.level(level).g_s, sink.values
+        weights = self._fitted_filter(picture.pixels, decoded, header) if effort else None
+        self._filter(decoded, self._usual_filter(header, graph) if weights is None else weights)
+        return self._written(picture, header, stream, weights), decoded
+
+    def _coded(
+        self, picture: Picture, step: int, level: int, effort: int, decoded: PictureSink | None = None
+    ) -> tuple[container.Header, bytes]:
+        """The header and the coded latents of a picture; `decoded` gets what g_s makes of them."""
         pixels, spec = picture.pixels, self.bundle.level(level)
         height, width = pixels.shape[:2]
 
@@ -258,9 +286,9 @@ class Codec:
                 *self._steps("g_a", spec.g_a, step, sources, y, canvas),
                 *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
             ]
-        run([*analysis, *coding.steps], canvas)
+        synthesis = [] if decoded is None else self._synthesis(spec.g_s, step, coding.latent, decoded, canvas)
+        run([*analysis, *coding.steps, *synthesis], canvas)
         stream, checksum = coding.finish()
-
         header = container.Header(
             model_name=self.bundle.name,
             model_id=self.bundle.model_id,
@@ -273,24 +301,25 @@ class Codec:
             yhat_crc=checksum,
             gray=pixels.ndim == 2,
         )
-        content = container.Container(header, stream, picture.alpha, picture.icc, picture.exif, picture.xmp)
-        if effort:
-            content = replace(content, post_filter=self._fitted_filter(pixels, content))
-        with self._trace("container"):
-            return container.write(content, self.limits)
+        return header, stream
 
-    def _fitted_filter(self, pixels: Pixels, content: container.Container) -> Weights | None:
+    def _written(
+        self, picture: Picture, header: container.Header, stream: bytes, weights: Weights | None = None
+    ) -> bytes:
+        with self._trace("container"):
+            more = picture.alpha, picture.icc, picture.exif, picture.xmp
+            return container.write(container.Container(header, stream, *more, post_filter=weights), self.limits)
+
+    def _fitted_filter(self, pixels: Pixels, decoded: Pixels, header: container.Header) -> Weights | None:
         """Weights of the filter that pay for themselves with this picture."""
         from basic_runtime.post_filter_fit import Moments, worthwhile
 
-        header = content.header
-        graph = self.bundle.level(header.synthesis_level).g_s
-        decoded = self._decoded(content, graph)
-        moments = Moments(1 if header.gray else 3)
         with self._trace("filter"):
-            moments.add(pixels, decoded)
+            moments = Moments(1 if header.gray else 3)
+            moments.add(pixels, decoded, self._whole.threads)
             # lambda 255^2 MSE counts the mean over colours of a pixel's squared errors.
             worth = self.bundle.lambda_of(header.quality_step) / moments.colours
+            graph = self.bundle.level(header.synthesis_level).g_s
             return worthwhile(moments, worth, self._usual_filter(header, graph))
 
     def decode(self, data: Buffer, level: int | None = None) -> Pixels:
@@ -312,12 +341,14 @@ class Codec:
         graph = meant if level is None else self.bundle.level(level).g_s
         pixels = self._decoded(content, graph)
         weights = content.post_filter if graph == meant else None
-        if weights is None:
-            weights = self._usual_filter(header, graph)
+        self._filter(pixels, self._usual_filter(header, graph) if weights is None else weights)
+        return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
+
+    def _filter(self, pixels: Pixels, weights: Weights | None) -> None:
+        """Pass pixels through a filter, in place."""
         if weights is not None:
             with self._trace("filter"):
                 _coder.post_filter(pixels, weights, self._whole.threads)
-        return Picture(pixels, alpha=content.alpha, icc=content.icc, exif=content.exif, xmp=content.xmp)
 
     def _usual_filter(self, header: container.Header, graph: str) -> Weights | None:
         """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
@@ -336,11 +367,16 @@ class Codec:
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        pixels = PictureSink(header.height, header.width, header.gray, canvas.threads, self._tile_trace(canvas))
-        gain = Constant(self.bundle.decode_gain(header.quality_step), canvas)
-        sources: dict[str, Source] = {"y": latent, "gain": gain}
-        run(self._steps("g_s", graph, header.quality_step, sources, pixels, canvas), canvas)
-        return pixels.values
+        sink = self._picture_sink(header.height, header.width, header.gray, canvas)
+        run(self._synthesis(graph, header.quality_step, latent, sink, canvas), canvas)
+        return sink.values
+
+    def _picture_sink(self, height: int, width: int, gray: bool, canvas: Canvas) -> PictureSink:
+        return PictureSink(height, width, gray, canvas.threads, self._tile_trace(canvas))
+
+    def _synthesis(self, graph: str, step: int, latent: Latent, pixels: PictureSink, canvas: Canvas) -> list[Step]:
+        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(step), canvas)}
+        return self._steps("g_s", graph, step, sources, pixels, canvas)
 
     def _canvas(self, width: int, height: int) -> Canvas:
         align = self.bundle.manifest.z_stride

@@ -83,14 +83,14 @@ def device_profile(
     timings: list[DeviceTiming] = []
     layers: list[LayerTime] = []
     for level in levels:
-        data = codec.encode(picture, DEFAULT_QUALITY, level)
+        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=0)
         codec.decode(data, level)
         for direction in ("encode", "decode"):
             runs = []
             for _ in range(repetitions):
                 watch.seconds = {}
                 if direction == "encode":
-                    codec.encode(picture, DEFAULT_QUALITY, level)
+                    codec.encode(picture, DEFAULT_QUALITY, level, effort=0)
                 else:
                     codec.decode(data, level)
                 runs.append(watch.seconds)

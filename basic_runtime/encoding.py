@@ -12,13 +12,14 @@ from basic_runtime.checksum import BandedCrc
 from basic_runtime.coder import Encoder
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.entropy import GroupedEntropy, Quantised
-from basic_runtime.flow import Step, Trace
+from basic_runtime.flow import Step, Trace, no_trace
 from basic_runtime.planes import Band, Planes, Scratch, room
 from basic_runtime.tiles import Canvas
 
 
 class Encoding:
-    """One picture on its way into a stream: `steps` run as y comes in, and `z`, which h_a writes."""
+    """One picture on its way into a stream: `steps` run as y comes in, `z`, which h_a writes, and `latent`, which a
+    decoder will have, for steps that follow."""
 
     def __init__(self, entropy: GroupedEntropy, canvas: Canvas, y: Planes, trace: Trace) -> None:
         self._entropy, self._trace = entropy, trace
@@ -33,6 +34,7 @@ class Encoding:
             stage = _Stage(entropy, number, canvas, y, state, arrays, self._put_complete, trace)
             self._stages.append(stage)
             self.steps.append(stage.new_step())
+        self.latent = entropy.latent(state, canvas, trace if canvas.whole else no_trace)
 
     def finish(self) -> tuple[bytes, int]:
         """The stream, and the checksum of yhat, after all steps have run."""

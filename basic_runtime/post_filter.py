@@ -71,9 +71,9 @@ def _code(value: int, rice: int) -> str:
     return f"1{int(value < 0)}{'1' * (rest >> rice)}0{low}"
 
 
-def code_length(value: int, rice: int) -> int:
-    """Bits of a weight."""
-    return len(_code(value, rice))
+def code_lengths(values: npt.NDArray[np.int64], rice: int) -> npt.NDArray[np.int64]:
+    """Bits of each weight: of `_code`."""
+    return np.where(values == 0, 1, 3 + rice + ((np.abs(values) - 1) >> rice))
 
 
 def unpacked(payload: bytes | memoryview, gray: bool) -> Weights:

@@ -2,19 +2,22 @@
 
 The error that a filter leaves is a quadratic function of its weights, whose coefficients are sums over samples:
 products of features with each other and with the error before. So weights are found, rounded and, where they are not
-worth their bits, left out without another look at the picture.
+worth their bits, left out without another look at the picture. Sums are exact, and no library for linear algebra adds
+in an order of its own: the same picture gets the same weights on every machine.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-from basic_runtime.post_filter import BITS, CLIP, PAIRS, Weights, code_length, packed, shape_of
+from basic_runtime._coder import filter_moments
+from basic_runtime.post_filter import BITS, PAIRS, Weights, code_lengths, packed, shape_of
 
-_STRIP, _STRIP_PIXELS, _MOST_PIXELS = 32, 400_000, 2_000_000
-"""Rows whose features are there at a time, at most, and pixels, which take 150 bytes each. Of large pictures so many
-pixels are looked at: whole strips, evenly apart."""
+_STRIP, _MOST_PIXELS = 32, 8_000_000
+"""Of large pictures so many pixels are looked at: whole strips of so many rows, evenly apart."""
 
 _RIDGE = 1.0
 """Squared units of a weight count as this many squared errors: enough to decide what no sample decides."""
@@ -24,6 +27,8 @@ _CHUNK_BITS = 8 * 10
 
 _USUAL_RICE = 3
 """For bits that weights are expected to take while it is open which of them stay."""
+
+_UNIT = 1 << BITS
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,98 +41,99 @@ class Moments:
         self.features = np.zeros((self.count, self.count))
         self.errors = np.zeros((self.count, colours))
 
-    def add(self, original: Pixels, decoded: Pixels) -> None:
+    def add(self, original: Pixels, decoded: Pixels, threads: int = 1) -> None:
         """Count a picture, uint8 (H, W, 3) or (H, W), and what was decoded of it; of large ones a part stands for
         all."""
-        height, width = decoded.shape[:2]
-        strip = max(1, min(_STRIP, _STRIP_PIXELS // width))
-        starts = range(0, height, strip)
+        original, (height, width) = np.ascontiguousarray(original), decoded.shape[:2]
         every = -(-height * width // _MOST_PIXELS)
-        taken = list(starts)[every // 2 :: every] or list(starts)
-        features = np.zeros_like(self.features)
-        errors = np.zeros_like(self.errors)
-        for first in taken:
-            values = _features(decoded, first, min(first + strip, height))
-            rows = slice(first, first + strip)
-            error = original[rows].astype(np.float32) - decoded[rows]
-            features += values @ values.T
-            errors += values @ error.reshape(-1, self.colours)
-        share = len(starts) / len(taken)
-        self.features += share * features
-        self.errors += share * errors
+        strips = [(first, min(first + _STRIP, height)) for first in range(0, height, _STRIP)] if every > 1 else []
+        taken = strips[every // 2 :: every] or [(0, height)]
+        share = height / sum(last - first for first, last in taken)
+        for first, last in taken:
+            features, errors = filter_moments(decoded, original, first, last, threads)
+            self.features += share * features
+            self.errors += share * errors
 
     def gain(self, weights: Weights) -> float:
         """Squared errors of samples that a filter takes away, before rounding to bytes."""
-        columns = _columns(weights) / (1 << BITS)
-        return float(2 * (columns * self.errors).sum() - (columns * (self.features @ columns)).sum())
+        columns = weights.reshape(self.colours, -1).T / _UNIT  # (features, colours)
+        quadratic = (columns[:, None] * columns[None]).sum(axis=2) * self.features
+        return math.fsum([*(2 * columns * self.errors).ravel(), *-quadratic.ravel()])
 
 
 def fitted(moments: Moments) -> Weights:
     """The weights that leave the least error."""
-    return _rounded(moments, [np.arange(moments.count)] * moments.colours)
+    return _weights([_rounded(least) for least in _least_squares(moments)])
 
 
 def worthwhile(moments: Moments, bits_per_error: float, otherwise: Weights | None) -> Weights | None:
     """Weights that take more bits' worth of error away than they cost, if there are any: bits_per_error is what a
     squared error of a sample is worth; otherwise, the filter that the picture gets without."""
-    kept = [_worth_keeping(moments, colour, bits_per_error) for colour in range(moments.colours)]
-    weights = _rounded(moments, kept)
+    colours = _least_squares(moments)
+    for least in colours:
+        _prune(least, bits_per_error)
+    weights = _weights([_rounded(least) for least in colours])
     gain = moments.gain(weights) - (moments.gain(otherwise) if otherwise is not None else 0.0)
     cost = 8 * len(packed(weights)) + _CHUNK_BITS
     return weights if gain * bits_per_error > cost else None
 
 
-def _features(pixels: Pixels, first: int, last: int) -> npt.NDArray[np.float32]:
-    """(features, samples) of the rows from first to last, in the order of the weights of a colour."""
-    planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    height, width, colours = planes.shape
-    margin = max(abs(side) for pair in PAIRS for side in pair)
-    rows = np.clip(np.arange(first - margin, last + margin), 0, height - 1)
-    wide = np.pad(planes[rows].transpose(2, 0, 1).astype(np.float32), ((0, 0), (0, 0), (margin, margin)), mode="edge")
+class _LeastSquares:
+    """The weights of a colour that leave the least error; those that are fixed stay, and the others make up for it."""
 
-    def moved(down: int, right: int) -> npt.NDArray[np.float32]:
-        return wide[:, margin + down : margin + down + last - first, margin + right : margin + right + width]
+    def __init__(self, inverse: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
+        """inverse: (n, n), of the second derivatives of half the error."""
+        self._inverse, self.weights = inverse.copy(), weights.copy()
+        self.open = np.ones(len(weights), bool)
 
-    centre = moved(0, 0)
-    found = np.empty((len(PAIRS), colours, 2, last - first, width), np.float32)
-    for pair, (down, right) in enumerate(PAIRS):
-        near, far = moved(down, right) - centre, moved(-down, -right) - centre
-        np.add(near, far, out=found[pair, :, 1])
-        np.add(np.clip(near, -CLIP, CLIP), np.clip(far, -CLIP, CLIP), out=found[pair, :, 0])
-    return found.reshape(len(PAIRS) * colours * 2, -1)
+    def costs(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """What fixing each of some weights at 0 would add to the error (LeCun et al., "Optimal Brain Damage", and
+        Hassibi and Stork, "Optimal Brain Surgeon", both exact for a quadratic function)."""
+        return np.asarray(self.weights[places] ** 2 / self._inverse[places, places])
 
-
-def _columns(weights: Weights) -> npt.NDArray[np.float64]:
-    """(features, colours), in units of 1 / 2^BITS."""
-    return weights.reshape(weights.shape[0], -1).T.astype(np.float64)
+    def fix(self, place: int, value: float) -> None:
+        column = self._inverse[:, place].copy()
+        share = column / column[place]
+        self.weights += (value - self.weights[place]) * share
+        self._inverse -= share[:, None] * column
+        self.open[place], self.weights[place] = False, value
 
 
-def _worth_keeping(moments: Moments, colour: int, bits_per_error: float) -> npt.NDArray[np.intp]:
-    """Features whose weights are worth their bits: one after the other goes, and the others make up for it."""
-    places = np.arange(moments.count)
-    while len(places):
-        inverse = np.linalg.inv(moments.features[np.ix_(places, places)] + _RIDGE * np.eye(len(places)))
-        weights = inverse @ moments.errors[places, colour]
-        lost = weights**2 / np.diag(inverse) * bits_per_error  # LeCun et al., "Optimal Brain Damage", for a quadratic
-        saved = [code_length(value, _USUAL_RICE) - 1 for value in np.rint(weights * (1 << BITS)).astype(int).tolist()]
+def _least_squares(moments: Moments) -> list[_LeastSquares]:
+    """Of each colour."""
+    count = moments.count
+    products = moments.features + _RIDGE * np.eye(count)
+    table = np.hstack([products, np.eye(count), moments.errors])
+    for k in range(count):  # Gauss and Jordan; without exchanges, as the products are positive definite
+        row = table[k] / table[k, k]
+        table -= table[:, k : k + 1] * row
+        table[k] = row
+    return [_LeastSquares(table[:, count : 2 * count], weights) for weights in table[:, 2 * count :].T]
+
+
+def _prune(least: _LeastSquares, bits_per_error: float) -> None:
+    """Fixes weights at 0 that are not worth their bits, one after the other."""
+    while least.open.any():
+        places = np.flatnonzero(least.open)
+        lost = least.costs(places) * bits_per_error
+        saved = code_lengths(_whole(least.weights[places]), _USUAL_RICE) - 1
         worst = int(np.argmin(lost - saved))
         if lost[worst] >= saved[worst] and saved[worst]:
-            break
-        places = np.delete(places, worst)
-    return places
+            return
+        least.fix(int(places[worst]), 0.0)
 
 
-def _rounded(moments: Moments, kept: list[npt.NDArray[np.intp]]) -> Weights:
-    """Weights in whole units: each in turn is rounded, and those that are still open make up for what that changed."""
-    columns = np.zeros((moments.count, moments.colours))
-    for colour, places in enumerate(kept):
-        errors = moments.errors[:, colour].copy()
-        left = places
-        while len(left):
-            products = moments.features[np.ix_(left, left)] + _RIDGE * np.eye(len(left))
-            first = np.linalg.solve(products, errors[left])[0]
-            value = float(np.clip(np.rint(first * (1 << BITS)), -128, 127))
-            columns[left[0], colour] = value
-            errors -= moments.features[:, left[0]] * value / (1 << BITS)
-            left = left[1:]
-    return np.ascontiguousarray(columns.T, np.int8).reshape(shape_of(moments.colours == 1))
+def _rounded(least: _LeastSquares) -> npt.NDArray[np.int64]:
+    """Whole units: weights are rounded one by one, and those that are still open make up for what that changed."""
+    for place in np.flatnonzero(least.open):
+        least.fix(int(place), float(_whole(least.weights[place])) / _UNIT)
+    return _whole(least.weights)
+
+
+def _whole(weights: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Of weights, the nearest that there are, in units."""
+    return np.asarray(np.clip(np.rint(np.asarray(weights) * _UNIT), -128, 127), np.int64)
+
+
+def _weights(columns: list[npt.NDArray[np.int64]]) -> Weights:
+    return np.array(columns, np.int8).reshape(shape_of(len(columns) == 1))

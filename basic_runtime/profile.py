@@ -97,9 +97,9 @@ def profile(
     levels = levels if levels is not None else range(len(bundle.manifest.levels))
     for level in levels:
         codec.load(level)
-        data = codec.encode(picture, DEFAULT_QUALITY, level)
+        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=0)
         works: tuple[tuple[str, Callable[[], Any]], ...] = (
-            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level)),
+            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=0)),
             ("decode", partial(codec.decode, data, level)),
         )
         for direction, work in works:

@@ -116,8 +116,6 @@ def search_twice(
     """The file that `search(effort, first step)` finds: without an effort, to find about where, and then with it, from
     `ahead` of the `steps` further on."""
     step, plain = search(0, None)
-    if not effort:
-        return plain
     try:
         return search(effort, min(step + ahead, steps - 1))[1]
     except TargetError:  # an effort trades some of the one for some of the other, and may miss what was met

@@ -59,6 +59,7 @@ def compare(direction: str, files: list[str], level: int, rounds: int, folder: P
     """A row for one by one, and one for side by side."""
     found: dict[str, list[tuple[float, float, float]]] = {"one by one": [], "side by side": []}
     options = [*files, "--level", str(level), "--overwrite", "--out-dir", str(folder)]
+    options += ["--effort", "0"] if direction == "encode" else []
     for _ in range(rounds):
         found["one by one"].append(run([direction, *options, "--jobs", "1"]))
         found["side by side"].append(run([direction, *options]))

@@ -47,7 +47,8 @@ def main(engine: str, threads: int, reps: int) -> None:
     print("| size | direction | budgets, ms | of prediction | of budget |\n|---|---|---|---|---|")
     for width, height in SIZES:
         picture = synthetic_picture(width, height)
-        files = [codec.encode(picture, DEFAULT_QUALITY, level) for level in range(len(bundle.manifest.levels))]
+        levels = range(len(bundle.manifest.levels))
+        files = [codec.encode(picture, DEFAULT_QUALITY, level, effort=0) for level in levels]
         for direction in ("encode", "decode"):
             rows = [row for row in found.times if row.direction == direction]
             predicted = sorted(row.predict(found.computed(width, height)) for row in rows)
@@ -56,7 +57,7 @@ def main(engine: str, threads: int, reps: int) -> None:
             for budget in budgets:
                 level = found.level_within(direction, width, height, budget)
                 if direction == "encode":
-                    ms = timed(partial(codec.encode, picture, DEFAULT_QUALITY, level), reps)
+                    ms = timed(partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=0), reps)
                 else:
                     ms = timed(partial(codec.decode, files[level], level), reps)
                 (row,) = (row for row in rows if row.level == level)

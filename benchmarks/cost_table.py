@@ -36,7 +36,7 @@ from basic_runtime.profile import synthetic_picture
 width, height, level, direction, file, bundle, engine, threads = json.loads(sys.argv[1])
 codec = Codec(bundle, engine, threads)
 if direction == "encode":
-    Path(file).write_bytes(codec.encode(synthetic_picture(width, height), 50, level))
+    Path(file).write_bytes(codec.encode(synthetic_picture(width, height), 50, level, effort=0))
 else:
     codec.decode(Path(file).read_bytes(), level)
 # Not getrusage, whose largest set counts what the parent had when it forked.
@@ -66,9 +66,9 @@ def times(bundle: Bundle, engine: str, precision: str, size: tuple[int, int], th
     picture = synthetic_picture(*size)
     works = {}
     for level in range(len(bundle.manifest.levels)):
-        data = codec.encode(picture, QUALITY, level)
+        data = codec.encode(picture, QUALITY, level, effort=0)
         codec.decode(data, level)
-        works[level, "encode"] = partial(codec.encode, picture, QUALITY, level)
+        works[level, "encode"] = partial(codec.encode, picture, QUALITY, level, effort=0)
         works[level, "decode"] = partial(codec.decode, data, level)
     seconds: dict[tuple[int, str], list[float]] = {key: [] for key in works}
     for _ in range(reps):

@@ -29,7 +29,7 @@ from basic_runtime.profile import synthetic_picture
 direction, picture_file, packed_file, level, tile, bundle = json.loads(sys.argv[1])
 codec = Codec(bundle, **({"tile_pixels": tile} if tile else {}))
 small_picture = synthetic_picture(768, 512)
-small = codec.encode(small_picture, 50, level)
+small = codec.encode(small_picture, 50, level, effort=0)
 codec.decode(small, level)
 
 def timed(work):
@@ -41,15 +41,15 @@ def timed(work):
     return result, statistics.median(seconds), len(seconds)
 
 def reference():
-    work = lambda: codec.encode(small_picture, 50, level) if direction == "encode" else codec.decode(small, level)
-    return timed(work)[1]
+    encode, decode = lambda: codec.encode(small_picture, 50, level, effort=0), lambda: codec.decode(small, level)
+    return timed(encode if direction == "encode" else decode)[1]
 
 references = [reference()]
 start = time.perf_counter()
 if direction == "encode":
     picture = read_picture(picture_file)
     read = time.perf_counter()
-    data, seconds, runs = timed(lambda: codec.encode(picture, 50, level))
+    data, seconds, runs = timed(lambda: codec.encode(picture, 50, level, effort=0))
     done = time.perf_counter()
     write_bytes(packed_file, data, overwrite=True)
 else:

@@ -34,9 +34,9 @@ def codec_works(bundle: Bundle, picture: np.ndarray, levels: list[int]) -> dict[
         for threads in (1, 2):
             codec = Codec(bundle, name, threads)
             for level in levels:
-                data = codec.encode(picture, QUALITY, level)
+                data = codec.encode(picture, QUALITY, level, effort=0)
                 label = f"{name}, threads {threads}, level {level}"
-                works[label, "encode"] = partial(codec.encode, picture, QUALITY, level)
+                works[label, "encode"] = partial(codec.encode, picture, QUALITY, level, effort=0)
                 works[label, "decode"] = partial(codec.decode, data)
     return works
 

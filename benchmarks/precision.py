@@ -36,7 +36,7 @@ def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> 
         rows: dict[Ends, list[tuple[float, float]]] = {ends: [] for ends in found}
         for picture in pictures:
             for encoder in PRECISIONS:
-                data = codecs[encoder].encode(picture, quality, level)
+                data = codecs[encoder].encode(picture, quality, level, effort=0)
                 rate = bpp(len(data), picture.shape[1], picture.shape[0])
                 for decoder in PRECISIONS:
                     decoded = codecs[decoder].decode(data, level)

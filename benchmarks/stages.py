@@ -166,7 +166,7 @@ def main(bundle: str | None, levels: str, size: str, reps: int, threads: int, en
     print("| level | whole decode | h_s and stages | merged | no context | decode over merged | over no context |")
     print("|---|---|---|---|---|---|---|")
     for level in (int(part) for part in levels.split(",")):
-        data = codec.encode(picture, QUALITY, level)
+        data = codec.encode(picture, QUALITY, level, effort=0)
         works = probability_works(opened, backend, level, width, height)
         found = measure(works | {"decode": partial(codec.decode, data, level)}, reps)
         whole[level] = found["decode"]

@@ -71,7 +71,7 @@ def encode(
     target_psnr: float | None,
     level: int | str | None,
     budget_ms: float | None,
-    effort: int,
+    effort: int | None,
     strip: bool,
     max_pixels: int | None,
     bundle: str | None,
@@ -100,6 +100,7 @@ def encode(
     if effort and timed:
         option = "--level auto" if budget_ms is None else "--budget-ms"
         raise click.UsageError(f"{option} is for encoding without --effort: name a --level instead")
+    effort = 0 if timed else effort
     _check_name(output)
     plan = plan_jobs(
         inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension

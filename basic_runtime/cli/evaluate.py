@@ -74,7 +74,7 @@ def evaluate(
     folder: Path,
     levels: tuple[int, ...] | None,
     qualities: tuple[int, ...] | None,
-    effort: int,
+    effort: int | None,
     codecs: str | None,
     output: Path | None,
     bundle: str | None,
@@ -106,6 +106,7 @@ def evaluate(
     opened.check_level(max(chosen), "--levels")
     limits = make_limits(max_pixels)
     pictures, unread = _readable(folder, limits)
+    effort = opened.default_effort if effort is None else effort
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     model += f" {precision}" if precision else ""
     wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))

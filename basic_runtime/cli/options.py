@@ -146,9 +146,8 @@ budget_option = click.option(
 effort_option = click.option(
     "--effort",
     type=click.IntRange(0, 9),
-    default=0,
-    show_default=True,
-    help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast.",
+    help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast "
+    "[default: 1].",
 )
 
 limit_option = click.option(

@@ -279,16 +279,35 @@ void from_pixels(const py::array& pixels, py::array planes, size_t threads) {
     });
 }
 
-void post_filter(py::array pixels, const py::array& weights, size_t threads) {
-    const auto span = output<uint8_t>(pixels, "pixels");
+// A picture of bytes, uint8 (h, w, 3) or (h, w).
+template <typename Byte>
+basic::PictureOf<Byte> picture(const py::array& pixels, std::span<Byte> bytes) {
     if (pixels.ndim() != 2 && (pixels.ndim() != 3 || pixels.shape(2) != 3))
         throw py::value_error("pixels must have shape (h, w) or (h, w, 3)");
     const size_t rows = static_cast<size_t>(pixels.shape(0)), columns = static_cast<size_t>(pixels.shape(1));
     const size_t colours = pixels.ndim() == 2 ? 1 : 3;
+    return {bytes.data(), static_cast<ptrdiff_t>(columns * colours), rows, columns, colours};
+}
+
+void post_filter(py::array pixels, const py::array& weights, size_t threads) {
+    const basic::Picture target = picture(pixels, output<uint8_t>(pixels, "pixels"));
     const auto weights_span = input<int8_t>(weights, "weights");
     const basic::Released released;
-    basic::post_filter({span.data(), static_cast<ptrdiff_t>(columns * colours), rows, columns, colours}, weights_span,
-                       threads);
+    basic::post_filter(target, weights_span, threads);
+}
+
+py::tuple filter_moments(const py::array& decoded, const py::array& original, size_t first, size_t last,
+                         size_t threads) {
+    const basic::ConstPicture before = picture(decoded, input<uint8_t>(decoded, "decoded"));
+    const basic::ConstPicture wanted = picture(original, input<uint8_t>(original, "original"));
+    basic::FilterMoments found;
+    {
+        const basic::Released released;
+        found = basic::filter_moments(before, wanted, first, last, threads);
+    }
+    const size_t colours = before.colours, count = found.errors.size() / colours;
+    return py::make_tuple(py::array_t<int64_t>({count, count}, found.features.data()),
+                          py::array_t<int64_t>({count, colours}, found.errors.data()));
 }
 
 }  // namespace
@@ -335,6 +354,7 @@ PYBIND11_MODULE(_coder, module) {
     module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a, "threads"_a = 1);
 
     module.def("post_filter", &post_filter, "pixels"_a, "weights"_a, "threads"_a = 1);
+    module.def("filter_moments", &filter_moments, "decoded"_a, "original"_a, "first"_a, "last"_a, "threads"_a = 1);
 
     bind_convert(module);
     bind_integer_net(module);

@@ -3,28 +3,19 @@
 #include "basic/post_filter.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "basic/workers.hpp"
-#include "unrolled.hpp"
-#include "vectorised.hpp"
+#include "filter_lines.hpp"
 
 namespace basic {
 namespace {
 
-constexpr ptrdiff_t kMargin = 2;
-constexpr size_t kLines = 2 * kMargin + 1;
 constexpr size_t kBlock = 512;       // columns at a time, whose sums stay in the nearest cache
 constexpr size_t kLeastRows = 16;    // of a band: fewer are not worth a thread
-
-struct Pair {
-    ptrdiff_t down, right;
-};
-constexpr std::array<Pair, kFilterPairs> kPairs{{{0, 1}, {0, 2}, {1, -1}, {1, 0}, {1, 1}, {2, 0}}};
 
 // As many samples as the sums of all colours stay in registers for; compilers without such registers make do with several.
 using Samples = float __attribute__((vector_size(32)));
@@ -38,17 +29,10 @@ inline BASIC_ALWAYS_INLINE void clip(Samples& values) {
     values = values > kClip ? kClip - Samples{} : values;
 }
 
-// Where the samples of a line are, those of one colour `planes` values from those of the one before, and their neighbours.
-struct Places {
-    const float* centre;
-    std::array<const float*, kFilterPairs> near, far;
-    size_t planes;
-};
-
 // For each colour, the `count` sums of weight * feature; `count` is a multiple of kAtOnce * kSamples.
 template <size_t kColours>
 BASIC_VECTORISED
-void sum_features(const Places& places, const float* weights, size_t count, float* sums) {
+void sum_features(const Places<float>& places, const float* weights, size_t count, float* sums) {
     for (size_t i = 0; i < count; i += kAtOnce * kSamples) {
         Samples found[kColours][kAtOnce] = {};
         for (size_t k = 0; k < kFilterPairs; ++k)
@@ -93,28 +77,12 @@ void finish(const float* __restrict centre, size_t planes, const float* __restri
         });
 }
 
-// A row of pixels as a line for each colour, with margins.
-template <size_t kColours>
-BASIC_VECTORISED
-void split(const uint8_t* __restrict pixels, size_t columns, float* __restrict line,
-                                      size_t planes) {
-    for (size_t i = 0; i < columns; ++i)
-        unrolled<kColours>([&](int c) BASIC_ALWAYS_INLINE {
-            line[static_cast<size_t>(c) * planes + kMargin + i] = pixels[i * kColours + static_cast<size_t>(c)];
-        });
-    for (size_t c = 0; c < kColours; ++c) {
-        float* plane = line + c * planes;
-        std::fill_n(plane, kMargin, plane[kMargin]);
-        std::fill_n(plane + kMargin + columns, kMargin, plane[kMargin + columns - 1]);
-    }
-}
-
 // Rows of the picture that one thread filters. What its neighbours overwrite meanwhile has been kept.
 class Band {
   public:
     Band(const Picture& picture, const std::vector<float>& weights, size_t first, size_t last)
-        : picture_(picture), weights_(weights), first_(first), last_(last), planes_(picture.columns + 2 * kMargin),
-          lines_(kLines * picture.colours * planes_ + kAtOnce * kSamples) {
+        : picture_(picture), weights_(weights), first_(first), last_(last),
+          lines_(picture.columns, picture.colours, kAtOnce * kSamples) {
         for (ptrdiff_t k = 1; k <= kMargin; ++k) {
             keep(static_cast<ptrdiff_t>(first) - k);
             keep(static_cast<ptrdiff_t>(last) + k - 1);
@@ -147,36 +115,27 @@ class Band {
         return picture_.pixels + inside * picture_.row_stride;
     }
 
-    float* line(ptrdiff_t row) {
-        return lines_.data() + static_cast<size_t>(row + kMargin) % kLines * picture_.colours * planes_;
-    }
-
     void load(ptrdiff_t row) {
         const uint8_t* from = source(row);
         for (const Kept& kept : kept_)
             if (kept.row == row) from = kept.bytes.data();
-        (picture_.colours == 3 ? &split<3> : &split<1>)(from, picture_.columns, line(row), planes_);
+        lines_.load(row, from);
     }
 
     void filter(ptrdiff_t row, size_t column, size_t count) {
         float sums[3 * kBlock];
-        const size_t at = column + kMargin, colours = picture_.colours;
-        Places places{line(row) + at, {}, {}, planes_};
-        for (size_t k = 0; k < kFilterPairs; ++k) {
-            const auto [down, right] = kPairs[k];
-            places.near[k] = line(row + down) + at + right;
-            places.far[k] = line(row - down) + at - right;
-        }
+        const size_t colours = picture_.colours;
+        const Places<float> places = lines_.places(row, column);
         const size_t whole = (count + kAtOnce * kSamples - 1) / (kAtOnce * kSamples) * kAtOnce * kSamples;
         (colours == 3 ? &sum_features<3> : &sum_features<1>)(places, weights_.data(), whole, sums);
         uint8_t* out = picture_.pixels + row * picture_.row_stride + static_cast<ptrdiff_t>(column * colours);
-        (colours == 3 ? &finish<3> : &finish<1>)(places.centre, planes_, sums, count, out);
+        (colours == 3 ? &finish<3> : &finish<1>)(places.centre, places.planes, sums, count, out);
     }
 
     const Picture& picture_;
     const std::vector<float>& weights_;
-    size_t first_, last_, planes_;
-    std::vector<float> lines_;
+    size_t first_, last_;
+    Lines<float> lines_;
     std::vector<Kept> kept_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -22,30 +23,37 @@ struct Shape {
     size_t rows, columns, colours;
 };
 
-// As the header says it, sample by sample.
-Bytes defined(const Bytes& pixels, const Shape& shape, const Weights& weights) {
+// As the header says it, those of one sample in the order of a colour's weights.
+std::vector<int> features(const Bytes& pixels, const Shape& shape, int row, int column) {
     constexpr std::array<std::array<int, 2>, 6> kPairs{{{0, 1}, {0, 2}, {1, -1}, {1, 0}, {1, 1}, {2, 0}}};
     const int rows = static_cast<int>(shape.rows), columns = static_cast<int>(shape.columns);
-    const auto at = [&](int row, int column, size_t colour) -> int {
-        const int y = std::clamp(row, 0, rows - 1), x = std::clamp(column, 0, columns - 1);
+    const auto at = [&](int y, int x, size_t colour) -> int {
+        y = std::clamp(y, 0, rows - 1), x = std::clamp(x, 0, columns - 1);
         return pixels[(static_cast<size_t>(y * columns + x)) * shape.colours + colour];
     };
+    std::vector<int> result;
+    for (const auto& [down, right] : kPairs)
+        for (size_t c = 0; c < shape.colours; ++c) {
+            const int sample = at(row, column, c);
+            const int a = at(row + down, column + right, c) - sample, b = at(row - down, column - right, c) - sample;
+            result.push_back(std::clamp(a, -8, 8) + std::clamp(b, -8, 8));
+            result.push_back(a + b);
+        }
+    return result;
+}
+
+Bytes defined(const Bytes& pixels, const Shape& shape, const Weights& weights) {
     Bytes result;
-    for (int row = 0; row < rows; ++row)
-        for (int column = 0; column < columns; ++column)
+    for (size_t row = 0; row < shape.rows; ++row)
+        for (size_t column = 0; column < shape.columns; ++column) {
+            const std::vector<int> found = features(pixels, shape, static_cast<int>(row), static_cast<int>(column));
             for (size_t out = 0; out < shape.colours; ++out) {
-                int sum = 64;
-                const int8_t* weight = weights.data() + out * kPairs.size() * shape.colours * 2;
-                for (const auto& [down, right] : kPairs)
-                    for (size_t c = 0; c < shape.colours; ++c) {
-                        const int sample = at(row, column, c);
-                        const int a = at(row + down, column + right, c) - sample;
-                        const int b = at(row - down, column - right, c) - sample;
-                        sum += *weight++ * (std::clamp(a, -8, 8) + std::clamp(b, -8, 8));
-                        sum += *weight++ * (a + b);
-                    }
-                result.push_back(static_cast<uint8_t>(std::clamp(at(row, column, out) + (sum >> 7), 0, 255)));
+                const int8_t* weight = weights.data() + out * found.size();
+                const int sum = std::inner_product(found.begin(), found.end(), weight, 64);
+                const int sample = pixels[(row * shape.columns + column) * shape.colours + out];
+                result.push_back(static_cast<uint8_t>(std::clamp(sample + (sum >> 7), 0, 255)));
             }
+        }
     return result;
 }
 
@@ -67,6 +75,46 @@ void test_definition() {
         for (auto& weight : weights) weight = static_cast<int8_t>(static_cast<int>(random() % (2 * most)) - most);
         const Bytes expected = defined(pixels, shape, weights);
         for (const size_t threads : {1, 2, 5}) CHECK(filtered(pixels, shape, weights, threads) == expected);
+    }
+}
+
+// As the header says it, sample by sample.
+basic::FilterMoments defined_moments(const Bytes& decoded, const Bytes& original, const Shape& shape, size_t first,
+                                     size_t last) {
+    const size_t count = filter_weights(shape.colours) / shape.colours;
+    basic::FilterMoments result{std::vector<int64_t>(count * count), std::vector<int64_t>(count * shape.colours)};
+    for (size_t row = first; row < last; ++row)
+        for (size_t column = 0; column < shape.columns; ++column) {
+            const std::vector<int> found = features(decoded, shape, static_cast<int>(row), static_cast<int>(column));
+            for (size_t i = 0; i < count; ++i) {
+                for (size_t j = 0; j < count; ++j) result.features[i * count + j] += found[i] * found[j];
+                for (size_t c = 0; c < shape.colours; ++c) {
+                    const size_t at = (row * shape.columns + column) * shape.colours + c;
+                    result.errors[i * shape.colours + c] += found[i] * (original[at] - decoded[at]);
+                }
+            }
+        }
+    return result;
+}
+
+void test_moments() {
+    std::mt19937 random(8);
+    for (int round = 0; round < 60; ++round) {
+        const Shape shape{1 + random() % 50, 1 + random() % (round % 10 == 0 ? 600 : 40), random() % 2 ? 3u : 1u};
+        Bytes decoded(shape.rows * shape.columns * shape.colours), original(decoded.size());
+        // The largest products there are, or some of any size.
+        for (Bytes* pixels : {&decoded, &original})
+            for (auto& byte : *pixels) byte = static_cast<uint8_t>(round % 3 == 0 ? random() % 2 * 255 : random());
+        const size_t last = random() % (shape.rows + 1), first = random() % (last + 1);
+        const auto stride = static_cast<ptrdiff_t>(shape.columns * shape.colours);
+        const basic::FilterMoments expected = defined_moments(decoded, original, shape, first, last);
+        for (const size_t threads : {1, 3}) {
+            const auto found = basic::filter_moments({decoded.data(), stride, shape.rows, shape.columns, shape.colours},
+                                                     {original.data(), stride, shape.rows, shape.columns, shape.colours},
+                                                     first, last, threads);
+            CHECK(found.features == expected.features);
+            CHECK(found.errors == expected.errors);
+        }
     }
 }
 
@@ -104,6 +152,11 @@ void test_refusals() {
     const Weights weights(filter_weights(3) + 1);
     CHECK_THROWS(post_filter({pixels.data(), 6, 2, 2, 3}, weights, 1), std::invalid_argument);
     CHECK_THROWS(post_filter({pixels.data(), 6, 2, 3, 2}, {weights.data(), 48}, 1), std::invalid_argument);
+    const basic::ConstPicture whole{pixels.data(), 6, 2, 2, 3}, other{pixels.data(), 3, 4, 1, 3};
+    CHECK_THROWS(basic::filter_moments(whole, other, 0, 2, 1), std::invalid_argument);
+    CHECK_THROWS(basic::filter_moments(whole, whole, 0, 3, 1), std::invalid_argument);
+    CHECK_THROWS(basic::filter_moments(whole, whole, 2, 1, 1), std::invalid_argument);
+    CHECK(basic::filter_moments(whole, whole, 1, 1, 1).errors == std::vector<int64_t>(36 * 3));
     post_filter({pixels.data(), 0, 0, 4, 3}, {weights.data(), filter_weights(3)}, 1);
     post_filter({pixels.data(), 0, 4, 0, 3}, {weights.data(), filter_weights(3)}, 1);
 }
@@ -114,5 +167,6 @@ int main() {
     test_definition();
     test_extremes();
     test_rows_apart();
+    test_moments();
     test_refusals();
 }

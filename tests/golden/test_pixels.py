@@ -13,16 +13,19 @@ import pytest
 
 from basic_runtime.codec import Codec
 
-CASES = [(0, 1), (0, 60), (3, 100), (5, 30), (7, 1), (7, 100)]
-"""Level and quality."""
+CASES = [(0, 1, 0), (0, 60, 0), (3, 100, 0), (5, 30, 0), (7, 1, 0), (7, 100, 0), (0, 60, 1), (3, 20, 1), (7, 50, 1)]
+"""Level, quality and effort."""
 
 EXPECTED = {
-    (0, 1): ("60b1554c0b7b7cca", "81fc6a7a4c1fc365"),
-    (0, 60): ("4b4b21d6905c490d", "005f150d54aa0216"),
-    (3, 100): ("539ffb7b58a1f733", "bb82d1b9eaff5080"),
-    (5, 30): ("b1feb13e297c4b84", "dd55412eac02d8d7"),
-    (7, 1): ("3bd0cbf096770a33", "38836168df48bbfd"),
-    (7, 100): ("f07b53113e47a8e6", "59e768c72774984f"),
+    (0, 1, 0): ("60b1554c0b7b7cca", "81fc6a7a4c1fc365"),
+    (0, 60, 0): ("4b4b21d6905c490d", "005f150d54aa0216"),
+    (3, 100, 0): ("539ffb7b58a1f733", "bb82d1b9eaff5080"),
+    (5, 30, 0): ("b1feb13e297c4b84", "dd55412eac02d8d7"),
+    (7, 1, 0): ("3bd0cbf096770a33", "38836168df48bbfd"),
+    (7, 100, 0): ("f07b53113e47a8e6", "59e768c72774984f"),
+    (0, 60, 1): ("79cdc3c474563286", "36f1730bd64a395b"),
+    (3, 20, 1): ("b9536f344f0d910a", "1b47a00222be3b0a"),
+    (7, 50, 1): ("a5e0261661f8dac3", "f589a09f75b00187"),
 }
 
 
@@ -35,17 +38,17 @@ def picture() -> np.ndarray:
     return np.clip(colours + noise, 0, 255).astype(np.uint8)
 
 
-def digests(level: int, quality: int, **settings: int) -> tuple[str, str]:
+def digests(level: int, quality: int, effort: int, **settings: int) -> tuple[str, str]:
     codec = Codec(**settings)
-    data = codec.encode(picture(), quality, level)
+    data = codec.encode(picture(), quality, level, effort=effort)
     pixels = np.ascontiguousarray(codec.decode(data))
     return hashlib.sha256(data).hexdigest()[:16], hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize(("level", "quality"), CASES)
-def test_files_and_pixels_are_those_of_every_processor(level: int, quality: int) -> None:
-    assert digests(level, quality, threads=1) == EXPECTED[level, quality]
-    assert digests(level, quality, threads=2, tile_pixels=64) == EXPECTED[level, quality]
+@pytest.mark.parametrize("case", CASES)
+def test_files_and_pixels_are_those_of_every_processor(case: tuple[int, int, int]) -> None:
+    assert digests(*case, threads=1) == EXPECTED[case]
+    assert digests(*case, threads=2, tile_pixels=64) == EXPECTED[case]
 
 
 def test_a_file_of_an_earlier_encoder_decodes_as_it_did() -> None:

@@ -16,7 +16,9 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.errors import BundleError
+from basic_runtime.imageio import as_picture
 from basic_runtime.metrics import psnr
+from basic_runtime.quality import quality_step
 
 from .test_bundle import edit_manifest
 
@@ -58,7 +60,7 @@ def test_the_cheapest_level_has_a_filter_and_the_best_has_none(codec: Codec) -> 
 
 def test_the_bundles_filter_brings_photos_closer(codec: Codec, photo: Photo) -> None:
     picture = photo(192, 160)
-    data = codec.encode(picture, QUALITY, 0)
+    data = codec.encode(picture, QUALITY, 0, effort=0)
     assert parts(data).post_filter is None
     unfiltered = codec.decode(with_filter(data, nothing()))
     filtered = codec.decode(data)
@@ -77,6 +79,24 @@ def test_effort_1_fits_a_filter_and_leaves_latents_alone(codec: Codec, photo: Ph
     assert parts(fitted).post_filter is not None
     assert psnr(picture, codec.decode(fitted)) > psnr(picture, codec.decode(plain)) + 0.03
     assert 0 < len(fitted) - len(plain) < 130
+
+
+def test_who_asks_for_no_effort_gets_the_filter(codec: Codec, photo: Photo, bundle_copy: Path) -> None:
+    """Or none, where a bundle does not say what its bits are worth."""
+    picture = photo(256, 192)
+    assert codec.encode(picture, QUALITY, 7) == codec.encode(picture, QUALITY, 7, effort=1)
+    edit_manifest(bundle_copy, lambda manifest: manifest.pop("lambda", None))
+    other = Codec(bundle_copy)
+    assert other.encode(picture, QUALITY, 0) == other.encode(picture, QUALITY, 0, effort=0)
+
+
+@pytest.mark.parametrize(("level", "effort"), [(0, 0), (0, 1), (7, 0), (7, 1), (0, 2)])
+@pytest.mark.parametrize("tile_pixels", [None, 64])
+def test_an_encoder_knows_what_will_be_decoded(photo: Photo, level: int, effort: int, tile_pixels: int | None) -> None:
+    codec = Codec(threads=2, tile_pixels=tile_pixels)
+    for picture in (photo(150, 130), photo(70, 130)[:, :, 0].copy()):
+        data, decoded = codec._encode_and_decode(as_picture(picture), quality_step(QUALITY), level, effort)
+        np.testing.assert_array_equal(decoded, codec.decode(data))
 
 
 def test_gray_pictures_have_filters_of_one_colour(codec: Codec, photo: Photo) -> None:
@@ -100,7 +120,7 @@ def test_a_filter_is_for_the_g_s_that_it_was_fitted_to(codec: Codec, photo: Phot
 def test_tiny_pictures_take_no_bytes_for_filters(codec: Codec, photo: Photo) -> None:
     for height, width in ((1, 1), (9, 7)):
         picture = photo(height, width)
-        assert codec.encode(picture, 20, 0, effort=1) == codec.encode(picture, 20, 0)
+        assert codec.encode(picture, 20, 0, effort=1) == codec.encode(picture, 20, 0, effort=0)
 
 
 def test_tiles_and_threads_change_no_pixel(codec: Codec, photo: Photo) -> None:
@@ -111,7 +131,7 @@ def test_tiles_and_threads_change_no_pixel(codec: Codec, photo: Photo) -> None:
 
 
 def test_files_of_the_model_before_it_had_filters_get_none(codec: Codec, photo: Photo) -> None:
-    data = codec.encode(photo(100, 90), QUALITY, 0)
+    data = codec.encode(photo(100, 90), QUALITY, 0, effort=0)
     unfiltered = codec.bundle.manifest.unfiltered_id
     assert unfiltered is not None
     content = parts(data)
@@ -125,8 +145,16 @@ def test_a_target_counts_the_filter(codec: Codec, photo: Photo) -> None:
     assert len(data) <= 4000
     reached = codec.encode_reaching(picture, 33.0, 0, effort=1)
     assert psnr(picture, codec.decode(reached)) >= 33.0
-    plain = codec.encode_reaching(picture, 33.0, 0)
+    plain = codec.encode_reaching(picture, 33.0, 0, effort=0)
     assert container.peek(reached).quality_step <= container.peek(plain).quality_step
+
+
+def test_a_filter_takes_one_more_encode_to_a_target(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, efforts = Codec(threads=1), []
+    encode = codec._encode
+    monkeypatch.setattr(codec, "_encode", lambda *args: (efforts.append(args[3]), encode(*args))[1])
+    assert len(codec.encode_within(photo(128, 192), 2500, 0)) <= 2500
+    assert efforts.count(0) <= 4 and efforts.count(1) == 1
 
 
 def test_a_damaged_filter_is_one_line(tmp_path: Path, codec: Codec, photo: Photo) -> None:

@@ -8,10 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from basic_runtime._coder import post_filter
+from basic_runtime._coder import filter_moments, post_filter
 from basic_runtime.errors import FormatError
 from basic_runtime.metrics import psnr
-from basic_runtime.post_filter import BITS, between, gray_of, packed, shape_of, unpacked
+from basic_runtime.post_filter import (
+    BITS,
+    CLIP,
+    PAIRS,
+    _code,
+    between,
+    code_lengths,
+    gray_of,
+    packed,
+    shape_of,
+    unpacked,
+)
 from basic_runtime.post_filter_fit import Moments, fitted, worthwhile
 
 WEIGHTS = st.booleans().flatmap(
@@ -94,6 +105,52 @@ def test_weights_between_steps() -> None:
     assert found == {0: 10, 10: 10, 11: 7, 15: -5, 19: -17, 20: -20, 63: -20}
 
 
+def features_of(pixels: np.ndarray) -> np.ndarray:
+    """As docs/format.md has them: (n, samples)."""
+    planes = np.atleast_3d(pixels).astype(np.int64)
+    height, width, colours = planes.shape
+    wide = np.pad(planes, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    found = []
+    for down, right in PAIRS:
+        sides = [
+            wide[2 + s * down : 2 + s * down + height, 2 + s * right : 2 + s * right + width] - planes for s in (1, -1)
+        ]
+        clipped, linear = sum(np.clip(side, -CLIP, CLIP) for side in sides), sum(sides)
+        for colour in range(colours):
+            found += [clipped[:, :, colour].ravel(), linear[:, :, colour].ravel()]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("shape", [(96, 80, 3), (41, 600), (1, 7, 3), (3, 1), (33, 257, 3)])
+def test_moments_are_sums_over_samples(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    original, decoded = (rng.choice(np.array([0, 255, 90, 100], np.uint8), shape) for _ in range(2))
+    features = features_of(decoded)
+    errors = (original.astype(np.int64) - decoded).reshape(-1, 3 if len(shape) == 3 else 1)
+    for threads in (1, 2, 5):
+        found = filter_moments(decoded, original, 0, shape[0], threads)
+        np.testing.assert_array_equal(found[0], features @ features.T)
+        np.testing.assert_array_equal(found[1], features @ errors)
+    parts = [filter_moments(decoded, original, *rows) for rows in ((0, shape[0] // 3), (shape[0] // 3, shape[0]))]
+    np.testing.assert_array_equal(parts[0][0] + parts[1][0], found[0])
+
+
+def test_moments_of_what_does_not_fit() -> None:
+    picture = smooth((20, 10, 3))
+    with pytest.raises(ValueError, match="same shape"):
+        filter_moments(picture, picture[:10], 0, 10)
+    with pytest.raises(ValueError, match="no such rows"):
+        filter_moments(picture, picture, 0, 21)
+    with pytest.raises(ValueError, match="shape"):
+        filter_moments(picture[:, :, :2].copy(), picture[:, :, :2].copy(), 0, 20)
+
+
+def test_code_lengths_are_those_of_the_codes() -> None:
+    values = np.arange(-128, 128)
+    for rice in range(8):
+        assert code_lengths(values, rice).tolist() == [len(_code(int(value), rice)) for value in values]
+
+
 @pytest.mark.parametrize("shape", [(96, 80, 3), (96, 80), (1, 7, 3), (3, 1), (33, 2, 3)])
 def test_a_fitted_filter_does_what_it_promises(shape: tuple[int, ...]) -> None:
     original = smooth(shape)
@@ -144,10 +201,10 @@ def test_weights_stay_where_they_pay() -> None:
 
 
 def test_of_large_pictures_a_part_stands_for_all() -> None:
-    original, decoded = smooth((3000, 1400)), noisy(smooth((3000, 1400)))
+    original, decoded = smooth((4000, 4200)), noisy(smooth((4000, 4200)))
     moments, whole = Moments(1), Moments(1)
     moments.add(original, decoded)
-    for top in range(0, 3000, 1000):
+    for top in range(0, 4000, 1000):
         whole.add(original[top : top + 1000], decoded[top : top + 1000])
     assert np.trace(moments.features) == pytest.approx(np.trace(whole.features), rel=0.05)
     assert whole.gain(fitted(moments)) == pytest.approx(whole.gain(fitted(whole)), rel=0.01)

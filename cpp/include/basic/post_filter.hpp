@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace basic {
 
@@ -24,11 +25,25 @@ inline constexpr int kFilterClip = 8, kFilterBits = 7;
 constexpr size_t filter_weights(size_t colours) { return colours * kFilterPairs * colours * 2; }
 
 // A picture of bytes: those of one pixel, 1 or 3 colours, and those of a row lie side by side.
-struct Picture {
-    uint8_t* pixels;
+template <typename Byte>
+struct PictureOf {
+    Byte* pixels;
     ptrdiff_t row_stride;
     size_t rows, columns, colours;
 };
+using Picture = PictureOf<uint8_t>;
+using ConstPicture = PictureOf<const uint8_t>;
+
+// Of rows of a picture, as it was decoded and as it should be: sums over samples of the products of features with each
+// other, (n, n) in the order of a colour's weights, and with the errors before the filter (original - decoded), (n,
+// colours). Exact, so that the same weights are fitted everywhere.
+struct FilterMoments {
+    std::vector<int64_t> features, errors;
+};
+
+// Both pictures are of one shape; rows from `first` to `last` count. Throws std::invalid_argument for what does not fit.
+FilterMoments filter_moments(const ConstPicture& decoded, const ConstPicture& original, size_t first, size_t last,
+                             size_t threads);
 
 // Filters a picture in place. Throws std::invalid_argument for a wrong number of weights or of colours.
 void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t threads);

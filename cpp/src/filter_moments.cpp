@@ -1,0 +1,140 @@
+// Written for auto-vectorisation on any target: sums of products of int16.
+#include <stdexcept>
+
+#include "basic/post_filter.hpp"
+#include "basic/workers.hpp"
+#include "filter_lines.hpp"
+
+namespace basic {
+namespace {
+
+constexpr size_t kBlock = 256;  // columns at a time, whose features stay in the nearest cache
+constexpr size_t kDown = 2, kAcross = 4;  // features by features whose sums stay in registers
+constexpr size_t kLeastRows = 16;  // of a band: fewer are not worth a thread
+
+// Of samples of a block: features, then errors, then zeros to a multiple of kAcross.
+constexpr size_t features_of(size_t colours) { return kFilterPairs * colours * 2; }
+constexpr size_t signals_of(size_t colours) { return (features_of(colours) + colours + kAcross - 1) / kAcross * kAcross; }
+
+// Products are at most 510^2, and so many of them fit an int32.
+static_assert(kBlock * 510 * 510 < INT32_MAX);
+
+// found[i * kAcross + j] = the sum of the products of signals i and j.
+BASIC_VECTORISED
+void multiply(const int16_t* __restrict down, const int16_t* __restrict across, int32_t* __restrict found) {
+    int32_t sums[kDown][kAcross] = {};
+    for (size_t k = 0; k < kBlock; ++k)
+        unrolled<kDown>([&](int i) BASIC_ALWAYS_INLINE {
+            unrolled<kAcross>([&](int j) BASIC_ALWAYS_INLINE {
+                sums[i][j] += int32_t{down[static_cast<size_t>(i) * kBlock + k]} *
+                              int32_t{across[static_cast<size_t>(j) * kBlock + k]};
+            });
+        });
+    for (size_t i = 0; i < kDown; ++i) std::copy_n(sums[i], kAcross, found + i * kAcross);
+}
+
+BASIC_VECTORISED
+void put_features(const int16_t* __restrict centre, const int16_t* __restrict near, const int16_t* __restrict far,
+                  size_t count, int16_t* __restrict clipped, int16_t* __restrict linear) {
+    constexpr int16_t kClip = kFilterClip;
+    for (size_t k = 0; k < count; ++k) {
+        const auto a = static_cast<int16_t>(near[k] - centre[k]), b = static_cast<int16_t>(far[k] - centre[k]);
+        linear[k] = static_cast<int16_t>(a + b);
+        clipped[k] = static_cast<int16_t>(std::clamp<int16_t>(a, -kClip, kClip) + std::clamp<int16_t>(b, -kClip, kClip));
+    }
+}
+
+template <size_t kColours>
+BASIC_VECTORISED
+void put_errors(const int16_t* __restrict centre, size_t planes, const uint8_t* __restrict original, size_t count,
+                int16_t* __restrict errors) {
+    for (size_t k = 0; k < count; ++k)
+        unrolled<kColours>([&](int c) BASIC_ALWAYS_INLINE {
+            const auto colour = static_cast<size_t>(c);
+            errors[colour * kBlock + k] = static_cast<int16_t>(original[k * kColours + colour] - centre[colour * planes + k]);
+        });
+}
+
+// Rows that one thread looks at, and the sums of them.
+class Band {
+  public:
+    Band(const ConstPicture& decoded, const ConstPicture& original, size_t first, size_t last)
+        : decoded_(decoded), original_(original), first_(first), last_(last),
+          lines_(decoded.columns, decoded.colours, 0), signals_(signals_of(decoded.colours)),
+          values_(signals_ * kBlock), sums_(signals_ * signals_) {}
+
+    void run() {
+        const auto first = static_cast<ptrdiff_t>(first_), last = static_cast<ptrdiff_t>(last_);
+        for (ptrdiff_t row = first - kMargin; row < first + kMargin; ++row) load(row);
+        for (ptrdiff_t row = first; row < last; ++row) {
+            load(row + kMargin);
+            for (size_t column = 0; column < decoded_.columns; column += kBlock)
+                add(row, column, std::min(kBlock, decoded_.columns - column));
+        }
+    }
+
+    // The sum of the products of two signals, the first no later than the second.
+    int64_t sum(size_t first, size_t second) const { return sums_[first * signals_ + second]; }
+
+  private:
+    void load(ptrdiff_t row) {
+        const ptrdiff_t inside = std::clamp<ptrdiff_t>(row, 0, static_cast<ptrdiff_t>(decoded_.rows) - 1);
+        lines_.load(row, decoded_.pixels + inside * decoded_.row_stride);
+    }
+
+    void add(ptrdiff_t row, size_t column, size_t count) {
+        if (count < kBlock) std::fill(values_.begin(), values_.end(), int16_t{0});
+        const size_t colours = decoded_.colours;
+        const Places<int16_t> places = lines_.places(row, column);
+        int16_t* to = values_.data();
+        for (size_t k = 0; k < kFilterPairs; ++k)
+            for (size_t c = 0; c < colours; ++c, to += 2 * kBlock) {
+                const size_t at = c * places.planes;
+                put_features(places.centre + at, places.near[k] + at, places.far[k] + at, count, to, to + kBlock);
+            }
+        const uint8_t* original = original_.pixels + row * original_.row_stride + static_cast<ptrdiff_t>(column * colours);
+        (colours == 3 ? &put_errors<3> : &put_errors<1>)(places.centre, places.planes, original, count, to);
+        for (size_t i = 0; i < signals_; i += kDown)
+            for (size_t j = i / kAcross * kAcross; j < signals_; j += kAcross) {
+                int32_t found[kDown * kAcross];
+                multiply(values_.data() + i * kBlock, values_.data() + j * kBlock, found);
+                for (size_t k = 0; k < kDown * kAcross; ++k)
+                    sums_[(i + k / kAcross) * signals_ + j + k % kAcross] += found[k];
+            }
+    }
+
+    const ConstPicture &decoded_, &original_;
+    size_t first_, last_;
+    Lines<int16_t> lines_;
+    size_t signals_;
+    std::vector<int16_t> values_;  // (signals, kBlock)
+    std::vector<int64_t> sums_;    // (signals, signals)
+};
+
+}  // namespace
+
+FilterMoments filter_moments(const ConstPicture& decoded, const ConstPicture& original, size_t first, size_t last,
+                             size_t threads) {
+    const size_t colours = decoded.colours, features = features_of(colours);
+    if (colours != 1 && colours != 3) throw std::invalid_argument("pixels have 1 or 3 colours");
+    if (original.rows != decoded.rows || original.columns != decoded.columns || original.colours != colours)
+        throw std::invalid_argument("both pictures must have the same shape");
+    if (first > last || last > decoded.rows) throw std::invalid_argument("the picture has no such rows");
+    FilterMoments result{std::vector<int64_t>(features * features), std::vector<int64_t>(features * colours)};
+    const size_t rows = last - first, count = std::clamp<size_t>(rows / kLeastRows, 1, threads);
+    if (rows == 0 || decoded.columns == 0) return result;
+    std::vector<Band> bands;
+    bands.reserve(count);
+    for (size_t k = 0; k < count; ++k)
+        bands.emplace_back(decoded, original, first + rows * k / count, first + rows * (k + 1) / count);
+    Workers::of(threads).each(count, [&](size_t k) { bands[k].run(); });
+    for (const Band& band : bands)
+        for (size_t i = 0; i < features; ++i) {
+            for (size_t j = 0; j < features; ++j)
+                result.features[i * features + j] += band.sum(std::min(i, j), std::max(i, j));
+            for (size_t c = 0; c < colours; ++c) result.errors[i * colours + c] += band.sum(i, features + c);
+        }
+    return result;
+}
+
+}  // namespace basic
