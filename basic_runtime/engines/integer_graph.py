@@ -281,9 +281,9 @@ class _Lowering:
         if sum(view.channels for view in views) != integers.shape[1]:
             raise NotIntegerError("a convolution of other channels than its weights")
         ends = np.cumsum([view.channels for view in views])[:-1]
-        parts = np.split(integers.astype(np.int16), ends, axis=1)
+        parts = np.split(integers, ends, axis=1)
         return tuple(
-            Term(view.tensor, np.ascontiguousarray(part), *before)
+            Term(view.tensor, np.ascontiguousarray(part, np.int16), *before)
             for view, part in zip(views, parts, strict=True)
         )
 

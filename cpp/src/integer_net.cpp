@@ -11,6 +11,8 @@ namespace {
 
 // Pairs of channels that are summed in one go: their weights stay in the second cache while all positions pass.
 constexpr size_t kPairsAtOnce = 192;
+// Inputs whose weights are put in order for one output after the other: as many as leave their places in the first cache.
+constexpr size_t kTogether = 64;
 constexpr size_t kMaxChannels = 1 << 16, kMaxKernel = 1 + 2 * kBorder, kMaxShuffle = 8;
 
 void require(bool holds, const std::string& problem) {
@@ -93,6 +95,12 @@ size_t shuffled(size_t channel, size_t outputs, size_t shuffle) {
     return channel % places * (outputs / places) + channel / places;
 }
 
+// Pairs of weights that are `step` values apart to places `block` apart; the last may be alone.
+inline void put_pairs(const int16_t* weights, size_t step, size_t count, int16_t* to, size_t block) {
+    for (; count > 1; count -= 2, weights += 2 * step, to += block) to[0] = weights[0], to[1] = weights[step];
+    if (count == 1) to[0] = weights[0];
+}
+
 // The places of a kernel, in the order of its rows, that any weight is at.
 std::vector<size_t> used_places(const TermSpec& term) {
     const size_t places = term.height * term.width;
@@ -141,14 +149,13 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
         const size_t begin = first * dots.lanes, end = std::min(first + dots.vectors, vectors) * dots.lanes;
         const size_t block = 2 * (end - begin), start = weights.size();
         weights.resize(start + block * pairs());
-        for (size_t c = begin; c < std::min(end, outputs); ++c) {  // the weights of a channel lie close together
-            int16_t* to = weights.data() + start + 2 * (c - begin);
-            for (size_t t = 0; t < taps.size(); to += taps[t].pairs * block, ++t) {
-                const size_t inputs = channels[taps[t].source];
-                const int16_t* weight = of_taps[t] + from[c] * inputs * places[t];
-                const size_t count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
-                for (size_t k = 0; k < count; ++k) to[k / 2 * block + k % 2] = weight[k * places[t]];
-            }
+        int16_t* to = weights.data() + start;
+        for (size_t t = 0; t < taps.size(); to += taps[t].pairs * block, ++t) {
+            const size_t inputs = channels[taps[t].source], count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
+            for (size_t some = 0; some < count; some += kTogether)
+                for (size_t c = begin; c < std::min(end, outputs); ++c)
+                    put_pairs(of_taps[t] + (from[c] * inputs + some) * places[t], places[t],
+                              std::min(kTogether, count - some), to + some / 2 * block + 2 * (c - begin), block);
         }
     }
     winograd = Winograd::of(*this, dots);

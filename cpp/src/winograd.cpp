@@ -53,11 +53,11 @@ bool points_of_kernels(const int16_t* const* places, size_t count, int16_t* cons
     for (size_t first = 0; first < count; first += kTogether) {
         const size_t some = std::min(kTogether, count - first);
         positive = {}, negative = {};
-        for (size_t place = 0; place < kPlaces; ++place)
-            for (size_t k = 0; k < some; ++k) {
-                const int32_t weight = kernel[place][k] = places[place][first + k];
-                positive[k] += std::max(weight, 0), negative[k] -= std::min(weight, 0);
-            }
+        for (size_t place = 0; place < kPlaces; ++place) {
+            for (size_t k = 0; k < some; ++k) kernel[place][k] = places[place][first + k];
+            for (size_t k = 0; k < kTogether; ++k) positive[k] += std::max(kernel[place][k], 0);
+            for (size_t k = 0; k < kTogether; ++k) negative[k] -= std::min(kernel[place][k], 0);
+        }
         for (size_t k = 0; k < some; ++k) {
             const auto largest = static_cast<uint32_t>(std::max(positive[k], negative[k]));
             reach[first + k] = (largest + kReachUnit - 1) / kReachUnit;
