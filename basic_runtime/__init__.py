@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
-    from basic_runtime.codec import Codec, VariantCheck
+    from basic_runtime.codec import Codec
     from basic_runtime.container import Container, Header
     from basic_runtime.errors import (
         BasicError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from basic_runtime.info import FileInfo
     from basic_runtime.limits import Limits
     from basic_runtime.machine import MachineProfileError
+    from basic_runtime.networks import VariantCheck
     from basic_runtime.target import TargetError
 
 _HOME_OF = {
@@ -59,7 +60,7 @@ _HOME_OF = {
     "Picture": "imageio",
     "TargetError": "target",
     "TruncatedError": "errors",
-    "VariantCheck": "codec",
+    "VariantCheck": "networks",
     "WrongBundleError": "errors",
     "read_picture": "imageio",
     "write_picture": "imageio",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,60 +13,28 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
 from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
-from basic_runtime.engines import AUTO, Backend, Engine, create_backend
-from basic_runtime.engines.base import INT16
-from basic_runtime.engines.native import native_engines
-from basic_runtime.engines.pixel_path import PixelPath
-from basic_runtime.entropy import GroupedEntropy
+from basic_runtime.engines import AUTO, Backend, create_backend
 from basic_runtime.errors import (
-    BasicError,
     BundleError,
     DesyncError,
     EngineError,
-    EngineMismatchError,
     FormatError,
     WrongBundleError,
 )
-from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace, run
-from basic_runtime.golden import check_golden, ensure_golden
+from basic_runtime.flow import Source, Trace, no_trace, run
 from basic_runtime.imageio import Picture, as_picture
 from basic_runtime.info import FileInfo, file_info
-from basic_runtime.latent import Latent
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
-from basic_runtime.manifest import LevelSpec
 from basic_runtime.metrics import psnr
+from basic_runtime.networks import Networks, VariantCheck
 from basic_runtime.picture_tiles import PictureSink, PictureSource, Pixels
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching
-from basic_runtime.threads import ProcessLock, default_threads
-from basic_runtime.tiles import TILE_PIXELS, Canvas
+from basic_runtime.tiles import Canvas
 
 DEFAULT_QUALITY = 50
-_log = logging.getLogger("basic_runtime")  # warnings go to standard error unless the program says otherwise
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """What runs graphs: a back-end, and threads that run tiles side by side."""
-
-    backend: Backend
-    crew: Crew
-
-    @property
-    def threads(self) -> int:
-        """Those of one run of a graph."""
-        return self.backend.threads or default_threads()
-
-
-@dataclass(frozen=True)
-class VariantCheck:
-    """Result of one golden vector: `error` is None if the engine reproduced it, or, if `native`, this package did."""
-
-    variant: int
-    error: BasicError | None
-    native: bool
 
 
 class Codec:
@@ -104,25 +69,13 @@ class Codec:
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = DEFAULT_LIMITS if limits is None else limits
         self._trace = trace
-        if tile_pixels is not None:
-            tile_pixels, align = whole("tile_pixels", tile_pixels), self.bundle.manifest.z_stride
-            if tile_pixels <= 0 or tile_pixels % align:
-                raise ValueError(f"tile_pixels={tile_pixels}: must be a multiple of {align}")
-        self._asked_tile_pixels = tile_pixels
-        self._longest = self._longest_tile()
-        wanted = tile_pixels or self._longest or TILE_PIXELS
-        self._tile_pixels = min(wanted, self._longest or wanted)
-        self._engines: dict[tuple[str, Backend], Engine] = {}
-        self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
-        self._pixel_path = PixelPath(self.bundle)
-        self._lock = ProcessLock()
-        self._whole = _Machine(self.backend, Crew())
-        self._tiled: _Machine | None = None
+        self._tile_pixels = tile_pixels
+        self._networks = Networks(self.bundle, self.backend, tile_pixels, trace)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, in another process perhaps, opens the same bundle folder, on such a back-end and with the same limits
         and tiles. It has loaded nothing yet, and no trace, which cannot travel."""
-        again = partial(type(self), limits=self.limits, tile_pixels=self._asked_tile_pixels)
+        again = partial(type(self), limits=self.limits, tile_pixels=self._tile_pixels)
         return again, (self.bundle.path.absolute(), self.backend)
 
     def encode(
@@ -239,7 +192,7 @@ class Codec:
             raise BundleError(f"{self.bundle.path}: does not say what a bit is worth: encode with effort 0")
         if PASSES[effort] and self.bundle.graph(self.bundle.level(level).g_s).gradient is None:
             raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0 or 1")
-        if PASSES[effort] and self._longest is not None:
+        if PASSES[effort] and self._networks.longest is not None:
             raise EngineError(
                 f"engine {self.backend.name!r} has no gradients to refine with: encode with effort 0 or 1, "
                 "or on onnxruntime or onnxruntime-cuda"
@@ -254,7 +207,7 @@ class Codec:
     def _encode_and_decode(self, picture: Picture, step: int, level: int, effort: int) -> tuple[bytes, Pixels]:
         """A file, and what decoding it will give."""
         height, width = picture.pixels.shape[:2]
-        canvas = self._canvas(width, height)
+        canvas = self._networks.canvas(width, height)
         sink = self._picture_sink(height, width, picture.pixels.ndim == 2, canvas)
         header, stream = self._coded(picture, step, level, effort, sink)
         graph, decoded = self.bundle.level(level).g_s, sink.values
@@ -269,24 +222,24 @@ class Codec:
         pixels, spec = picture.pixels, self.bundle.level(level)
         height, width = pixels.shape[:2]
 
-        canvas = self._canvas(width, height)
+        canvas = self._networks.canvas(width, height)
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
-        coding = Encoding(self._grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
+        coding = Encoding(self._networks.grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
-            "x": PictureSource(pixels, canvas, self._tile_trace(canvas)),
+            "x": PictureSource(pixels, canvas, self._networks.tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         if passes := _passes(effort):
             from basic_runtime.refine import Inside, Places
 
             sources |= {"inside": Inside(height, width, canvas), "places": Places(canvas, y.scale)}
-            analysis = [self._refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
+            analysis = [self._networks.refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [
-                *self._steps("g_a", spec.g_a, step, sources, y, canvas),
-                *self._steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
+                *self._networks.steps("g_a", spec.g_a, step, sources, y, canvas),
+                *self._networks.steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
             ]
-        synthesis = [] if decoded is None else self._synthesis(spec.g_s, step, coding.latent, decoded, canvas)
+        synthesis = [] if decoded is None else self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas)
         run([*analysis, *coding.steps, *synthesis], canvas)
         stream, checksum = coding.finish()
         header = container.Header(
@@ -316,7 +269,7 @@ class Codec:
 
         with self._trace("filter"):
             moments = Moments(1 if header.gray else 3)
-            moments.add(pixels, decoded, self._whole.threads)
+            moments.add(pixels, decoded, self._networks.whole.threads)
             # lambda 255^2 MSE counts the mean over colours of a pixel's squared errors.
             worth = self.bundle.lambda_of(header.quality_step) / moments.colours
             graph = self.bundle.level(header.synthesis_level).g_s
@@ -348,7 +301,7 @@ class Codec:
         """Pass pixels through a filter, in place."""
         if weights is not None:
             with self._trace("filter"):
-                _coder.post_filter(pixels, weights, self._whole.threads)
+                _coder.post_filter(pixels, weights, self._networks.whole.threads)
 
     def _usual_filter(self, header: container.Header, graph: str) -> Weights | None:
         """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
@@ -359,8 +312,8 @@ class Codec:
     def _decoded(self, content: container.Container, graph: str) -> Pixels:
         """The pixels that a g_s gives, which no filter has passed."""
         header = content.header
-        canvas = self._canvas(header.width, header.height)
-        entropy = self._grouped_entropy(header.entropy, canvas)
+        canvas = self._networks.canvas(header.width, header.height)
+        entropy = self._networks.grouped_entropy(header.entropy, canvas)
         latent, checksum = decode_latent(entropy, content.data, canvas, self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
@@ -368,128 +321,11 @@ class Codec:
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
         sink = self._picture_sink(header.height, header.width, header.gray, canvas)
-        run(self._synthesis(graph, header.quality_step, latent, sink, canvas), canvas)
+        run(self._networks.synthesis(graph, header.quality_step, latent, sink, canvas), canvas)
         return sink.values
 
     def _picture_sink(self, height: int, width: int, gray: bool, canvas: Canvas) -> PictureSink:
-        return PictureSink(height, width, gray, canvas.threads, self._tile_trace(canvas))
-
-    def _synthesis(self, graph: str, step: int, latent: Latent, pixels: PictureSink, canvas: Canvas) -> list[Step]:
-        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(step), canvas)}
-        return self._steps("g_s", graph, step, sources, pixels, canvas)
-
-    def _canvas(self, width: int, height: int) -> Canvas:
-        align = self.bundle.manifest.z_stride
-        height, width = (-(-side // align) * align for side in (height, width))
-        canvas = Canvas(height, width, self._tile_pixels, align, self._longest)
-        return replace(canvas, threads=self._machine(canvas).threads)
-
-    def _longest_tile(self) -> int | None:
-        """The longest side of a tile that engines take which are built ahead of time; None where they take any."""
-        limit, align = self.backend.tile_limit(self.bundle.path), self.bundle.manifest.z_stride
-        return None if limit is None else limit // align * align
-
-    def _steps(
-        self,
-        name: str,
-        graph: str,
-        step: int,
-        sources: dict[str, Source],
-        sink: Sink,
-        canvas: Canvas,
-        *,
-        side: int | None = None,
-    ) -> list[Step]:
-        """A graph of the pixel path from its inputs to its output: whole, with tiles of this `side`, or in parts on a
-        picture in tiles. Engines that are built ahead of time are those of whole graphs."""
-        spec, machine = self.bundle.graph(graph), self._machine(canvas)
-        if canvas.whole or spec.parts is None or self._longest is not None:
-            engine = self._pixel_engine(graph, step, machine)
-            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
-        if fixed := self._in_fixed_point(graph):
-            engines = self._pixel_path.engines(graph, step, machine.threads, parts=True)
-        else:
-            engines = [self._engine(part.id, machine) for part in spec.parts.graphs]
-        between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
-        return [
-            self._step(
-                name, engine, sources | between, between, sink, canvas,
-                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
-            )
-            for engine, part in zip(engines, spec.parts.graphs, strict=True)
-        ]  # fmt: skip
-
-    def _step(
-        self,
-        name: str,
-        engine: Engine,
-        sources: Mapping[str, Source],
-        between: Mapping[str, Sink],
-        sink: Sink,
-        canvas: Canvas,
-        *,
-        reach: int | None,
-        side: int | None = None,
-    ) -> Step:
-        """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
-        unknown = set(engine.inputs) - set(sources)
-        if unknown:
-            raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
-        inputs = {key: sources[key] for key in engine.inputs}
-        outputs = {key: between.get(key, sink) for key in engine.outputs}
-        return Step(
-            name, engine, inputs, outputs, canvas,
-            reach=reach, side=side, crew=self._machine(canvas).crew, trace=self._trace,
-        )  # fmt: skip
-
-    def _in_fixed_point(self, graph: str) -> bool:
-        return self.backend.precision == INT16 and self._pixel_path.has(graph)
-
-    def _pixel_engine(self, graph: str, step: int, machine: _Machine) -> Engine:
-        """A whole graph of the pixel path, at a quality step where that matters."""
-        if self._in_fixed_point(graph):
-            return self._pixel_path.engines(graph, step, machine.threads)[0]
-        return self._engine(graph, machine)
-
-    def _refining_step(
-        self,
-        spec: LevelSpec,
-        quality_step: int,
-        passes: int,
-        sources: Mapping[str, Source],
-        sinks: Mapping[str, Sink],
-        canvas: Canvas,
-    ) -> Step:
-        """What stands in for g_a and h_a where there is an effort. Tiles run one after the other: each takes all
-        threads, and the memory of a whole g_s."""
-        from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
-
-        g_s = self.bundle.graph(spec.g_s)
-        assert g_s.gradient is not None
-        g_a, h_a = (self._pixel_engine(graph, quality_step, self._whole) for graph in (spec.g_a, spec.h_a))
-        gradient = self._engine(g_s.gradient, self._whole)
-        graphs = Graphs(g_a, h_a, gradient, self._entropy_on(spec.entropy, self._whole))
-        refinement = Refinement(graphs, self.bundle, quality_step, passes)
-        known = self.bundle.graph(spec.g_a).reach is not None
-        reach = MARGIN // self.bundle.manifest.y_stride if known else None
-        return Step(
-            "refinement", refinement, sources, sinks, canvas,
-            reach=reach, side=canvas.side_for(BYTES_PER_PIXEL), trace=self._trace,
-        )  # fmt: skip
-
-    def _machine(self, canvas: Canvas) -> _Machine:
-        """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
-        if canvas.whole:
-            return self._whole
-        with self._lock:
-            if self._tiled is None:
-                backend, count = self.backend.side_by_side()
-                self._tiled = _Machine(backend, Crew(count))
-            return self._tiled
-
-    def _tile_trace(self, canvas: Canvas) -> Trace:
-        """The trace for what happens within a tile, which is not timed where tiles run side by side."""
-        return self._trace if canvas.whole else no_trace
+        return PictureSink(height, width, gray, canvas.threads, self._networks.tile_trace(canvas))
 
     def info(self, data: Buffer) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
@@ -497,74 +333,15 @@ class Codec:
 
     def verify(self) -> list[VariantCheck]:
         """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
-        results = []
-        for variant in range(len(self.bundle.manifest.entropy)):
-            native, found = False, None
-            try:
-                entropy = self._load_entropy(variant, self._whole)
-                native = entropy.native
-                check_golden(self.bundle, variant, self.backend, entropy)
-            except BasicError as error:
-                found = error
-            results.append(VariantCheck(variant, found, native))
-        return results
+        return self._networks.verify()
 
     def layer_times(self, graph_id: str) -> dict[str, float]:
         """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
-        return self._engine(graph_id, self._whole).layer_times()
+        return self._networks.layer_times(graph_id)
 
     def load(self, level: int, quality: int = DEFAULT_QUALITY) -> None:
         """Load all graphs of a level now, for a quality, so that the first call is as fast as the next."""
-        spec = self.bundle.level(level)
-        for graph_id in (spec.g_a, spec.h_a, spec.g_s):
-            self._pixel_engine(graph_id, quality_step(quality), self._whole)
-        self._entropy_on(spec.entropy, self._whole)
-
-    def _engine(self, graph_id: str, machine: _Machine) -> Engine:
-        with self._lock:
-            key = graph_id, machine.backend
-            if key not in self._engines:
-                self._engines[key] = self._load_engine(graph_id, machine.backend)
-            return self._engines[key]
-
-    def _load_engine(self, graph_id: str, backend: Backend) -> Engine:
-        spec = self.bundle.manifest.graphs.get(graph_id)  # parts of graphs are of the pixel path
-        return backend.load(
-            self.bundle.graph_path(graph_id),
-            external_data=self.bundle.weights_folder,
-            strict=spec is not None and spec.path == "entropy",
-        )
-
-    def _grouped_entropy(self, variant: int, canvas: Canvas) -> GroupedEntropy:
-        return self._entropy_on(variant, self._machine(canvas))
-
-    def _entropy_on(self, variant: int, machine: _Machine) -> GroupedEntropy:
-        with self._lock:
-            key = variant, machine.backend
-            if key not in self._entropy:
-                self._entropy[key] = self._proven_entropy(variant, machine)
-            return self._entropy[key]
-
-    def _proven_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
-        """An entropy variant on this engine, or on the one that stands in for it where it is not exact."""
-        try:
-            entropy = self._load_entropy(variant, machine)
-            ensure_golden(self.bundle, variant, machine.backend, entropy)
-            return entropy
-        except EngineMismatchError:
-            raise
-        except EngineError as error:
-            name, threads = machine.backend.entropy_fallback, machine.backend.threads
-            if name is None:
-                raise
-            _log.warning("note: the entropy path runs on engine %r, because %s", name, error)
-            return self._proven_entropy(variant, _Machine(create_backend(name, threads), machine.crew))
-
-    def _load_entropy(self, variant: int, machine: _Machine) -> GroupedEntropy:
-        backend = machine.backend
-        native = native_engines(self.bundle, variant, backend.threads) if backend.native_entropy else None
-        load = native.__getitem__ if native else lambda graph: self._engine(graph, machine)
-        return GroupedEntropy(self.bundle, variant, load, machine.crew, machine.threads)
+        self._networks.load(level, quality_step(quality))
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle

@@ -88,8 +88,10 @@ def profile(
     height: int = 512,
     levels: Sequence[int] | None = None,
     repetitions: int = 10,
+    effort: int = 0,
 ) -> Profile:
-    """Time encode and decode of a synthetic picture at `levels` (default: all), after one warm-up each."""
+    """Time encode, with this effort, and decode of a synthetic picture at `levels` (default: all), after one warm-up
+    each."""
     watch = _Stopwatch()
     codec = Codec(bundle, create_backend(engine, threads, precision), trace=watch)
     picture = synthetic_picture(width, height)
@@ -97,14 +99,14 @@ def profile(
     levels = levels if levels is not None else range(len(bundle.manifest.levels))
     for level in levels:
         codec.load(level)
-        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=0)
+        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=effort)
         works: tuple[tuple[str, Callable[[], Any]], ...] = (
-            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=0)),
+            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=effort)),
             ("decode", partial(codec.decode, data, level)),
         )
         for direction, work in works:
             runs = _repeat(work, watch, repetitions)
-            macs = _macs_of_parts(bundle, level, direction, width * height)
+            macs = _macs_of_parts(bundle, level, direction, width * height, effort)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
     label = f"{codec.backend.name} {codec.backend.version}" + ("" if precision is None else f", {precision}")
     device, layers = device_profile(bundle, codec.backend, picture, levels, repetitions)
@@ -191,11 +193,13 @@ def _timing(level: int, direction: str, part: str, seconds: list[float], macs: d
     return Timing(level, direction, part, p50, p90, p99, macs.get(part))
 
 
-def _macs_of_parts(bundle: Bundle, level: int, direction: str, pixels: int) -> dict[str, float]:
+def _macs_of_parts(bundle: Bundle, level: int, direction: str, pixels: int, effort: int) -> dict[str, float]:
+    """Of the parts that are one graph each; those of a search (from effort 2 on) are not counted."""
     spec = bundle.level(level)
     entropy = bundle.entropy(spec.entropy)
     graphs = {"h_s": entropy.h_s, **{f"stage {k}": stage.graph for k, stage in enumerate(entropy.stages)}}
-    graphs |= {"g_a": spec.g_a, "h_a": spec.h_a} if direction == "encode" else {"g_s": spec.g_s}
+    graphs |= {"g_a": spec.g_a, "h_a": spec.h_a} if direction == "encode" else {}
+    graphs |= {"g_s": spec.g_s} if direction == "decode" or effort else {}
     macs = {part: bundle.graph(graph).macs_per_pixel * pixels / 1e9 for part, graph in graphs.items()}
     return macs | {TOTAL: sum(macs.values())}
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 @click.option(
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )
+@click.option(
+    "--effort", type=click.IntRange(0, 9), default=0, show_default=True, help="Of the encodes that are timed."
+)
 @bundle_option
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -35,6 +38,7 @@ def profile(
     size: tuple[int, int],
     levels: tuple[int, ...] | None,
     reps: int,
+    effort: int,
     bundle: str | None,
     engine: str,
     precision: str | None,
@@ -57,9 +61,10 @@ def profile(
     opened = Bundle(bundle)
     if save:
         sized = click.get_current_context().get_parameter_source("size") != ParameterSource.DEFAULT
-        if sized or levels is not None or plot is not None:
+        if sized or levels is not None or plot is not None or effort:
             raise click.UsageError(
-                "--save times all levels, at sizes of its own: leave --size, --levels and --plot out"
+                "--save times all levels, at sizes of its own and without effort: leave --size, --levels, --plot and "
+                "--effort out"
             )
         _save(opened, engine, precision, threads, reps, as_json)
         return
@@ -68,8 +73,9 @@ def profile(
     if plot is not None:
         check_plot(plot)
     result = run(
-        opened, engine, threads, precision=precision, width=width, height=height, levels=levels, repetitions=reps
-    )
+        opened, engine, threads, precision=precision, width=width, height=height, levels=levels, repetitions=reps,
+        effort=effort,
+    )  # fmt: skip
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
     else:

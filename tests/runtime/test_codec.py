@@ -199,7 +199,7 @@ def test_a_copy_is_made_of_the_same_arguments(
     assert copy.bundle.path == tiny_path and copy.limits == Limits(max_side=300)
     assert type(copy.backend) is type(backend)
     assert (copy.backend.threads, copy.backend.precision) == (2, "float32")
-    assert copy._canvas(200, 200).side == codec._canvas(200, 200).side
+    assert copy._networks.canvas(200, 200).side == codec._networks.canvas(200, 200).side
     copy.decode(data)
     assert not traced  # a trace stays where it is
 

@@ -170,7 +170,7 @@ def test_no_tile_of_any_picture_is_larger_than_its_engine(
 
 def test_tiles_are_no_larger_than_engines(tiny_path: Path, photo: Any) -> None:
     codec = Codec(tiny_path, Ahead(1))
-    assert codec._tile_pixels == 192
+    assert codec._networks.tile_pixels == 192
     assert codec.encode(photo(300, 500)) == Codec(tiny_path, OnnxRuntimeBackend(1)).encode(photo(300, 500))
 
 

@@ -46,6 +46,14 @@ def test_every_part_is_timed(tiny_path: Path) -> None:
             assert found[TOTAL].gmacs == pytest.approx(sum(sums))
 
 
+def test_an_effort_takes_g_s_and_a_filter() -> None:
+    result = profile(Bundle(), width=128, height=128, levels=(7,), repetitions=1, effort=1)
+    parts = {t.part: t for t in result.timings if t.direction == "encode"}
+    assert {"g_a", "g_s", "filter", "to pixels"} <= set(parts)
+    decoded = next(t for t in result.timings if (t.direction, t.part) == ("decode", "g_s"))
+    assert parts["g_s"].gmacs == decoded.gmacs is not None
+
+
 def test_the_command_prints_a_table_and_a_plot(tiny_path: Path, tmp_path: Path) -> None:
     plot = tmp_path / "plot.png"
     arguments = ["profile", "--bundle", str(tiny_path), "--size", "64x48", "--levels", "0,6-7", "--reps", "2"]
@@ -72,7 +80,7 @@ def test_what_cannot_be_saved_is_said_before_measuring(tiny_path: Path, monkeypa
     arguments = ["profile", "--save", "--bundle", str(tiny_path)]
     fails(CliRunner().invoke(main, arguments, prog_name="basic-run"), "cannot be written (Not a directory)")
     done = CliRunner().invoke(main, [*arguments, "--size", "768x512"], prog_name="basic-run")
-    assert done.exit_code == 2 and "leave --size, --levels and --plot out" in done.stderr
+    assert done.exit_code == 2 and "leave --size, --levels" in done.stderr
 
 
 def test_a_size_that_no_codec_takes() -> None:

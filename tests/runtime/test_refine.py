@@ -180,7 +180,7 @@ def _graphs(codec: Codec, picture: np.ndarray, step: int) -> tuple[refine.Graphs
         "inside": np.ones((1, 1, height, width), np.float32),
         "places": Places(canvas, bundle.manifest.y_stride).cut(whole),
     }
-    return refine.Graphs(g_a, h_a, back, codec._entropy_on(level.entropy, codec._whole)), values
+    return refine.Graphs(g_a, h_a, back, codec._networks.entropy_on(level.entropy, codec._networks.whole)), values
 
 
 def test_bits_of_symbols_are_the_coders() -> None:

@@ -1,0 +1,261 @@
+"""What computes a bundle's graphs: engines, and how a picture goes through them, whole or in tiles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from basic_runtime.arguments import whole
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines import Backend, Engine, create_backend
+from basic_runtime.engines.base import INT16
+from basic_runtime.engines.native import native_engines
+from basic_runtime.engines.pixel_path import PixelPath
+from basic_runtime.entropy import GroupedEntropy
+from basic_runtime.errors import BasicError, BundleError, EngineError, EngineMismatchError
+from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace
+from basic_runtime.golden import check_golden, ensure_golden
+from basic_runtime.latent import Latent
+from basic_runtime.manifest import LevelSpec
+from basic_runtime.picture_tiles import PictureSink
+from basic_runtime.planes import Constant, Planes
+from basic_runtime.threads import ProcessLock, default_threads
+from basic_runtime.tiles import TILE_PIXELS, Canvas
+
+_log = logging.getLogger("basic_runtime")  # warnings go to standard error unless the program says otherwise
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What runs graphs: a back-end, and threads that run tiles side by side."""
+
+    backend: Backend
+    crew: Crew
+
+    @property
+    def threads(self) -> int:
+        """Those of one run of a graph."""
+        return self.backend.threads or default_threads()
+
+
+@dataclass(frozen=True)
+class VariantCheck:
+    """Result of one golden vector: `error` is None if the engine reproduced it, or, if `native`, this package did."""
+
+    variant: int
+    error: BasicError | None
+    native: bool
+
+
+class Networks:
+    """The graphs of a bundle on a back-end. They are loaded when they are first needed, and kept."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, tile_pixels: int | None, trace: Trace) -> None:
+        """Raises ValueError or TypeError for `tile_pixels` that are no multiple of a tile's alignment."""
+        self.bundle, self.backend, self._trace = bundle, backend, trace
+        if tile_pixels is not None:
+            tile_pixels, align = whole("tile_pixels", tile_pixels), bundle.manifest.z_stride
+            if tile_pixels <= 0 or tile_pixels % align:
+                raise ValueError(f"tile_pixels={tile_pixels}: must be a multiple of {align}")
+        self.longest = self._longest_tile()
+        wanted = tile_pixels or self.longest or TILE_PIXELS
+        self.tile_pixels = min(wanted, self.longest or wanted)
+        self._engines: dict[tuple[str, Backend], Engine] = {}
+        self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
+        self._pixel_path = PixelPath(bundle)
+        self._lock = ProcessLock()
+        self.whole = Machine(backend, Crew())
+        self._tiled: Machine | None = None
+
+    def load(self, level: int, quality_step: int) -> None:
+        """Load all graphs of a level now, for a quality step."""
+        spec = self.bundle.level(level)
+        for graph_id in (spec.g_a, spec.h_a, spec.g_s):
+            self._pixel_engine(graph_id, quality_step, self.whole)
+        self.entropy_on(spec.entropy, self.whole)
+
+    def verify(self) -> list[VariantCheck]:
+        """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
+        results = []
+        for variant in range(len(self.bundle.manifest.entropy)):
+            native, found = False, None
+            try:
+                entropy = self._load_entropy(variant, self.whole)
+                native = entropy.native
+                check_golden(self.bundle, variant, self.backend, entropy)
+            except BasicError as error:
+                found = error
+            results.append(VariantCheck(variant, found, native))
+        return results
+
+    def layer_times(self, graph_id: str) -> dict[str, float]:
+        """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
+        return self._engine(graph_id, self.whole).layer_times()
+
+    def canvas(self, width: int, height: int) -> Canvas:
+        """Of a picture of this size."""
+        align = self.bundle.manifest.z_stride
+        height, width = (-(-side // align) * align for side in (height, width))
+        canvas = Canvas(height, width, self.tile_pixels, align, self.longest)
+        return replace(canvas, threads=self._machine(canvas).threads)
+
+    def grouped_entropy(self, variant: int, canvas: Canvas) -> GroupedEntropy:
+        """An entropy variant, on what computes such a picture. Raises EngineError where that is not exact."""
+        return self.entropy_on(variant, self._machine(canvas))
+
+    def steps(
+        self,
+        name: str,
+        graph: str,
+        step: int,
+        sources: dict[str, Source],
+        sink: Sink,
+        canvas: Canvas,
+        *,
+        side: int | None = None,
+    ) -> list[Step]:
+        """A graph of the pixel path from its inputs to its output: whole, with tiles of this `side`, or in parts on a
+        picture in tiles. Engines that are built ahead of time are those of whole graphs."""
+        spec, machine = self.bundle.graph(graph), self._machine(canvas)
+        if canvas.whole or spec.parts is None or self.longest is not None:
+            engine = self._pixel_engine(graph, step, machine)
+            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
+        if fixed := self._in_fixed_point(graph):
+            engines = self._pixel_path.engines(graph, step, machine.threads, parts=True)
+        else:
+            engines = [self._engine(part.id, machine) for part in spec.parts.graphs]
+        between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
+        return [
+            self._step(
+                name, engine, sources | between, between, sink, canvas,
+                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
+            )
+            for engine, part in zip(engines, spec.parts.graphs, strict=True)
+        ]  # fmt: skip
+
+    def synthesis(self, graph: str, step: int, latent: Latent, pixels: PictureSink, canvas: Canvas) -> list[Step]:
+        """A g_s at a quality step, from the latent to pixels."""
+        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(step), canvas)}
+        return self.steps("g_s", graph, step, sources, pixels, canvas)
+
+    def refining_step(
+        self,
+        spec: LevelSpec,
+        quality_step: int,
+        passes: int,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        canvas: Canvas,
+    ) -> Step:
+        """What stands in for g_a and h_a where there is an effort. Tiles run one after the other: each takes all
+        threads, and the memory of a whole g_s."""
+        from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
+
+        g_s = self.bundle.graph(spec.g_s)
+        assert g_s.gradient is not None
+        g_a, h_a = (self._pixel_engine(graph, quality_step, self.whole) for graph in (spec.g_a, spec.h_a))
+        gradient = self._engine(g_s.gradient, self.whole)
+        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy, self.whole))
+        refinement = Refinement(graphs, self.bundle, quality_step, passes)
+        known = self.bundle.graph(spec.g_a).reach is not None
+        reach = MARGIN // self.bundle.manifest.y_stride if known else None
+        return Step(
+            "refinement", refinement, sources, sinks, canvas,
+            reach=reach, side=canvas.side_for(BYTES_PER_PIXEL), trace=self._trace,
+        )  # fmt: skip
+
+    def tile_trace(self, canvas: Canvas) -> Trace:
+        """The trace for what happens within a tile, which is not timed where tiles run side by side."""
+        return self._trace if canvas.whole else no_trace
+
+    def entropy_on(self, variant: int, machine: Machine) -> GroupedEntropy:
+        """An entropy variant on this machine's engine, once that has proved itself."""
+        with self._lock:
+            key = variant, machine.backend
+            if key not in self._entropy:
+                self._entropy[key] = self._proven_entropy(variant, machine)
+            return self._entropy[key]
+
+    def _longest_tile(self) -> int | None:
+        """The longest side of a tile that engines take which are built ahead of time; None where they take any."""
+        limit, align = self.backend.tile_limit(self.bundle.path), self.bundle.manifest.z_stride
+        return None if limit is None else limit // align * align
+
+    def _step(
+        self,
+        name: str,
+        engine: Engine,
+        sources: Mapping[str, Source],
+        between: Mapping[str, Sink],
+        sink: Sink,
+        canvas: Canvas,
+        *,
+        reach: int | None,
+        side: int | None = None,
+    ) -> Step:
+        """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
+        unknown = set(engine.inputs) - set(sources)
+        if unknown:
+            raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
+        inputs = {key: sources[key] for key in engine.inputs}
+        outputs = {key: between.get(key, sink) for key in engine.outputs}
+        return Step(
+            name, engine, inputs, outputs, canvas,
+            reach=reach, side=side, crew=self._machine(canvas).crew, trace=self._trace,
+        )  # fmt: skip
+
+    def _in_fixed_point(self, graph: str) -> bool:
+        return self.backend.precision == INT16 and self._pixel_path.has(graph)
+
+    def _pixel_engine(self, graph: str, step: int, machine: Machine) -> Engine:
+        """A whole graph of the pixel path, at a quality step where that matters."""
+        if self._in_fixed_point(graph):
+            return self._pixel_path.engines(graph, step, machine.threads)[0]
+        return self._engine(graph, machine)
+
+    def _machine(self, canvas: Canvas) -> Machine:
+        """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
+        if canvas.whole:
+            return self.whole
+        with self._lock:
+            if self._tiled is None:
+                backend, count = self.backend.side_by_side()
+                self._tiled = Machine(backend, Crew(count))
+            return self._tiled
+
+    def _engine(self, graph_id: str, machine: Machine) -> Engine:
+        with self._lock:
+            key = graph_id, machine.backend
+            if key not in self._engines:
+                self._engines[key] = self._load_engine(graph_id, machine.backend)
+            return self._engines[key]
+
+    def _load_engine(self, graph_id: str, backend: Backend) -> Engine:
+        spec = self.bundle.manifest.graphs.get(graph_id)  # parts of graphs are of the pixel path
+        return backend.load(
+            self.bundle.graph_path(graph_id),
+            external_data=self.bundle.weights_folder,
+            strict=spec is not None and spec.path == "entropy",
+        )
+
+    def _proven_entropy(self, variant: int, machine: Machine) -> GroupedEntropy:
+        """An entropy variant on this engine, or on the one that stands in for it where it is not exact."""
+        try:
+            entropy = self._load_entropy(variant, machine)
+            ensure_golden(self.bundle, variant, machine.backend, entropy)
+            return entropy
+        except EngineMismatchError:
+            raise
+        except EngineError as error:
+            name, threads = machine.backend.entropy_fallback, machine.backend.threads
+            if name is None:
+                raise
+            _log.warning("note: the entropy path runs on engine %r, because %s", name, error)
+            return self._proven_entropy(variant, Machine(create_backend(name, threads), machine.crew))
+
+    def _load_entropy(self, variant: int, machine: Machine) -> GroupedEntropy:
+        backend = machine.backend
+        native = native_engines(self.bundle, variant, backend.threads) if backend.native_entropy else None
+        load = native.__getitem__ if native else lambda graph: self._engine(graph, machine)
+        return GroupedEntropy(self.bundle, variant, load, machine.crew, machine.threads)
