@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -21,13 +22,13 @@ from basic_runtime.errors import (
     FormatError,
     WrongBundleError,
 )
-from basic_runtime.flow import Source, Trace, no_trace, run
+from basic_runtime.flow import Sink, Source, Trace, no_trace, run
 from basic_runtime.imageio import Picture, as_picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.networks import Networks, VariantCheck
-from basic_runtime.picture_tiles import PictureSink, PictureSource, Pixels
+from basic_runtime.picture_tiles import PictureSink, PictureSource, PictureStrips, Pixels, Rows
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
@@ -184,7 +185,7 @@ class Codec:
         effort = whole("effort", effort)
         if effort == 0:
             return effort
-        from basic_runtime.refine import MAX_EFFORT, PASSES  # here and below: most commands do without
+        from basic_runtime.refine import MAX_EFFORT, PASSES
 
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
@@ -200,23 +201,33 @@ class Codec:
         return effort
 
     def _encode(self, picture: Picture, step: int, level: int, effort: int) -> bytes:
-        if effort:
-            return self._encode_and_decode(picture, step, level, effort)[0]
-        return self._written(picture, *self._coded(picture, step, level, effort))
+        if not effort:
+            return self._written(picture, *self._coded(picture, step, level, effort))
+        from basic_runtime.post_filter_fit import strips_of  # here and below: most commands do without
+
+        height, width = picture.pixels.shape[:2]
+        canvas = self._networks.canvas(width, height)
+        strips = PictureStrips(strips_of(height, width), width, picture.pixels.ndim == 2, *self._drawing(canvas))
+        header, stream = self._coded(picture, step, level, effort, strips)
+        return self._written(picture, header, stream, self._fitted_filter(picture.pixels, strips.values, header))
 
     def _encode_and_decode(self, picture: Picture, step: int, level: int, effort: int) -> tuple[bytes, Pixels]:
         """A file, and what decoding it will give."""
         height, width = picture.pixels.shape[:2]
         canvas = self._networks.canvas(width, height)
-        sink = self._picture_sink(height, width, picture.pixels.ndim == 2, canvas)
+        sink = PictureSink(height, width, picture.pixels.ndim == 2, *self._drawing(canvas))
         header, stream = self._coded(picture, step, level, effort, sink)
-        graph, decoded = self.bundle.level(level).g_s, sink.values
-        weights = self._fitted_filter(picture.pixels, decoded, header) if effort else None
+        graph, decoded, weights = self.bundle.level(level).g_s, sink.values, None
+        if effort:
+            from basic_runtime.post_filter_fit import strips_of
+
+            strips = {rows: decoded[slice(*rows)] for rows in strips_of(height, width)}
+            weights = self._fitted_filter(picture.pixels, strips, header)
         self._filter(decoded, self._usual_filter(header, graph) if weights is None else weights)
         return self._written(picture, header, stream, weights), decoded
 
     def _coded(
-        self, picture: Picture, step: int, level: int, effort: int, decoded: PictureSink | None = None
+        self, picture: Picture, step: int, level: int, effort: int, decoded: Sink | None = None
     ) -> tuple[container.Header, bytes]:
         """The header and the coded latents of a picture; `decoded` gets what g_s makes of them."""
         pixels, spec = picture.pixels, self.bundle.level(level)
@@ -263,13 +274,15 @@ class Codec:
             more = picture.alpha, picture.icc, picture.exif, picture.xmp
             return container.write(container.Container(header, stream, *more, post_filter=weights), self.limits)
 
-    def _fitted_filter(self, pixels: Pixels, decoded: Pixels, header: container.Header) -> Weights | None:
-        """Weights of the filter that pay for themselves with this picture."""
+    def _fitted_filter(
+        self, pixels: Pixels, decoded: Mapping[Rows, Pixels], header: container.Header
+    ) -> Weights | None:
+        """Weights of the filter that pay for themselves with this picture, of which strips were decoded."""
         from basic_runtime.post_filter_fit import Moments, worthwhile
 
         with self._trace("filter"):
             moments = Moments(1 if header.gray else 3)
-            moments.add(pixels, decoded, self._networks.whole.threads)
+            moments.add_strips(pixels, decoded, self._networks.whole.threads)
             # lambda 255^2 MSE counts the mean over colours of a pixel's squared errors.
             worth = self.bundle.lambda_of(header.quality_step) / moments.colours
             graph = self.bundle.level(header.synthesis_level).g_s
@@ -320,12 +333,13 @@ class Codec:
                 f"the latents decoded by engine {self.backend.name!r} do not match the file's checksum: the "
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
-        sink = self._picture_sink(header.height, header.width, header.gray, canvas)
+        sink = PictureSink(header.height, header.width, header.gray, *self._drawing(canvas))
         run(self._networks.synthesis(graph, header.quality_step, latent, sink, canvas), canvas)
         return sink.values
 
-    def _picture_sink(self, height: int, width: int, gray: bool, canvas: Canvas) -> PictureSink:
-        return PictureSink(height, width, gray, canvas.threads, self._networks.tile_trace(canvas))
+    def _drawing(self, canvas: Canvas) -> tuple[int, Trace]:
+        """Threads and trace of what puts pixels together."""
+        return canvas.threads, self._networks.tile_trace(canvas)
 
     def info(self, data: Buffer) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""

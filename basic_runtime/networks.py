@@ -18,7 +18,6 @@ from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.latent import Latent
 from basic_runtime.manifest import LevelSpec
-from basic_runtime.picture_tiles import PictureSink
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.threads import ProcessLock, default_threads
 from basic_runtime.tiles import TILE_PIXELS, Canvas
@@ -134,7 +133,7 @@ class Networks:
             for engine, part in zip(engines, spec.parts.graphs, strict=True)
         ]  # fmt: skip
 
-    def synthesis(self, graph: str, step: int, latent: Latent, pixels: PictureSink, canvas: Canvas) -> list[Step]:
+    def synthesis(self, graph: str, step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
         """A g_s at a quality step, from the latent to pixels."""
         sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(step), canvas)}
         return self.steps("g_s", graph, step, sources, pixels, canvas)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +14,8 @@ from basic_runtime.planes import Planes
 from basic_runtime.tiles import Canvas, Tile
 
 Pixels = npt.NDArray[np.uint8]
+Rows = tuple[int, int]
+"""First, and the one after the last."""
 
 _ROWS_AT_ONCE = 64
 
@@ -76,6 +80,33 @@ class PictureSink:
                 convert(inside.transpose(1, 2, 0), place, threads=self._threads)
             else:
                 place[...] = (inside.sum(axis=0, dtype=np.uint16) + 1) // 3  # the mean, rounded
+
+    def end(self, first: int, last: int) -> None:
+        """Nothing is left to do."""
+
+
+class PictureStrips:
+    """Of the picture that g_s gives, rows from `first` to `last` of each strip alone."""
+
+    scale = 1
+
+    def __init__(self, strips: Iterable[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
+        self._sinks = {
+            (first, last): PictureSink(last - first, width, gray, threads, trace) for first, last in strips
+        }
+
+    @property
+    def values(self) -> dict[Rows, Pixels]:
+        return {rows: sink.values for rows, sink in self._sinks.items()}
+
+    def begin(self, first: int, last: int) -> None:
+        """There is room for all of them."""
+
+    def write(self, part: FloatArray, row: int, column: int) -> None:
+        for (first, last), sink in self._sinks.items():
+            low, high = max(first, row), min(last, row + part.shape[2])
+            if low < high:
+                sink.write(np.asarray(part)[:, :, low - row : high - row], low - first, column)
 
     def end(self, first: int, last: int) -> None:
         """Nothing is left to do."""

@@ -9,15 +9,20 @@ in an order of its own: the same picture gets the same weights on every machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from basic_runtime._coder import filter_moments
+from basic_runtime.picture_tiles import Pixels, Rows
 from basic_runtime.post_filter import BITS, PAIRS, Weights, code_lengths, packed, shape_of
 
 _STRIP, _MOST_PIXELS = 32, 8_000_000
 """Of large pictures so many pixels are looked at: whole strips of so many rows, evenly apart."""
+
+_MARGIN = max(down for down, _ in PAIRS)
+"""Rows above and below a strip that its features read."""
 
 _RIDGE = 1.0
 """Squared units of a weight count as this many squared errors: enough to decide what no sample decides."""
@@ -30,8 +35,6 @@ _USUAL_RICE = 3
 
 _UNIT = 1 << BITS
 
-Pixels = npt.NDArray[np.uint8]
-
 
 class Moments:
     """Sums over samples of some pictures of as many colours."""
@@ -42,23 +45,37 @@ class Moments:
         self.errors = np.zeros((self.count, colours))
 
     def add(self, original: Pixels, decoded: Pixels, threads: int = 1) -> None:
-        """Count a picture, uint8 (H, W, 3) or (H, W), and what was decoded of it; of large ones a part stands for
-        all."""
-        original, (height, width) = np.ascontiguousarray(original), decoded.shape[:2]
-        every = -(-height * width // _MOST_PIXELS)
-        strips = [(first, min(first + _STRIP, height)) for first in range(0, height, _STRIP)] if every > 1 else []
-        taken = strips[every // 2 :: every] or [(0, height)]
-        share = height / sum(last - first for first, last in taken)
-        for first, last in taken:
-            features, errors = filter_moments(decoded, original, first, last, threads)
-            self.features += share * features
-            self.errors += share * errors
+        """Count a picture, uint8 (H, W, 3) or (H, W), and what was decoded of it."""
+        strips = {rows: decoded[slice(*rows)] for rows in strips_of(*decoded.shape[:2])}
+        self.add_strips(original, strips, threads)
+
+    def add_strips(self, original: Pixels, strips: Mapping[Rows, Pixels], threads: int = 1) -> None:
+        """Count a picture of which `strips_of` it were decoded, for the whole."""
+        height, counted = len(original), 0
+        features, errors = np.zeros_like(self.features, np.int64), np.zeros_like(self.errors, np.int64)
+        for (top, bottom), decoded in strips.items():
+            first = top + _MARGIN if top > 0 else 0
+            last = bottom - _MARGIN if bottom < height else height
+            wanted = np.ascontiguousarray(original[top:bottom])
+            found = filter_moments(decoded, wanted, first - top, last - top, threads)
+            features += found[0]
+            errors += found[1]
+            counted += last - first
+        self.features += height / counted * features
+        self.errors += height / counted * errors
 
     def gain(self, weights: Weights) -> float:
         """Squared errors of samples that a filter takes away, before rounding to bytes."""
         columns = weights.reshape(self.colours, -1).T / _UNIT  # (features, colours)
         quadratic = (columns[:, None] * columns[None]).sum(axis=2) * self.features
         return math.fsum([*(2 * columns * self.errors).ravel(), *-quadratic.ravel()])
+
+
+def strips_of(height: int, width: int) -> list[Rows]:
+    """Rows of a picture that stand for all: its own, or of a large one those of some strips, and around these."""
+    every = -(-height * width // _MOST_PIXELS)
+    starts = range(0, height, _STRIP)[every // 2 :: every] if every > 1 else range(0)
+    return [(max(0, top - _MARGIN), min(top + _STRIP + _MARGIN, height)) for top in starts] or [(0, height)]
 
 
 def fitted(moments: Moments) -> Weights:

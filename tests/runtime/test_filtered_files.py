@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from basic_runtime import _coder, container, post_filter
+from basic_runtime import _coder, container, post_filter, post_filter_fit
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
@@ -97,6 +97,21 @@ def test_an_encoder_knows_what_will_be_decoded(photo: Photo, level: int, effort:
     for picture in (photo(150, 130), photo(70, 130)[:, :, 0].copy()):
         data, decoded = codec._encode_and_decode(as_picture(picture), quality_step(QUALITY), level, effort)
         np.testing.assert_array_equal(decoded, codec.decode(data))
+
+
+@pytest.mark.parametrize("tile_pixels", [None, 64])
+def test_strips_of_large_pictures_stand_for_all(
+    photo: Photo, tile_pixels: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(post_filter_fit, "_MOST_PIXELS", 20_000)
+    codec = Codec(threads=2, tile_pixels=tile_pixels)
+    for picture in (photo(300, 180), photo(300, 180)[:, :, 0].copy()):
+        strips = post_filter_fit.strips_of(300, 180)
+        assert 0 < sum(last - first for first, last in strips) < 150 and strips[0][0] > 0
+        data, decoded = codec._encode_and_decode(as_picture(picture), quality_step(QUALITY), 0, 1)
+        assert codec.encode(picture, QUALITY, 0) == data and parts(data).post_filter is not None
+        np.testing.assert_array_equal(decoded, codec.decode(data))
+        assert psnr(picture, decoded) > psnr(picture, codec.decode(with_filter(data, None)))
 
 
 def test_gray_pictures_have_filters_of_one_colour(codec: Codec, photo: Photo) -> None:
