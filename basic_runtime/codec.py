@@ -22,18 +22,18 @@ from basic_runtime.errors import (
     FormatError,
     WrongBundleError,
 )
-from basic_runtime.flow import Sink, Source, Trace, no_trace, run
+from basic_runtime.flow import Source, Trace, limit, no_trace, run
 from basic_runtime.imageio import Picture, as_picture
 from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.networks import Networks, VariantCheck
-from basic_runtime.picture_tiles import PictureSink, PictureSource, PictureStrips, Pixels, Rows
+from basic_runtime.picture_tiles import PictureSink, PictureSource, PictureStrips, Pixels
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching
-from basic_runtime.tiles import Canvas
+from basic_runtime.tiles import Canvas, Rows
 
 DEFAULT_QUALITY = 50
 
@@ -227,7 +227,7 @@ class Codec:
         return self._written(picture, header, stream, weights), decoded
 
     def _coded(
-        self, picture: Picture, step: int, level: int, effort: int, decoded: Sink | None = None
+        self, picture: Picture, step: int, level: int, effort: int, decoded: PictureSink | PictureStrips | None = None
     ) -> tuple[container.Header, bytes]:
         """The header and the coded latents of a picture; `decoded` gets what g_s makes of them."""
         pixels, spec = picture.pixels, self.bundle.level(level)
@@ -250,8 +250,12 @@ class Codec:
                 *self._networks.steps("g_a", spec.g_a, step, sources, y, canvas),
                 *self._networks.steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
             ]
-        synthesis = [] if decoded is None else self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas)
-        run([*analysis, *coding.steps, *synthesis], canvas)
+        steps = [*analysis, *coding.steps]
+        if decoded is not None:
+            synthesis = self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas)
+            limit(synthesis, decoded.rows)
+            steps += synthesis
+        run(steps, canvas)
         stream, checksum = coding.finish()
         header = container.Header(
             model_name=self.bundle.name,

@@ -18,7 +18,7 @@ from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.planes import Planes
-from basic_runtime.tiles import Canvas, Tile
+from basic_runtime.tiles import Canvas, Rows, Tile
 
 Trace = Callable[[str], AbstractContextManager[None]]
 """Called with the name of a part of the work; the context it returns spans that part."""
@@ -117,6 +117,7 @@ class Step:
         self._align = max(unit, *(sink.scale for sink in sinks.values()))
         self.margin = None if reach is None else -(-reach * unit // self._align) * self._align
         self.done = 0
+        self._wanted: list[Rows] = [(0, canvas.height)]
 
     @property
     def planes(self) -> tuple[Planes, ...]:
@@ -145,12 +146,29 @@ class Step:
         with self._trace(self.name):
             for sink in self._sinks.values():
                 sink.begin(first, last)
-            self._crew.each(self._run, self._canvas.tiles(first, last, self._side, self.margin, self._crew.size))
+            for top, bottom in self._wanted:
+                if (low := max(first, top)) < (high := min(last, bottom)):
+                    tiles = self._canvas.tiles(low, high, self._side, self.margin, self._crew.size)
+                    self._crew.each(self._run, tiles)
             for sink in self._sinks.values():
                 sink.end(first, last)
         self.done = last
         if self._after is not None:
             self._after(first, last)
+
+    def limit(self, rows: Iterable[Rows]) -> list[Rows]:
+        """Be run on so many rows of the picture as these, which rise, need, and leave the others of what it writes as
+        they are. Returns the rows that it then reads."""
+        if self.margin is None or self._canvas.whole:
+            return [(0, self._canvas.height)]
+        self._wanted = []
+        for first, last in rows:
+            top, bottom = first // self._align * self._align, -(-last // self._align) * self._align
+            if self._wanted and top <= self._wanted[-1][1]:
+                top = self._wanted.pop()[0]
+            self._wanted.append((top, bottom))
+        height, margin = self._canvas.height, self.margin
+        return [(max(0, top - margin), min(height, bottom + margin)) for top, bottom in self._wanted]
 
     def _run(self, tile: Tile) -> None:
         found = self._engine.run({name: cut(tile) for name, cut in self._cuts.items()})
@@ -190,6 +208,13 @@ def run(steps: Sequence[Step], canvas: Canvas) -> None:
                 break
         else:
             return
+
+
+def limit(steps: Sequence[Step], rows: Iterable[Rows]) -> None:
+    """Run steps, each of which alone reads what the one before it writes, so far as these rows of the picture that the
+    last one writes need."""
+    for step in reversed(steps):
+        rows = step.limit(rows)
 
 
 def last_readers(steps: Sequence[Step]) -> dict[Step, set[Planes]]:

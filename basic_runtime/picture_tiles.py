@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,11 +9,9 @@ from basic_runtime._coder import convert, from_pixels, to_pixels
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.flow import Trace
 from basic_runtime.planes import Planes
-from basic_runtime.tiles import Canvas, Tile
+from basic_runtime.tiles import Canvas, Rows, Tile
 
 Pixels = npt.NDArray[np.uint8]
-Rows = tuple[int, int]
-"""First, and the one after the last."""
 
 _ROWS_AT_ONCE = 64
 
@@ -64,6 +60,7 @@ class PictureSink:
     scale = 1
 
     def __init__(self, height: int, width: int, gray: bool, threads: int, trace: Trace) -> None:
+        self.rows: list[Rows] = [(0, height)]
         self.values: Pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
         self._threads, self._trace = threads, trace
 
@@ -90,9 +87,10 @@ class PictureStrips:
 
     scale = 1
 
-    def __init__(self, strips: Iterable[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
+    def __init__(self, rows: list[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
+        self.rows = rows
         self._sinks = {
-            (first, last): PictureSink(last - first, width, gray, threads, trace) for first, last in strips
+            (first, last): PictureSink(last - first, width, gray, threads, trace) for first, last in rows
         }
 
     @property

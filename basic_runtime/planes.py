@@ -123,7 +123,8 @@ class Planes:
         place = self._new(part, wanted) if data is None or wanted > data.shape[2] else data
         if data is not None:
             old, live = self._low - self._top, self.done // self.scale - self._low
-            place[:, :, :live] = data[:, :, old : old + live]
+            kept = data[:, :, old : old + live]  # fewer where nothing was written of the last rows
+            place[:, :, : kept.shape[2]] = kept
         self._top, self._data = self._low, place
         return place
 

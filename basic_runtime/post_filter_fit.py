@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from basic_runtime._coder import filter_moments
-from basic_runtime.picture_tiles import Pixels, Rows
+from basic_runtime.picture_tiles import Pixels
 from basic_runtime.post_filter import BITS, PAIRS, Weights, code_lengths, packed, shape_of
+from basic_runtime.tiles import Rows
 
-_STRIP, _MOST_PIXELS = 32, 8_000_000
-"""Of large pictures so many pixels are looked at: whole strips of so many rows, evenly apart."""
+_STRIP, _MOST_PIXELS = 128, 2_000_000
+"""Of large pictures so many pixels are looked at: strips of so many rows, evenly apart, for which g_s need not compute
+the others."""
 
 _MARGIN = max(down for down, _ in PAIRS)
-"""Rows above and below a strip that its features read."""
+"""Rows of a strip, above and below, that are there for the features of the others."""
 
 _RIDGE = 1.0
 """Squared units of a weight count as this many squared errors: enough to decide what no sample decides."""
@@ -72,10 +74,10 @@ class Moments:
 
 
 def strips_of(height: int, width: int) -> list[Rows]:
-    """Rows of a picture that stand for all: its own, or of a large one those of some strips, and around these."""
+    """Rows of a picture that stand for all: its own, or of a large one those of some strips."""
     every = -(-height * width // _MOST_PIXELS)
     starts = range(0, height, _STRIP)[every // 2 :: every] if every > 1 else range(0)
-    return [(max(0, top - _MARGIN), min(top + _STRIP + _MARGIN, height)) for top in starts] or [(0, height)]
+    return [(top, min(top + _STRIP, height)) for top in starts] or [(0, height)]
 
 
 def fitted(moments: Moments) -> Weights:

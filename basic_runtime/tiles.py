@@ -12,6 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+Rows = tuple[int, int]
+"""Of the picture: the first, and the one after the last."""
+
 TILE_PIXELS = 1024
 """Side of a tile, without its margin, and of the largest picture that is computed whole."""
 

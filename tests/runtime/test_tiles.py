@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.errors import EngineError
-from basic_runtime.flow import Crew, Step, drop_read, last_readers, run
+from basic_runtime.flow import Crew, Step, drop_read, last_readers, limit, run
 from basic_runtime.planes import Band, Planes
 from basic_runtime.tiles import Canvas, spans
 
@@ -111,6 +111,37 @@ def test_a_chain_in_tiles_gives_what_the_whole_gives(size: tuple[int, int], side
             for engine, planes in zip(engines, tensors, strict=False):
                 assert engine.tallest <= side // planes.scale + 2
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    "rows", [[(0, 100)], [(300, 428), (812, 940)], [(130, 131), (140, 300), (1100, 1200)], [(1199, 1200)]]
+)
+@pytest.mark.parametrize("side", [64, 192])
+def test_rows_that_nobody_asks_for_are_not_computed(side: int, rows: list[tuple[int, int]]) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, (1, 2, 75, 12)).astype(np.float32)
+    results, pixels = [], []
+    for wanted in (None, rows):
+        canvas = Canvas(1216, 192, side, 64)
+        steps, tensors, engines = _chain(canvas, np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))), 3)
+        if wanted is not None:
+            limit(steps, wanted)
+        run(steps, canvas)
+        assert all(planes.done == 1216 for planes in tensors)
+        scale = tensors[-1].scale
+        results.append([tensors[-1].part(a // scale, -(-b // scale), 0, 192 // scale) for a, b in rows])
+        pixels.append([engine.pixels for engine in engines])
+    for whole, part in zip(*results, strict=True):
+        np.testing.assert_array_equal(whole, part)
+    needed = sum(b - a for a, b in rows)
+    assert pixels[1][2] < pixels[0][2] * (needed + 128 * len(rows)) / 1216
+
+
+def test_a_picture_of_one_tile_is_computed_whole() -> None:
+    canvas = Canvas(320, 64, 1024, 64)
+    steps, _, engines = _chain(canvas, np.zeros((1, 1, 20, 4), np.float32), 2)
+    limit(steps, [(64, 128)])
+    run(steps, canvas)
+    assert [engine.pixels for engine in engines] == [80, 320]
 
 
 def test_rows_between_graphs_leave_memory() -> None:
