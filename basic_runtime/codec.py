@@ -32,7 +32,7 @@ from basic_runtime.picture_tiles import PictureSink, PictureSource, PictureStrip
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
-from basic_runtime.target import largest_within, search_twice, smallest_reaching
+from basic_runtime.target import largest_within, search_twice, smallest_reaching, steps_above
 from basic_runtime.tiles import Canvas, Rows
 
 DEFAULT_QUALITY = 50
@@ -117,8 +117,8 @@ class Codec:
     ) -> bytes:
         """Compress a picture, as `encode` does, at the highest quality whose file has at most `max_bytes`.
 
-        At most four encodes without an effort, unless none of these fits, and one with it, or as many from effort 2 on.
-        Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
+        At most four encodes without an effort, unless none of these fits, and one or two with it, or as many from
+        effort 2 on. Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
         """
         if not 1 <= number("max_bytes", max_bytes) < math.inf:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
@@ -135,7 +135,19 @@ class Codec:
             return search_twice(search, container.QUALITY_STEPS, effort, ahead=1)
         step, plain = search(0, None)
         data = self._encode(picture, step, level, effort) if effort else plain
-        return data if len(data) <= most else plain
+        if len(data) <= most:
+            return data
+        return self._better(picture, step - steps_above(len(data), most), level, plain, most)
+
+    def _better(self, picture: Picture, step: int, level: int, plain: bytes, most: int) -> bytes:
+        """A file without a filter, `plain`, or that of a lower quality step with one, if it fits and is closer to the
+        picture."""
+        if step < 0:
+            return plain
+        data, filtered = self._encode_and_decode(picture, step, level, 1)
+        if len(data) > most or psnr(picture.pixels, filtered) <= psnr(picture.pixels, self.decode(plain)):
+            return plain
+        return data
 
     def encode_reaching(
         self,

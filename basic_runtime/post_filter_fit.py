@@ -19,9 +19,9 @@ from basic_runtime.picture_tiles import Pixels
 from basic_runtime.post_filter import BITS, PAIRS, Weights, code_lengths, packed, shape_of
 from basic_runtime.tiles import Rows
 
-_STRIP, _MOST_PIXELS = 128, 2_000_000
-"""Of large pictures so many pixels are looked at: strips of so many rows, evenly apart, for which g_s need not compute
-the others."""
+_STRIP, _LEAST_STRIPS, _PIXELS = 64, 8, 2_000_000
+"""Of large pictures so many pixels are looked at, or so many strips where these are more: rows evenly apart, for which
+g_s need not compute the others."""
 
 _MARGIN = max(down for down, _ in PAIRS)
 """Rows of a strip, above and below, that are there for the features of the others."""
@@ -75,9 +75,12 @@ class Moments:
 
 def strips_of(height: int, width: int) -> list[Rows]:
     """Rows of a picture that stand for all: its own, or of a large one those of some strips."""
-    every = -(-height * width // _MOST_PIXELS)
-    starts = range(0, height, _STRIP)[every // 2 :: every] if every > 1 else range(0)
-    return [(top, min(top + _STRIP, height)) for top in starts] or [(0, height)]
+    count = max(_LEAST_STRIPS, _PIXELS // (_STRIP * width))
+    apart = height // count
+    if apart <= _STRIP or height * width <= _PIXELS:
+        return [(0, height)]
+    tops = [(apart - _STRIP) // 2 + apart * number for number in range(count)]
+    return [(top, top + _STRIP) for top in tops]
 
 
 def fitted(moments: Moments) -> Weights:

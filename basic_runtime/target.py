@@ -20,8 +20,9 @@ CLOSE_ENOUGH = 0.975
 #: Steps below where files should begin to fit, for the last trial, if none has fitted.
 CAUTION = 3
 
-#: Decibels of PSNR per quality step before two trials have shown it, and how much more than the target is taken.
-USUAL_GAIN, CLOSE_DECIBELS = 0.17, 0.1
+#: Decibels of PSNR per quality step before two trials have shown it, the least that is reckoned with where they nearly
+#: agree, and how much more than the target is taken.
+USUAL_GAIN, LEAST_GAIN, CLOSE_DECIBELS = 0.17, 0.04, 0.1
 
 #: Trials for a PSNR, unless none of them reaches it yet.
 MAX_PSNR_TRIALS = 6
@@ -68,6 +69,11 @@ def largest_within(
         step = min(max(crossing, low + 1), high - 1)
 
 
+def steps_above(size: int, max_bytes: int) -> int:
+    """By about how many quality steps a file is too large."""
+    return math.ceil(math.log(size / max_bytes) / USUAL_SLOPE)
+
+
 def _slope(point: tuple[int, float], other: tuple[int, float] | None, known: float) -> float:
     """Growth per step from one trial to another, such as the last one on the other side of the target; what is `known`
     where there is no other, or where the picture of one has no error at all."""
@@ -105,7 +111,7 @@ def smallest_reaching(
         low, high = below[0] if below else -1, above[0] if above else steps
         if above and (high - low == 1 or above[1] <= CLOSE_DECIBELS or trials >= MAX_PSNR_TRIALS):
             return above[0], best
-        gain = _slope(point, (below if point is above else above) or before, gain)
+        gain = max(_slope(point, (below if point is above else above) or before, gain), LEAST_GAIN)
         crossing = point[0] - point[1] / gain  # -inf where the picture has no error at all
         step = math.ceil(max(min(crossing, high - 1), low + 1))
 

@@ -2,7 +2,7 @@
 
 basic-run profile --json > docs/results/profile.json
 python benchmarks/readme_table.py docs/results/kodak.json docs/results/profile.json \\
-    --effort 1 docs/results/kodak-effort1.json --effort 6 docs/results/kodak-effort6.json
+    --effort 0 docs/results/kodak-effort0.json --effort 6 docs/results/kodak-effort6.json --only 0,7
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from basic_runtime.cli.options import LevelList
 
 #: Which of the eight points of each curve are shown; of shorter ones those that there are.
 POINTS = (1, 3, 5)
@@ -28,7 +30,10 @@ Times = dict[tuple[str, str], float]
 @click.option(
     "--effort", "efforts", type=(int, click.Path(exists=True, path_type=Path)), multiple=True, help="Also its levels."
 )
-def main(evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...]) -> None:
+@click.option("--only", type=LevelList(), help="Of other efforts, these levels alone.")
+def main(
+    evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...], only: tuple[int, ...] | None
+) -> None:
     """Print a Markdown table."""
     results: Report = json.loads(evaluation.read_text())
     medians: Times = {
@@ -45,7 +50,7 @@ def main(evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...])
     for effort, path in efforts:
         report: Report = json.loads(path.read_text())
         for curve in report["curves"]:
-            if curve["name"].startswith("level"):
+            if curve["name"] in {f"level {level}" for level in only or range(8)}:
                 print_row(report, curve, anchors, {}, f", effort {effort}")
     for curve in others:
         print_row(results, curve, anchors, medians)

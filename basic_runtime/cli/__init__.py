@@ -48,7 +48,7 @@ def main() -> None:
     # processor time. So they sleep at once (2^4 cycles); it is read when NumPy is imported, after this.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     # What a start makes stays: looking for garbage every 700 objects takes a twelfth of a small decode and finds none.
-    gc.set_threshold(200_000)
+    gc.set_threshold(50_000)
 
 
 for _command in (encode, decode, info, verify, profile, evaluate):

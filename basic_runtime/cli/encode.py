@@ -100,13 +100,14 @@ def encode(
     if effort and timed:
         option = "--level auto" if budget_ms is None else "--budget-ms"
         raise click.UsageError(f"{option} is for encoding without --effort: name a --level instead")
-    effort = 0 if timed else effort
     _check_name(output)
     plan = plan_jobs(
         inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension
     )
     workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
+    if effort is None:
+        effort = 0 if timed else codec.bundle.default_effort
     level_for = level_chooser(codec, level, budget_ms, "encode")
 
     def compress(picture: Picture) -> bytes:
@@ -138,6 +139,7 @@ def encode(
             "bpp": round(bpp(len(data), picture.width, picture.height), 5),
             "quality": quality_of_step(header.quality_step),
             "level": header.level,
+            "effort": effort,
             "notices": [*picture.notices, *_larger(job.source, len(data))],
         }
 

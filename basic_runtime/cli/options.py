@@ -147,7 +147,7 @@ effort_option = click.option(
     "--effort",
     type=click.IntRange(0, 9),
     help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast "
-    "[default: 1].",
+    "[default: 1, with a time budget 0].",
 )
 
 limit_option = click.option(

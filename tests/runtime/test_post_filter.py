@@ -23,7 +23,7 @@ from basic_runtime.post_filter import (
     shape_of,
     unpacked,
 )
-from basic_runtime.post_filter_fit import Moments, fitted, worthwhile
+from basic_runtime.post_filter_fit import Moments, fitted, strips_of, worthwhile
 
 WEIGHTS = st.booleans().flatmap(
     lambda gray: st.tuples(st.just(gray), st_numpy.arrays(np.int8, shape_of(gray), elements=st.integers(-128, 127)))
@@ -198,6 +198,18 @@ def test_weights_stay_where_they_pay() -> None:
         better = worthwhile(moments, worth, weights)  # of two equal filters that in the file costs bits
         assert better is None
     assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_strips_lie_within_the_picture() -> None:
+    for width in (1, 700, 2000, 4000, 16_000, 65_535):
+        for height in (*range(1, 300), *range(1000, 1300), 4097, 65_535):
+            strips = strips_of(height, width)
+            assert strips[0][0] >= 0 and strips[-1][1] <= height
+            assert all(b - a == 64 for a, b in strips) or strips == [(0, height)]
+            assert all(b <= c for (_, b), (c, _) in zip(strips, strips[1:], strict=False))
+            if height * width > 6_000_000 and height > 1000:
+                assert sum(b - a for a, b in strips) * width < 0.75 * height * width
+    assert len(strips_of(3000, 4000)) == 8 and strips_of(1000, 2000) == [(0, 1000)]
 
 
 def test_of_large_pictures_a_part_stands_for_all() -> None:
