@@ -2,7 +2,7 @@
 
     python benchmarks/monotone.py FOLDER [--level 7] [--json]
 
-All 64 steps of each picture are encoded and decoded. A step that falls back is reported with the largest fall in bytes
+All 64 steps of each picture are encoded, with the default effort, and decoded. A step that falls back is reported with the largest fall in bytes
 and in dB.
 """
 
