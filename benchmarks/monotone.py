@@ -2,8 +2,8 @@
 
     python benchmarks/monotone.py FOLDER [--level 7] [--json]
 
-All 64 steps of each picture are encoded, with the default effort, and decoded. A step that falls back is reported with the largest fall in bytes
-and in dB.
+All 64 steps of each picture are encoded, with the default effort, and decoded. A step that falls back is reported with
+the largest fall in bytes and in dB.
 """
 
 from __future__ import annotations
