@@ -95,7 +95,7 @@ class PyDecoder {
   public:
     PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer& data,
               const std::optional<std::string>& kernel)
-        : decoder_(std::move(tables), contiguous_bytes(data), pick_kernels(kernel)) {}
+        : PyDecoder(std::move(tables), data.request(), kernel) {}
 
     py::array get(const py::array& indexes, std::optional<py::array> out) {
         const auto rows = input<uint8_t>(indexes, "indexes");
@@ -119,8 +119,11 @@ class PyDecoder {
     std::string kernel() const { return decoder_.kernels().name; }
 
   private:
-    static std::span<const uint8_t> contiguous_bytes(const py::buffer& data) {
-        const py::buffer_info info = data.request();
+    // The bytes are the exporter's only as long as `info` is there: the decoder has copied them by then.
+    PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer_info& info, const std::optional<std::string>& kernel)
+        : decoder_(std::move(tables), contiguous_bytes(info), pick_kernels(kernel)) {}
+
+    static std::span<const uint8_t> contiguous_bytes(const py::buffer_info& info) {
         py::ssize_t stride = info.itemsize;
         for (py::ssize_t axis = info.ndim; axis-- > 0; stride *= info.shape[axis])
             if (info.shape[axis] > 1 && info.strides[axis] != stride)

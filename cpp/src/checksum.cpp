@@ -123,8 +123,7 @@ uint32_t crc32_by_tables(std::span<const uint8_t> bytes, uint32_t crc) {
 
 uint32_t crc32(std::span<const uint8_t> bytes, uint32_t crc) {
 #if defined(BASIC_CARRYLESS)
-    static const bool carryless = __builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1");
-    if (carryless && bytes.size() >= 64) {
+    if (__builtin_cpu_supports("pclmul") && __builtin_cpu_supports("sse4.1") && bytes.size() >= 64) {
         uint8_t folded[16];
         const size_t taken = fold(bytes.data(), bytes.size(), ~crc, folded);
         const uint32_t state = by_tables(folded, sizeof folded, 0);

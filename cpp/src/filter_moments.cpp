@@ -120,6 +120,7 @@ FilterMoments filter_moments(const ConstPicture& decoded, const ConstPicture& or
     if (original.rows != decoded.rows || original.columns != decoded.columns || original.colours != colours)
         throw std::invalid_argument("both pictures must have the same shape");
     if (first > last || last > decoded.rows) throw std::invalid_argument("the picture has no such rows");
+    Workers& workers = Workers::of(threads);
     FilterMoments result{std::vector<int64_t>(features * features), std::vector<int64_t>(features * colours)};
     const size_t rows = last - first, count = std::clamp<size_t>(rows / kLeastRows, 1, threads);
     if (rows == 0 || decoded.columns == 0) return result;
@@ -127,7 +128,7 @@ FilterMoments filter_moments(const ConstPicture& decoded, const ConstPicture& or
     bands.reserve(count);
     for (size_t k = 0; k < count; ++k)
         bands.emplace_back(decoded, original, first + rows * k / count, first + rows * (k + 1) / count);
-    Workers::of(threads).each(count, [&](size_t k) { bands[k].run(); });
+    workers.each(count, [&](size_t k) { bands[k].run(); });
     for (const Band& band : bands)
         for (size_t i = 0; i < features; ++i) {
             for (size_t j = 0; j < features; ++j)

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
 #include <new>
 
 #ifdef __linux__
@@ -12,15 +11,17 @@
 
 namespace basic {
 
-// For std::free.
+inline constexpr size_t kHugePage = size_t{2} << 20;
+
+// For free_huge. Throws std::bad_alloc.
 inline void* allocate_huge(size_t bytes) {
-    constexpr size_t kPage = size_t{2} << 20;
-    void* memory = std::aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
-    if (memory == nullptr) throw std::bad_alloc();
+    void* memory = ::operator new((bytes + kHugePage - 1) / kHugePage * kHugePage, std::align_val_t{kHugePage});
 #ifdef MADV_HUGEPAGE
     madvise(memory, bytes, MADV_HUGEPAGE);  // where refused, pages are small
 #endif
     return memory;
 }
+
+inline void free_huge(void* memory) { ::operator delete(memory, std::align_val_t{kHugePage}); }
 
 }  // namespace basic

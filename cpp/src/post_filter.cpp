@@ -146,6 +146,7 @@ void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t
     if (weights.size() != filter_weights(picture.colours))
         throw std::invalid_argument("a filter of " + std::to_string(picture.colours) + " colours has " +
                                     std::to_string(filter_weights(picture.colours)) + " weights");
+    Workers& workers = Workers::of(threads);
     if (picture.rows == 0 || picture.columns == 0) return;
     const std::vector<float> floats(weights.begin(), weights.end());
     const size_t count = std::clamp<size_t>(picture.rows / kLeastRows, 1, threads);
@@ -153,7 +154,7 @@ void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t
     bands.reserve(count);
     for (size_t k = 0; k < count; ++k)
         bands.emplace_back(picture, floats, picture.rows * k / count, picture.rows * (k + 1) / count);
-    Workers::of(threads).each(count, [&](size_t k) { bands[k].run(); });
+    workers.each(count, [&](size_t k) { bands[k].run(); });
 }
 
 }  // namespace basic

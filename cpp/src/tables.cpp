@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstdlib>
 #include <limits>
 #include <string>
 
@@ -96,5 +95,7 @@ void Tables::build_slots() const {
             for (uint32_t rank = 0; rank < freq; ++rank) *slot++ = freq << 20 | rank << 8 | stored;
         }
 }
+
+void Tables::Free::operator()(void* memory) const { free_huge(memory); }
 
 }  // namespace basic

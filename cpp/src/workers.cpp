@@ -184,13 +184,15 @@ class Group final : public Workers {
     std::atomic<long> maker_{-1};  // the process whose thread made the team, or makes it
 };
 
+// Never destroyed: threads may be at work while the process ends. Constants make it, so that there is no lock, which a
+// fork might leave closed, not even that of a first call.
+constinit std::array<std::atomic<Group*>, Workers::kMaxThreads + 1> groups{};
+
 }  // namespace
 
 Workers& Workers::of(size_t threads) {
     if (threads < 1 || threads > kMaxThreads)
         throw std::invalid_argument("threads must be 1 to " + std::to_string(kMaxThreads));
-    // Never destroyed: threads may be at work while the process ends. No lock, which a fork might leave closed.
-    static std::array<std::atomic<Group*>, kMaxThreads + 1>& groups = *new std::array<std::atomic<Group*>, kMaxThreads + 1>{};
     Group* group = groups[threads].load(std::memory_order_acquire);
     if (group != nullptr) return *group;
     auto made = std::make_unique<Group>(threads);

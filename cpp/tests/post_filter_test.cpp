@@ -156,6 +156,8 @@ void test_refusals() {
     CHECK_THROWS(basic::filter_moments(whole, other, 0, 2, 1), std::invalid_argument);
     CHECK_THROWS(basic::filter_moments(whole, whole, 0, 3, 1), std::invalid_argument);
     CHECK_THROWS(basic::filter_moments(whole, whole, 2, 1, 1), std::invalid_argument);
+    CHECK_THROWS(basic::filter_moments(whole, whole, 0, 2, 0), std::invalid_argument);
+    CHECK_THROWS(post_filter({pixels.data(), 6, 2, 2, 3}, {weights.data(), filter_weights(3)}, 0), std::invalid_argument);
     CHECK(basic::filter_moments(whole, whole, 1, 1, 1).errors == std::vector<int64_t>(36 * 3));
     post_filter({pixels.data(), 0, 0, 4, 3}, {weights.data(), filter_weights(3)}, 1);
     post_filter({pixels.data(), 0, 4, 0, 3}, {weights.data(), filter_weights(3)}, 1);

@@ -155,7 +155,7 @@ void test_the_largest_sums() {
                 .check_whole(v == 1023);
         }
     // Reaches are rounded up: of weights that sum to 15, over channels in several pieces, sums just pass 2^29.
-    const auto fifteen = [](size_t, size_t y, size_t x) { return y < 2 ? 2 : 1; };
+    const auto fifteen = [](size_t, size_t y, size_t) { return y < 2 ? 2 : 1; };
     for (const size_t channels : {4000, 4400})
         Case::of(channels, fifteen, [](size_t, size_t, size_t) { return 8191; }).check_whole(channels == 4000);
 }

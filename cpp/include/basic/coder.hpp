@@ -18,7 +18,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -72,7 +71,7 @@ class Tables {
     bool fits_int16_ = true;
     mutable std::once_flag slots_built_;
     struct Free {
-        void operator()(void* memory) const { std::free(memory); }
+        void operator()(void* memory) const;
     };
     mutable std::unique_ptr<uint32_t[], Free> slots_;
 };
