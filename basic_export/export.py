@@ -360,17 +360,19 @@ def _cropped(latents: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]
 @torch.no_grad()
 def coder_arrays(net: Supernet, tables: TableArrays, index_lut: np.ndarray) -> dict[str, np.ndarray]:
     """Tensors of tables.safetensors: coder rows, index table, gains (quality_steps, M) of both ends."""
-    quality = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
-
-    def rows(gain: Tensor) -> np.ndarray:
-        return gain.flatten(1).float().numpy()
-
     return {
         "coder.freqs": tables.freqs,
         "coder.sizes": tables.sizes,
         "coder.offsets": tables.offsets,
         "coder.shifts": tables.shifts,
         "index_lut": index_lut,
-        "gain.encode": rows(net.gains.encode(quality)),
-        "gain.decode": rows(net.gains.decode(quality)),
+        **gain_arrays(net),
     }
+
+
+@torch.no_grad()
+def gain_arrays(net: Supernet) -> dict[str, np.ndarray]:
+    """Of those, the gains."""
+    quality = torch.arange(QUALITY_STEPS) / (QUALITY_STEPS - 1)
+    gains = {"gain.encode": net.gains.encode(quality), "gain.decode": net.gains.decode(quality)}
+    return {name: gain.flatten(1).float().numpy() for name, gain in gains.items()}

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnx import ModelProto
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 from basic_export import photos
 from basic_export.bundle import GOLDEN, GRAPHS, MANIFEST, TABLES, BundleWriter
 from basic_export.errors import ExportError
+from basic_export.export import gain_arrays
 from basic_export.fixed_point import formats_of
 from basic_export.levels import choose_levels
 from basic_export.pixel import export_pixel
@@ -62,7 +64,8 @@ def lean_analysis(path: Path, net: Supernet, folder: Path | None = None) -> int:
 
 
 def _require_same(bundle: Bundle, net: Supernet, indexes: list[int]) -> None:
-    """Raises ExportError unless the levels of both have a g_a of the same widths that costs the same."""
+    """Raises ExportError unless the levels of both have a g_a of the same widths that costs the same, and the gains of
+    both, which every training changes, agree."""
     for level, index in zip(bundle.manifest.levels, indexes, strict=True):
         spec = bundle.graph(level.g_a)
         wanted = net.config.channels("g_a", index), round(net.g_a.macs(index), 3)
@@ -70,6 +73,13 @@ def _require_same(bundle: Bundle, net: Supernet, indexes: list[int]) -> None:
             raise ExportError(
                 f"{bundle.path}: has a g_a of {spec.width} channels and {spec.macs_per_pixel} MAC per pixel where the "
                 f"checkpoint has {wanted[0]} and {wanted[1]}: name the checkpoint that it was exported from"
+            )
+    tables = load_file(bundle.path / TABLES)
+    for name, gains in gain_arrays(net).items():
+        if not np.allclose(tables[name], gains, rtol=2e-3):  # checkpoints may be float16
+            raise ExportError(
+                f"{bundle.path}: has other gains than the checkpoint, which is of another training: name the "
+                "checkpoint that it was exported from"
             )
 
 

@@ -70,6 +70,11 @@ class Progress:
 def stored_run(folder: Path) -> tuple[ModelConfig, Recipe] | None:
     """Configuration and recipe of the run that a folder holds, or None. Raises CheckpointError."""
     if not (folder / STATE_FILE).exists():
+        if (folder / MODEL_FILE).exists():
+            raise CheckpointError(
+                f"{folder}: holds a {MODEL_FILE}, but not the {STATE_FILE} of a run to go on with: name another "
+                "--out, or move that file away (--start-from takes its weights)"
+            )
         return None
     if not (folder / MODEL_FILE).exists():
         raise CheckpointError(

@@ -148,8 +148,12 @@ def _sample(inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         sample = {n: v if v.shape[2:] == (1, 1) else np.concatenate([v, v], axis) for n, v in sample.items()}
     while _most_values(sample) > TIMED_VALUES and max(_side(sample, 2), _side(sample, 3)) > GRID:
         axis = 2 if _side(sample, 2) >= _side(sample, 3) else 3
-        kept = max(GRID, _side(sample, axis) // 2 // GRID * GRID)
-        sample = {n: v if v.shape[2:] == (1, 1) else v.take(range(kept), axis) for n, v in sample.items()}
+        side = _side(sample, axis)
+        kept = max(GRID, side // 2 // GRID * GRID)
+        sample = {  # those of coarser inputs in proportion
+            n: v if v.shape[2:] == (1, 1) else v.take(range(v.shape[axis] * kept // side), axis)
+            for n, v in sample.items()
+        }
     return sample
 
 

@@ -90,3 +90,15 @@ def test_another_checkpoint_is_refused(
     assert status == 1 and "name the checkpoint that it was exported from" in output
     assert (lean / "manifest.json").read_bytes() == before
 
+
+def test_a_checkpoint_of_another_training_is_refused(
+    lean: Path, tiny_net: Supernet, photo_folder: Path, tmp_path: Path
+) -> None:
+    weights = tiny_net.state_dict()
+    weights |= {name: value * 1.05 for name, value in weights.items() if name.startswith("gains.")}
+    checkpoint.save(tmp_path / "other.safetensors", weights, tiny_net.config, {})
+    before = (lean / "manifest.json").read_bytes()
+    status, output = upgrade(lean, tmp_path / "other.safetensors", photo_folder)
+    assert status == 1 and "of another training: name the checkpoint that it was exported from" in output
+    assert (lean / "manifest.json").read_bytes() == before
+

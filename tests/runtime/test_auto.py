@@ -113,6 +113,19 @@ def test_engines_are_timed_on_inputs_of_one_size(shape: tuple[int, ...]) -> None
     assert sample["x"].flags.c_contiguous
 
 
+@pytest.mark.parametrize("sides", [(640, 640), (1152, 704), (64, 4096), (128, 64)])
+def test_inputs_of_unequal_strides_stay_in_proportion(sides: tuple[int, int]) -> None:
+    """Those of the graph that a search takes its derivatives from: pixels and latents."""
+    height, width = sides
+    found = _sample({
+        "x": np.zeros((1, 3, height, width), np.float32),
+        "y": np.zeros((1, 320, height // 16, width // 16), np.float32),
+        "gain": np.ones((1, 320, 1, 1), np.float32),
+    })  # fmt: skip
+    assert found["x"].shape[2] == 16 * found["y"].shape[2] and found["x"].shape[3] == 16 * found["y"].shape[3]
+    assert TIMED_VALUES / 4 < found["x"].size <= TIMED_VALUES
+
+
 def test_an_input_of_one_position_is_timed_as_it_is() -> None:
     x = np.zeros((1, 8, 1, 1), np.float32)
     assert _sample({"x": x})["x"] is x

@@ -363,3 +363,10 @@ def test_a_state_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value) and checkpoint.load_state(path) == {"step": 1}
     assert [each.name for each in tmp_path.iterdir()] == [STATE_FILE]
+
+
+def test_a_checkpoint_without_its_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match="but not the state.pt of a run to go on with: name another --out"):
+        stored_run(tmp_path)
+    assert stored_run(tmp_path / "new") is None
