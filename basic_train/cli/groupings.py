@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def groupings(
             groups = sorted({method.groups for method in known})
             raise click.UsageError(f"--context {sizes['context']}: must divide into {groups} channel groups")
         chosen, most_groups = _chosen(known, names), max(method.groups for method in known)
-        settings = {"checkpoint": checkpoints.file_of(checkpoint).name, "learner": learner, **sizes}
+        settings = {**_measured_on(checkpoints.file_of(checkpoint), data), "learner": learner, **sizes}
         output.mkdir(parents=True, exist_ok=True)
         rows = ablation_report.load(output, settings)
         todo = [method for method in chosen if method.title not in {row.name for row in rows}]
@@ -99,6 +100,12 @@ def groupings(
             from rich.console import Console
 
             Console().print(ablation_report.table(rows), highlight=False)
+
+
+def _measured_on(checkpoint: Path, data: Path) -> dict[str, str]:
+    """Rows of other weights or photos do not compare."""
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    return {"checkpoint": checkpoint.name, "sha256": digest, "photos": str(data.absolute())}
 
 
 def _chosen(known: list[Method], names: str | None) -> list[Method]:
