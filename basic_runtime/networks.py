@@ -147,7 +147,7 @@ class Networks:
         sinks: Mapping[str, Sink],
         canvas: Canvas,
     ) -> Step:
-        """What stands in for g_a and h_a where there is an effort. Tiles run one after the other: each takes all
+        """What stands in for g_a and h_a where an effort pays for passes. Tiles run one after the other: each takes all
         threads, and the memory of a whole g_s."""
         from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
 

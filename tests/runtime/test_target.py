@@ -225,8 +225,9 @@ def test_levels_by_time(tiny_path: Path, png: Path, tmp_path: Path, monkeypatch)
     assert run("decode", coded, "-o", tmp_path / "out.png", *common, "--budget-ms", 1e6).exit_code == 0
     done = run("encode", png, "-o", coded, *common, "--budget-ms", 1e-6)
     assert done.exit_code == 1 and "raise --budget-ms" in done.output
-    done = run("profile", "--save", "--levels", "1", "--bundle", tiny_path)
-    assert done.exit_code == 2 and "leave --size, --levels" in done.output
+    for option in ("--levels", "--effort"):
+        done = run("profile", "--save", option, "1", "--bundle", tiny_path)
+        assert done.exit_code == 2 and "leave --size, --levels, --plot and --effort out" in done.output
 
 
 def test_budget_takes_the_highest_level_that_fits() -> None:
