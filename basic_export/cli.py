@@ -147,9 +147,9 @@ def _export_checkpoint(
 def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Report:
     """Export with a progress bar on standard error, unless `quiet` or it is no terminal."""
     from basic_export.export import export_bundle
-    from basic_export.progress import progress
+    from basic_runtime.cli.progress import stages
     from basic_train.train import tune_allocator
 
     tune_allocator()
-    with progress(quiet) as advance:
+    with stages(quiet) as advance:
         return export_bundle(net, output, options, advance)

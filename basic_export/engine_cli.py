@@ -136,11 +136,11 @@ def require_builder(request: EngineRequest) -> list[str]:
 def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -> EngineReport:
     """Build what a request asks for in the bundle `path`, with a progress bar unless `quiet` or no terminal."""
     from basic_export.engines import build_engines
-    from basic_export.progress import progress
     from basic_runtime.bundle import Bundle
+    from basic_runtime.cli.progress import stages
 
     bundle = Bundle(path)
-    with progress(quiet) as advance:
+    with stages(quiet) as advance:
         return build_engines(
             bundle, request.library, targets, advance, precision=request.precision, sizes=request.sizes
         )

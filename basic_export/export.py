@@ -346,6 +346,11 @@ class _Export:
                 f"the hidden units that were left out change latents of the check photo by {self.left_out.latents:.2f} "
                 "steps: name more varied --photos"
             )
+        if not any("filter" in entry for entry in manifest["graphs"].values()):
+            notices.append(
+                "no filters of decoded pixels: they take two photos or more, and must improve those that they are not "
+                "fitted to; name more --photos"
+            )
         return Report(
             writer.target, manifest["model"]["name"], manifest["model"]["id"], levels, manifest["graphs"],
             sizes, writer.weights.referenced_bytes, self.left_out, self.rate_costs, effects, checks, notices,

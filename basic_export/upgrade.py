@@ -39,7 +39,7 @@ def upgrade(path: Path, photos: Path | None = None) -> tuple[int, int]:
 
     Raises BundleError for a damaged bundle, ExportError for graphs that cannot be followed, FileError, ImageError.
     """
-    formats = formats_of(Bundle(path), fixed_point_photos(photos))
+    formats = formats_of(_opened(path), fixed_point_photos(photos))
     manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     for name, entry in manifest["graphs"].items():
         model = onnx.load(path / GRAPHS / f"{name}.onnx", load_external_data=False)
@@ -60,11 +60,14 @@ def add_filters(
 
     Raises ExportError for a bundle that has some, BundleError, FileError, ImageError.
     """
-    bundle = Bundle(path)
+    bundle = _opened(path)
     manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     if any("filter" in entry for entry in manifest["graphs"].values()):
         raise ExportError(f"{path}: has filters already: export its checkpoint anew for others")
-    filters = filters_of(bundle, filter_photos(photos), progress)
+    pictures = filter_photos(photos)
+    if len(pictures) < 2:
+        raise ExportError(f"{photos}: holds one photo: filters are fitted to some and tried on others; add photos")
+    filters = filters_of(bundle, pictures, progress)
     for graph, weights in filters.items():
         manifest["graphs"][graph]["filter"] = weights
     if filters:
@@ -72,6 +75,13 @@ def add_filters(
         manifest["model"] = {"name": name, "id": identity, "unfiltered": bundle.model_id}
     _write(path, manifest)
     return len(filters)
+
+
+def _opened(path: Path) -> Bundle:
+    """The bundle in a folder. Raises BundleError, or ExportError for the name of one that comes along."""
+    if not path.exists():
+        raise ExportError(f"{path}: no such folder; name the folder of a bundle")
+    return Bundle(path)
 
 
 def _write(path: Path, manifest: dict[str, Any]) -> None:

@@ -20,7 +20,9 @@ from basic_runtime.errors import BasicError
 from basic_train.grouping import TILES, Grouping, Labels, labels, tiled
 from basic_train.model.coded import round_z
 from basic_train.model.context import ContextShape, GroupedContext
+from basic_train.model.gdn import PER_WIDTH, SlimGDN
 from basic_train.model.masked import MaskedContext
+from basic_train.model.presets import ModelConfig
 from basic_train.model.priors import uniform_noise
 from basic_train.model.supernet import Y_STRIDE, Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
@@ -63,9 +65,14 @@ def learned(stages: int, groups: int) -> Method:
     return Method(f"learned-g{groups}-s{stages}", groups, stages)
 
 
-def methods(latents: int) -> list[Method]:
-    """The comparison for a number of latents: that of the original, whose 12 channel groups become 10 where they do
-    not divide them, and learned groupings of 2, 4, 6, 8 and 10 stages."""
+def methods(config: ModelConfig) -> list[Method]:
+    """The comparison for a model: that of the original, whose 12 channel groups become 10 where they do not divide its
+    latents, and learned groupings of 2, 4, 6, 8 and 10 stages. Raises AblationError for models without groupings."""
+    if config.context != "grouped":
+        raise AblationError(
+            f"preset {config.preset!r} decodes all latents at once: it has no order of decoding to compare others with"
+        )
+    latents = config.y_channels
     if latents % 4:
         raise AblationError(
             f"{latents} latent channels do not divide into the four channel groups of the comparison"
@@ -333,16 +340,23 @@ def static(net: Supernet, context: GroupedContext, name: str) -> tuple[Supernet,
     config, grouping = net.config, context.grouping
     one = replace(
         config,
-        **{name: (getattr(config, name)[-1],) for name in ("widths", "hyper_widths", "priors")},
-        analysis_widths=(),
+        **{name: getattr(config, name)[-1:] for name in ("widths", "hyper_widths", "priors", "analysis_widths")},
         contexts=context.shapes,
         grouping_name=name,
         grouping=grouping.tile.tolist(),
         phase_bias=False,  # the methods' context models have none: they share a base that any grouping trains
+        alternatives=[],
         levels=[],
     )
-    weights = {k: v for k, v in net.state_dict().items() if not k.startswith("context.")}
+    weights = {k: v for k, v in net.state_dict().items() if not k.startswith(("context.", "alternatives."))}
+    weights |= _full_width_scalars(net)
     weights |= {f"context.{name}": value for name, value in context.state_dict().items()}
     result = Supernet(one)
     result.load_state_dict(weights)
     return result.eval(), weights
+
+
+def _full_width_scalars(net: Supernet) -> dict[str, Tensor]:
+    """The full width's of what GDN has for each width."""
+    layers = [(name, layer) for name, layer in net.named_modules() if isinstance(layer, SlimGDN)]
+    return {f"{name}.{which}": getattr(layer, which).detach()[-1:] for name, layer in layers for which in PER_WIDTH}

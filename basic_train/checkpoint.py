@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import safetensors.torch
@@ -71,8 +72,14 @@ def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: weights do not fit the configuration in the file: {error}") from error
+        raise CheckpointError(f"{path}: weights do not fit the configuration in the file: {in_short(error)}") from error
     return net.eval(), history
+
+
+def in_short(error: Exception) -> str:
+    """Of what PyTorch says of weights that do not fit, a line for each kind or tensor, the first."""
+    lines = str(error).splitlines()
+    return shorten(lines[min(1, len(lines) - 1)], 200) if lines else type(error).__name__
 
 
 def load_with_coder(path: Path, grouping: str | None) -> tuple[Supernet, dict[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from basic_runtime.errors import BasicError
+from basic_train.signals import held_back
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,6 +30,12 @@ class Devices:
     count: int = 1
     nodes: int = 1
 
+    @property
+    def several(self) -> bool:
+        """Whether this is one process of many."""
+        places = _from_torchrun(self)
+        return places.count * places.nodes > 1
+
     def fabric(self, leaves_out: bool) -> Fabric:
         """Start the other processes, if any, and join them; every process returns. leaves_out: whether a step may give
         some parameters no gradient. Raises DeviceError."""
@@ -36,10 +43,9 @@ class Devices:
         from lightning_fabric.strategies import DDPStrategy
 
         places = _from_torchrun(self)
-        many = places.count * places.nodes > 1
         # 1x1 kernels have the strides of either layout; nothing is slower for it.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        strategy = DDPStrategy(find_unused_parameters=leaves_out) if many else "auto"
+        strategy = DDPStrategy(find_unused_parameters=leaves_out) if self.several else "auto"
         try:
             fabric = Fabric(
                 accelerator=places.accelerator,
@@ -47,7 +53,8 @@ class Devices:
                 num_nodes=places.nodes,
                 strategy=strategy,
             )
-            fabric.launch()
+            with held_back():
+                fabric.launch()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise DeviceError(

@@ -36,8 +36,16 @@ SMALLEST_RISE = 1.02
 STEP_PENALTY = 10.0
 
 
+#: Called with what is being done, how much of it is done, and how much there is.
+Report = Callable[[str, int, int], None]
+
+
 class LevelError(BasicError):
     """No level table can be made."""
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    """Reports nothing."""
 
 
 # --- chains ---------------------------------------------------------------------------------------------------------
@@ -274,9 +282,9 @@ def candidates(
     evaluator: Evaluator,
     costs: Costs,
     side: str,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = _ignore,
 ) -> Candidates:
-    """Every configuration with its loss composed from parts. `advance` is told how many parts are measured."""
+    """Every configuration with its loss composed from parts."""
     config = evaluator.net.config
     if config.latents:
         raise LevelError(
@@ -287,11 +295,11 @@ def candidates(
     total = len(g_a) * (len(g_s) + len(h_a) * len(h_s))
     bits, mse = {}, {}
     for key in product(g_a, g_s):
+        report("measuring parts", len(mse), total)
         mse[key] = evaluator.distortion(*key)
-        advance(len(mse), total)
     for triple in product(g_a, h_a, h_s):
+        report("measuring parts", len(mse) + len(bits), total)
         bits[triple] = evaluator.bits(*triple)
-        advance(len(mse) + len(bits), total)
     full_bits, full_mse = bits[g_a[-1], h_a[-1], h_s[-1]], mse[g_a[-1], g_s[-1]]
     configurations = sorted(
         (Widths(*item) for item in product(g_a, h_a, h_s, g_s)), key=lambda w: (costs.side(w, side), w)
@@ -304,7 +312,7 @@ def candidates(
     return Candidates(configurations, prices, np.array(loss), evaluator)
 
 
-def search(found: Candidates, options: Search) -> list[Level]:
+def search(found: Candidates, options: Search, report: Report = _ignore) -> list[Level]:
     """The table of levels that loses least near the target costs, every level coded in full.
 
     Raises LevelError if there are not enough widths for so many levels.
@@ -314,7 +322,8 @@ def search(found: Candidates, options: Search) -> list[Level]:
         if not chain:
             raise LevelError(f"{options.count} levels are too many for these widths: pass fewer --levels")
         unknown = [index for index in chain if index not in found.fully]
-        for index in chain:
+        for number, index in enumerate(unknown):
+            report("coding levels in full", number, len(unknown))
             found.code(index)
         if not unknown:
             return [found.fully[index] for index in chain]

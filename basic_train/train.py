@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from basic_train.devices import Devices, tune_allocator
 from basic_train.model import growth, linear, units
 from basic_train.model.presets import PRESETS, ModelConfig
 from basic_train.model.supernet import Supernet
-from basic_train.objective import OBJECTIVES, TrainingStep
+from basic_train.objective import OBJECTIVES, Objective, TrainingStep
 from basic_train.optimise import Averager, optimizers
 from basic_train.recipe import Recipe
 
@@ -118,10 +119,15 @@ class Trainer:
         self.fabric = devices.fabric(OBJECTIVES[recipe.objective].leaves_out(self.config))
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
+        net, objective = self._parts(start[0] if start else None)
         try:
             if self.fabric.is_global_zero:
                 folder.mkdir(parents=True, exist_ok=True)
-            self._build(start[0] if start else None, bool(resumed))
+                with TemporaryFile(dir=folder):
+                    pass  # an old run's folder that cannot be written is better known now than at the first save
+            if not resumed:
+                self._begin(net, start[0] if start else None)
+            self._build(TrainingStep(net, objective))
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if resumed:
                 self._resume()
@@ -150,6 +156,8 @@ class Trainer:
         if self.recipe.objective not in OBJECTIVES:
             known = ", ".join(OBJECTIVES)
             raise TrainingError(f"unknown objective {self.recipe.objective!r}; known: {known}")
+        if self.recipe.revive is not None and not (start or resumed):
+            raise TrainingError("a new net has nothing to revive: name a checkpoint with --start-from")
         stored = resumed[0] if resumed else start[0].config if start else None
         if stored is not None and stored.preset != preset:
             weights = f"{self.folder}: the weights to go on with" if resumed else "the weights to start from"
@@ -173,35 +181,40 @@ class Trainer:
         except (TypeError, ValueError) as error:
             raise TrainingError(f"preset {preset!r} cannot be changed so: {error}") from error
 
-    def _build(self, start: Supernet | None, resumed: bool) -> None:
-        """Net, objective, optimisers and average. Every process draws the same weights."""
+    def _parts(self, start: Supernet | None) -> tuple[Supernet, Objective]:
+        """Net, with random weights or those to start from, and objective. Every process draws the same weights."""
         torch.manual_seed(self.recipe.seed)
         try:
             net = Supernet(self.config)
         except ValueError as error:
             raise TrainingError(f"no model can be of this kind: {error}") from error
-        if start:
-            try:
-                growth.load_into(net, start)
-            except ValueError as error:
-                raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
-            if self.recipe.revive is not None:
-                self._revive(net, self.recipe.revive)
-        elif self.recipe.revive is not None and not resumed:
-            raise TrainingError("a new net has nothing to revive: name a checkpoint with --start-from")
-        elif self.config.linear_path and not resumed:
-            self._start_linear(net)
         try:
-            objective = OBJECTIVES[self.recipe.objective](self.config, self.recipe)
+            if start:
+                growth.load_into(net, start)
+        except ValueError as error:
+            raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
+        try:
+            return net, OBJECTIVES[self.recipe.objective](self.config, self.recipe)
         except ValueError as error:
             raise TrainingError(str(error)) from error
-        module = TrainingStep(net, objective).to(memory_format=torch.channels_last)
+
+    def _build(self, module: TrainingStep) -> None:
+        """Optimisers and average, and the processes' share of the module."""
+        module = module.to(memory_format=torch.channels_last)
         found = optimizers(module, self.recipe)
         self.rates = [optimizer.defaults["lr"] for optimizer in found]
         self._wrapped, *self.optimizers = self.fabric.setup(module, *found)
         self.average = Averager(self.module, self.recipe.ema)
 
+    def _begin(self, net: Supernet, start: Supernet | None) -> None:
+        """What a new run does with its weights before the first step."""
+        if self.recipe.revive is not None:
+            self._revive(net, self.recipe.revive)
+        elif self.config.linear_path and start is None:
+            self._start_linear(net)
+
     def _start_linear(self, net: Supernet) -> None:
+        self.report(f"starting from the principal components of {LINEAR_CROPS} crops")
         linear.initialise(net, self._first_crops(LINEAR_CROPS))
 
     def _revive(self, net: Supernet, beyond: int) -> None:
@@ -279,7 +292,7 @@ class Trainer:
             self.previous = state["previous"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"{path}: does not fit this model ({error}); start in another folder"
+                f"{path}: does not fit this model ({checkpoint.in_short(error)}); start in another folder"
             ) from error
         self.report(f"resumed at {self.minutes:.1f} minutes, step {self.step}, {self.patches} patches")
 

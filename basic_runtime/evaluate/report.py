@@ -89,27 +89,30 @@ def table(values: dict[str, Any]) -> Any:
     result = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
+        padding=(0, 0, 0, 1),  # a terminal of 80 columns shows all
         title=f"{values['model']} ({values['model_id']}), {values['pictures']} pictures",
         title_justify="left",
-        caption="BD-rate: change of size at equal quality; ~ where curves share less than half of the qualities",
+        caption="BD-rates against JPEG, WebP, AVIF: % of size at equal quality; ~: curves share\n"
+        "less than half of the qualities",
         caption_justify="left",
     )
     result.add_column("codec", no_wrap=True)
-    headings = [f"{METRICS[metric]}\nvs {anchor}" for metric, anchor in pairs]
-    for heading in (*headings, "encode\nms", "decode\nms", "bpp", "PSNR"):
+    headings = [f"{METRICS[metric]}\n{anchor}" for metric, anchor in pairs]
+    for heading in (*headings, "enc.\nms", "dec.\nms", "bpp", "PSNR"):
         result.add_column(heading, justify="right", no_wrap=True)
     for curve in values["curves"]:
         cells = [_delta_text(deltas.get((*pair, curve["name"]))) for pair in pairs]
         times = ["" if curve[key] is None else f"{curve[key]:.0f}" for key in ("encode_ms", "decode_ms")]
-        ends = [f"{curve[key][0]:.2f}-{curve[key][-1]:.2f}" for key in ("bpp", "psnr")]
-        result.add_row(curve["name"], *cells, *times, *ends)
+        ends = [f"{curve['bpp'][0]:.2f}-{curve['bpp'][-1]:.2f}", f"{curve['psnr'][0]:.1f}-{curve['psnr'][-1]:.1f}"]
+        result.add_row(curve["name"].partition(" (")[0], *cells, *times, *ends)
     return result
 
 
 def _delta_text(delta: dict[str, Any] | None) -> str:
     if delta is None:
         return ""
-    return f"{'~' if delta['overlap'] < SHORT_OVERLAP else ''}{delta['percent']:+.1f} %"
+    return f"{'~' if delta['overlap'] < SHORT_OVERLAP else ''}{delta['percent']:+.1f}"
 
 
 def plot(values: dict[str, Any], path: Path) -> None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.progress import stages
 from basic_runtime.errors import BasicError
-from basic_runtime.files import write_bytes
+from basic_runtime.files import make_folder, write_bytes
 from basic_train.cli.levels import held_out_crops
 from basic_train.cli.setup import extra_packages
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from basic_train.ablation import Ablation, Method
     from basic_train.model.supernet import Supernet
 
@@ -81,17 +84,18 @@ def groupings(
 
         tune_allocator()
         net, history = checkpoints.load(checkpoint)
-        known = methods(net.config.y_channels)
+        known = methods(net.config)
         if any(sizes["context"] % method.groups for method in known):
             groups = sorted({method.groups for method in known})
             raise click.UsageError(f"--context {sizes['context']}: must divide into {groups} channel groups")
         chosen, most_groups = _chosen(known, names), max(method.groups for method in known)
         settings = {**_measured_on(checkpoints.file_of(checkpoint), data), "learner": learner, **sizes}
-        output.mkdir(parents=True, exist_ok=True)
+        photos = _training_photos(data), held_out_crops(data, CROP, sizes["held_out"])
+        make_folder(output)
         rows = ablation_report.load(output, settings)
         todo = [method for method in chosen if method.title not in {row.name for row in rows}]
         text = ablation_report.write(output, settings, rows) if rows else ""
-        for outcome in _outcomes(net, history, data, output, todo, most_groups, learner, sizes):
+        for outcome in _outcomes(net, history, photos, output, todo, most_groups, learner, sizes):
             rows.append(outcome)
             text = ablation_report.write(output, settings, rows)
         if as_json:
@@ -123,7 +127,7 @@ def _chosen(known: list[Method], names: str | None) -> list[Method]:
 def _outcomes(
     net: Supernet,
     history: dict[str, Any],
-    data: Path,
+    photos: tuple[list[Path], Tensor],
     output: Path,
     todo: list[Method],
     most_groups: int,
@@ -131,20 +135,15 @@ def _outcomes(
     sizes: dict[str, int],
 ) -> Any:
     """Run each method; yields its row when its checkpoint is written."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from basic_train import ablation
     from basic_train import checkpoint as checkpoints
 
     if not todo:
         return
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("latents", total=None)
-        run = _ablation(net, data, learner, sizes)
-        run.report = lambda what, step, steps: bar.update(task, description=what, completed=step, total=steps)
+    with stages() as show:
+        show("latents", 0, None)
+        run = _ablation(net, *photos, learner, sizes)
+        run.report = show
         _base(run, output / "base.safetensors", most_groups)
         for method in todo:
             outcome, context = run.run(method)
@@ -169,21 +168,30 @@ def _base(run: Ablation, path: Path, groups: int) -> None:
     write_bytes(path, safetensors.torch.save(run.base.state_dict()), overwrite=True)
 
 
-def _ablation(net: Supernet, data: Path, learner: str, sizes: dict[str, int]) -> Ablation:
-    """Frozen latents of random crops of training photos and of centre crops of held-out ones."""
+def _training_photos(data: Path) -> list[Path]:
+    """Raises ImageError for a folder without."""
+    from basic_runtime.errors import ImageError
+    from basic_train.data import list_photos, split
+
+    train, _ = split(list_photos(data))
+    if not train:
+        raise ImageError(f"{data}: its one photo is held out to measure, and none is left to train on; add photos")
+    return train
+
+
+def _ablation(net: Supernet, train: list[Path], measured: Tensor, learner: str, sizes: dict[str, int]) -> Ablation:
+    """Frozen latents of random crops of training photos and of the crops to measure."""
     import torch
 
     from basic_train.ablation import Ablation, freeze
-    from basic_train.data import CropStream, PhotoFiles, cache_budget, list_photos, split
+    from basic_train.data import CropStream, PhotoFiles, cache_budget
     from basic_train.model.context import ContextShape
 
     torch.manual_seed(0)
-    train, _ = split(list_photos(data))
     photos = PhotoFiles(train, CROP, cache_budget(None), lambda line: click.echo(line, err=True))
     stream = CropStream(photos, CROP, 8, 0)
     crops = torch.cat([stream.batch(number) for number in range(-(-sizes["crops"] // 8))])
     training = freeze(net, crops, torch.rand(len(crops)))
-    measured = held_out_crops(data, CROP, sizes["held_out"])
     quality = torch.tensor(QUALITIES).repeat(len(measured))
     held_out = freeze(net, measured.repeat_interleave(len(QUALITIES), 0), quality)
     size = sizes["context"]

@@ -30,9 +30,7 @@ _LAMBDA = FiniteRange(min=0, min_open=True)
 )
 @click.option(
     "--grouping",
-    default="checkerboard",
-    show_default=True,
-    help="Stands in for position-by-position decoding.",
+    help="Stands in for position-by-position decoding [default: checkerboard].",
 )
 @click.option(
     "--lambda", "lambda_", type=_LAMBDA, help="That the model was trained for, if the file does not say."
@@ -49,7 +47,7 @@ def import_(
     file: Path,
     output: Path,
     lambda_range: tuple[float, float] | None,
-    grouping: str,
+    grouping: str | None,
     overwrite: bool,
     as_json: bool,
     **choices: Any,
@@ -70,7 +68,8 @@ def import_(
         from basic_train import checkpoint
         from basic_train.importing.run import Choices, import_file
 
-        _check_grouping(grouping)
+        if grouping is not None:
+            _check_grouping(grouping)
         chosen = Choices(lambda_range=lambda_range, grouping=grouping, **choices)
         imported = import_file(file, chosen)
         checkpoint.save(output, imported.net.state_dict(), imported.net.config, _history(file, imported))

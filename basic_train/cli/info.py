@@ -17,8 +17,10 @@ from basic_train.cli.setup import extra_packages
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(checkpoint: Path | None, preset: str | None, as_json: bool) -> None:
     """Print configuration, parameters, cost and history of a model.safetensors or of a run's folder."""
-    if (checkpoint is None) == (preset is None):
+    if checkpoint is None and preset is None:
         raise click.UsageError("name a checkpoint, or a preset with --preset")
+    if checkpoint is not None and preset is not None:
+        raise click.UsageError(f"{checkpoint} and --preset {preset}: one at a time")
     with extra_packages("describing a model"):
         facts = _facts(checkpoint, preset)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
+from basic_runtime.cli.progress import stages
 from basic_runtime.files import check_target
 from basic_train.cli.setup import extra_packages
 
@@ -108,18 +109,16 @@ def levels(
     with extra_packages("the level search"):
         from basic_train import checkpoint as checkpoints
         from basic_train.levels import Search
-        from basic_train.levels import search as find
         from basic_train.train import tune_allocator
 
         tune_allocator()
         net, history = checkpoints.load_with_coder(checkpoint, grouping)
         options, crops = Search(**search), held_out_crops(data, crop, photos)
-        shared = _measure(net, crops, qualities, cost, options) if per_quality else None
-        together, weights = find(shared, options) if shared else [], net.state_dict()
+        shared, together = _search(net, crops, qualities, cost, options) if per_quality else (None, [])
+        weights = net.state_dict()
         results: list[dict[str, Any]] = []
         for target, at in targets.items():
-            found = _measure(net, crops, at, cost, options)
-            table = find(found, options)
+            found, table = _search(net, crops, at, cost, options)
             config = replace(net.config, levels=[level.widths._asdict() for level in table])
             stored = {name: value.half() if half else value for name, value in weights.items()}
             checkpoints.save(target, stored, config, history)
@@ -173,27 +172,18 @@ def held_out_crops(data: Path, side: int, count: int) -> Tensor:
     return to_tensor([centre_crop(picture, side) for picture in pictures])
 
 
-def _measure(
+def _search(
     net: Supernet, crops: Tensor, qualities: tuple[float, ...], cost: str, options: Search
-) -> Candidates:
-    """Costs and losses of all configurations, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from basic_train.levels import Evaluator, candidates, latencies
+) -> tuple[Candidates, list[Level]]:
+    """Costs and losses of all configurations and the table of levels, with a progress bar on a terminal."""
+    from basic_train.levels import Evaluator, candidates, latencies, search
     from basic_train.model.cost import Costs
 
-    costs = Costs.of(net) if cost == "macs" else latencies(net)
-    console = Console(stderr=True)
-    columns = (BarColumn(), TextColumn("{task.completed} of {task.total} parts"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        return candidates(
-            Evaluator(net, crops, qualities),
-            costs,
-            options.side,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with stages() as show:
+        show("costs", 0, None)
+        costs = Costs.of(net) if cost == "macs" else latencies(net)
+        found = candidates(Evaluator(net, crops, qualities), costs, options.side, show)
+        return found, search(found, options, show)
 
 
 def _report(

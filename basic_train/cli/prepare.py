@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
+from basic_runtime.cli.progress import stages
 from basic_train.prepare.procedure import PROCEDURES, Procedure
 
 DEFAULT = Procedure()
@@ -74,7 +73,7 @@ def prepare(
     from basic_train.prepare.run import Preparation
 
     procedure = _procedure(like, keep_duplicates, rules)
-    with _progress() as progress:
+    with stages() as progress:
         jobs = jobs or len(os.sched_getaffinity(0))
         outcome = Preparation(source, out, procedure, jobs, progress).run()
     if as_json:
@@ -85,10 +84,7 @@ def prepare(
             click.echo(f"{title}: {line}", err=True)
         if len(lines) > MAX_SHOWN:
             click.echo(f"{title}: {len(lines) - MAX_SHOWN} more (--json lists all)", err=True)
-    click.echo(
-        f"{out}: {outcome.pictures} pictures, {outcome.written} of them new; left out: {outcome.too_small} too "
-        f"small, {outcome.duplicates} duplicates, {len(outcome.unusable)} not usable, {outcome.not_chosen} not chosen"
-    )
+    click.echo(f"{out}: {outcome.pictures} pictures, {outcome.written} of them new; left out: {outcome.left_out()}")
 
 
 def _procedure(like: str | None, keep_duplicates: bool, rules: dict[str, Any]) -> Procedure:
@@ -106,20 +102,3 @@ def _procedure(like: str | None, keep_duplicates: bool, rules: dict[str, Any]) -
         return replace(base, **given)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        yield show

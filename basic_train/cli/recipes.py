@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from basic_train import recipes as files
@@ -12,10 +10,13 @@ from basic_train import recipes as files
 @click.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
-    """List the recipes, or print all fields of one: NAME, or a .toml file of your own."""
+    """List the recipes, or print all fields of one: NAME, or a .toml file of your own.
+
+    \b
+    basic-train recipes lite > mine.toml
+    """
     if name is not None:
-        for field, value in asdict(files.load(name).recipe).items():
-            click.echo(f"{field} = {value}")
+        click.echo(files.to_toml(files.load(name)), nl=False)
         return
     width = max(map(len, files.names()))
     for known in files.names():

@@ -18,6 +18,7 @@ from basic_train import recipes
 from basic_train.cli.setup import extra_packages
 from basic_train.devices import ACCELERATORS, Devices, leave
 from basic_train.recipe import Recipe
+from basic_train.signals import STOPPING, release
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,10 +121,15 @@ def run(
         from basic_train.checkpoint import MODEL_FILE
         from basic_train.train import Trainer, stored_run
 
-        recipe = _recipe(_base(recipe_name, stored_run(out)), given)
-        trainer = Trainer(recipe, out, data, report, start_from, Devices(accelerator, devices, nodes))
-    with _stop_on_signals(trainer):
-        _train(trainer, console, report)
+        stored = stored_run(out)
+        if stored and given["revive"] is not None:
+            raise click.UsageError(f"--revive: {out} holds a run, which goes on; units are drawn afresh in a new one")
+        recipe = _recipe(_base(recipe_name, stored), given)
+        places = Devices(accelerator, devices, nodes)
+        with _stop_on_signals(places.several, report) as stop:
+            trainer = Trainer(recipe, out, data, report, start_from, places)
+            stop.hand_over(trainer)
+            _train(trainer, console, report)
     leave()
     if not trainer.fabric.is_global_zero:
         return
@@ -154,18 +160,39 @@ def _recipe(base: Recipe, given: dict[str, Any]) -> Recipe:
         raise click.UsageError(str(error)) from error
 
 
-@contextmanager
-def _stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and termination end the run after the step at hand; a second one ends it at once."""
+class _Stop:
+    """What Ctrl-C and termination do: end the run after the step at hand, a second one at once. Before the first step a
+    process ends at once; one of several waits until it can tell the others."""
 
-    def handle(number: int, frame: Any) -> None:
-        trainer.report("stopping after this step")
-        trainer.stop()
+    def __init__(self, several: bool, report: Any) -> None:
+        self.several, self.report = several, report
+        self.trainer: Trainer | None = None
+        self.asked = False
+
+    def hand_over(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        if self.asked:
+            trainer.stop()
+
+    def handle(self, number: int, frame: Any) -> None:
+        if self.trainer is None and not self.several:
+            raise KeyboardInterrupt
+        self.asked = True
+        if self.trainer is None:
+            self.report("stopping when all processes have started")
+            return
+        self.trainer.report("stopping after this step")
+        self.trainer.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+@contextmanager
+def _stop_on_signals(several: bool, report: Any) -> Iterator[_Stop]:
+    stop = _Stop(several, report)
+    before = {number: signal.signal(number, stop.handle) for number in STOPPING}
+    release()
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -180,7 +207,7 @@ def _train(trainer: Trainer, console: Console, report: Any) -> None:
     from rich.progress import Progress as Bar
 
     columns = (
-        BarColumn(),
+        BarColumn(16),
         TextColumn("{task.percentage:.1f} %"),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
@@ -197,8 +224,8 @@ def _train(trainer: Trainer, console: Console, report: Any) -> None:
 
 def _step_text(progress: Progress) -> str:
     return (
-        f"step {progress.step}  {progress.patches} patches  loss {progress.loss:.3f}  "
-        f"{progress.bpp:.3f} bpp  {progress.psnr:.2f} dB  {progress.patches_per_second:.1f} patches/s"
+        f"step {progress.step} {progress.bpp:.3f} bpp {progress.psnr:.2f} dB "
+        f"{progress.patches_per_second:.0f} patches/s"
     )
 
 

@@ -17,6 +17,9 @@ from basic_train.model.slimmable import Channels, Slim
 PEDESTAL = 2.0**-36
 BETA_MIN = 1e-6
 
+#: Parameters of `SlimGDN` with a value for each width.
+PER_WIDTH = ("beta_scales", "beta_biases", "gamma_scales", "gamma_biases")
+
 
 def non_negative(raw: Tensor, minimum: float = 0.0) -> Tensor:
     """max(raw, sqrt(minimum + p))^2 - p, never below `minimum`, with the gradient of `lower_bound`."""

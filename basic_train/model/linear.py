@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 #: Side of a block: the stride of y.
 BLOCK = 16
 
+#: Of a block of three channels.
+LINEAR_COMPONENTS = 3 * BLOCK**2
+
+#: Pictures whose blocks are in memory together, in double precision.
+PART = 16
+
 #: Subtracted from the picture that the network of g_a sees.
 MIDDLE = 0.5
 
@@ -127,11 +133,21 @@ class LinearSynthesis(Slim):
 
 def components(pictures: Tensor, side: int) -> Components:
     """Of the side x side blocks of pictures (B, 3, H, W), sides multiples of `side`."""
-    blocks = F.pixel_unshuffle(pictures, side).permute(0, 2, 3, 1).reshape(-1, 3 * side**2).double()
-    mean = blocks.mean(0)
-    covariance = (blocks - mean).T @ (blocks - mean) / len(blocks)
+    size = 3 * side**2
+    parts = pictures.split(PART)
+    count = pictures.numel() // size
+    mean = torch.stack([_blocks(part, side).sum(0) for part in parts]).sum(0) / count
+    covariance = torch.zeros(size, size, dtype=torch.float64)
+    for part in parts:
+        centred = _blocks(part, side) - mean
+        covariance += centred.T @ centred / count
     variances, basis = torch.linalg.eigh(covariance)
     return Components(mean.float(), basis.flip(1).float(), variances.flip(0).clamp(min=0).float())
+
+
+def _blocks(pictures: Tensor, side: int) -> Tensor:
+    """float64 (N, 3 side^2)."""
+    return F.pixel_unshuffle(pictures, side).permute(0, 2, 3, 1).reshape(-1, 3 * side**2).double()
 
 
 @torch.no_grad()

@@ -13,9 +13,38 @@ import numpy as np
 from basic_train.grouping import LEARNED, Grouping, tiled
 from basic_train.model.backbones import BACKBONES
 from basic_train.model.context import ContextShape
+from basic_train.model.linear import LINEAR_COMPONENTS
 from basic_train.model.priors import DENSITIES
 
 CONTEXTS = ("grouped", "scale-only")
+
+#: Fields that name something, with what they can name.
+NAMES = {
+    "backbone": tuple(BACKBONES),
+    "density": tuple(DENSITIES),
+    "context": CONTEXTS,
+    "scale_parameter": ("log", "linear"),
+}
+
+#: Fields with numbers of channels for each width.
+PER_WIDTH = ("widths", "hyper_widths", "priors", "analysis_widths", "latents")
+
+#: Fields that are whole numbers, and their least value.
+WHOLE_NUMBERS = {
+    "y_channels": 1,
+    "z_channels": 1,
+    "context_kernel": 1,
+    "quarter_blocks": 0,
+    "eighth_blocks": 0,
+    "latent_blocks": 0,
+    "quality_anchors": 2,
+}
+
+
+def _require_whole(name: str, value: Any, least: int) -> None:
+    """Raises ValueError for what is no whole number or is too small."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name}: {value!r} must be a whole number, at least {least}")
 
 
 @dataclass(frozen=True)
@@ -70,20 +99,54 @@ class ModelConfig:
         per_width += [values for values in (self.analysis_widths, self.latents) if values]
         if len({len(values) for values in per_width}) != 1:
             raise ValueError("fields with a value per width need as many values as `widths` has")
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"unknown backbone {self.backbone!r}; known: {', '.join(BACKBONES)}")
-        if self.density not in DENSITIES:
-            raise ValueError(f"unknown density {self.density!r}; known: {', '.join(DENSITIES)}")
-        if self.context not in CONTEXTS:
-            raise ValueError(f"unknown context {self.context!r}; known: {', '.join(CONTEXTS)}")
+        for name, known in NAMES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        self._check_channels()
+        self._check_numbers()
         if self.latents and (self.backbone != "hyperprior" or self.context != "scale-only"):
             raise ValueError("latents that go with the width need backbone hyperprior, context scale-only")
+        if self.latents and {max(self.latents)} != {self.y_channels, self.z_channels}:
+            raise ValueError("y_channels and z_channels must be the largest of latents")
+        if self.context == "scale-only" and self.priors != self.y_widths:
+            raise ValueError("without a context model the prior is the scale of y: as many priors as y_channels")
+        if self.linear_path and self.backbone != "lite":
+            raise ValueError(f"backbone {self.backbone!r} has no linear_path; `lite` has")
+        if self.linear_path and self.y_channels > LINEAR_COMPONENTS:
+            raise ValueError(f"y_channels={self.y_channels}: a linear_path has {LINEAR_COMPONENTS} components")
         if self.alternatives and self.context != "grouped":
             raise ValueError("alternatives are groupings of a grouped context model, which this model has not")
         if any(set(item) != {"name", "tile"} for item in self.alternatives):
             raise ValueError("each of alternatives has a name and a tile")
-        if self.latents and {max(self.latents)} != {self.y_channels, self.z_channels}:
-            raise ValueError("y_channels and z_channels must be the largest of latents")
+
+    def _check_channels(self) -> None:
+        """Whole numbers, of which blocks take halves; they do not fall, as a width is a prefix of the next."""
+        found = {name: getattr(self, name) for name in PER_WIDTH}
+        for field_of_shape in ("context", "hidden1", "hidden2"):
+            found[f"contexts.{field_of_shape}"] = [getattr(shape, field_of_shape) for shape in self.contexts]
+        for name, values in found.items():
+            for value in values:
+                _require_whole(name, value, 2 if name in ("widths", "analysis_widths") else 1)
+            if list(values) != sorted(values):
+                raise ValueError(f"{name}={list(values)}: must not fall, as each width is a part of the next")
+
+    def _check_numbers(self) -> None:
+        for name, least in WHOLE_NUMBERS.items():
+            _require_whole(name, getattr(self, name), least)
+        for name in ("train_rounded", "phase_bias", "linear_path"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be true or false")
+        for name in ("lambda_min", "lambda_max", "context_slope"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < float("inf"):
+                raise ValueError(f"{name}={value!r}: must be a number, not below 0")
+        if not 0 < self.lambda_min <= self.lambda_max:
+            raise ValueError(
+                f"lambda_min={self.lambda_min}, lambda_max={self.lambda_max}: must be above 0, the first not above the "
+                "second"
+            )
+        if self.context_kernel % 2 == 0:
+            raise ValueError(f"context_kernel={self.context_kernel}: a kernel with a middle has an odd side")
 
     @property
     def encoder_widths(self) -> tuple[int, ...]:
@@ -128,7 +191,7 @@ class ModelConfig:
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
         """The inverse of `to_json` after a trip through JSON (lists become tuples again)."""
         fixed = dict(values)
-        for name in ("widths", "hyper_widths", "priors", "analysis_widths", "latents"):
+        for name in PER_WIDTH:
             fixed[name] = tuple(fixed.get(name, ()))
         fixed["contexts"] = tuple(ContextShape(**shape) for shape in fixed["contexts"])
         return cls(**fixed)
@@ -142,6 +205,13 @@ class ModelConfig:
         for name in changes.keys() - values.keys():
             near = difflib.get_close_matches(name, values, 1)
             raise ValueError(f"unknown field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if "preset" in changes:
+            raise ValueError("the field `preset` is what is changed; name another with --preset")
+        if "levels" in changes:
+            raise ValueError("the field `levels` is what `basic-train levels` finds")
+        for name in changes.keys() & {*PER_WIDTH, "contexts", "grouping", "alternatives"}:
+            if not isinstance(changes[name], (list, tuple)):
+                raise ValueError(f"{name}={changes[name]!r}: must be a list")
         values = json.loads(json.dumps(values | changes))
         if "grouping_name" in changes and "grouping" not in changes:
             values["grouping"] = tiled(changes["grouping_name"], len(self.grouping)).tile.tolist()

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +33,7 @@ from basic_train.prepare.pictures import (
     read_header,
 )
 from basic_train.prepare.procedure import Procedure, Size
+from basic_train.signals import held_back
 
 INDEX_FILE = "index.csv"
 #: Folder in the training set for what the next run goes on from.
@@ -54,15 +54,15 @@ CHUNK = 256
 
 @dataclass
 class Outcome:
-    """What became of the source folder's pictures: how many were written now or by an earlier run, how many
-    were left out, a message per file that is damaged or no photo, and PNGs of an earlier run that no longer
-    belong to the set."""
+    """What became of the source folder's pictures: how many were written now or by an earlier run; which were left out
+    as too small, as duplicates of which others, or as not chosen; a message per file that is damaged or no photo; and
+    PNGs of an earlier run that no longer belong to the set."""
 
     written: int = 0
     already_there: int = 0
-    too_small: int = 0
-    duplicates: int = 0
-    not_chosen: int = 0
+    too_small: list[str] = field(default_factory=list)
+    duplicates: dict[str, str] = field(default_factory=dict)
+    not_chosen: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
 
@@ -70,6 +70,13 @@ class Outcome:
     def pictures(self) -> int:
         """Pictures of the training set."""
         return self.written + self.already_there
+
+    def left_out(self) -> str:
+        """How many for which reason."""
+        return (
+            f"{len(self.too_small)} too small, {len(self.duplicates)} duplicates, {len(self.unusable)} not usable, "
+            f"{len(self.not_chosen)} not chosen"
+        )
 
 
 def _ignore(stage: str, done: int, total: int) -> None:
@@ -133,9 +140,14 @@ class Preparation:
             return
         # Threads draw the progress bar, and forked copies of a threaded process may hang.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_leave_ctrl_c_to_parent) as pool:
+        with ProcessPoolExecutor(self.jobs, mp_context=context) as pool:
+
+            def spread(function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[Any]:
+                with held_back():  # processes start as tasks come in
+                    return pool.map(function, tasks)
+
             try:
-                yield pool.map
+                yield spread
             except BrokenProcessPool as error:
                 raise ImageError(
                     f"{self.out}: a worker process was killed, perhaps for want of memory; the same command "
@@ -163,7 +175,7 @@ class Preparation:
                 continue
             size = self.procedure.result(header.width, header.height, header.lossy)
             if size is None:
-                self.outcome.too_small += 1
+                self.outcome.too_small.append(header.name)
             else:
                 planned[header] = size
         return planned
@@ -193,20 +205,20 @@ class Preparation:
             hashes = {s.name: fact["difference"] for s in planned if (fact := _fact(journal, s))}
         order = [source.name for source in _largest_first(planned) if source.name in hashes]
         copies = near_duplicates(hashes, order, near)
-        self.outcome.duplicates = len(copies)
+        self.outcome.duplicates = copies
         return {s: size for s, size in planned.items() if s.name in hashes and s.name not in copies}
 
     def _choose(self, planned: dict[Source, Size]) -> dict[Source, Size]:
         count = self.procedure.count
         if count is None or count >= len(planned):
             return planned
-        self.outcome.not_chosen = len(planned) - count
         if self.procedure.choose == "largest":
             chosen = _largest_first(planned)[:count]
         else:
             sources = list(planned)
             indexes = np.random.default_rng(self.procedure.seed).permutation(len(sources))[:count]
             chosen = [sources[i] for i in sorted(indexes)]
+        self.outcome.not_chosen = sorted(source.name for source in planned.keys() - set(chosen))
         return {source: planned[source] for source in chosen}
 
     def _convert(self, workers: Workers, chosen: dict[Source, Size]) -> None:
@@ -243,14 +255,9 @@ class Preparation:
             folder.mkdir(parents=True, exist_ok=True)
 
     def _reasons(self) -> str:
-        o = self.outcome
-        if not (o.too_small or o.unusable):
+        if not (self.outcome.too_small or self.outcome.unusable):
             return "there is none below this folder"
-        return f"{o.too_small} too small, {len(o.unusable)} not usable, {o.duplicates} duplicates"
-
-
-def _leave_ctrl_c_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return self.outcome.left_out()
 
 
 def _headers(root: Path, names: list[str]) -> list[Source | str]:

@@ -6,8 +6,9 @@ A file holds values of fields of `Recipe` and a `summary` of one line; a table `
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -80,6 +81,26 @@ def make(values: dict[str, Any]) -> Recipe:
             raise ValueError(f"{name}={value!r}: must be of type {kind.__name__}")
         checked[name] = wanted
     return Recipe(**checked)
+
+
+def to_toml(file: RecipeFile) -> str:
+    """All fields of a recipe as the text of a file that gives it again; those without a value are comments."""
+    values = asdict(file.recipe)
+    model = values.pop("model")
+    lines = [f"summary = {_toml(file.summary)}"]
+    lines += [f"# {key} is not set" if value is None else f"{key} = {_toml(value)}" for key, value in values.items()]
+    if model:
+        lines += ["", "[model]", *(f"{key} = {_toml(value)}" for key, value in model.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML, which writes as JSON does what is no table."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def _hint(word: str, known: list[str]) -> str:

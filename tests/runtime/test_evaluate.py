@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.errors import EngineError, FileError
-from basic_runtime.evaluate import measure
+from basic_runtime.evaluate import measure, report
 from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, per_picture, published_kodak
 from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, ms_ssim
 from basic_runtime.metrics import psnr
@@ -199,6 +201,23 @@ def test_the_table_is_printed(pictures, tiny_path):
     assert result.exit_code == 0, result.output
     for part in ("tiny-1", "3 pictures", "level 1", "JPEG", "BD-rate"):
         assert part in result.stdout
+
+
+def test_a_terminal_of_80_columns_shows_the_whole_table():
+    curves = [
+        {"name": name, "bpp": [0.1, 2.34], "psnr": [27.12, 41.23], "encode_ms": 1234.5, "decode_ms": 2345.6}
+        for name in ("mbt2018-mean", "JPEG", "hyperprior (Ballé 2018)")
+    ]
+    deltas = [
+        {"metric": metric, "anchor": anchor, "codec": "mbt2018-mean", "percent": -51.23, "overlap": 0.1}
+        for metric in ("psnr", "ms_ssim")
+        for anchor in ("JPEG", "WebP", "AVIF")
+    ]
+    values = {"model": "m", "model_id": "1", "pictures": 24, "curves": curves, "bd_rates": deltas}
+    console = Console(width=80, file=io.StringIO())
+    console.print(report.table(values))
+    printed = console.file.getvalue()
+    assert "…" not in printed and "1234" in printed and printed.count("~-51.2") == 4
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_recipes_are_listed_and_printed():
     assert [line.split()[0] for line in listed] == recipes.names()
     assert any(line.startswith("paper ") and "joint autoregressive" in line for line in listed)
     printed = invoke("recipes", "hyperprior").output.splitlines()
-    assert "quality_steps = 5" in printed and "preset = hyperprior" in printed
+    assert "quality_steps = 5" in printed and 'preset = "hyperprior"' in printed
 
 
 def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):

@@ -433,6 +433,20 @@ def test_a_model_with_one_decoding_order_has_no_choice_of_it(tmp_path):
     assert result.exit_code == 1 and "has one decoding order; leave --coder out" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mbt2018", ("--codec", 1), "--codec is for files of the original BaSIC"),
+        ("mbt2018", ("--coder", 1), "--coder is for files of the original BaSIC"),
+        ("mbt2018-mean", ("--grouping", "channelwise"), "leave --grouping out"),
+    ],
+)
+def test_choices_that_would_change_nothing_are_refused(tmp_path, name, options, message):
+    path, out = saved(tmp_path, compressai(name)[0]), tmp_path / "out.safetensors"
+    result = run(path, "-o", out, *options)
+    assert result.exit_code == 1 and message in result.stderr and not out.exists()
+
+
 def test_an_existing_file_is_kept_and_json_says_what_was_made(tmp_path):
     state, _ = compressai("mbt2018")
     path, out = saved(tmp_path, state), tmp_path / "out.safetensors"

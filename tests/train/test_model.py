@@ -4,6 +4,7 @@ presets' steps."""
 import itertools
 import json
 import math
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -305,6 +306,43 @@ def test_configurations_of_older_checkpoints_are_read():
     for newer in ("analysis_widths", "latents", "context"):
         values.pop(newer)
     assert ModelConfig.from_json(values) == replace(LITE, analysis_widths=())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    {
+        "lambda_min=0": "must be above 0",
+        'lambda_min="x"': "lambda_min='x': must be a number",
+        "lambda_min=0.5": "the first not above the second",
+        "lambda_max=inf": "lambda_max=inf: must be a number",
+        "y_channels=0": "y_channels: 0 must be a whole number, at least 1",
+        "y_channels=800": "a linear_path has 768 components",
+        "z_channels=8.5": "z_channels: 8.5 must be a whole number",
+        "quality_anchors=1": "at least 2",
+        "context_kernel=4": "an odd side",
+        'context_slope="x"': "context_slope='x': must be a number",
+        "hyper_widths=[0, 0, 0]": "hyper_widths: 0 must be a whole number",
+        "widths=[16.5, 24, 32]": "widths: 16.5 must be a whole number",
+        "widths=[32, 16, 8]": r"widths=\[32, 16, 8\]: must not fall",
+        "priors=[16, 24]": "as many values as `widths` has",
+        'scale_parameter="foo"': "unknown scale_parameter 'foo'; known: log, linear",
+        "quarter_blocks=-1": "at least 0",
+        "linear_path=1": "must be true or false",
+        'preset="lite"': "name another with --preset",
+        "widths=[1, 2, 3]": "widths: 1 must be a whole number, at least 2",
+        "widths=5": "widths=5: must be a list",
+        "levels=5": "what `basic-train levels` finds",
+        'backbone="paper"': "backbone 'paper' has no linear_path",
+    }.items(),
+)
+def test_impossible_models_say_why(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TINY.changed(tomllib.loads(changes))
+
+
+def test_without_a_context_model_the_prior_is_the_scale_of_y():
+    with pytest.raises(ValueError, match="as many priors as y_channels"):
+        HYPERPRIOR.changed({"y_channels": 128})
 
 
 def test_quality_gains_are_reciprocal_at_first_and_monotone():

@@ -6,6 +6,11 @@ import io
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -57,7 +62,8 @@ def run(*arguments):
 def test_the_set_holds_pngs_and_an_index(source, tmp_path):
     out = tmp_path / "out"
     outcome = Preparation(source, out, small(near=12)).run()
-    assert (outcome.written, outcome.already_there, outcome.too_small, outcome.duplicates) == (2, 0, 1, 1)
+    assert (outcome.written, outcome.already_there) == (2, 0)
+    assert len(outcome.too_small) == 1 and len(outcome.duplicates) == 1
     assert sorted(os.path.basename(m.split(":")[0]) for m in outcome.unusable) == [
         "clear.png",
         "cut.jpg",
@@ -140,7 +146,7 @@ def test_the_imagenet_subset_from_the_command_line(tmp_path):
     Image.fromarray(noise[:400]).save(folder / "n01" / "middle.JPEG")
     Image.fromarray(noise[:300]).save(folder / "small.png")
     result = run(folder, out, "--like", "imagenet-subset", "--count", 2, "--jobs", 1, "--json")
-    assert result.exit_code == 0 and json.loads(result.stdout)["not_chosen"] == 1
+    assert result.exit_code == 0 and json.loads(result.stdout)["not_chosen"] == ["small.png"]
     with Image.open(out / "n01" / "large.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), cubic_resize(noise, 300, 300))
     with Image.open(out / "n01" / "middle.png") as a, Image.open(folder / "n01" / "middle.JPEG") as b:
@@ -238,6 +244,29 @@ def test_near_duplicates_are_those_of_comparing_all_pairs(distance):
         assert twin in kept and (int(hashes[name], 16) ^ int(hashes[twin], 16)).bit_count() <= distance
 
 
+def test_a_stop_while_worker_processes_start_leaves_no_traceback(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for i in range(40):
+        Image.fromarray(np.full((400, 400, 3), i, np.uint8)).save(folder / f"{i:02}.png")
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    running = subprocess.Popen(
+        [sys.executable, "-P", "-m", "basic_train.cli", "prepare", folder, tmp_path / "out", "--jobs", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed, start_new_session=True, text=True,
+    )  # fmt: skip
+    while len(_group(running.pid)) < 3 and running.poll() is None:  # the first worker is there
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    _, errors = running.communicate(timeout=100)
+    assert running.returncode == 130 and errors == "basic-train: stopped\n"
+
+
+def _group(leader):
+    """Processes that Ctrl-C reaches with their leader."""
+    listed = subprocess.run(["ps", "-o", "pid=", "-g", str(leader)], capture_output=True, text=True, check=False)
+    return listed.stdout.split()
+
+
 def test_the_random_choice_is_that_of_the_seed(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
@@ -280,7 +309,7 @@ def test_errors_are_one_line(source, tmp_path):
         result = run(folder, out)
         assert result.exit_code == 1 and expected in result.stderr and result.stderr.count("\n") == 1
     result = run(source, tmp_path / "none", "--min-side", 5000, "--max-side", 6000, "--jobs", 1)
-    assert result.exit_code == 1 and "no picture remains: 6 too small, 1 not usable" in result.stderr
+    assert result.exit_code == 1 and "no picture remains: 6 too small, 0 duplicates, 1 not usable" in result.stderr
     assert run(source, tmp_path / "none", "--min-side", 64, "--jobs", 1).exit_code == 0
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -47,6 +47,17 @@ def test_lite_is_the_default():
     assert recipes.load("lite").recipe == Recipe()
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_printed_recipe_is_a_file_of_the_same(name, tmp_path):
+    file = recipes.load(name)
+    changed = replace(file, recipe=replace(file.recipe, model=small(PRESETS[file.recipe.preset]), decay=1e-6))
+    for which in (file, changed):
+        path = tmp_path / "mine.toml"
+        path.write_text(recipes.to_toml(which))
+        again = recipes.load(str(path))
+        assert again.recipe == which.recipe and again.summary == which.summary
+
+
 def test_a_file_of_the_user_changes_fields_and_the_preset(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('preset = "tiny"\nlearning_rate = 1\nsteps = 5\n[model]\nlambda_min = 0.01\n')

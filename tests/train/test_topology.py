@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from small_models import small
 
 from basic_train import checkpoint
 from basic_train.ablation import Method, learned, methods, search_tile
 from basic_train.cli import main
 from basic_train.grouping import Grouping, tiled
 from basic_train.model.context import ContextShape, GroupedContext
-from basic_train.model.presets import TINY
+from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY
 from basic_train.model.supernet import Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
 
@@ -109,7 +110,7 @@ def test_weights_of_one_width_serve_any_number_of_channel_groups():
 
 
 def test_comparison_has_the_rows_of_the_original():
-    names = [method.title for method in methods(192)]
+    names = [method.title for method in methods(PAPER)]
     for name in (
         "none",
         "channelwise-g2",
@@ -120,9 +121,9 @@ def test_comparison_has_the_rows_of_the_original():
         "scanline",
     ):
         assert name in names
-    assert {m.stages for m in methods(320) if m.learned} == {2, 4, 6, 8, 10}
-    assert learned(10, 12) in methods(192) and learned(10, 10) in methods(320)
-    assert "elic320-g20" in [method.title for method in methods(320)]
+    assert {m.stages for m in methods(LITE) if m.learned} == {2, 4, 6, 8, 10}
+    assert learned(10, 12) in methods(PAPER) and learned(10, 10) in methods(LITE)
+    assert "elic320-g20" in [method.title for method in methods(LITE)]
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,36 @@ def test_comparison_from_the_command_line(tiny_checkpoint, large_photos, tmp_pat
     assert json.loads(again.stdout)["rows"] == rows
     other = run(*arguments[:-1], "--methods", names, "--steps", 5)
     assert other.exit_code != 0 and "other settings" in other.output
+
+
+@pytest.mark.parametrize("preset", ["paper", "paper-combined", "usdecoder", "elic"])
+def test_models_of_all_kinds_are_compared(large_photos, tmp_path, preset):
+    torch.manual_seed(0)
+    config = PRESETS[preset].changed(small(PRESETS[preset]))
+    net = Supernet(config)
+    for name, weights in net.named_parameters():
+        if name.endswith("_scales"):  # of GDN, one for each width
+            weights.data = torch.linspace(0.5, 1.5, len(weights))
+    path = tmp_path / f"{preset}.safetensors"
+    checkpoint.save(path, net.state_dict(), config, {"recipe": {}})
+    arguments = ["--data", large_photos, "-o", tmp_path, "--steps", 1, "--batch", 1, "--crops", 8, "--held-out", 1]
+    done = run(path, *arguments, "--context", 16, "--methods", "checkerboard")
+    assert done.exit_code == 0, done.output
+    one = checkpoint.load(tmp_path / "checkerboard.safetensors")[0]
+    assert len(one.config.widths) == 1 and one.config.alternatives == []
+    x, quality = torch.rand(1, 3, 64, 64), torch.tensor([0.5])
+    for name in ("analyse", "reconstruct"):
+        given = x if name == "analyse" else torch.randn(1, config.y_channels, 4, 4)
+        ours, theirs = (getattr(model, name)(given, quality, len(model.config.widths) - 1) for model in (one, net))
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_model_without_an_order_of_decoding_is_refused(large_photos, tmp_path):
+    config = HYPERPRIOR.changed(small(HYPERPRIOR))
+    checkpoint.save(tmp_path / "h.safetensors", Supernet(config).state_dict(), config, {"recipe": {}})
+    done = run(tmp_path / "h.safetensors", "--data", large_photos, "-o", tmp_path / "out")
+    assert done.exit_code == 1 and "'hyperprior' decodes all latents at once" in done.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes_are_one_line(tiny_checkpoint, large_photos, tmp_path):
