@@ -76,8 +76,18 @@ def test_wrong_options(bundle: Path, pictures: Path, options: tuple[str, str]) -
     assert add(bundle, pictures, *options).exit_code == 2
 
 
-def test_one_photo_decides_nothing(bundle: Path) -> None:
-    assert filters_of(Bundle(bundle), [bundled_photo("coffee")[:SIDE, :SIDE]]) == {}
+def test_one_photo_decides_nothing(bundle: Path, tmp_path: Path) -> None:
+    photo = bundled_photo("coffee")[:SIDE, :SIDE]
+    assert filters_of(Bundle(bundle), [photo]) == {}
+    (tmp_path / "one").mkdir()
+    Image.fromarray(photo).save(tmp_path / "one" / "coffee.png")
+    result = add(bundle, tmp_path / "one")
+    assert result.exit_code == 1 and "holds one photo: filters are fitted to some" in result.output
+
+
+def test_an_upgrade_takes_a_folder_not_a_name(pictures: Path) -> None:
+    result = add(Path("lite-9"), pictures)
+    assert result.exit_code == 1 and "lite-9: no such folder; name the folder of a bundle" in result.output
 
 
 def test_filters_are_part_of_the_models_identity() -> None:

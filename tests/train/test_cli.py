@@ -111,6 +111,20 @@ def test_a_new_net_has_nothing_to_revive(photos, tmp_path):
     assert result.exit_code == 1 and "name a checkpoint with --start-from" in result.output
 
 
+def test_a_run_that_goes_on_is_not_revived(photos, tmp_path):
+    options = ("run", *QUICK, "--steps", 1, "--data", photos, "--out", tmp_path)
+    assert invoke(*options).exit_code == 0
+    again = invoke(*options, "--revive", 0)
+    assert again.exit_code == 2 and "units are drawn afresh in a new one" in again.output
+
+
+def test_a_model_that_cannot_be_leaves_no_folder(photos, tmp_path):
+    options = ("--data", photos, "--out", tmp_path / "run", "--model", "y_channels=15")
+    result = invoke("run", *QUICK, *options)
+    assert result.exit_code == 1 and "15 latent channels do not divide" in result.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_options_change_a_recipe_of_a_file(photos, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('preset = "tiny"\ncrop = 64\nbatch = 4\nsteps = 7\ngamma = true\n')
@@ -124,6 +138,7 @@ def test_usage_errors():
     for arguments, message in {
         ("info",): "name a checkpoint, or a preset",
         ("info", "--preset", "huge"): "unknown preset 'huge'",
+        ("info", "--preset", "tiny", "photos"): "photos and --preset tiny: one at a time",
         ("run", "--data", "a", "--out", "b", "--model", "widths"): "'widths' is not FIELD=VALUE",
         ("run", "--data", "a", "--out", "b", "--optimizer", "sgd"): "'sgd' is not one of 'muon', 'adam'",
         ("run", "--data", "a", "--out", "b", "--crop", "100"): "multiple of 64",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,26 @@ def test_the_command_starts_its_processes(tmp_path, photos):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done: ") == 1
     assert checkpoint.read_header(tmp_path / MODEL_FILE)[1]["patches"] == 4
+
+
+def test_a_stop_while_processes_start_is_heeded_when_they_have(tmp_path, photos):
+    command = [sys.executable, "-m", "basic_train.cli", "run", "--recipe", "tiny", "--accelerator", "cpu"]
+    options = ["--devices", "2", "--minutes", "60", "--crop", "64", "--batch", "2", "--data", photos]
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    running = subprocess.Popen(
+        [*command, *options, "--out", tmp_path / "run"], env=ENVIRONMENT, preexec_fn=heed, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not children(running.pid) and running.poll() is None:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    output, errors = running.communicate(timeout=100)
+    assert running.returncode == 130 and "Traceback" not in errors
+    assert "stopping when all processes have started" in output and "stopped and saved at step 1;" in output
+
+
+def children(process):
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(tmp_path, photos):

@@ -201,6 +201,15 @@ def test_a_model_without_an_order_of_decoding_is_refused(large_photos, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+def test_one_photo_is_too_few(tiny_checkpoint, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 300)).save(tmp_path / "photos" / "a.png")
+    done = run(tiny_checkpoint, "--data", tmp_path / "photos", "-o", tmp_path / "out", "--context", 16)
+    assert done.exit_code == 1 and "its one photo is held out" in done.output and not (tmp_path / "out").exists()
+
+
 def test_mistakes_are_one_line(tiny_checkpoint, large_photos, tmp_path):
     common = ["--data", large_photos, "-o", tmp_path / "out"]
     done = run(tiny_checkpoint, *common, "--context", 18)
