@@ -52,8 +52,9 @@ def between(steps: Sequence[int], weights: Sequence[Weights], step: int) -> Weig
 
 def packed(weights: Weights) -> bytes:
     """The payload of a chunk: one byte, then bits, with the Rice parameter that gives the fewest."""
-    values = [int(value) for value in weights.ravel()]
-    return min((_packed(values, rice) for rice in range(_LARGEST_RICE + 1)), key=len)
+    values = weights.ravel().astype(np.int64)
+    rice = min(range(_LARGEST_RICE + 1), key=lambda rice: -(-int(code_lengths(values, rice).sum()) // 8))
+    return _packed(values.tolist(), rice)
 
 
 def _packed(values: Sequence[int], rice: int) -> bytes:

@@ -2,8 +2,8 @@
 
 The error that a filter leaves is a quadratic function of its weights, whose coefficients are sums over samples:
 products of features with each other and with the error before. So weights are found, rounded and, where they are not
-worth their bits, left out without another look at the picture. Sums are exact, and no library for linear algebra adds
-in an order of its own: the same picture gets the same weights on every machine.
+worth their bits, left out without another look at the picture (`cpp/src/filter_fit.cpp`). Sums are exact, and no
+library for linear algebra adds in an order of its own: the same picture gets the same weights on every machine.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from basic_runtime._coder import filter_moments
+from basic_runtime._coder import filter_moments, fit_filter
 from basic_runtime.picture_tiles import Pixels
-from basic_runtime.post_filter import BITS, PAIRS, Weights, code_lengths, packed, shape_of
+from basic_runtime.post_filter import BITS, PAIRS, Weights, packed
 from basic_runtime.tiles import Rows
 
 _STRIP, _LEAST_STRIPS, _PIXELS = 64, 8, 2_000_000
@@ -26,14 +25,8 @@ g_s need not compute the others."""
 _MARGIN = max(down for down, _ in PAIRS)
 """Rows of a strip, above and below, that are there for the features of the others."""
 
-_RIDGE = 1.0
-"""Squared units of a weight count as this many squared errors: enough to decide what no sample decides."""
-
 _CHUNK_BITS = 8 * 10
 """Type, length, checksum and Rice parameter."""
-
-_USUAL_RICE = 3
-"""For bits that weights are expected to take while it is open which of them stay."""
 
 _UNIT = 1 << BITS
 
@@ -85,77 +78,13 @@ def strips_of(height: int, width: int) -> list[Rows]:
 
 def fitted(moments: Moments) -> Weights:
     """The weights that leave the least error."""
-    return _weights([_rounded(least) for least in _least_squares(moments)])
+    return fit_filter(moments.features, moments.errors, math.inf)
 
 
 def worthwhile(moments: Moments, bits_per_error: float, otherwise: Weights | None) -> Weights | None:
     """Weights that take more bits' worth of error away than they cost, if there are any: bits_per_error is what a
     squared error of a sample is worth; otherwise, the filter that the picture gets without."""
-    colours = _least_squares(moments)
-    for least in colours:
-        _prune(least, bits_per_error)
-    weights = _weights([_rounded(least) for least in colours])
+    weights = fit_filter(moments.features, moments.errors, bits_per_error)
     gain = moments.gain(weights) - (moments.gain(otherwise) if otherwise is not None else 0.0)
     cost = 8 * len(packed(weights)) + _CHUNK_BITS
     return weights if gain * bits_per_error > cost else None
-
-
-class _LeastSquares:
-    """The weights of a colour that leave the least error; those that are fixed stay, and the others make up for it."""
-
-    def __init__(self, inverse: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> None:
-        """inverse: (n, n), of the second derivatives of half the error."""
-        self._inverse, self.weights = inverse.copy(), weights.copy()
-        self.open = np.ones(len(weights), bool)
-
-    def costs(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        """What fixing each of some weights at 0 would add to the error (LeCun et al., "Optimal Brain Damage", and
-        Hassibi and Stork, "Optimal Brain Surgeon", both exact for a quadratic function)."""
-        return np.asarray(self.weights[places] ** 2 / self._inverse[places, places])
-
-    def fix(self, place: int, value: float) -> None:
-        column = self._inverse[:, place].copy()
-        share = column / column[place]
-        self.weights += (value - self.weights[place]) * share
-        self._inverse -= share[:, None] * column
-        self.open[place], self.weights[place] = False, value
-
-
-def _least_squares(moments: Moments) -> list[_LeastSquares]:
-    """Of each colour."""
-    count = moments.count
-    products = moments.features + _RIDGE * np.eye(count)
-    table = np.hstack([products, np.eye(count), moments.errors])
-    for k in range(count):  # Gauss and Jordan; without exchanges, as the products are positive definite
-        row = table[k] / table[k, k]
-        table -= table[:, k : k + 1] * row
-        table[k] = row
-    return [_LeastSquares(table[:, count : 2 * count], weights) for weights in table[:, 2 * count :].T]
-
-
-def _prune(least: _LeastSquares, bits_per_error: float) -> None:
-    """Fixes weights at 0 that are not worth their bits, one after the other."""
-    while least.open.any():
-        places = np.flatnonzero(least.open)
-        lost = least.costs(places) * bits_per_error
-        saved = code_lengths(_whole(least.weights[places]), _USUAL_RICE) - 1
-        worst = int(np.argmin(lost - saved))
-        if lost[worst] >= saved[worst] and saved[worst]:
-            return
-        least.fix(int(places[worst]), 0.0)
-
-
-def _rounded(least: _LeastSquares) -> npt.NDArray[np.int64]:
-    """Whole units: weights are rounded one by one, and those that are still open make up for what that changed."""
-    for place in np.flatnonzero(least.open):
-        least.fix(int(place), float(_whole(least.weights[place])) / _UNIT)
-    return _whole(least.weights)
-
-
-def _whole(weights: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Of weights, the nearest that there are, in units."""
-    return np.asarray(np.clip(np.rint(np.asarray(weights) * _UNIT), -128, 127), np.int64)
-
-
-def _weights(columns: list[npt.NDArray[np.int64]]) -> Weights:
-    return np.array(columns, np.int8).reshape(shape_of(len(columns) == 1))

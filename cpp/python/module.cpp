@@ -313,6 +313,17 @@ py::tuple filter_moments(const py::array& decoded, const py::array& original, si
                           py::array_t<int64_t>({count, colours}, found.errors.data()));
 }
 
+py::array_t<int8_t> fit_filter(const py::array& features, const py::array& errors, double bits_per_error) {
+    const auto products = input<double>(features, "features"), wanted = input<double>(errors, "errors");
+    const size_t colours = errors.ndim() == 2 ? static_cast<size_t>(errors.shape(1)) : 0;
+    std::vector<int8_t> found;
+    {
+        const basic::Released released;
+        found = basic::fit_filter(products, wanted, colours, bits_per_error);
+    }
+    return py::array_t<int8_t>({colours, basic::kFilterPairs, colours, size_t{2}}, found.data());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_coder, module) {
@@ -357,6 +368,7 @@ PYBIND11_MODULE(_coder, module) {
     module.def("to_pixels", &to_pixels, "planes"_a, "pixels"_a, "threads"_a = 1);
 
     module.def("post_filter", &post_filter, "pixels"_a, "weights"_a, "threads"_a = 1);
+    module.def("fit_filter", &fit_filter, "features"_a, "errors"_a, "bits_per_error"_a);
     module.def("filter_moments", &filter_moments, "decoded"_a, "original"_a, "first"_a, "last"_a, "threads"_a = 1);
 
     bind_convert(module);

@@ -78,5 +78,18 @@ class Lines {
     std::vector<Value> values_;
 };
 
+// Of rows `first` to `last`: `load(row)` for all that they need, those beyond an edge among them, each once, and
+// `visit(row, column, count)` for blocks of at most `block` columns.
+template <typename Load, typename Visit>
+void walk(size_t first, size_t last, size_t columns, size_t block, const Load& load, const Visit& visit) {
+    const auto top = static_cast<ptrdiff_t>(first), bottom = static_cast<ptrdiff_t>(last);
+    for (ptrdiff_t row = top - kMargin; row < top + kMargin; ++row) load(row);
+    for (ptrdiff_t row = top; row < bottom; ++row) {
+        load(row + kMargin);
+        for (size_t column = 0; column < columns; column += block)
+            visit(row, column, std::min(block, columns - column));
+    }
+}
+
 }  // namespace
 }  // namespace basic

@@ -64,13 +64,8 @@ class Band {
           values_(signals_ * kBlock), sums_(signals_ * signals_) {}
 
     void run() {
-        const auto first = static_cast<ptrdiff_t>(first_), last = static_cast<ptrdiff_t>(last_);
-        for (ptrdiff_t row = first - kMargin; row < first + kMargin; ++row) load(row);
-        for (ptrdiff_t row = first; row < last; ++row) {
-            load(row + kMargin);
-            for (size_t column = 0; column < decoded_.columns; column += kBlock)
-                add(row, column, std::min(kBlock, decoded_.columns - column));
-        }
+        walk(first_, last_, decoded_.columns, kBlock, [this](ptrdiff_t row) { load(row); },
+             [this](ptrdiff_t row, size_t column, size_t count) { add(row, column, count); });
     }
 
     // The sum of the products of two signals, the first no later than the second.

@@ -90,13 +90,8 @@ class Band {
     }
 
     void run() {
-        const auto first = static_cast<ptrdiff_t>(first_), last = static_cast<ptrdiff_t>(last_);
-        for (ptrdiff_t row = first - kMargin; row < first + kMargin; ++row) load(row);
-        for (ptrdiff_t row = first; row < last; ++row) {
-            load(row + kMargin);
-            for (size_t column = 0; column < picture_.columns; column += kBlock)
-                filter(row, column, std::min(kBlock, picture_.columns - column));
-        }
+        walk(first_, last_, picture_.columns, kBlock, [this](ptrdiff_t row) { load(row); },
+             [this](ptrdiff_t row, size_t column, size_t count) { filter(row, column, count); });
     }
 
   private:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -118,6 +119,39 @@ void test_moments() {
     }
 }
 
+// Errors that some weights make up for whole give these weights; the less errors are worth, the fewer stay.
+void test_fit() {
+    std::mt19937 random(9);
+    for (const size_t colours : {1, 3}) {
+        const size_t count = filter_weights(colours) / colours;
+        std::vector<double> signals(400 * count), features(count * count), errors(count * colours);
+        for (auto& value : signals) value = static_cast<double>(random() % 101) - 50;
+        Weights weights(filter_weights(colours));
+        for (auto& weight : weights) weight = static_cast<int8_t>(static_cast<int>(random() % 256) - 128);
+        for (size_t sample = 0; sample < 400; ++sample)
+            for (size_t i = 0; i < count; ++i) {
+                const double* signal = &signals[sample * count];
+                for (size_t j = 0; j < count; ++j) features[i * count + j] += signal[i] * signal[j];
+                for (size_t c = 0; c < colours; ++c)
+                    errors[i * colours + c] +=
+                        signal[i] * std::inner_product(signal, signal + count, &weights[c * count], 0.0) / 128;
+            }
+        CHECK(basic::fit_filter(features, errors, colours, std::numeric_limits<double>::infinity()) == weights);
+        CHECK(basic::fit_filter(features, errors, colours, 0) == Weights(weights.size()));
+        ptrdiff_t before = std::ssize(weights);
+        for (const double worth : {1e-2, 1e-4, 1e-6}) {
+            const Weights found = basic::fit_filter(features, errors, colours, worth);
+            const ptrdiff_t stay = std::ssize(found) - std::count(found.begin(), found.end(), 0);
+            CHECK(stay <= before);
+            before = stay;
+        }
+        CHECK(before < std::ssize(weights));
+        CHECK_THROWS(basic::fit_filter(features, errors, 2, 0), std::invalid_argument);
+        CHECK_THROWS(basic::fit_filter({features.data(), count}, errors, colours, 0), std::invalid_argument);
+        CHECK_THROWS(basic::fit_filter(features, {errors.data(), 1}, colours, 0), std::invalid_argument);
+    }
+}
+
 // The largest sums there are stay exact.
 void test_extremes() {
     const Shape shape{33, 40, 3};
@@ -170,5 +204,6 @@ int main() {
     test_extremes();
     test_rows_apart();
     test_moments();
+    test_fit();
     test_refusals();
 }

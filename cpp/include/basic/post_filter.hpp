@@ -45,6 +45,12 @@ struct FilterMoments {
 FilterMoments filter_moments(const ConstPicture& decoded, const ConstPicture& original, size_t first, size_t last,
                              size_t threads);
 
+// The weights that leave the least error, by moments as doubles; those that save less than their bits are worth are 0:
+// bits_per_error is what a squared error of a sample is worth in bits, and with infinity none goes. The same moments give
+// the same weights on every machine. Throws std::invalid_argument for moments of another size.
+std::vector<int8_t> fit_filter(std::span<const double> features, std::span<const double> errors, size_t colours,
+                               double bits_per_error);
+
 // Filters a picture in place. Throws std::invalid_argument for a wrong number of weights or of colours.
 void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t threads);
 
