@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from basic_runtime import _coder, container
 from basic_runtime.arguments import number, whole
@@ -24,7 +24,6 @@ from basic_runtime.errors import (
 )
 from basic_runtime.flow import Source, Trace, limit, no_trace, run
 from basic_runtime.imageio import Picture, as_picture
-from basic_runtime.info import FileInfo, file_info
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.networks import Networks, VariantCheck
@@ -34,6 +33,9 @@ from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching, steps_above
 from basic_runtime.tiles import Canvas, Rows
+
+if TYPE_CHECKING:
+    from basic_runtime.info import FileInfo
 
 DEFAULT_QUALITY = 50
 
@@ -359,6 +361,8 @@ class Codec:
 
     def info(self, data: Buffer) -> FileInfo:
         """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
+        from basic_runtime.info import file_info
+
         return file_info(data, self.limits)
 
     def verify(self) -> list[VariantCheck]:

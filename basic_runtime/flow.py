@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,6 +18,9 @@ from basic_runtime.engines.base import FloatArray
 from basic_runtime.errors import EngineError
 from basic_runtime.planes import Planes
 from basic_runtime.tiles import Canvas, Rows, Tile
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Trace = Callable[[str], AbstractContextManager[None]]
 """Called with the name of a part of the work; the context it returns spans that part."""
@@ -45,6 +47,8 @@ class Crew:
 
     def _pool(self) -> ThreadPoolExecutor:
         """The threads of this process: a fork leaves its parent's behind."""
+        from concurrent.futures import ThreadPoolExecutor  # most pictures are coded without
+
         process = os.getpid()
         if self._made is None or self._made[0] != process:
             self._made = process, ThreadPoolExecutor(self.size)

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -244,6 +243,8 @@ def _calls(call: Callable[[int], None], count: int, workers: int) -> Iterator[It
     if count == 1:
         yield map(call, range(count))
         return
+    from concurrent.futures import ThreadPoolExecutor  # one picture needs none
+
     pool = ThreadPoolExecutor(workers)
     try:
         yield pool.map(call, range(count))
