@@ -1,0 +1,60 @@
+"""The pages for people: links lead somewhere, and commands have the options that pages give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import basic_export.cli
+import basic_runtime.cli
+import basic_train.cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "MODEL_CARD.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+COMMANDS = {
+    "basic-run": basic_runtime.cli.main,
+    "basic-train": basic_train.cli.main,
+    "basic-export": basic_export.cli.main,
+}
+
+
+def anchors(page: Path) -> set[str]:
+    """Of headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def invocations(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Commands in code of the page, with the words behind them to the end of the line, comment or code."""
+    pattern = re.compile(r"(?:`|^ {4}.*?|^)\b(basic-(?:run|train|export))((?: [^\s`|#&;]+)+)", re.MULTILINE)
+    return ((command, words.split()) for command, words in pattern.findall(page.read_text()))
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "lab.md"], ids=lambda page: page.name)
+def test_commands_have_the_options_of_the_page(page: Path) -> None:
+    for name, words in invocations(page):
+        command = COMMANDS[name]
+        if isinstance(command, click.Group) and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"{name} {' '.join(words)}"
+            command = command.commands[words[0]]
+        given = [re.sub(r"[^\w-].*$", "", word) for word in words if re.match(r"--?[a-z]", word)]
+        assert set(given) <= options_of(command), f"{name} {' '.join(words)}"
