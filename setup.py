@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ class CMakeBuild(build_ext):
             "-DBASIC_PYTHON=ON",
             "-DBASIC_TESTS=OFF",
         ]
-        options += os.environ.get("CMAKE_ARGS", "").split()
+        options += shlex.split(os.environ.get("CMAKE_ARGS", ""))
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
         # A fresh folder: pip brings another cmake each time, which would trip over a cache of the last one.
         with tempfile.TemporaryDirectory(prefix="basic-build-") as folder:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from basic_export.photos import extremes
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines.fixed_point import LATENTS, LIMIT, PICTURE, PIXELS, WIDE, Format, fixed_point
+from basic_runtime.engines.onnxruntime import onnxruntime
 from basic_runtime.engines.pixel_graph import Input, Layer, NotPixelGraphError, PixelGraph
 from basic_runtime.engines.pixel_path import GAIN, PixelPath, input_strides
 from basic_runtime.manifest import LevelSpec
@@ -108,15 +109,14 @@ class _Session:
     """A graph of a bundle on ONNX Runtime, with results of its inner operations."""
 
     def __init__(self, bundle: Bundle, graph: str, values: Sequence[str] = ()) -> None:
-        import onnxruntime
-
+        ort = onnxruntime()
         model = onnx.load(bundle.graph_path(graph), load_external_data=False)
         onnx.external_data_helper.load_external_data_for_model(model, str(bundle.weights_folder))
         known = {value.name for value in (*model.graph.input, *model.graph.output)}
         for name in dict.fromkeys(values):
             if name not in known:
                 model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-        self._session = onnxruntime.InferenceSession(
+        self._session = ort.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         self._inputs = [value.name for value in model.graph.input]

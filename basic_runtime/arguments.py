@@ -10,18 +10,24 @@ from typing import SupportsIndex
 
 
 def whole(name: str, value: SupportsIndex) -> int:
-    """The whole number `value`. Raises TypeError, which names the argument, for anything else, 7.0 among them."""
+    """The whole number `value`. Raises TypeError, which names the argument, for anything else, 7.0 and True too."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {_shown(value)}") from None
 
 
 def number(name: str, value: object) -> float:
-    """The number `value`. Raises TypeError, which names the argument, for anything else."""
-    if not isinstance(value, Real):
+    """The number `value`. Raises TypeError, which names the argument, for anything else, and ValueError for one that no
+    float can hold."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, not {_shown(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # of a whole number
+        raise ValueError(f"{name} is out of all bounds: {_shown(value)}") from None
 
 
 def _shown(value: object) -> str:

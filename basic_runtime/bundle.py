@@ -62,7 +62,10 @@ def find_bundle(given: str | os.PathLike[str]) -> Path:
     path = Path(given)
     shipped = MODELS_FOLDER / path
     bare = path.name == os.fspath(given)
-    return shipped if bare and not path.exists() and (shipped / "manifest.json").is_file() else path
+    try:
+        return shipped if bare and not path.exists() and (shipped / "manifest.json").is_file() else path
+    except (OSError, ValueError) as error:  # too long, or with a null byte
+        raise BundleError(f"{given!r}: no bundle can have this name") from error
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ class Bundle:
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise BundleError(f"{self.path}: not a bundle, manifest.json is missing") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{file}: {error}") from error
 
     def _verify_hashes(self) -> None:

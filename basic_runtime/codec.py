@@ -66,6 +66,8 @@ class Codec:
         """
         if not isinstance(limits, Limits | None):
             raise TypeError(f"limits must be Limits(...) or None, not {type(limits).__name__}")
+        if not callable(trace):
+            raise TypeError(f"trace must be a function of a name, not {type(trace).__name__}")
         if not isinstance(backend, Backend | str):
             raise TypeError(f"backend must be a Backend or a name, not {type(backend).__name__}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)

@@ -13,6 +13,7 @@ Pixels = npt.NDArray[np.uint8]
 PREFIX = b"Exif\0\0"
 ORIENTATION = 0x0112
 UPRIGHT = 1
+_ORIENTATIONS = range(1, 9)
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # A TIFF file keeps EXIF among the tags that describe its strips; these are the ones that describe the photo:
@@ -36,7 +37,7 @@ def orientation(exif: bytes | None) -> int:
         value = _parse(exif).get(ORIENTATION, UPRIGHT)
     except Exception:  # Pillow raises anything on damaged EXIF
         return UPRIGHT
-    return value if value in range(1, 9) else UPRIGHT
+    return value if value in _ORIENTATIONS else UPRIGHT
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -54,7 +55,7 @@ def photo_tags(exif: Image.Exif) -> Image.Exif:
     """Those tags of `exif` that describe the photo and not the layout of a TIFF file."""
     kept = Image.Exif()
     for tag in _PHOTO_TAGS:
-        if tag in exif:
+        if tag in exif and (tag != ORIENTATION or exif[tag] in _ORIENTATIONS):  # libtiff takes no other
             kept[tag] = exif[tag]
     for tag in (_EXIF_IFD, _GPS_IFD):
         tags: dict[int, Any] = exif.get_ifd(tag)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, BinaryIO, TypeVar
 
 from basic_runtime.errors import FileError, LimitError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 STREAM = "-"
+_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _CHUNK = 1 << 20
 StrPath = str | os.PathLike[str]
 _Result = TypeVar("_Result")
@@ -36,7 +38,10 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """
     most = limits.max_file_bytes
     with _errors_named(display_name(source), "check the path"):
+        _check_name(source)
         if os.fspath(source) == STREAM:
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "it is closed")
             data = _read(sys.stdin.buffer, 0, most)
         else:
             with open(source, "rb") as file:
@@ -93,10 +98,26 @@ def _read(file: BinaryIO, known: int, most: int) -> bytes:
     return whole.getvalue()
 
 
+def _check_name(path: StrPath) -> None:
+    """Raises `FileError` for what no file can be called."""
+    try:
+        possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise FileError(f"{os.fspath(path)!r}: no file can have this name: check the path")
+
+
+def _is_descriptor(target: StrPath) -> bool:
+    """Whether a name stands for a stream that this process was given, be it a file."""
+    return os.fspath(target).startswith(_DESCRIPTORS)
+
+
 def check_target(target: StrPath, overwrite: bool = False) -> None:
     """Raises `FileError` if `target` exists and may not be replaced, or lies in no folder."""
     name = os.fspath(target)
-    if name == STREAM:
+    _check_name(target)
+    if name == STREAM or _is_descriptor(target):
         return
     if not name:
         raise FileError("an empty name: name a file")
@@ -136,12 +157,25 @@ def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
     memory = io.BytesIO()
     result = write(memory)
     try:
-        file.write(memory.getvalue())
+        write_whole(file, memory.getvalue())
     except BrokenPipeError:
         raise
     except OSError as error:
         raise FileError(f"{file_name(file)}: cannot be written ({reason(error)}): check its disk") from error
     return result
+
+
+def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
+    """All of the bytes, however few of them a file without a buffer takes at a time, and however long that takes."""
+    if not isinstance(file, io.RawIOBase):
+        file.write(data)
+        return
+    rest = memoryview(data)
+    while rest:
+        count = file.write(rest)
+        if count is None:  # of a stream that does not wait by itself
+            select.select([], [file], [])
+        rest = rest[count or 0 :]
 
 
 def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite: bool = False) -> _Result:
@@ -153,17 +187,19 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite:
     check_target(target, overwrite)
     try:
         path = None if os.fspath(target) == STREAM else Path(target)
-        if path is not None and (path.is_file() or not path.exists()):
+        if path is not None and not _is_descriptor(path) and (path.is_file() or not path.exists()):
             return _write_beside(Path(os.path.realpath(path)), write, overwrite)
         memory = io.BytesIO()
         result = write(memory)
         if path is None:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "it is closed")
-            sys.stdout.buffer.write(memory.getbuffer())
+            sys.stdout.buffer.flush()
+            write_whole(getattr(sys.stdout.buffer, "raw", sys.stdout.buffer), memory.getbuffer())
             sys.stdout.buffer.flush()
         else:
-            path.write_bytes(memory.getbuffer())
+            with open(path, "ab", buffering=0) as stream:  # what is there already stays
+                write_whole(stream, memory.getbuffer())
         return result
     except BrokenPipeError:
         raise
@@ -203,4 +239,6 @@ def _rename_to_new(beside: Path, path: Path) -> None:
 
 def reason(error: OSError) -> str:
     """What the system says of an error, as messages have it."""
+    if isinstance(error, io.UnsupportedOperation):
+        return "it is not open for that"
     return (error.strerror or str(error)).lower()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,16 +86,27 @@ class Picture:
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raises what the constructor does, for what was set since."""
         _check_array(self.pixels)
+        self.pixels = np.asarray(self.pixels)  # of a subclass, such as a matrix, which has ways of its own
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
             raise ValueError(f"pixels must be uint8 (H, W, 3) or (H, W), not {self.pixels.dtype} {shape}")
         if 0 in shape:
             raise ValueError("a picture has at least one pixel")
+        for name in ("icc", "exif", "xmp"):
+            content = getattr(self, name)
+            if not isinstance(content, bytes | bytearray | memoryview | None):
+                raise TypeError(f"{name} must be bytes, not {type(content).__name__}")
+            setattr(self, name, None if content is None else bytes(content))
         if self.alpha is None:
             return
         if not isinstance(self.alpha, np.ndarray):
             raise TypeError(f"alpha must be a uint8 array (H, W), not {type(self.alpha).__name__}")
+        self.alpha = np.asarray(self.alpha)
         if self.alpha.dtype != np.uint8 or self.alpha.shape != shape[:2]:
             raise ValueError(f"alpha must be uint8 {shape[:2]}, not {self.alpha.dtype} {self.alpha.shape}")
 
@@ -144,6 +156,7 @@ def as_picture(
         return Picture(image, alpha, icc, exif, xmp)
     if any(extra is not None for extra in (alpha, icc, exif, xmp)):
         raise ValueError("a Picture holds its own alpha and metadata: set them there")
+    image.check()
     return image
 
 
@@ -161,6 +174,8 @@ def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_L
     `LimitError`, or TypeError for a source of another type; size limits are checked before any pixel is decoded.
     16-bit, CMYK and animated pictures are converted, and `Picture.notices` says so.
     """
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits must be Limits(...), not {type(limits).__name__}")
     if isinstance(source, str | os.PathLike):
         name, data = display_name(source), read_bytes(source, limits)
     elif isinstance(source, bytes | bytearray | memoryview):
@@ -262,9 +277,10 @@ def _decode(data: bytes, limits: Limits) -> Picture:
     except UnidentifiedImageError:
         raise ImageError(f"not a picture of a known format: convert it to {_FORMATS_TEXT}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = re.search(r"\((\d+ pixels)\)", str(error))
         raise LimitError(
-            f"{str(error).rstrip('.')}: allow more with --max-pixels (from Python: Limits(max_pixels=...)) "
-            "if you trust the file"
+            f"the picture has {pixels[1] if pixels else 'more pixels'}, and {limits.max_pixels} in all are allowed: "
+            "allow more with --max-pixels (from Python: Limits(max_pixels=...)) if you trust the file"
         ) from None
     except Exception as error:
         raise ImageError(f"the picture is damaged ({error}): get the file again") from error
@@ -398,7 +414,8 @@ def _metadata(
     exif = image.info.get("exif")
     try:
         if image.format == "TIFF":
-            exif = exif_tools.photo_tags(image.getexif()).tobytes()
+            tags = exif_tools.photo_tags(image.getexif())
+            exif = tags.tobytes() if len(tags) else None
         elif not exif and "Raw profile type exif" in image.info:
             exif = image.getexif().tobytes()
     except Exception as error:  # Pillow raises anything on damaged EXIF
@@ -481,9 +498,19 @@ def _for_png(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[st
     options |= PNG_OPTIONS
     if picture.xmp:
         texts = PngImagePlugin.PngInfo()
-        texts.add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8", "replace"))
+        texts.add_itxt("XML:com.adobe.xmp", _text_of(picture.xmp, notices))
         options["pnginfo"] = texts
     return image_of(picture), options
+
+
+def _text_of(xmp: bytes, notices: list[str]) -> str:
+    """XMP for PNG, which has it in UTF-8 alone."""
+    wide = xmp.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return xmp.decode("utf-16" if wide else "utf-8")
+    except UnicodeDecodeError:
+        notices.append("XMP that is no UTF-8 was changed to be some, as PNG wants it")
+        return xmp.decode("utf-8", "replace")
 
 
 def _for_jpeg(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:

@@ -12,7 +12,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import IO, Any
 
 from PIL import Image, ImageFile
@@ -21,7 +20,9 @@ from basic_runtime import container
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.errors import BasicError
 from basic_runtime.exif import PREFIX, strip_prefix
+from basic_runtime.files import write_whole
 from basic_runtime.imageio import Picture, image_of, picture_of
+from basic_runtime.threads import ProcessLock
 
 FORMAT = "BASIC"
 MIME_TYPE = "image/x-basic"
@@ -34,6 +35,10 @@ class _Registered:
 
     codec: Codec | None = None
     level: int | None = None
+    bundled: Codec | None = None
+
+
+_lock = ProcessLock()
 
 
 def register(codec: Codec | None = None, level: int | None = None) -> None:
@@ -69,9 +74,11 @@ def _codec() -> Codec:
     return _Registered.codec or _bundled()
 
 
-@cache
 def _bundled() -> Codec:
-    return Codec()
+    """One for all threads that ask at once."""
+    with _lock:
+        _Registered.bundled = _Registered.bundled or Codec()
+        return _Registered.bundled
 
 
 class BasicImageFile(ImageFile.ImageFile):
@@ -140,7 +147,7 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
         data = codec.encode_reaching(picture, given["min_psnr"], **more)
     else:
         data = codec.encode(picture, given.get("quality", DEFAULT_QUALITY), **more)
-    file.write(data)
+    write_whole(file, data)
 
 
 def _replace_metadata(picture: Picture, options: dict[str, Any]) -> None:

@@ -8,16 +8,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from basic_runtime.cli.errors import STOPPED
+from basic_runtime.cli.errors import STOPPED, undisturbed
 from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
 from basic_runtime.cli.options import check_named
 from basic_runtime.errors import BasicError, FileError
@@ -32,6 +33,9 @@ _Outcome = TypeVar("_Outcome")
 
 PATIENCE = 1.0
 """Seconds that a single file may take without a word on a terminal."""
+
+_THREADS = "files"
+"""How the names begin of threads that work on files."""
 
 _OTHERS = {"skipped": "skipped", "error": "failed"}
 """Keys of results that are none of the command's work, and how a summary calls them."""
@@ -164,13 +168,14 @@ def run_jobs(
     attempt = partial(_attempt, work=work, skip_existing=skip_existing)
     report = partial(_report, describe=describe, quiet=as_json)
     results, stopped = run_all(jobs, attempt, report, workers)
-    if as_json:
-        click.echo(json.dumps(results, indent=2))
     seconds = time.perf_counter() - start
-    if len(jobs) > 1:
-        click.echo(_summary(results, lambda done: summarise(done, seconds)), err=True)
-    if plan.note:
-        click.echo(f"basic-run: note: {plan.note}", err=True)
+    with undisturbed() if stopped else nullcontext():
+        if as_json:
+            click.echo(json.dumps(results, indent=2))
+        if len(jobs) > 1:
+            click.echo(_summary(results, lambda done: summarise(done, seconds)), err=True)
+        if plan.note:
+            click.echo(f"basic-run: note: {plan.note}", err=True)
     exit_after(len(jobs), len(results), stopped, any("error" in result for result in results))
 
 
@@ -194,17 +199,24 @@ def run_all(
                 reported += 1
                 report(jobs[reported - 1], finished[reported - 1])
                 advance()
-    except KeyboardInterrupt:  # by now those that had begun are done
-        for number in sorted(set(finished) - set(range(reported))):
-            report(jobs[number], finished[number])
-        return [finished[number] for number in sorted(finished)], True
+    except KeyboardInterrupt:  # by now those that had begun are done, unless it came twice
+        with undisturbed():
+            for number in sorted(set(finished) - set(range(reported))):
+                report(jobs[number], finished[number])
+            return [finished[number] for number in sorted(finished)], True
     return [finished[number] for number in range(len(jobs))], False
 
 
 def exit_after(jobs: int, done: int, stopped: bool, failed: bool) -> None:
     """Exits with status 130 if Ctrl-C stopped the jobs, which is said, and with 1 if one failed."""
     if stopped:
-        click.echo(f"basic-run: stopped: {jobs - done} of {jobs} files are not done", err=True)
+        with undisturbed():
+            click.echo(f"basic-run: stopped: {jobs - done} of {jobs} files are not done", err=True)
+            if any(thread.name.startswith(_THREADS) for thread in enumerate_threads()):  # Ctrl-C came twice
+                for stream in (sys.stdout, sys.stderr):
+                    if stream is not None:
+                        stream.flush()
+                os._exit(STOPPED)  # else the interpreter would wait for them
         click.get_current_context().exit(STOPPED)
     if failed:
         click.get_current_context().exit(1)
@@ -245,7 +257,7 @@ def _calls(call: Callable[[int], None], count: int, workers: int) -> Iterator[It
         return
     from concurrent.futures import ThreadPoolExecutor  # one picture needs none
 
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers, _THREADS)
     try:
         yield pool.map(call, range(count))
     finally:
@@ -295,7 +307,7 @@ def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quie
 @contextmanager
 def _progress(jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
     """A progress bar on standard error if that is a terminal; for a single job, how long it has been going on."""
-    if not jobs or not sys.stderr.isatty():
+    if not jobs or sys.stderr is None or not sys.stderr.isatty():
         yield lambda: None
         return
     if len(jobs) == 1:
@@ -338,7 +350,7 @@ def _shown(*columns: ProgressColumn) -> Progress:
     from rich.progress import Progress
 
     # Lines for a terminal go above the bar; those for a file or pipe must stay on standard output.
-    lines_above = sys.stdout.isatty()
+    lines_above = sys.stdout is not None and sys.stdout.isatty()
     return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above)
 
 

@@ -21,6 +21,9 @@ from basic_runtime.files import reason
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
+_POLITE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask for what Ctrl-C asks for."""
+
 
 class OneLineErrors(click.Command):
     """A command or group that turns the errors which the packages raise on purpose into one line.
@@ -73,14 +76,26 @@ def _terminated_as_interrupted() -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
+    polite = [number for number in _POLITE if ours and signal.getsignal(number) == signal.SIG_DFL]
+    for number in polite:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in polite:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Around what Ctrl-C and its like are not to cut short."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_POLITE) if ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _close_output() -> None:

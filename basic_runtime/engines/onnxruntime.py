@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
@@ -27,6 +28,14 @@ _SPIN_MICROSECONDS = "200"
 _SPIN_DURATION_SINCE = (1, 26)
 _arena_lock = threading.Lock()
 _arena_ready = False
+
+
+def onnxruntime() -> Any:
+    """The library, which tells its maker nothing of its use (since 1.32 it would) unless the environment says so."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def _share_arena(ort: Any) -> None:
@@ -65,9 +74,7 @@ def library_version() -> str:
     for package in ("onnxruntime", "onnxruntime-gpu"):
         with suppress(PackageNotFoundError):
             return version(package)
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+    return str(onnxruntime().__version__)
 
 
 class OnnxRuntimeBackend(Backend):
@@ -101,9 +108,7 @@ class OnnxRuntimeBackend(Backend):
         if find_spec("onnxruntime") is None:
             return False
         try:
-            import onnxruntime as ort
-
-            return cls.provider in ort.get_available_providers()
+            return cls.provider in onnxruntime().get_available_providers()
         except Exception:  # a package that is damaged or does not fit this system fails as it likes
             return False
 
@@ -111,8 +116,7 @@ class OnnxRuntimeBackend(Backend):
         return self.optimisation
 
     def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
-        import onnxruntime as ort
-
+        ort = onnxruntime()
         options = self._session_options(ort, external_data)
         try:
             session = ort.InferenceSession(
@@ -199,8 +203,7 @@ class TensorRtProviderBackend(_GpuBackend):
 def _load_cuda() -> None:
     """Load CUDA and cuDNN from NVIDIA's Python packages, where they are: the library itself looks on the system only.
     What it prints of those that it does not find is left out, as the provider says so again when it is used."""
-    import onnxruntime as ort
-
+    ort = onnxruntime()
     if hasattr(ort, "preload_dlls"):
         with redirect_stdout(StringIO()):
             ort.preload_dlls()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -15,6 +16,23 @@ import numpy as np
 from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine, FloatArray
 from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.threads import default_threads
+
+
+def _openvino() -> Any:
+    """The library, which tells its maker nothing of its use: it does without its package for that where this is
+    missing, as it is here while the library is loaded."""
+    telling, missing = "openvino_telemetry", object()
+    before = sys.modules.get(telling, missing)
+    if "openvino" not in sys.modules:
+        sys.modules[telling] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if before is missing:
+            sys.modules.pop(telling, None)
+        else:
+            sys.modules[telling] = before  # type: ignore[assignment]
+    return openvino
 
 
 class OpenVinoEngine(Engine):
@@ -58,19 +76,17 @@ class OpenVinoBackend(Backend):
         if not self.available():
             raise MissingExtraError("engine 'openvino'", "openvino")
         try:
-            import openvino
+            self._library = _openvino()
         except ImportError as error:
             raise EngineError(f"engine 'openvino' is installed but does not load here ({error})") from error
 
-        self._core = openvino.Core()
+        self._core = self._library.Core()
         if self.precision == BF16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EngineError("this processor has no bf16 arithmetic (AVX-512 BF16 or AMX): take float32 instead")
 
     @property
     def version(self) -> str:
-        import openvino
-
-        return str(openvino.__version__)
+        return str(self._library.__version__)
 
     @classmethod
     def available(cls) -> bool:

@@ -33,6 +33,7 @@ from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
 from basic_runtime.errors import EngineError
+from basic_runtime.files import reason
 from basic_runtime.manifest import FormatsSpec, GraphSpec
 from basic_runtime.threads import ProcessLock
 
@@ -123,10 +124,12 @@ class PixelPath:
             try:
                 network = fixed_point(self.lowered(name, strides, self._gain(graph, step)), formats, planes)
                 engines.append(PixelEngine(network, threads))
-            except (ValueError, OSError) as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-                    raise MemoryError from error
+            except ValueError as error:
                 raise EngineError(f"{self._bundle.graph_path(name)}: not in fixed point: {error}") from error
+            except OSError as error:
+                if error.errno == errno.ENOMEM:
+                    raise MemoryError from error
+                raise EngineError(f"{self._bundle.graph_path(name)}: cannot be read ({reason(error)})") from error
             planes |= network.planes
         return engines
 

@@ -309,6 +309,8 @@ def test_limits_and_sizes_are_checked_at_once(tiny_path: Path) -> None:
         ({"backend": None}, "backend must be a Backend or a name, not NoneType"),
         ({"threads": 2.5}, "threads must be a whole number, not 2.5"),
         ({"tile_pixels": 64.0}, "tile_pixels must be a whole number, not 64.0"),
+        ({"threads": True}, "threads must be a whole number, not True"),
+        ({"trace": None}, "trace must be a function of a name, not NoneType"),
     ):
         with pytest.raises(TypeError, match=message):
             Codec(tiny_path, **wrong)

@@ -174,6 +174,8 @@ def test_wrong_options_and_large_pictures_are_refused(codec: Codec, photo: Photo
     for options, kind, message in (
         ({"quality": 500}, ValueError, "quality must be 1 to 100"),
         ({"quality": "keep"}, TypeError, "quality must be a number, not 'keep'"),
+        ({"quality": True}, TypeError, "quality must be a number, not True"),
+        ({"quality": 10**400}, ValueError, "quality is out of all bounds: 1000"),
         ({"max_bytes": "1k"}, TypeError, "max_bytes must be a number, not '1k'"),
         ({"quality": 50, "max_bytes": 900}, ValueError, "quality and max_bytes exclude each other"),
         ({"exif": 5}, TypeError, "exif must be bytes, not int"),
@@ -210,3 +212,11 @@ def test_threads_may_share_the_codec(photo: Photo) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: np.asarray(Image.open(io.BytesIO(data))).tobytes(), range(16)))
     assert len(set(found)) == 1
+
+
+def test_threads_that_ask_at_once_share_the_bundled_codec(monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> None:
+    monkeypatch.setenv("BASIC_BUNDLE", str(tiny_path))
+    monkeypatch.setattr(pillow._Registered, "bundled", None)
+    with ThreadPoolExecutor(8) as pool:
+        codecs = list(pool.map(lambda _: pillow._bundled(), range(16)))
+    assert len(set(map(id, codecs))) == 1

@@ -1,0 +1,163 @@
+"""Standard streams as services and shells give them, and signals that come more than once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from basic_runtime.errors import FileError
+from basic_runtime.files import read_bytes, write_bytes, write_whole
+from basic_runtime.imageio import read_picture, write_picture
+
+COMMAND = Path(sys.executable).with_name("basic-run")
+Photo = Callable[[int, int], np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def folder(tiny_path: Path, tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with photo.png in it."""
+    monkeypatch.setenv("BASIC_BUNDLE", str(tiny_path))
+    Image.fromarray(photo(200, 300)).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Slow(io.RawIOBase):
+    """Takes a few bytes at a time."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:
+        self.taken += bytes(data[:7])
+        return min(7, len(data))
+
+
+def test_a_file_that_takes_a_few_bytes_at_a_time_gets_all(photo: Photo) -> None:
+    file = Slow()
+    write_whole(file, b"abc" * 100)
+    assert file.taken == b"abc" * 100
+    picture = Slow()
+    write_picture(picture, photo(20, 30), format="PNG")
+    np.testing.assert_array_equal(read_picture(picture.taken).pixels, photo(20, 30))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save("noise.png")
+    subprocess.run([COMMAND, "encode", "noise.png", "--level", "0"], check=True, capture_output=True)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    running = subprocess.Popen(
+        [COMMAND, "decode", "noise.basic", "-o", "-"], stdout=writing, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    os.close(writing)
+    time.sleep(0.5)  # the pipe fills
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    assert running.wait(100) == 0 and read_picture(data).pixels.shape == (300, 300, 3)
+
+
+def test_output_that_is_cut_short_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BASIC_BUNDLE")  # engines of other bundles have files of their own to write
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))"
+    code = f"{limit}; from basic_runtime.cli import main; main(['encode', 'photo.png', '-o', '-'])"
+    with open("part.basic", "wb") as part:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], stdout=part, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    assert done.returncode == 1 and "standard output: cannot be written (file too large)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_stream_by_its_name_is_written_to_and_not_replaced(name: str) -> None:
+    Path("out").write_bytes(b"before ")
+    with open("out", "ab") as out:
+        done = subprocess.run([COMMAND, "encode", "photo.png", "-o", name], stdout=out, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    written = Path("out").read_bytes()
+    assert written.startswith(b"before ") and len(written) > 100
+
+
+def closed(*arguments: str, stream: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, preexec_fn=partial(os.close, stream)
+    )
+
+
+def test_commands_work_without_standard_error() -> None:
+    assert closed("encode", "photo.png", stream=2).returncode == 0
+    assert closed("verify", "photo.basic", stream=2).returncode == 0
+    assert closed("decode", "photo.basic", "-o", "again.png", stream=2).returncode == 0
+    assert read_picture("again.png").pixels.shape == (200, 300, 3)
+
+
+def test_standard_input_that_is_closed_is_one_line() -> None:
+    done = closed("encode", "-", "-o", "a.basic", stream=0)
+    assert done.returncode == 1
+    assert done.stderr == "basic-run: error: standard input: cannot be read (it is closed): check the path\n"
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png"])
+def test_names_that_no_file_can_have_are_refused(name: str, photo: Photo) -> None:
+    for work in (read_bytes, read_picture, partial(write_bytes, data=b""), partial(write_picture, picture=photo(8, 8))):
+        with pytest.raises(FileError, match="no file can have this name"):
+            work(name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_ends_a_batch_at_once_and_tells_what_is_done(number: signal.Signals, photo: Photo) -> None:
+    """Each file that is told of is whole, and there is no other but of those that were at work."""
+    large = photo(2000, 3000)
+    names = [f"{k}.png" for k in range(6)]
+    for name in names:
+        Image.fromarray(large if name > "1" else large[:100, :100]).save(name)
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    running = subprocess.Popen(
+        [COMMAND, "encode", *names, "--json", "--jobs", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed,
+    )  # fmt: skip
+    while not Path("0.basic").exists() and running.poll() is None:
+        time.sleep(0.01)
+    for _ in range(3):
+        time.sleep(0.1)
+        running.send_signal(number)
+    output, errors = running.communicate(timeout=100)
+    assert running.returncode == 130 and "stopped: " in errors and "Traceback" not in errors
+    told = {result["output"] for result in json.loads(output)}
+    assert "0.basic" in told and all(Path(name).stat().st_size for name in told) and len(told) < len(names)
+
+
+def test_no_library_tells_of_its_use(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "from basic_runtime.engines import available_backends, create_backend\n"
+        "names = {'onnxruntime', 'openvino'} & set(available_backends())\n"
+        "print(*sorted(create_backend(name).version for name in names))\n"
+        "import sys; print(*sorted({'onnxruntime', 'openvino'} & set(sys.modules)))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True,
+        env=environment | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+    )  # fmt: skip
+    assert "onnxruntime" in done.stdout.splitlines()[1]
+    assert [path for path in home.rglob("*") if path.is_file()] == []
