@@ -40,10 +40,10 @@ GAMMA_RANGE = (0.05, 2.0)
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """All pictures below a folder, sorted by path. Raises ImageError when there is none."""
+    """All pictures below a folder but hidden ones, sorted by path. Raises ImageError when there is none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; name a folder with PNG, JPEG or WebP photos")
-    photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.name[0] != ".")
     if not photos:
         raise ImageError(
             f"{folder}: no pictures found below this folder; name a folder with PNG, JPEG or WebP photos"

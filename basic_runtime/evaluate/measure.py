@@ -114,11 +114,12 @@ def list_pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, by name. Raises ImageError if there are none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder: name a folder of pictures")
-    # A pipe of such a name would be waited for. A link to nothing is an error, which is told.
+    # A pipe of such a name would be waited for. A link to nothing is an error, which is told. Hidden are what other
+    # systems leave beside pictures, under their names.
     found = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in input_extensions() and (path.is_file() or not path.exists())
+        if path.suffix.lower() in input_extensions() and path.name[0] != "." and (path.is_file() or not path.exists())
     )
     if not found:
         raise ImageError(f"{folder}: no pictures in this folder: name one with PNG files")
