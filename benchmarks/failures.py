@@ -92,7 +92,8 @@ def main(output: Path, quality: int, level: int) -> None:
     """Print a Markdown table and write the pictures side by side."""
     codec = Codec()
     sheets = []
-    click.echo(f"| {codec.bundle.name}, level {level} | bpp | effort 0 | effort 1 | effort {MAX_EFFORT} | JPEG | WebP |")
+    efforts = f"effort 0 | effort 1 | effort {MAX_EFFORT}"
+    click.echo(f"| {codec.bundle.name}, level {level} | bpp | {efforts} | JPEG | WebP |")
     click.echo("|---|---|---|---|---|---|---|")
     for name, draw in PICTURES.items():
         pixels = draw()
@@ -101,8 +102,8 @@ def main(output: Path, quality: int, level: int) -> None:
         sheets.append(side_by_side(pixels, [ours, *rivals]))
         rate = bpp(ours.size, pixels.shape[1], pixels.shape[0])
         files = [codec.encode_within(pixels, ours.size, level, effort=effort) for effort in (0, MAX_EFFORT)]
-        efforts = [psnr(pixels, codec.decode(data)) for data in files]
-        values = (efforts[0], ours.psnr, efforts[1], *(rival.psnr for rival in rivals))
+        without, most = (psnr(pixels, codec.decode(data)) for data in files)
+        values = (without, ours.psnr, most, *(rival.psnr for rival in rivals))
         click.echo(f"| {name} | {rate:.2f} | {' | '.join(f'{value:.1f}' for value in values)} |")
     page = Image.new("RGB", (sheets[0].width, sum(sheet.height for sheet in sheets)), "white")
     top = 0
