@@ -18,6 +18,9 @@ from basic_runtime.errors import FileError, LimitError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 STREAM = "-"
+STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Other names of standard output."""
+
 _DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _CHUNK = 1 << 20
 StrPath = str | os.PathLike[str]

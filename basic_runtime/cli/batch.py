@@ -22,7 +22,7 @@ from basic_runtime.cli.errors import STOPPED, undisturbed
 from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
 from basic_runtime.cli.options import check_named
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STREAM, check_target, display_name, make_folder, reason
+from basic_runtime.files import STANDARD_OUTPUT, STREAM, check_target, display_name, make_folder, reason
 from basic_runtime.threads import default_threads
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def plan_jobs(
 
     Raises click.UsageError for options that contradict each other, FileError for a folder without such files.
     """
+    output = STREAM if output in STANDARD_OUTPUT else output
     _check_options(sources, output, out_dir, overwrite, skip_existing, bool(keep_extension))
     inputs = find_inputs(sources, known)
     jobs = [_job(each, output, out_dir, extension, bool(keep_extension)) for each in inputs.found.values()]
