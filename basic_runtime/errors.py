@@ -92,5 +92,7 @@ class MissingExtraError(BasicError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are missing: pip install '{DISTRIBUTION}[{extra}]'")
+        # Not by the distribution's name alone: an index may have something else of that name.
+        way_out = f"pip install '.[{extra}]' in the sources of {DISTRIBUTION}"
+        super().__init__(f"{what} needs packages that are missing: {way_out}")
         self.extra = extra

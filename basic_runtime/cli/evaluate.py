@@ -162,10 +162,11 @@ def _measure(pictures: list[Path], wanted: list[Setting], results: Results, opti
     from rich.console import Console
     from rich.progress import track
 
+    from basic_runtime.errors import MissingExtraError
     from basic_runtime.evaluate.measure import has_ms_ssim, measure
 
     if not has_ms_ssim():
-        click.echo("basic-run: note: no MS-SSIM without pip install 'basic-codec[evaluate]'", err=True)
+        click.echo(f"basic-run: note: {MissingExtraError('MS-SSIM', 'evaluate')}", err=True)
     console = Console(stderr=True)
     missing = sum((setting, path.name) not in results.rows for path in pictures for setting in wanted)
     rows = measure(pictures, wanted, results, options)

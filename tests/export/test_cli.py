@@ -60,7 +60,7 @@ main(["model.safetensors", "-o", "bundle"])
 """
     found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 1
-    assert "pip install 'basic-codec[export]'" in found.stderr
+    assert "pip install '.[export]' in the sources" in found.stderr
     assert found.stderr.count("\n") == 1
 
 

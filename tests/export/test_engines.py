@@ -204,7 +204,7 @@ def test_capabilities_without_a_target() -> None:
 def test_a_missing_library_is_named() -> None:
     if TENSORRT.installed:
         pytest.fail("this test needs an environment without the classic TensorRT")
-    assert "pip install 'basic-codec[tensorrt]'" in error_of(run("lite-9", "-o", "x", "--engine", "tensorrt"))
+    assert "pip install '.[tensorrt]' in the sources" in error_of(run("lite-9", "-o", "x", "--engine", "tensorrt"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_in_file_keeps_the_class_and_names_the_file() -> None:
 def test_missing_extra_names_the_pip_install() -> None:
     error = MissingExtraError("exporting", "export").in_file("model.pt")
     assert str(error) == (
-        "model.pt: exporting needs packages that are missing: pip install 'basic-codec[export]'"
+        "model.pt: exporting needs packages that are missing: pip install '.[export]' in the sources of basic-codec"
     )
     assert error.extra == "export"
 

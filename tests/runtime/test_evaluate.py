@@ -258,7 +258,7 @@ def test_results_have_the_name_that_was_given(pictures, tiny_path, tmp_path, giv
 def test_a_missing_package_is_said_before_anything_is_coded(pictures, tiny_path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
     result = evaluate(pictures, "--bundle", tiny_path, "-o", tmp_path / "out")
-    assert result.exit_code == 1 and "basic-codec[evaluate]" in result.stderr
+    assert result.exit_code == 1 and "pip install '.[evaluate]' in the sources" in result.stderr
     assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 

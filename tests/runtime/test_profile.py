@@ -71,7 +71,7 @@ def test_a_plot_that_cannot_be_made_is_said_before_measuring(
     assert done.exit_code == 1 and "cannot be written (no folder" in done.stderr
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = CliRunner().invoke(main, [*arguments, str(tmp_path / "plot.png")], prog_name="basic-run")
-    assert done.exit_code == 1 and "pip install 'basic-codec[plot]'" in done.stderr
+    assert done.exit_code == 1 and "pip install '.[plot]' in the sources" in done.stderr
 
 
 def test_what_cannot_be_saved_is_said_before_measuring(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,7 @@ def test_a_missing_package_names_the_extra(missing, photos, tmp_path):
     )
     result = python(code)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "pip install 'basic-codec[train]'" in result.stderr
+    assert "pip install '.[train]' in the sources" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
