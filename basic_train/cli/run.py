@@ -175,7 +175,7 @@ class _Stop:
             trainer.stop()
 
     def handle(self, number: int, frame: Any) -> None:
-        if self.trainer is None and not self.several:
+        if self.trainer is None and (self.asked or not self.several):
             raise KeyboardInterrupt
         self.asked = True
         if self.trainer is None:

@@ -289,7 +289,7 @@ def test_a_native_engine_is_there_or_what_it_lacks_is_said(name: str) -> None:
     if name in available_backends():
         assert create_backend(name).name == name
         return
-    wanted = rf"pip install 'basic-codec\[{name}\]'|no NVIDIA GPU can be used here .*: choose another engine"
+    wanted = rf"pip install '\.\[{name}\]' in the sources|no NVIDIA GPU can be used here .*: choose another engine"
     with pytest.raises((EngineError, MissingExtraError), match=wanted):
         create_backend(name)
 

@@ -250,7 +250,7 @@ def test_a_provider_is_there_or_its_extra_is_named(name: str) -> None:
     if name in available_backends():
         assert create_backend(name).name == name
         return
-    with pytest.raises(MissingExtraError, match=rf"engine '{name}' .* pip install 'basic-codec\[gpu\]'"):
+    with pytest.raises(MissingExtraError, match=rf"engine '{name}' .* pip install '\.\[gpu\]' in the sources"):
         create_backend(name)
 
 
