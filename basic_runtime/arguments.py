@@ -4,6 +4,7 @@ few bits would overflow."""
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from numbers import Real
 from reprlib import repr as shortly
 from typing import SupportsIndex
@@ -11,12 +12,10 @@ from typing import SupportsIndex
 
 def whole(name: str, value: SupportsIndex) -> int:
     """The whole number `value`. Raises TypeError, which names the argument, for anything else, 7.0 and True too."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, not {_shown(value)}") from None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f"{name} must be a whole number, not {_shown(value)}")
 
 
 def number(name: str, value: object) -> float:

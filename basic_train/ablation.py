@@ -28,6 +28,7 @@ from basic_train.model.supernet import Y_STRIDE, Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
 from basic_train.optimise import optimizers
 from basic_train.recipe import Recipe
+from basic_train.reports import Report, unheard
 
 #: Samples of VIMCO.
 SAMPLES = 2
@@ -157,7 +158,7 @@ class Ablation:
         steps: int,
         batch: int = 8,
         learner: str = "search",
-        report: Callable[[str, int, int], None] = lambda what, step, steps: None,
+        report: Report = unheard,
     ) -> None:
         self.net, self.training, self.held_out = net, training, held_out
         self.steps, self.batch, self.learner, self.report = steps, batch, learner, report

@@ -28,6 +28,7 @@ from basic_train.losses import lambda_of_quality
 from basic_train.model.coded import round_z
 from basic_train.model.cost import Costs
 from basic_train.model.supernet import Supernet, Widths
+from basic_train.reports import Report, unheard
 
 #: A chain may not rise by less than this factor per level.
 SMALLEST_RISE = 1.02
@@ -36,16 +37,9 @@ SMALLEST_RISE = 1.02
 STEP_PENALTY = 10.0
 
 
-#: Called with what is being done, how much of it is done, and how much there is.
-Report = Callable[[str, int, int], None]
-
 
 class LevelError(BasicError):
     """No level table can be made."""
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Reports nothing."""
 
 
 # --- chains ---------------------------------------------------------------------------------------------------------
@@ -282,7 +276,7 @@ def candidates(
     evaluator: Evaluator,
     costs: Costs,
     side: str,
-    report: Report = _ignore,
+    report: Report = unheard,
 ) -> Candidates:
     """Every configuration with its loss composed from parts."""
     config = evaluator.net.config
@@ -312,7 +306,7 @@ def candidates(
     return Candidates(configurations, prices, np.array(loss), evaluator)
 
 
-def search(found: Candidates, options: Search, report: Report = _ignore) -> list[Level]:
+def search(found: Candidates, options: Search, report: Report = unheard) -> list[Level]:
     """The table of levels that loses least near the target costs, every level coded in full.
 
     Raises LevelError if there are not enough widths for so many levels.

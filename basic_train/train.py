@@ -119,14 +119,15 @@ class Trainer:
         self.fabric = devices.fabric(OBJECTIVES[recipe.objective].leaves_out(self.config))
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
-        net, objective = self._parts(start[0] if start else None)
+        started = start[0] if start else None
+        net, objective = self._parts(started)
         try:
             if self.fabric.is_global_zero:
                 folder.mkdir(parents=True, exist_ok=True)
                 with TemporaryFile(dir=folder):
                     pass  # an old run's folder that cannot be written is better known now than at the first save
             if not resumed:
-                self._begin(net, start[0] if start else None)
+                self._begin(net, started)
             self._build(TrainingStep(net, objective))
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if resumed:

@@ -33,6 +33,7 @@ from basic_train.prepare.pictures import (
     read_header,
 )
 from basic_train.prepare.procedure import Procedure, Size
+from basic_train.reports import Report, unheard
 from basic_train.signals import held_back
 
 INDEX_FILE = "index.csv"
@@ -42,8 +43,6 @@ WRITTEN_FILE = "written.jsonl"
 HASHES_FILE = "differences.jsonl"  # hashes.jsonl of earlier versions had those of smaller pictures
 COLUMNS = ("file", "source", "width", "height", "source_width", "source_height", "factor", "sha256")
 
-#: Called with what is being done, how much of it is done, and how much there is.
-OnProgress = Callable[[str, int, int], None]
 #: `map` over some processes.
 Workers = Callable[[Callable[[Any], Any], list[Any]], Iterator[Any]]
 R = TypeVar("R")
@@ -79,10 +78,6 @@ class Outcome:
         )
 
 
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Reports nothing."""
-
-
 class Preparation:
     """A training set in the making: `run` writes PNGs and index.csv to `out` and goes on where it was stopped.
 
@@ -91,7 +86,7 @@ class Preparation:
     """
 
     def __init__(
-        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: OnProgress = _ignore
+        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: Report = unheard
     ) -> None:
         self.source, self.out, self.procedure = source, out, procedure
         self.jobs, self.progress = jobs, progress

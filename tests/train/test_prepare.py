@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from processes import children
 from skimage import data
 
 from basic_runtime.errors import FileError, ImageError
@@ -254,17 +255,11 @@ def test_a_stop_while_worker_processes_start_leaves_no_traceback(tmp_path):
         [sys.executable, "-P", "-m", "basic_train.cli", "prepare", folder, tmp_path / "out", "--jobs", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed, start_new_session=True, text=True,
     )  # fmt: skip
-    while len(_group(running.pid)) < 3 and running.poll() is None:  # the first worker is there
+    while len(children(running.pid)) < 2 and running.poll() is None:  # the first worker, beside Python's tracker
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does
     _, errors = running.communicate(timeout=100)
     assert running.returncode == 130 and errors == "basic-train: stopped\n"
-
-
-def _group(leader):
-    """Processes that Ctrl-C reaches with their leader."""
-    listed = subprocess.run(["ps", "-o", "pid=", "-g", str(leader)], capture_output=True, text=True, check=False)
-    return listed.stdout.split()
 
 
 def test_the_random_choice_is_that_of_the_seed(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import worker
+from processes import children
 
 import basic_train
 from basic_runtime.errors import BasicError
@@ -89,9 +90,8 @@ def test_a_stop_while_processes_start_is_heeded_when_they_have(tmp_path, photos)
 
 def has_started_another(process):
     """Whether there is another process of a run, not one that a library asks something while it is imported."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     with suppress(OSError):  # which are short-lived
-        return any(b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes() for child in children)
+        return any(b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes() for child in children(process))
     return False
 
 
