@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROGRAM = "basic-export"
 NEEDED = ("torch", "onnx", "onnxscript")
 #: Options that make no sense for a bundle that is there already.
-EXPORT_ONLY = ("levels", "name", "photos", "check_photo", "grouping", "verify", "overwrite")
+EXPORT_ONLY = ("levels", "own", "name", "photos", "check_photo", "grouping", "verify", "overwrite")
 NAME_PATTERN = r"[A-Za-z0-9._-]{1,15}"
 
 
@@ -37,6 +37,19 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
     return value
 
 
+def _own_levels(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[int, Path]:
+    """NUMBER=FILE texts."""
+    found: dict[int, Path] = {}
+    for text in given:
+        number, equals, path = text.partition("=")
+        if not equals or not path or not re.fullmatch("[0-9]", number):
+            raise click.BadParameter(f"{text!r} is not NUMBER=FILE, like 0=level0.safetensors")
+        if int(number) in found:
+            raise click.BadParameter(f"level {number} is given twice")
+        found[int(number)] = Path(path)
+    return found
+
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -44,6 +57,14 @@ _PATH = click.Path(path_type=Path)
 @click.argument("source", type=_PATH)
 @click.option("-o", "--output", type=_PATH, metavar="BUNDLE", help="New folder for the bundle.")
 @click.option("--levels", type=click.IntRange(1, 8), default=8, show_default=True, help="Complexity levels.")
+@click.option(
+    "--level",
+    "own",
+    metavar="NUMBER=FILE",
+    multiple=True,
+    callback=_own_levels,
+    help="A level that is a net of its own: a checkpoint that began with basic-train narrow.",
+)
 @click.option(
     "--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]"
 )
@@ -63,6 +84,7 @@ def main(
     source: Path,
     output: Path | None,
     levels: int,
+    own: dict[int, Path],
     name: str | None,
     photos: Path | None,
     check_photo: Path | None,
@@ -94,7 +116,7 @@ def main(
 
     options = Options(name or "", levels, photos, check_photo, verify, overwrite)
     targets = engine_cli.require_builder(request) if request is not None else []
-    report = _export_checkpoint(source, output, grouping, options, as_json)
+    report = _export_checkpoint(source, own, output, grouping, options, as_json)
     built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
     if as_json:
         from basic_export.report import as_json as values_of
@@ -131,20 +153,21 @@ def _engines_of(
 
 
 def _export_checkpoint(
-    checkpoint: Path, output: Path, grouping: str | None, options: Options, as_json: bool
+    checkpoint: Path, own: dict[int, Path], output: Path, grouping: str | None, options: Options, as_json: bool
 ) -> Report:
     from basic_export.bundle import check_target
     from basic_train import checkpoint as checkpoints
 
     check_target(output, options.overwrite)
     net, _ = checkpoints.load_with_coder(checkpoint, grouping)
+    own_nets = {number: checkpoints.load(path)[0] for number, path in own.items()}
     options = replace(options, name=options.name or f"{net.config.preset}-1")
     if not options.verify:
         click.echo(f"{PROGRAM}: warning: --no-verify: graphs are not compared with PyTorch", err=True)
-    return _export(net, output, options, quiet=as_json)
+    return _export(net, own_nets, output, options, quiet=as_json)
 
 
-def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Report:
+def _export(net: Supernet, own: dict[int, Supernet], output: Path, options: Options, quiet: bool) -> Report:
     """Export with a progress bar on standard error, unless `quiet` or it is no terminal."""
     from basic_export.export import export_bundle
     from basic_runtime.cli.progress import stages
@@ -152,4 +175,4 @@ def _export(net: Supernet, output: Path, options: Options, quiet: bool) -> Repor
 
     tune_allocator()
     with stages(quiet) as advance:
-        return export_bundle(net, output, options, advance)
+        return export_bundle(net, output, options, advance, own)

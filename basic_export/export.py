@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from basic_export.bundle import GRAPHS, BundleWriter
 from basic_export.errors import ExportError
 from basic_export.fixed_point import formats_of
 from basic_export.gradient import error_gradient
-from basic_export.levels import choose_levels
+from basic_export.own_levels import Placed, place_levels
 from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
 from basic_export.post_filters import filters_of
 from basic_export.stages import CompiledEntropy, compile_entropy
@@ -66,8 +67,10 @@ class Options:
 
 @dataclass
 class Level:
-    """A level of the exported bundle: width indexes and channel counts, and costs per pixel."""
+    """A level of the exported bundle: width indexes in the supernet or, with `own`, in a net of its own, channel
+    counts, and costs per pixel."""
 
+    own: bool
     widths: Widths
     channels: Widths
     encode_macs_per_pixel: float
@@ -111,8 +114,15 @@ def no_progress(step: str, number: int, total: int) -> None:
     """Says nothing."""
 
 
-def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = no_progress) -> Report:
-    """Export a supernet in eval mode as a bundle in the new folder `target`.
+def export_bundle(
+    net: Supernet,
+    target: Path,
+    options: Options,
+    progress: Progress = no_progress,
+    own: Mapping[int, Supernet] = MappingProxyType({}),
+) -> Report:
+    """Export a supernet as a bundle in the new folder `target`. own: nets that take the place of some of its levels,
+    by the level's number (`own_levels`). All nets are put into eval mode.
 
     Raises ExportError (a graph that differs from PyTorch, levels that do not fit, an entropy path that cannot
     be made exact), FileError (the target), ImageError (photos).
@@ -123,31 +133,57 @@ def export_bundle(net: Supernet, target: Path, options: Options, progress: Progr
             "from: export a model that has one, like lite or paper"
         )
     with BundleWriter(target, options.overwrite) as writer:
-        return _Export(net.float().eval(), writer, options, progress).run()
+        return _Export(net, own, writer, options, progress).run()
+
+
+_Key = TypeVar("_Key")
+
+
+def _distinct(keys: Iterable[_Key]) -> list[_Key]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(keys))
 
 
 class _Export:
     """One run of the export; the parts that its steps hand on to each other."""
 
-    def __init__(self, net: Supernet, writer: BundleWriter, options: Options, progress: Progress) -> None:
-        self.net, self.writer, self.options = net, writer, options
-        self.levels = choose_levels(net, options.levels)
-        self.hyper_indexes = sorted({level.h_s for level in self.levels})
-        self.pixel_indexes = {
-            name: sorted({getattr(level, name) for level in self.levels}) for name in TRANSFORMS
+    def __init__(
+        self,
+        net: Supernet,
+        own: Mapping[int, Supernet],
+        writer: BundleWriter,
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self.writer, self.options = writer, options
+        nets, self.levels = place_levels(net, options.levels, own)
+        self.nets = [one.float().eval() for one in nets]
+        # What levels share is exported once: by the number of the net and the width index.
+        self.hyper_keys = _distinct((level.net, level.widths.h_s) for level in self.levels)
+        self.pixel_keys = {
+            name: _distinct((level.net, getattr(level.widths, name)) for level in self.levels) for name in TRANSFORMS
         }
         self.integers: list[IntegerEntropy] = []
         self.compiled: list[CompiledEntropy] = []
         self.variants: list[dict[str, Any]] = []
-        self.pixels: dict[tuple[str, int], tuple[str, PixelGraph]] = {}
+        self.pixels: dict[tuple[str, int, int], tuple[str, PixelGraph]] = {}
         self.rate_costs: list[RateCost] = []
         self.tables = coder_tables(net)
         self.photo = photos.check_photo(options.check_photo)
         self._progress, self._steps = progress, 0
-        graphs = sum(len(indexes) for indexes in self.pixel_indexes.values())
-        variants = len(self.hyper_indexes)
-        filters = len(self.pixel_indexes["g_s"])
+        graphs = sum(len(keys) for keys in self.pixel_keys.values())
+        variants = len(self.hyper_keys)
+        filters = len(self.pixel_keys["g_s"])
         self._total = 3 * variants + graphs + filters + 5 + (graphs + variants if options.verify else 0)
+
+    @property
+    def net(self) -> Supernet:
+        """The supernet."""
+        return self.nets[0]
+
+    def _widths(self, net: int) -> list[Widths]:
+        """Those of the levels of a net."""
+        return [level.widths for level in self.levels if level.net == net]
 
     def run(self) -> Report:
         started = time.perf_counter()
@@ -174,11 +210,17 @@ class _Export:
         """Take away what no picture stirs: the same function for less. Compares both on a photo that need not be one of
         those that showed it."""
         self._step("hidden units that nothing stirs")
-        lean, x = copy.deepcopy(self.net), to_tensor(self.photo)
-        count = units.leave_out(lean, units.stirred(lean, photos.varied_pictures(self.options.photos), self.levels))
-        whole, self.net = self.net, lean
+        found = [self._lean(number) for number in range(len(self.nets))]
+        return LeftOut(
+            sum(one.units for one in found), max(one.latents for one in found), max(one.samples for one in found)
+        )
+
+    def _lean(self, number: int) -> LeftOut:
+        levels, whole, x = self._widths(number), self.nets[number], to_tensor(self.photo)
+        lean = self.nets[number] = copy.deepcopy(whole)
+        count = units.leave_out(lean, units.stirred(lean, photos.varied_pictures(self.options.photos), levels))
         latents = samples = 0.0
-        for level in self.levels if count else ():
+        for level in levels if count else ():
             for quality in (torch.zeros(1), torch.ones(1)):
                 y, lean_y = (net.analyse(x, quality, level.g_a) for net in (whole, lean))
                 pictures = [net.reconstruct(torch.round(y), quality, level.g_s) for net in (whole, lean)]
@@ -188,25 +230,26 @@ class _Export:
 
     def _entropy_graphs(self) -> None:
         pictures = photos.calibration_photos(self.options.photos)
-        latents = [self._integer_path(index, pictures) for index in self.hyper_indexes]
+        latents = [self._integer_path(number, index, pictures) for number, index in self.hyper_keys]
         self._step("tables for the symbols of the entropy paths")
         self._fit_tables(latents)
-        for index, integer, found in zip(self.hyper_indexes, self.integers, latents, strict=True):
+        for (number, index), integer, found in zip(self.hyper_keys, self.integers, latents, strict=True):
             self._step(f"entropy path of width {integer.width}: rate cost")
             measured = _cropped(found[-RATE_LATENTS:])
-            self.rate_costs.append(rate_cost(self.net, index, integer, self.tables, measured))
+            self.rate_costs.append(rate_cost(self.nets[number], index, integer, self.tables, measured))
             self._step(f"entropy path of width {integer.width}: graphs")
             self.compiled.append(compile_entropy(integer))
             self.variants.append(self._add_variant(self.compiled[-1]))
 
-    def _integer_path(self, index: int, pictures: list[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
-        """Add the integer entropy path of a width; returns the latents that it was calibrated on."""
-        width = self.net.config.hyper_widths[index]
+    def _integer_path(self, number: int, index: int, pictures: list[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
+        """Add the integer entropy path of a net at a width; returns the latents that it was calibrated on."""
+        net = self.nets[number]
+        width = net.config.hyper_widths[index]
         self._step(f"entropy path of width {width}: integers")
-        served = [level for level in self.levels if level.h_s == index]
-        latents = photos.calibration_latents(self.net, pictures, served)
+        served = [widths for widths in self._widths(number) if widths.h_s == index]
+        latents = photos.calibration_latents(net, pictures, served)
         try:
-            self.integers.append(quantise(self.net, index, latents))
+            self.integers.append(quantise(net, index, latents))
         except OverflowBoundError as error:
             raise ExportError(f"entropy path of width {width}: {error}") from error
         return latents
@@ -214,8 +257,8 @@ class _Export:
     def _fit_tables(self, latents: list[list[tuple[Tensor, Tensor]]]) -> None:
         """The rows of y serve all widths, so that the symbols of all count."""
         counted = [
-            symbol_counts(self.net, integer, _cropped(found[-TABLE_LATENTS:]))
-            for integer, found in zip(self.integers, latents, strict=True)
+            symbol_counts(self.nets[number], integer, _cropped(found[-TABLE_LATENTS:]))
+            for (number, _), integer, found in zip(self.hyper_keys, self.integers, latents, strict=True)
         ]
         self.tables = coder_tables(self.net, [sum(rows) for rows in zip(*counted, strict=True)])
 
@@ -238,12 +281,13 @@ class _Export:
         }
 
     def _pixel_graphs(self) -> None:
-        for transform, indexes in self.pixel_indexes.items():
-            for index in indexes:
-                self._step(f"{transform}, width {index + 1} of {len(self.net.config.widths)}")
-                graph = export_pixel(self.net, transform, index)
+        for transform, keys in self.pixel_keys.items():
+            for number, index in keys:
+                net = self.nets[number]
+                self._step(f"{transform}, {net.config.channels(transform, index)} channels")
+                graph = export_pixel(net, transform, index)
                 name = self.writer.add_graph(graph.model, transform, graph.width, graph.macs_per_pixel)
-                self.pixels[transform, index] = name, graph
+                self.pixels[transform, number, index] = name, graph
                 gradient = error_gradient(graph.model) if transform == "g_s" else None
                 if gradient is not None:
                     self.writer.add_gradient(name, gradient)
@@ -255,7 +299,7 @@ class _Export:
         tensors: dict[str, np.ndarray] = {}
         for number, integer in enumerate(self.integers):
             tensors |= golden.golden_tensors(number, z, y, integer.grouping)
-        full = {name: self.pixels[name, indexes[-1]][1] for name, indexes in self.pixel_indexes.items()}
+        full = {name: self.pixels[name, *keys[-1]][1] for name, keys in self.pixel_keys.items()}
         self.writer.write_golden(tensors | golden.pixel_tensors(self.net, full, self.photo))
         fields = self._fields()
         self.writer.write_manifest(self.options.name, fields)
@@ -290,11 +334,11 @@ class _Export:
             "levels": [self._level_entry(level) for level in self.levels],
         }
 
-    def _level_entry(self, level: Widths) -> dict[str, Any]:
-        variant = self.hyper_indexes.index(level.h_s)
+    def _level_entry(self, level: Placed) -> dict[str, Any]:
+        variant = self.hyper_keys.index((level.net, level.widths.h_s))
         compiled = self.compiled[variant]
         entropy = compiled.h_s_macs_per_pixel + sum(stage.macs_per_pixel for stage in compiled.stages)
-        pixel = {name: self.pixels[name, getattr(level, name)] for name in TRANSFORMS}
+        pixel = {name: self.pixels[name, level.net, getattr(level.widths, name)] for name in TRANSFORMS}
         macs = {name: graph.macs_per_pixel for name, (_, graph) in pixel.items()}
         return {
             "g_a": pixel["g_a"][0],
@@ -326,13 +370,12 @@ class _Export:
     def _report(
         self, manifest: dict[str, Any], checks: list[verify.Check], effects: list[verify.HalfEffect]
     ) -> Report:
-        writer, config = self.writer, self.net.config
-        levels = []
-        for level, entry in zip(self.levels, manifest["levels"], strict=True):
-            channels = Widths(*(config.channels(name, i) for name, i in level._asdict().items()))
-            levels.append(
-                Level(level, channels, entry["encode_macs_per_pixel"], entry["decode_macs_per_pixel"])
-            )
+        writer, levels = self.writer, []
+        for (number, widths), entry in zip(self.levels, manifest["levels"], strict=True):
+            config = self.nets[number].config
+            channels = Widths(*(config.channels(name, i) for name, i in widths._asdict().items()))
+            costs = entry["encode_macs_per_pixel"], entry["decode_macs_per_pixel"]
+            levels.append(Level(number > 0, widths, channels, *costs))
         sizes = {name: writer.size_of(name) for name in ("manifest.json", *manifest["files"])}
         sizes["graphs"] = sum(path.stat().st_size for path in (writer.folder / GRAPHS).iterdir())
         notices = [

@@ -21,6 +21,9 @@ def _setting(default: Any, text: str, known: tuple[str, ...] = ()) -> Any:
     return field(default=default, metadata={"help": text, "known": known})
 
 
+#: Parts of the net that `Recipe.freeze` may name.
+PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "gains", "z_prior")
+
 #: Fields that must be more than 0 where they are given, that may be 0 too, and that are shares.
 POSITIVE = (
     "minutes",
@@ -90,6 +93,9 @@ class Recipe:
         "Begin by drawing afresh hidden units that no crop stirs, in each layer from this one on: "
         "0 for all, more to leave those of narrow widths out, for `basic-export` to drop.",
     )
+    freeze: str | None = _setting(
+        None, f"Parts that keep their weights, with commas between them, of {', '.join(PARTS)}."
+    )
     seed: int = _setting(0, "Of the weights, crops, widths and noise.")
     save_minutes: float = _setting(3.0, "Time between saves.")
     validation_photos: int = _setting(12, "Held-out photos measured at each save.")
@@ -111,11 +117,19 @@ class Recipe:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie between 0 and 1")
+        for part in self.frozen:
+            if part not in PARTS:
+                raise ValueError(f"freeze={self.freeze}: {part!r} is no part of a net; it has {', '.join(PARTS)}")
         for setting in fields(self):
             known = setting.metadata.get("known")
             if known and getattr(self, setting.name) not in known:
                 value = getattr(self, setting.name)
                 raise ValueError(f"{setting.name}={value}: must be one of {', '.join(known)}")
+
+    @property
+    def frozen(self) -> list[str]:
+        """The parts of `freeze`."""
+        return [part.strip() for part in self.freeze.split(",")] if self.freeze is not None else []
 
     @classmethod
     def kind(cls, name: str) -> type:

@@ -194,6 +194,8 @@ class Trainer:
                 growth.load_into(net, start)
         except ValueError as error:
             raise CheckpointError(f"the weights to start from do not fit the model: {error}") from error
+        for part in self.recipe.frozen:
+            net.get_submodule(part).requires_grad_(False)
         try:
             return net, OBJECTIVES[self.recipe.objective](self.config, self.recipe)
         except ValueError as error:

@@ -10,6 +10,7 @@ from basic_train.cli.groupings import groupings
 from basic_train.cli.import_ import import_
 from basic_train.cli.info import info
 from basic_train.cli.levels import levels
+from basic_train.cli.narrow import narrow
 from basic_train.cli.prepare import prepare
 from basic_train.cli.recipes import recipes
 from basic_train.cli.run import run
@@ -25,5 +26,5 @@ def main() -> None:
     """Train the supernet of BaSIC: one set of weights for all widths and qualities."""
 
 
-for _command in (prepare, import_, recipes, run, groupings, levels, info):
+for _command in (prepare, import_, recipes, run, groupings, levels, narrow, info):
     main.add_command(_command)

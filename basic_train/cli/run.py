@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_train import recipes
-from basic_train.cli.setup import extra_packages
+from basic_train.cli.setup import changes, extra_packages
 from basic_train.devices import ACCELERATORS, Devices, leave
 from basic_train.recipe import Recipe
 from basic_train.signals import STOPPING, release
@@ -34,7 +33,7 @@ def _option(setting: Field[Any]) -> Any:
     text, known = setting.metadata["help"], setting.metadata.get("known")
     if kind is dict:
         return click.option(
-            f"--{name}", setting.name, metavar="FIELD=VALUE", multiple=True, callback=_changes, help=text
+            f"--{name}", setting.name, metavar="FIELD=VALUE", multiple=True, callback=changes, help=text
         )
     default = getattr(DEFAULT, setting.name)
     if kind is bool:
@@ -44,20 +43,6 @@ def _option(setting: Field[Any]) -> Any:
     return click.option(
         f"--{name}", setting.name, type=click.Choice(known) if known else kind, default=None, help=text
     )
-
-
-def _changes(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
-    """FIELD=VALUE texts as a dictionary; values are those of TOML, or else plain text."""
-    changes: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not FIELD=VALUE")
-        try:
-            changes[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            changes[name] = value
-    return changes or None
 
 
 def recipe_options(command: Any) -> Any:

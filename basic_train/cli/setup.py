@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import click
 
 from basic_runtime.errors import MissingExtraError
 
@@ -20,3 +24,17 @@ def extra_packages(what: str) -> Iterator[None]:
         if (error.name or "").split(".")[0] not in EXTRA_PACKAGES:
             raise
         raise MissingExtraError(what, "train") from error
+
+
+def changes(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
+    """FIELD=VALUE texts as a dictionary; values are those of TOML, or else plain text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not FIELD=VALUE")
+        try:
+            found[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found or None

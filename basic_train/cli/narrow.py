@@ -1,0 +1,83 @@
+"""`basic-train narrow`: a level of a supernet as a net of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from basic_runtime.files import check_target
+from basic_train.cli.setup import changes, extra_packages
+
+if TYPE_CHECKING:
+    from basic_train.model.presets import ModelConfig
+    from basic_train.model.supernet import Widths
+
+#: Held-out photos by which residual blocks are chosen, and the side of their crops.
+PHOTOS, CROP = 16, 256
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("checkpoint", type=_PATH)
+@click.option("--level", required=True, type=click.IntRange(0), help="Level of the checkpoint's table.")
+@click.option(
+    "-o", "--output", required=True, type=_PATH, help="Checkpoint of one width, for basic-train run --start-from."
+)
+@click.option(
+    "--model",
+    metavar="FIELD=VALUE",
+    multiple=True,
+    callback=changes,
+    help="A smaller shape: fewer channels or residual blocks, as field of ModelConfig = TOML value.",
+)
+@click.option(
+    "--data", type=_PATH, help="Folder of photos, by those held out from training of which blocks are chosen."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+def narrow(
+    checkpoint: Path, level: int, output: Path, model: dict[str, Any] | None, data: Path | None, overwrite: bool
+) -> None:
+    """Make a level of CHECKPOINT a net of its own, which can go on training and be smaller.
+
+    \b
+    basic-train narrow lite.safetensors --level 0 --data photos -o level0.safetensors --model eighth_blocks=4
+    basic-train run --start-from level0.safetensors --freeze gains,z_prior --data photos --out runs/level0
+    basic-export lite.safetensors --level 0=runs/level0 -o bundle
+
+    Of channels the first stay, of residual blocks those that are missed most. Gains and the prior of z must stay as
+    they are, as all levels of a bundle share them.
+    """
+    check_target(output, overwrite)
+    with extra_packages("making a net of a level"):
+        from basic_train import checkpoint as checkpoints
+        from basic_train.cli.levels import held_out_crops
+        from basic_train.model.cost import Costs
+        from basic_train.model.narrow import narrow as narrow_net
+        from basic_train.train import tune_allocator
+
+        tune_allocator()
+        net, history = checkpoints.load(checkpoint)
+        widths = _widths(checkpoint, net.config, level)
+        crops = [held_out_crops(data, CROP, PHOTOS)] if data is not None else []
+        try:
+            small = narrow_net(net, widths, model or {}, crops)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        checkpoints.save(output, small.state_dict(), small.config, history)
+        before, after = Costs.of(net).total(widths), Costs.of(small).total(small.full)
+        click.echo(f"{output}: {after / 1000:.2f} kMAC per pixel, as level {level} of the supernet {before / 1000:.2f}")
+
+
+def _widths(path: Path, config: ModelConfig, level: int) -> Widths:
+    """Those of a level of the checkpoint's table. Raises CheckpointError."""
+    from basic_train.checkpoint import CheckpointError
+    from basic_train.model.supernet import Widths
+
+    if not config.levels:
+        raise CheckpointError(f"{path}: has no table of levels: make one with basic-train levels")
+    if level >= len(config.levels):
+        raise CheckpointError(f"{path}: has levels 0 to {len(config.levels) - 1}, and no level {level}")
+    return Widths(**config.levels[level])

@@ -1,0 +1,160 @@
+"""One level of a supernet as a net of its own, which may be smaller still.
+
+A supernet's narrow widths share their weights with the wide ones and pay for it. As a net of its own a level can go on
+training with all its weights to itself, and have another shape: fewer channels, of which it keeps the first, as widths
+do, and fewer residual blocks (docs/levels.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.model.context import GroupedContext, GroupedLinear
+from basic_train.model.presets import ModelConfig
+from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d, SlimResidual, SlimSequential
+from basic_train.model.supernet import Supernet, Widths
+
+#: Fields of a configuration with a value for each width.
+PER_WIDTH = ("widths", "analysis_widths", "hyper_widths", "priors", "contexts")
+
+#: How many residual blocks there are at each resolution.
+BLOCKS = ("quarter_blocks", "eighth_blocks", "latent_blocks")
+
+#: Qualities at which blocks are judged.
+QUALITIES = (0.1, 0.5, 0.9)
+
+
+class _Block(NamedTuple):
+    """A residual block by its place in a row of layers."""
+
+    row: SlimSequential
+    place: int
+
+
+def narrowed(config: ModelConfig, level: Widths, changes: dict[str, Any]) -> ModelConfig:
+    """The configuration of a level alone, with changes of its shape. h_a has the width of h_s, as both are one field.
+    Raises ValueError."""
+    if config.latents or config.alternatives:
+        raise ValueError(f"a level of preset {config.preset!r} cannot be a net of its own")
+    for name in changes.keys() - {*PER_WIDTH, *BLOCKS}:
+        raise ValueError(f"a level's net has its own {', '.join((*PER_WIDTH, *BLOCKS))}, and no {name!r}")
+    hyper = {name: getattr(config, name) for name in ("hyper_widths", "priors", "contexts")}
+    own = {name: (values[level.h_s],) for name, values in hyper.items() if values}
+    own |= {"widths": (config.widths[level.g_s],), "analysis_widths": (config.encoder_widths[level.g_a],)}
+    return replace(config, levels=[], **own).changed(changes)
+
+
+@torch.no_grad()
+def narrow(net: Supernet, level: Widths, changes: dict[str, Any], pictures: Sequence[Tensor] = ()) -> Supernet:
+    """A level of a supernet as a net of one width: the same function, where `changes` (fields of `ModelConfig`) leave
+    its shape as it is and h_a has the width of h_s.
+
+    Of channels the first stay; of residual blocks those go that are missed least, one after the other, by rate and
+    distortion of the pictures (B, 3, H, W) in [0, 1], sides multiples of 64. Raises ValueError for a shape that is no
+    part of the level's, and for fewer blocks without pictures.
+    """
+    small = Supernet(narrowed(net.config, level, changes)).eval()
+    whole = Supernet(replace(small.config, **{name: getattr(net.config, name) for name in BLOCKS})).eval()
+    _copy_prefixes(net, whole)
+    while blocks := list(_too_many(whole, small)):
+        if not pictures:
+            raise ValueError("fewer residual blocks take pictures by which to choose those that stay")
+        _leave_out(min(blocks, key=lambda block: _loss_without(whole, block, pictures)))
+    try:
+        small.load_state_dict(whole.state_dict())
+    except RuntimeError as error:
+        raise ValueError("a level's net has at most the residual blocks of the supernet") from error
+    return small
+
+
+def _copy_prefixes(source: Supernet, target: Supernet) -> None:
+    """Weights of `target`, whose layers have no more channels than those of `source`. Raises ValueError."""
+    found = dict(target.named_modules())
+    for name, module in source.named_modules():
+        other = found[name]
+        if isinstance(module, GroupedContext):
+            _copy_context(module, other)
+        elif isinstance(module, SlimConv2d | SlimConvTranspose2d):
+            for parameter in ("weight", "bias"):
+                _copy(getattr(module, parameter), getattr(other, parameter), f"{name}.{parameter}")
+        elif not name.startswith("context."):
+            for parameter, values in module.named_parameters(recurse=False):
+                _copy(values, other.get_parameter(parameter), f"{name}.{parameter}")
+
+
+def _copy(values: Tensor, target: Tensor, name: str) -> None:
+    if values.ndim != target.ndim or any(a < b for a, b in zip(values.shape, target.shape, strict=True)):
+        raise ValueError(f"{name}: {tuple(target.shape)} is no part of the supernet's {tuple(values.shape)}")
+    target.copy_(values[tuple(slice(length) for length in target.shape)])
+
+
+def _copy_context(source: GroupedContext, target: GroupedContext) -> None:
+    """Units belong to channel groups, of each of which the first stay."""
+    groups = source.grouping.groups
+
+    def copy(name: str, *grouped: int) -> None:
+        values, place = source.get_parameter(name), target.get_parameter(name)
+        for axis in reversed(grouped):
+            values, place = (tensor.unflatten(axis, (groups, -1)) for tensor in (values, place))
+        _copy(values, place, f"context.{name}")
+
+    copy("context_weight", 0)
+    copy("context_bias", 0)
+    copy("merge_prior.weight", 0)
+    copy("merge_prior.bias", 0)
+    for name, module in source.named_modules():
+        if isinstance(module, GroupedLinear):
+            copy(f"{name}.weight", 0, 1)
+            copy(f"{name}.bias", 0)
+    if source.phase_bias is not None:
+        copy("phase_bias", 2)
+
+
+def _too_many(whole: Supernet, small: Supernet) -> Iterator[_Block]:
+    """Residual blocks of those rows between two other layers of which `whole` has more than `small`."""
+    rows = dict(small.named_modules())
+    for name, row in whole.named_modules():
+        other = rows.get(name)
+        if isinstance(row, SlimSequential) and isinstance(other, SlimSequential):
+            fewer = [len(blocks) for blocks in _runs(other.layers)]
+            for blocks, wanted in zip(_runs(row.layers), fewer, strict=True):
+                yield from (_Block(row, place) for place in blocks if len(blocks) > wanted)
+
+
+def _runs(layers: nn.ModuleList) -> list[list[int]]:
+    """Places of the residual blocks before, between and after the other layers."""
+    found: list[list[int]] = [[]]
+    for place, layer in enumerate(layers):
+        if isinstance(layer, SlimResidual):
+            found[-1].append(place)
+        else:
+            found.append([])
+    return found
+
+
+def _leave_out(block: _Block) -> None:
+    del block.row.layers[block.place]
+
+
+def _loss_without(net: Supernet, block: _Block, pictures: Sequence[Tensor]) -> float:
+    layer = block.row.layers[block.place]
+    _leave_out(block)
+    try:
+        return sum(_loss(net, x, value) for x in pictures for value in QUALITIES)
+    finally:
+        block.row.layers.insert(block.place, layer)
+
+
+def _loss(net: Supernet, x: Tensor, value: float) -> float:
+    quality = torch.full((len(x),), value)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the same noise in the place of rounding for all that are compared
+        output = net(x, quality, net.full)
+    lambdas = lambda_of_quality(quality, net.config.lambda_min, net.config.lambda_max)
+    return float(rate_distortion(output, x, lambdas).loss)

@@ -1,0 +1,148 @@
+"""A level of a supernet as a net of its own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from basic_train import checkpoint
+from basic_train.cli import main
+from basic_train.model.narrow import narrow
+from basic_train.model.presets import PRESETS
+from basic_train.model.slimmable import SlimResidual
+from basic_train.model.supernet import Supernet, Widths
+from basic_train.recipe import Recipe
+
+LEVEL = Widths(0, 1, 1, 2)
+TABLE = [widths._asdict() for widths in (LEVEL, Widths(1, 1, 1, 2), Widths(2, 2, 2, 2))]
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(1)
+    # Two channels of a group and biases of phases: what a wrong order of units would mix up.
+    config = replace(PRESETS["tiny"], eighth_blocks=3, latent_blocks=2, levels=TABLE)
+    net = Supernet(config).eval()
+    with torch.no_grad():
+        net.context.phase_bias.normal_()
+        for layer in (net.g_a.path, net.g_s.path.layers[0]):
+            layer.weight.normal_(std=0.05)
+    return net
+
+
+@pytest.fixture(scope="module")
+def path(net, tmp_path_factory):
+    path = tmp_path_factory.mktemp("narrow") / "tiny.safetensors"
+    checkpoint.save(path, net.state_dict(), net.config, {})
+    return path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def parameters_of_y(net, y, z, index):
+    prior = net.h_s(z, index)
+    return net.context(y, prior, index)
+
+
+def test_a_level_alone_is_the_same_function(net):
+    small, quality = narrow(net, LEVEL, {}), torch.tensor([0.3, 0.8])
+    x, z = torch.rand(2, 3, 128, 64), torch.randint(-3, 4, (2, net.config.z_channels, 2, 1)).float()
+    assert small.config.widths == (32,) and small.config.encoder_widths == (16,) and not small.config.levels
+    y = net.analyse(x, quality, LEVEL.g_a)
+    assert torch.equal(small.analyse(x, quality, 0), y)
+    assert torch.equal(small.h_a(y, 0), net.h_a(y, LEVEL.h_a))
+    assert torch.equal(parameters_of_y(small, y, z, 0), parameters_of_y(net, y, z, LEVEL.h_s))
+    assert torch.equal(small.reconstruct(y, quality, 0), net.reconstruct(y, quality, LEVEL.g_s))
+
+
+def test_of_channels_the_first_of_each_group_stay(net):
+    changes = {"contexts": [{"context": 12, "hidden1": 16, "hidden2": 16}], "widths": [24], "priors": [20]}
+    small = narrow(net, LEVEL, changes)
+    whole = net.context.context_weight.unflatten(0, (2, -1))[:, :6]
+    assert torch.equal(small.context.context_weight.unflatten(0, (2, -1)), whole)
+    y = torch.randn(1, net.config.y_channels, 4, 4)
+    # g_s of 24 channels is the supernet's width 1; the context model and h_s are of no width of it.
+    assert torch.equal(small.reconstruct(y, torch.tensor([0.5]), 0), net.reconstruct(y, torch.tensor([0.5]), 1))
+    assert small.context.phase_bias.shape[-1] == 16 and small.h_s.layers[-1].weight.shape[0] == 20
+
+
+def test_residual_blocks_that_are_missed_least_go(net):
+    net = narrow(net, LEVEL, {})  # a copy
+    for transform, idle in ((net.g_a, 0), (net.g_s, 1)):
+        eighth = [layer for layer in transform.body.layers if isinstance(layer, SlimResidual)]
+        eighth = eighth[1:4] if transform is net.g_a else eighth[2:5]
+        with torch.no_grad():  # two blocks that make up for each other, and one that does nothing
+            for block, constant in zip((eighth.pop(idle), *eighth), (0, 200, -200), strict=True):
+                block.body.layers[-1].weight.zero_()
+                block.body.layers[-1].bias.fill_(constant)
+    x, quality = torch.rand(2, 3, 64, 64), torch.tensor([0.2, 0.9])
+    small = narrow(net, net.full, {"eighth_blocks": 2}, [x])
+    y = net.analyse(x, quality, 0)
+    torch.testing.assert_close(small.analyse(x, quality, 0), y)
+    torch.testing.assert_close(small.reconstruct(y, quality, 0), net.reconstruct(y, quality, 0))
+    fewest = narrow(net, net.full, {"eighth_blocks": 0, "quarter_blocks": 0, "latent_blocks": 0}, [x])
+    assert not [module for module in fewest.modules() if isinstance(module, SlimResidual)]
+    assert fewest.reconstruct(y, quality, 0).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"widths": [64]}, "is no part of the supernet's"),
+        ({"eighth_blocks": 4}, "at most the residual blocks of the supernet"),
+        ({"eighth_blocks": 1}, "take pictures by which to choose"),
+        ({"y_channels": 8}, "has its own widths, .*, latent_blocks, and no 'y_channels'"),
+    ],
+)
+def test_what_is_no_part_of_the_level_is_refused(net, changes, message):
+    with pytest.raises(ValueError, match=message):
+        narrow(net, LEVEL, changes)
+
+
+def test_models_whose_latents_go_with_the_width_have_no_level_of_their_own():
+    net = Supernet(PRESETS["hyperprior-slimmable"])
+    with pytest.raises(ValueError, match="'hyperprior-slimmable' cannot be a net of its own"):
+        narrow(net, net.full, {})
+
+
+def test_the_command_makes_a_checkpoint_that_trains_with_parts_frozen(path, net, photos, tmp_path):
+    own, run = tmp_path / "own.safetensors", tmp_path / "run"
+    made = invoke("narrow", path, "--level", 0, "--data", photos, "-o", own, "--model", "eighth_blocks=1")
+    assert made.exit_code == 0, made.output
+    assert "kMAC per pixel, as level 0 of the supernet" in made.output
+    options = ("--preset", "tiny", "--crop", 64, "--batch", 2, "--steps", 2, "--data", photos, "--out", run)
+    trained = invoke("run", *options, "--start-from", own, "--freeze", "gains, z_prior", "--validation-photos", 1)
+    assert trained.exit_code == 0, trained.output
+    start, end = (checkpoint.load(place)[0] for place in (own, run))
+    assert end.config == start.config and start.config.eighth_blocks == 1
+    same = [name for name, weights in end.state_dict().items() if torch.equal(weights, start.state_dict()[name])]
+    frozen = [name for name in start.state_dict() if name.startswith(("gains.", "z_prior."))]
+    assert set(frozen) <= set(same)
+    assert not [name for name in same if name.startswith(("g_s.body.layers.4", "context.merge"))]
+
+
+def test_the_command_says_what_is_wrong_in_one_line(path, net, photos, tmp_path):
+    out = tmp_path / "own.safetensors"
+    plain = tmp_path / "plain.safetensors"
+    checkpoint.save(plain, net.state_dict(), replace(net.config, levels=[]), {})
+    for arguments, message in [
+        ((path, "--level", 3), "has levels 0 to 2, and no level 3"),
+        ((plain, "--level", 0), "has no table of levels: make one with basic-train levels"),
+        ((path, "--level", 0, "--model", "eighth_blocks=1"), "fewer residual blocks take pictures by which to choose"),
+        ((path, "--level", 0, "--model", "eighth_blocks"), "'eighth_blocks' is not FIELD=VALUE"),
+        ((path, "--level", 0, "--model", "widths=48"), "widths=48: must be a list"),
+    ]:
+        result = invoke("narrow", *arguments, "-o", out)
+        assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
+        assert not out.exists()
+    out.write_text("")
+    assert "already" in invoke("narrow", path, "--level", 0, "-o", out).output
+
+
+def test_only_parts_of_a_net_can_be_frozen():
+    assert Recipe(freeze="g_a,h_a").frozen == ["g_a", "h_a"] and not Recipe().frozen
+    with pytest.raises(ValueError, match="'gain' is no part of a net; it has g_a, h_a"):
+        Recipe(freeze="gain")
