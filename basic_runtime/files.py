@@ -34,6 +34,11 @@ def display_name(path: StrPath, *, output: bool = False) -> str:
     return os.fspath(path)
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a path, below some folder, has a part with a dot in front."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Content of the file `source`, or of standard input for ``-``.
 

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from basic_runtime.errors import BasicError, ImageError
+from basic_runtime.files import is_hidden
 from basic_runtime.imageio import EXTENSIONS, read_picture
 
 #: Every tenth file is kept from training, for validation, calibration and the level search.
@@ -43,7 +44,8 @@ def list_photos(folder: Path) -> list[Path]:
     """All pictures below a folder but hidden ones, sorted by path. Raises ImageError when there is none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; name a folder with PNG, JPEG or WebP photos")
-    photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.name[0] != ".")
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    photos = sorted(p for p in found if not is_hidden(p.relative_to(folder)))
     if not photos:
         raise ImageError(
             f"{folder}: no pictures found below this folder; name a folder with PNG, JPEG or WebP photos"

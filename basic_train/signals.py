@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-#: Signals that ask a command to stop.
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+#: Signals that ask a command to stop: Ctrl-C, `kill`, and a terminal that is closed.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -24,3 +26,25 @@ def held_back() -> Iterator[None]:
 def release() -> None:
     """Take notice of the signals that the process which started this one has held back."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+@contextmanager
+def heard_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """A handler of these signals, but for a hang-up that nohup has told this process to ignore. Where the terminal is
+    gone, what is written to it goes nowhere from then on, instead of failing."""
+    terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+
+    def handle(number: int, frame: Any) -> None:
+        if number == signal.SIGHUP:
+            for fd in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+        handler(number, frame)
+
+    heard = [n for n in STOPPING if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+    release()
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

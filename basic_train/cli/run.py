@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from basic_train import recipes
 from basic_train.cli.setup import changes, extra_packages
 from basic_train.devices import ACCELERATORS, Devices, leave
 from basic_train.recipe import Recipe
-from basic_train.signals import STOPPING, release
+from basic_train.signals import heard_by
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +109,8 @@ def run(
             raise click.UsageError(f"--revive: {out} holds a run, which goes on; units are drawn afresh in a new one")
         recipe = _recipe(_base(recipe_name, stored), given)
         places = Devices(accelerator, devices, nodes)
-        with _stop_on_signals(places.several, report) as stop:
+        stop = _Stop(places.several, report)
+        with heard_by(stop.handle):
             trainer = Trainer(recipe, out, data, report, start_from, places)
             stop.hand_over(trainer)
             _train(trainer, console, report)
@@ -169,18 +168,6 @@ class _Stop:
         self.trainer.report("stopping after this step")
         self.trainer.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def _stop_on_signals(several: bool, report: Any) -> Iterator[_Stop]:
-    stop = _Stop(several, report)
-    before = {number: signal.signal(number, stop.handle) for number in STOPPING}
-    release()
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _train(trainer: Trainer, console: Console, report: Any) -> None:

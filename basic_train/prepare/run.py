@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from basic_runtime.errors import FileError, ImageError
-from basic_runtime.files import write_bytes
+from basic_runtime.files import is_hidden, write_bytes
 from basic_train.prepare.duplicates import near_duplicates
 from basic_train.prepare.journal import Journal
 from basic_train.prepare.pictures import (
@@ -176,9 +176,10 @@ class Preparation:
         return planned
 
     def _names(self) -> list[str]:
-        """Picture files below the source folder, sorted, without what lies in the training set's folder."""
+        """Picture files below the source folder but hidden ones, sorted, without those of the training set."""
         files = (p for p in self.source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        names = (p.relative_to(self.source).as_posix() for p in files)
+        paths = (p.relative_to(self.source) for p in files)
+        names = (path.as_posix() for path in paths if not is_hidden(path))
         root, out = self.source.resolve(), self.out.resolve()
         inside = f"{out.relative_to(root).as_posix()}/" if out.is_relative_to(root) else None
         return sorted(name for name in names if inside is None or not name.startswith(inside))

@@ -1,10 +1,12 @@
 """The command `basic-train`, as a user runs it."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +19,7 @@ from basic_train import recipes
 from basic_train.checkpoint import MODEL_FILE, read_header
 from basic_train.cli import main
 from basic_train.recipe import Recipe
+from basic_train.signals import heard_by
 from basic_train.train import LOG_FILE
 
 # Commands run the package that these tests import, wherever that is, and not what lies in the current folder.
@@ -230,6 +233,36 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(number, photos, tmp_path
     assert "stopped and saved at step" in output and "the same command resumes" in output
     assert "terminate called" not in errors and "Traceback" not in errors
     assert (tmp_path / "run" / MODEL_FILE).exists()
+
+
+def test_a_run_whose_terminal_is_closed_saves(photos, tmp_path):
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "basic_train.cli", "run", *QUICK, "--minutes", "60", "--save-minutes", "60",
+         "--data", photos, "--out", tmp_path / "run"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "120"},
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    shown, deadline = b"", time.monotonic() + 120
+    while b"step 2 " not in shown and time.monotonic() < deadline and process.poll() is None:
+        shown += os.read(ours, 1 << 16)
+    os.close(ours)  # the system sends SIGHUP, and no write to this terminal succeeds from here on
+    assert process.wait(60) == 130, shown
+    assert (tmp_path / "run" / MODEL_FILE).exists()
+    assert read_header(tmp_path / "run" / MODEL_FILE)[1]["step"] >= 2
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    heard = []
+    try:
+        with heard_by(lambda number, frame: heard.append(number)):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert heard == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize("preset", ["lite", "paper"])

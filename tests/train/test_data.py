@@ -23,7 +23,7 @@ from basic_train.data import (
 
 
 def test_photos_are_found_in_sub_folders_and_sorted(tmp_path):
-    for name in ("b.png", "sub/a.JPG", "a.png", "notes.txt"):
+    for name in ("b.png", "sub/a.JPG", "a.png", "notes.txt", "._a.jpg", ".thumbnails/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = [str(p.relative_to(tmp_path)) for p in list_photos(tmp_path)]

@@ -48,6 +48,9 @@ def source(tmp_path):
     clear = np.dstack([data.coffee()[:200, :200], np.full((200, 200), 99, np.uint8)])
     Image.fromarray(clear).save(folder / "clear.png")
     (folder / "notes.txt").write_text("no picture")
+    for hidden in (folder / "._coffee.png", folder / ".thumbnails" / "coffee.png"):
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.write_bytes((folder / "coffee.png").read_bytes()[:500])
     return folder
 
 
