@@ -27,6 +27,9 @@ from basic_train.model.supernet import Y_STRIDE
 
 MANIFEST, TABLES, GOLDEN, GRAPHS = "manifest.json", "tables.safetensors", "golden.safetensors", "graphs"
 
+#: Fields of a manifest that a bundle made of another has from that.
+CARRIED_FIELDS = ("latent", "mean_bits", "z_amax", "quality_steps", "lambda")
+
 #: Rows of the picture per row of the input of graphs that are cut into parts.
 PICTURE_ROWS = {"g_a": {"x": 1}, "g_s": {"y": Y_STRIDE}}
 
@@ -111,14 +114,20 @@ class BundleWriter:
         self._save(GOLDEN, golden)
 
     def write_manifest(
-        self, name: str, fields: Mapping[str, Any], model: Mapping[str, str] | None = None
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        model: Mapping[str, Any] | None = None,
+        earlier: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
-        and from what was written before; returns it. model: that of an older copy, where it decodes as that does."""
+        and from what was written before; returns it. model: that of an older copy, where it decodes as that does;
+        earlier: other models whose files it decodes (`earlier_models`)."""
+        own = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": model or {"name": name, "id": self._model_id(fields)},
+            "model": model or own,
             "producer": {
                 "basic": basic_runtime.__version__,
                 "torch": torch.__version__.partition("+")[0],
@@ -167,6 +176,14 @@ def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
     if not filters:
         return model_id
     return hashlib.sha256(json.dumps([model_id, filters], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def earlier_models(manifest: Mapping[str, Any], filtered: bool = True) -> dict[str, Any]:
+    """The models whose files a bundle decodes that another is made from, with that one itself, which has the filters of
+    its g_s or not: what a manifest's model says of those before it."""
+    model = manifest["model"]
+    own = {"g_s": [level["g_s"] for level in manifest["levels"]], "filtered": filtered}
+    return model.get("earlier", {}) | {model["id"]: own}
 
 
 def check_target(target: Path, overwrite: bool) -> None:

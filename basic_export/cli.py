@@ -17,13 +17,13 @@ from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from basic_export.export import Options, Report
-    from basic_train.model.supernet import Supernet
+    from basic_export.export import Report
+    from basic_export.options import Options
 
 PROGRAM = "basic-export"
 NEEDED = ("torch", "onnx", "onnxscript")
 #: Options that make no sense for a bundle that is there already.
-EXPORT_ONLY = ("levels", "own", "name", "photos", "check_photo", "grouping", "verify", "overwrite")
+EXPORT_ONLY = ("levels", "name", "photos", "check_photo", "grouping", "verify", "overwrite")
 NAME_PATTERN = r"[A-Za-z0-9._-]{1,15}"
 
 
@@ -37,17 +37,14 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
     return value
 
 
-def _own_levels(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[int, Path]:
-    """NUMBER=FILE texts."""
-    found: dict[int, Path] = {}
-    for text in given:
-        number, equals, path = text.partition("=")
-        if not equals or not path or not re.fullmatch("[0-9]", number):
-            raise click.BadParameter(f"{text!r} is not NUMBER=FILE, like 0=level0.safetensors")
-        if int(number) in found:
-            raise click.BadParameter(f"level {number} is given twice")
-        found[int(number)] = Path(path)
-    return found
+def _own_level(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[int, Path] | None:
+    """NUMBER=FILE."""
+    if given is None:
+        return None
+    number, equals, path = given.partition("=")
+    if not equals or not path or not re.fullmatch("[0-9]", number):
+        raise click.BadParameter(f"{given!r} is not NUMBER=FILE, like 0=level0.safetensors")
+    return int(number), Path(path)
 
 
 _PATH = click.Path(path_type=Path)
@@ -59,11 +56,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--levels", type=click.IntRange(1, 8), default=8, show_default=True, help="Complexity levels.")
 @click.option(
     "--level",
-    "own",
     metavar="NUMBER=FILE",
-    multiple=True,
-    callback=_own_levels,
-    help="A level that is a net of its own: a checkpoint that began with basic-train narrow.",
+    callback=_own_level,
+    help="Replace a level of SOURCE, a bundle, by a net of its own: a checkpoint that began with basic-train narrow.",
 )
 @click.option(
     "--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]"
@@ -84,7 +79,7 @@ def main(
     source: Path,
     output: Path | None,
     levels: int,
-    own: dict[int, Path],
+    level: tuple[int, Path] | None,
     name: str | None,
     photos: Path | None,
     check_photo: Path | None,
@@ -97,26 +92,33 @@ def main(
     """Turn SOURCE, the model.safetensors of basic-train, into a bundle for basic-run.
 
     With --engine, build engines for NVIDIA GPUs in it, too. SOURCE may then be a bundle, or the name of the
-    bundled model; its engines go into a copy if -o names one.
+    bundled model; its engines go into a copy if -o names one. With --level, too, SOURCE is a bundle: the new one has
+    another level, and decodes the files of both.
 
     \b
     basic-export runs/lite/model.safetensors -o my-model --name my-model --photos data/train
+    basic-export my-model -o faster --name my-model-2 --level 0=runs/level0 --photos data/train
     basic-export lite-9 -o lite-9-gpu --engine tensorrt-rtx --compute-capability 86,89,120
     """
     request = engine_cli.request_of(context, **engine)
     bundle = engine_cli.find_bundle(source)
-    if bundle is not None:
+    if level is not None:
+        _require_replaceable(context, source, bundle, name)
+    elif bundle is not None:
         _engines_of(context, request, bundle, output, as_json)
         return
     if output is None:
         raise click.UsageError("name the new bundle with -o")
     if any(find_spec(package) is None for package in NEEDED):
         raise MissingExtraError("exporting a model", "export")
-    from basic_export.export import Options
+    from basic_export.options import Options
 
     options = Options(name or "", levels, photos, check_photo, verify, overwrite)
     targets = engine_cli.require_builder(request) if request is not None else []
-    report = _export_checkpoint(source, own, output, grouping, options, as_json)
+    if bundle is not None and level is not None:
+        report = _replace_level(bundle, *level, output, options, as_json)
+    else:
+        report = _export_checkpoint(source, output, grouping, options, as_json)
     built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
     if as_json:
         from basic_export.report import as_json as values_of
@@ -152,27 +154,52 @@ def _engines_of(
     engine_cli.show_engines(built, Console())
 
 
-def _export_checkpoint(
-    checkpoint: Path, own: dict[int, Path], output: Path, grouping: str | None, options: Options, as_json: bool
+def _require_replaceable(context: click.Context, source: Path, bundle: Path | None, name: str | None) -> None:
+    """Raises UsageError where --level has no bundle to replace a level of, or comes with what is none of it."""
+    if bundle is None:
+        raise click.UsageError(f"--level replaces a level of a bundle, which {source} is not: export it first")
+    given = engine_cli.given_options(context, ("levels", "grouping"))
+    if given:
+        raise click.UsageError(f"{given[0]} is about exporting a checkpoint, and {bundle} is a bundle already")
+    if name is None:
+        raise click.UsageError("a bundle with another level is another model: give it a name with --name")
+
+
+def _replace_level(
+    bundle: Path, number: int, checkpoint: Path, output: Path, options: Options, as_json: bool
 ) -> Report:
     from basic_export.bundle import check_target
+    from basic_export.own_level import replace_level
+    from basic_runtime.cli.progress import stages
     from basic_train import checkpoint as checkpoints
+    from basic_train.train import tune_allocator
+
+    check_target(output, options.overwrite)
+    net, _ = checkpoints.load(checkpoint)
+    _warn(options)
+    tune_allocator()
+    with stages(as_json) as advance:
+        return replace_level(bundle, number, net, output, options, advance)
+
+
+def _export_checkpoint(
+    checkpoint: Path, output: Path, grouping: str | None, options: Options, as_json: bool
+) -> Report:
+    from basic_export.bundle import check_target
+    from basic_export.export import export_bundle
+    from basic_runtime.cli.progress import stages
+    from basic_train import checkpoint as checkpoints
+    from basic_train.train import tune_allocator
 
     check_target(output, options.overwrite)
     net, _ = checkpoints.load_with_coder(checkpoint, grouping)
-    own_nets = {number: checkpoints.load(path)[0] for number, path in own.items()}
     options = replace(options, name=options.name or f"{net.config.preset}-1")
+    _warn(options)
+    tune_allocator()
+    with stages(as_json) as advance:
+        return export_bundle(net, output, options, advance)
+
+
+def _warn(options: Options) -> None:
     if not options.verify:
         click.echo(f"{PROGRAM}: warning: --no-verify: graphs are not compared with PyTorch", err=True)
-    return _export(net, own_nets, output, options, quiet=as_json)
-
-
-def _export(net: Supernet, own: dict[int, Supernet], output: Path, options: Options, quiet: bool) -> Report:
-    """Export with a progress bar on standard error, unless `quiet` or it is no terminal."""
-    from basic_export.export import export_bundle
-    from basic_runtime.cli.progress import stages
-    from basic_train.train import tune_allocator
-
-    tune_allocator()
-    with stages(quiet) as advance:
-        return export_bundle(net, output, options, advance, own)

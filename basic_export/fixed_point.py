@@ -7,7 +7,7 @@ as photos do; whatever passes it is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,16 +35,19 @@ SIDE = 320
 Tensors = dict[str, NDArray[np.float32]]
 
 
-def formats_of(bundle: Bundle, photos: Sequence[NDArray[np.uint8]]) -> dict[str, dict[str, Any]]:
+def formats_of(
+    bundle: Bundle, photos: Sequence[NDArray[np.uint8]], graphs: Collection[str] | None = None
+) -> dict[str, dict[str, Any]]:
     """For each graph of the pixel path that can be computed in fixed point, by its id, the manifest's "formats".
 
-    photos: uint8 (H, W, 3), their sides multiples of the bundle's z_stride once cropped to `SIDE`.
+    photos: uint8 (H, W, 3), their sides multiples of the bundle's z_stride once cropped to `SIDE`; graphs: ids, if only
+    these are asked for.
     """
     path, found = PixelPath(bundle), {}
     pictures = [_planes(picture, bundle.manifest.z_stride) for picture in (*photos, *extremes())]
     for level in bundle.manifest.levels:
         for graph in (level.g_a, level.h_a, level.g_s):
-            if graph not in found:
+            if graph not in found and (graphs is None or graph in graphs):
                 try:
                     found[graph] = _formats(bundle, path, graph, level, pictures)
                 except NotPixelGraphError:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from onnx import ModelProto
 from safetensors.numpy import load_file
 
 from basic_export import photos
-from basic_export.bundle import GOLDEN, GRAPHS, MANIFEST, TABLES, BundleWriter
+from basic_export.bundle import CARRIED_FIELDS, GOLDEN, MANIFEST, TABLES, BundleWriter
+from basic_export.copies import copy_graphs, renamed
 from basic_export.errors import ExportError
 from basic_export.export import gain_arrays
 from basic_export.fixed_point import formats_of
@@ -26,8 +25,6 @@ from basic_export.pixel import export_pixel
 from basic_runtime.bundle import Bundle
 from basic_train.model import units
 from basic_train.model.supernet import Supernet
-
-_FIELDS = ("latent", "mean_bits", "z_amax", "quality_steps", "lambda")
 
 
 def lean_analysis(path: Path, net: Supernet, folder: Path | None = None) -> int:
@@ -48,12 +45,14 @@ def lean_analysis(path: Path, net: Supernet, folder: Path | None = None) -> int:
     old = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     indexes = {entry["g_a"]: level.g_a for entry, level in zip(old["levels"], levels, strict=True)}
     with BundleWriter(path, overwrite=True) as writer:
-        names = _copy_graphs(path, old["graphs"], net, indexes, writer)
+        names = _analyses(net, indexes, writer)
+        others = [name for name in old["graphs"] if name not in indexes]
+        names |= copy_graphs(path, old["graphs"], others, writer)
         writer.write_tables(load_file(path / TABLES))
         writer.write_golden(load_file(path / GOLDEN))
-        fields = {name: old[name] for name in _FIELDS if name in old}
-        fields |= {"entropy": _renamed(old["entropy"], names), "levels": _levels(old, writer, names)}
-        model = old["model"]
+        fields = {name: old[name] for name in CARRIED_FIELDS if name in old}
+        fields |= {"entropy": renamed(old["entropy"], names), "levels": _levels(old, writer, names)}
+        model = renamed(old["model"], names)
         writer.write_manifest(model["name"], fields, model)
         formats = formats_of(Bundle(writer.folder), photos.fixed_point_photos(folder))
         for graph in indexes:
@@ -83,44 +82,17 @@ def _require_same(bundle: Bundle, net: Supernet, indexes: list[int]) -> None:
             )
 
 
-def _copy_graphs(
-    path: Path, entries: dict[str, Any], net: Supernet, indexes: dict[str, int], writer: BundleWriter
-) -> dict[str, str]:
-    """Write all graphs, those of g_a anew; returns their new names, which hold where weights lie."""
+def _analyses(net: Supernet, indexes: dict[str, int], writer: BundleWriter) -> dict[str, str]:
+    """Write g_a anew at these widths; returns the new names of the graphs that had it."""
     names = {}
-    for name, entry in entries.items():
-        if name in indexes:
-            graph = export_pixel(net, "g_a", indexes[name])
-            names[name] = writer.add_graph(graph.model, "g_a", graph.width, graph.macs_per_pixel)
-            continue
-        model = _whole(path, name)
-        names[name] = writer.add_graph(model, entry["transform"], entry["width"], entry["macs_per_pixel"])
-        if "gradient" in entry:
-            writer.add_gradient(names[name], _whole(path, entry["gradient"]))
-        for field in ("formats", "filter"):
-            if field in entry:
-                writer.graphs[names[name]][field] = entry[field]
+    for name, index in indexes.items():
+        graph = export_pixel(net, "g_a", index)
+        names[name] = writer.add_graph(graph.model, "g_a", graph.width, graph.macs_per_pixel)
     return names
 
 
-def _whole(path: Path, name: str) -> ModelProto:
-    """A graph of a bundle with its weights inside."""
-    model = onnx.load(path / GRAPHS / f"{name}.onnx", load_external_data=False)
-    onnx.load_external_data_for_model(model, str(path))
-    return model
-
-
-def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """Entries of the manifest with the new names of graphs."""
-    if isinstance(value, dict):
-        return {key: _renamed(inner, names) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_renamed(inner, names) for inner in value]
-    return names.get(value, value) if isinstance(value, str) else value
-
-
 def _levels(old: dict[str, Any], writer: BundleWriter, names: dict[str, str]) -> list[dict[str, Any]]:
-    levels: list[dict[str, Any]] = _renamed(old["levels"], names)
+    levels: list[dict[str, Any]] = renamed(old["levels"], names)
     for level, before in zip(levels, old["levels"], strict=True):
         saved = old["graphs"][before["g_a"]]["macs_per_pixel"] - writer.graphs[level["g_a"]]["macs_per_pixel"]
         level["encode_macs_per_pixel"] = round(before["encode_macs_per_pixel"] - saved, 3)

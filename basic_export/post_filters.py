@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,15 @@ Pixels = NDArray[np.uint8]
 
 
 def filters_of(
-    bundle: Bundle, pictures: Sequence[Pixels], progress: Callable[[str], None] = lambda _: None
+    bundle: Bundle,
+    pictures: Sequence[Pixels],
+    progress: Callable[[str], None] = lambda _: None,
+    graphs: Collection[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """For each g_s whose pixels are the better for a filter, by its id, the manifest's "filter".
 
     pictures: uint8 (H, W, 3). Every other one is for fitting, the rest for the decision; of fewer than two, none is.
-    progress is told which g_s is next.
+    progress is told which g_s is next; graphs: ids, if only these are asked for.
     """
     found: dict[str, dict[str, Any]] = {}
     if len(pictures) < 2:
@@ -38,6 +41,8 @@ def filters_of(
     codec = Codec(bundle)
     levels = {spec.g_s: number for number, spec in reversed(list(enumerate(bundle.manifest.levels)))}
     for graph, level in sorted(levels.items(), key=lambda item: item[1]):
+        if graphs is not None and graph not in graphs:
+            continue
         progress(f"filter of what g_s gives, width {bundle.graph(graph).width}")
         weights, gains = [], []
         for step in STEPS:

@@ -24,9 +24,7 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "levels": [
             {
-                "widths": level.channels._asdict(),
-                "width_indexes": level.widths._asdict(),
-                "own_net": level.own,
+                "widths": level.channels,
                 "encode_macs_per_pixel": level.encode_macs_per_pixel,
                 "decode_macs_per_pixel": level.decode_macs_per_pixel,
             }
@@ -81,8 +79,8 @@ def _level_table(report: Report) -> Table:
     for number, (level, total) in enumerate(zip(report.levels, totals, strict=True)):
         costs = (level.encode_macs_per_pixel, level.decode_macs_per_pixel)
         table.add_row(
-            f"{number} (own net)" if level.own else str(number),
-            *map(str, level.channels),
+            str(number),
+            *map(str, level.channels.values()),
             *(f"{cost / 1000:.2f}" for cost in costs),
             f"{total / totals[-1]:.0%}",
         )

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import onnx
 
-from basic_export.bundle import GRAPHS, MANIFEST, id_with_filters, write_parts
+from basic_export.bundle import GRAPHS, MANIFEST, earlier_models, id_with_filters, write_parts
 from basic_export.cli import check_name
 from basic_export.errors import ExportError
 from basic_export.fixed_point import formats_of
@@ -72,7 +72,7 @@ def add_filters(
         manifest["graphs"][graph]["filter"] = weights
     if filters:
         identity = id_with_filters(bundle.model_id, filters)
-        manifest["model"] = {"name": name, "id": identity, "unfiltered": bundle.model_id}
+        manifest["model"] = {"name": name, "id": identity, "earlier": earlier_models(manifest, filtered=False)}
     _write(path, manifest)
     return len(filters)
 

@@ -323,8 +323,8 @@ class Codec:
             content = container.read(data, self.limits)
         header = content.header
         self._check_model(header)
-        meant = self.bundle.level(header.synthesis_level).g_s
-        graph = meant if level is None else self.bundle.level(level).g_s
+        meant = self._synthesis(header, header.synthesis_level)
+        graph = meant if level is None else self._synthesis(header, level)
         pixels = self._decoded(content, graph)
         weights = content.post_filter if graph == meant else None
         self._filter(pixels, self._usual_filter(header, graph) if weights is None else weights)
@@ -336,9 +336,16 @@ class Codec:
             with self._trace("filter"):
                 _coder.post_filter(pixels, weights, self._networks.whole.threads)
 
+    def _synthesis(self, header: container.Header, level: int) -> str:
+        """The g_s of a level, in the model that a file was made with."""
+        spec = self.bundle.level(level)
+        earlier = self.bundle.manifest.earlier.get(header.model_id)
+        return spec.g_s if earlier is None else earlier.synthesis[level]
+
     def _usual_filter(self, header: container.Header, graph: str) -> Weights | None:
         """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
-        if header.model_id != self.bundle.model_id:
+        earlier = self.bundle.manifest.earlier.get(header.model_id)
+        if earlier is not None and not earlier.filtered:
             return None
         return self.bundle.post_filter(graph, header.quality_step, header.gray)
 
@@ -381,7 +388,7 @@ class Codec:
 
     def _check_model(self, header: container.Header) -> None:
         bundle = self.bundle
-        if header.model_id not in (bundle.model_id, bundle.manifest.unfiltered_id):
+        if header.model_id != bundle.model_id and header.model_id not in bundle.manifest.earlier:
             raise WrongBundleError(
                 f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
                 f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"

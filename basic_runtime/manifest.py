@@ -118,15 +118,23 @@ class LevelSpec:
 
 
 @dataclass(frozen=True)
+class EarlierModel:
+    """A model that this one was before it got filters or another level, and whose files it decodes as that did:
+    `synthesis` are the ids of its g_s by level, `filtered` says whether these had their filters."""
+
+    synthesis: tuple[str, ...]
+    filtered: bool
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All fields of manifest.json that the runtime reads. `lambdas`: of the lowest and the highest quality step, rising
     geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not stated, in
-    older bundles). `unfiltered_id`: of the model that this one was before it got filters, whose files it decodes, too
-    (None: there is none)."""
+    older bundles). `earlier`: other models whose files it decodes, by their ids."""
 
     model_name: str
     model_id: str
-    unfiltered_id: str | None
+    earlier: dict[str, EarlierModel]
     producer: dict[str, str]
     opset: int
     y_channels: int
@@ -182,6 +190,12 @@ class _Fields:
             raise self.fail(name, f"must be a number from 0, not {value!r}")
         return float(value)
 
+    def boolean(self, name: str) -> bool:
+        value = self.raw(name)
+        if not isinstance(value, bool):
+            raise self.fail(name, f"must be true or false, not {value!r}")
+        return value
+
     def child(self, name: str) -> _Fields:
         return _Fields(self.file, self.path(name), self.raw(name))
 
@@ -229,10 +243,11 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
     if len(top.array("levels")) > LEVELS:
         raise top.fail("levels", f"has more than {LEVELS} levels")
     entropy = tuple(_parse_entropy(item, y_channels, graph_of) for item in top.children("entropy"))
+    levels = tuple(_parse_level(item, len(entropy), graph_of) for item in top.children("levels"))
     return Manifest(
         model_name=model.text("name", "[A-Za-z0-9._-]{1,15}"),
         model_id=model.text("id", "[0-9a-f]{8}"),
-        unfiltered_id=model.text("unfiltered", "[0-9a-f]{8}") if "unfiltered" in model.value else None,
+        earlier=_parse_earlier(model.child("earlier"), len(levels), graphs) if "earlier" in model.value else {},
         producer={key: str(item) for key, item in top.child("producer").value.items()},
         opset=top.integer("opset", 1, 1000),
         y_channels=y_channels,
@@ -245,7 +260,7 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
         files=_parse_files(top.child("files")),
         graphs=graphs,
         entropy=entropy,
-        levels=tuple(_parse_level(item, len(entropy), graph_of) for item in top.children("levels")),
+        levels=levels,
         lambdas=_parse_lambdas(top.child("lambda")) if "lambda" in top.value else None,
     )
 
@@ -263,6 +278,19 @@ def _graph_reader(graphs: dict[str, GraphSpec]) -> _GraphReader:
         return graph_id
 
     return read
+
+
+def _parse_earlier(fields: _Fields, levels: int, graphs: dict[str, GraphSpec]) -> dict[str, EarlierModel]:
+    found: dict[str, EarlierModel] = {}
+    for model_id in fields.value:
+        if not re.fullmatch("[0-9a-f]{8}", model_id):
+            raise fields.fail(model_id, "must be named by 8 hex digits")
+        item = fields.child(model_id)
+        synthesis = item.names("g_s")
+        if len(synthesis) != levels or any(name not in graphs or graphs[name].transform != "g_s" for name in synthesis):
+            raise item.fail("g_s", f"must name a graph of g_s for each of the {levels} levels")
+        found[model_id] = EarlierModel(synthesis, item.boolean("filtered"))
+    return found
 
 
 def _parse_z_stride(latent: _Fields) -> int:

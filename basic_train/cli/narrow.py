@@ -45,7 +45,7 @@ def narrow(
     \b
     basic-train narrow lite.safetensors --level 0 --data photos -o level0.safetensors --model eighth_blocks=4
     basic-train run --start-from level0.safetensors --freeze gains,z_prior --data photos --out runs/level0
-    basic-export lite.safetensors --level 0=runs/level0 -o bundle
+    basic-export my-model --level 0=runs/level0 -o my-model-2 --name my-model-2
 
     Of channels the first stay, of residual blocks those that are missed most. Gains and the prior of z must stay as
     they are, as all levels of a bundle share them.

@@ -13,7 +13,8 @@ import torch
 from safetensors.numpy import load_file
 
 from basic_export.errors import ExportError
-from basic_export.export import Options, export_bundle
+from basic_export.export import export_bundle
+from basic_export.options import Options
 from basic_export.photos import bundled_photo
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec

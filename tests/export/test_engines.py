@@ -18,7 +18,8 @@ from basic_export import engines
 from basic_export.cli import main
 from basic_export.engines import SIZES, build_engines, profile_of, typed_graph
 from basic_export.errors import ExportError
-from basic_export.export import Options, export_bundle
+from basic_export.export import export_bundle
+from basic_export.options import Options
 from basic_export.tensorrt import EngineBuilder, Profile
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec

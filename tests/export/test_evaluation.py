@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from basic_export.export import Options, export_bundle
+from basic_export.export import export_bundle
+from basic_export.options import Options
 from basic_export.photos import bundled_photo, calibration_latents, calibration_photos
 from basic_runtime import container
 from basic_runtime.codec import Codec

@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from basic_export.bundle import earlier_models
 from basic_export.photos import bundled_photo
 from basic_export.upgrade import main
 from basic_runtime.bundle import Bundle
@@ -45,13 +46,13 @@ def test_a_leaner_analysis_keeps_the_model_and_what_files_decode_to(
 
     monkeypatch.setattr(units, "stirred", without_a_layer)
     manifest = json.loads((lean / "manifest.json").read_text())
-    manifest["model"]["unfiltered"] = "01234567"
+    manifest["model"]["earlier"] = earlier_models(manifest | {"model": {"id": "01234567"}}, filtered=False)
     (lean / "manifest.json").write_text(json.dumps(manifest))
     status, output = upgrade(lean, tiny_checkpoint, photo_folder)
     assert status == 0 and "lean: 32 hidden units of g_a left out" in output
     whole, less = Bundle(exported.path), Bundle(lean)
     assert (less.name, less.model_id) == (whole.name, whole.model_id)
-    assert less.manifest.unfiltered_id == "01234567"
+    assert less.manifest.earlier["01234567"].synthesis == tuple(level.g_s for level in less.manifest.levels)
     assert (less.path / "weights.bin").stat().st_size < (whole.path / "weights.bin").stat().st_size
     for before, after in zip(whole.manifest.levels, less.manifest.levels, strict=True):
         assert after.encode_macs_per_pixel < before.encode_macs_per_pixel

@@ -1,0 +1,38 @@
+"""What an export may be told, and how it tells what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[str, int, int], None]
+"""Called before each step with what it does, its number from 0, and how many there are."""
+
+
+def no_progress(step: str, number: int, total: int) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """name: of the model, written in every file, at most 15 characters; photos: a folder for calibration, check_photo:
+    a picture for the comparison with PyTorch (both default to scikit-image's)."""
+
+    name: str
+    levels: int = 8
+    photos: Path | None = None
+    check_photo: Path | None = None
+    verify: bool = True
+    overwrite: bool = False
+
+
+class Steps:
+    """Counts the steps of an export for its `Progress`."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, text: str) -> None:
+        self._progress(text, self._done, self._total)
+        self._done += 1

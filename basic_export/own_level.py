@@ -1,0 +1,128 @@
+"""Replaces a level of a bundle by a net of its own (`basic_train.model.narrow`).
+
+All levels of a bundle have the same latents, so that any decodes what any other has encoded: the gains, the prior of z
+and the coder's tables are the bundle's, and a net must fit these. All that the bundle had stays in the new one, which
+decodes the files of both.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from basic_export.bundle import CARRIED_FIELDS, GOLDEN, MANIFEST, TABLES, BundleWriter, earlier_models
+from basic_export.copies import copy_graphs, renamed
+from basic_export.errors import ExportError
+from basic_export.export import Report, complete, gain_arrays, report_of
+from basic_export.net_export import NetExport, require_grouped
+from basic_export.options import Options, Progress, Steps, no_progress
+from basic_runtime.bundle import Bundle
+from basic_runtime.tables import SCALES, TableArrays
+from basic_train.model.coded import coder_tables
+from basic_train.model.integer import IntegerEntropy
+from basic_train.model.supernet import Supernet
+
+#: Steps besides those of the net: copies, formats, its filter, the end.
+OTHER_STEPS = 4
+
+
+def replace_level(
+    source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = no_progress
+) -> Report:
+    """Write a bundle in the new folder `target` that is the one in `source` with `net`, which has one width, as its
+    level `number`, and with the name of `options`. The report's graphs and checks are those of the net.
+
+    Raises ExportError for a net that does not share the bundle's latents, or a level that must cost less than the one
+    above and more than the one below and does not, and what `export_bundle` raises.
+    """
+    require_grouped(net)
+    started, bundle = time.perf_counter(), Bundle(source)
+    _require_shared(bundle, net, number)
+    old = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+    if options.name == old["model"]["name"]:
+        raise ExportError(f"{source}: is called {options.name}: a bundle with another level needs another --name")
+    net = net.float().eval()
+    step = Steps(progress, NetExport.steps([net.full], options.verify) + OTHER_STEPS)
+    with BundleWriter(target, options.overwrite) as writer:
+        step("graphs of the bundle")
+        names = copy_graphs(source, old["graphs"], old["graphs"], writer)
+        parts = NetExport(net, [net.full], writer, options, step, first_variant=len(old["entropy"]))
+        parts.leave_out()
+        latents = parts.integer_paths()
+        _require_same_integers(bundle, parts.integers[0])
+        parts.add_variants(TableArrays(*bundle.coder_rows), latents)
+        parts.add_pixels()
+        fields = {name: old[name] for name in CARRIED_FIELDS if name in old}
+        fields |= {"entropy": renamed(old["entropy"], names) + parts.variants, "levels": renamed(old["levels"], names)}
+        fields["levels"][number] = parts.level_entry(net.full)
+        _require_rising(fields["levels"])
+        writer.write_tables(load_file(source / TABLES))
+        writer.write_golden(load_file(source / GOLDEN) | parts.golden_tensors())
+        earlier = renamed(earlier_models(old), names)
+        manifest = complete(parts, fields, earlier)
+        checks = parts.check(Bundle(writer.folder)) if options.verify else []
+        graphs = {name: entry for name, entry in manifest["graphs"].items() if name not in names.values()}
+        report = report_of(parts, manifest, graphs, checks)
+        step("done")
+        writer.commit()
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _require_shared(bundle: Bundle, net: Supernet, number: int) -> None:
+    last = len(bundle.manifest.levels) - 1
+    if number >= last:
+        raise ExportError(f"{bundle.path}: has levels 0 to {last}, of which all but the last can be nets of their own")
+    if len(net.config.widths) != 1:
+        raise ExportError(
+            f"the net of level {number} has {len(net.config.widths)} widths, not one: make it with basic-train narrow"
+        )
+    latent = bundle.manifest
+    if (net.config.y_channels, net.config.z_channels) != (latent.y_channels, latent.z_channels):
+        raise ExportError(
+            f"the net of level {number} has {net.config.y_channels} and {net.config.z_channels} latent channels, the "
+            f"bundle {latent.y_channels} and {latent.z_channels}: it must come from the bundle's own checkpoint"
+        )
+    if not _same_latents(bundle, net):
+        raise ExportError(
+            f"the net of level {number} has other gains or another prior of z than the bundle, which all levels share: "
+            "make it of the bundle's own checkpoint, and train it with --freeze gains,z_prior"
+        )
+
+
+def _same_latents(bundle: Bundle, net: Supernet) -> bool:
+    stored = load_file(bundle.path / TABLES)
+    gains = all(np.array_equal(stored[name], values) for name, values in gain_arrays(net).items())
+    ours, theirs = (_rows_of_z(tables) for tables in (coder_tables(net), TableArrays(*bundle.coder_rows)))
+    return gains and all(map(np.array_equal, ours, theirs))
+
+
+def _rows_of_z(tables: TableArrays) -> tuple[np.ndarray, ...]:
+    """Frequencies, sizes, offsets and shifts of the rows behind those of y."""
+    first = len(SCALES)
+    behind = int(tables.sizes[:first].sum())
+    return tables.freqs[behind:], tables.sizes[first:], tables.offsets[first:], tables.shifts[first:]
+
+
+def _require_same_integers(bundle: Bundle, integer: IntegerEntropy) -> None:
+    found = integer.mean_bits, integer.z_amax
+    wanted = bundle.manifest.mean_bits, bundle.manifest.z_amax
+    if found != wanted or not np.array_equal(integer.index_lut, bundle.index_lut):
+        raise ExportError(
+            f"{bundle.path}: has integers of another kind than this version exports: export its checkpoint anew first"
+        )
+
+
+def _require_rising(levels: list[dict[str, Any]]) -> None:
+    totals = [level["encode_macs_per_pixel"] + level["decode_macs_per_pixel"] for level in levels]
+    for number, (before, after) in enumerate(zip(totals, totals[1:], strict=False)):
+        if before >= after:
+            raise ExportError(
+                f"level {number + 1} costs {after / 1000:.2f} kMAC per pixel to encode and decode, level {number} "
+                f"{before / 1000:.2f}: each level must cost more than the one before"
+            )
