@@ -11,6 +11,8 @@ DATA ?= ../shared/data/train
 MINUTES ?= 120
 # more options of basic-train run; on a GPU: TRAIN_ARGS='--batch 256 --muon-rate 0.008'
 TRAIN_ARGS ?=
+# level 0 as a net of its own: how long it trains
+LEVEL0_MINUTES ?= 70
 RUN ?= runs/lite
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -27,7 +29,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
-	@echo "make reproduce-bundle [DATA=folder MINUTES=120 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -91,7 +93,14 @@ reproduce-bundle: .venv-test/.installed
 	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN) --minutes $(MINUTES) $(TRAIN_ARGS)
 	.venv-test/bin/basic-train levels $(RUN) --data $(DATA) -o $(RUN)/levels.safetensors \
 	    --first-share 0.1 --half --overwrite
-	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
+	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/supernet --name lite-supernet --photos $(DATA) --overwrite
+	.venv-test/bin/basic-train narrow $(RUN)/levels.safetensors --level 0 --data $(DATA) -o $(RUN)/level0.safetensors --overwrite \
+	    --model quarter_blocks=1 --model eighth_blocks=4 --model latent_blocks=0 \
+	    --model 'contexts=[{context=48,hidden1=64,hidden2=48}]'
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN)/level0 --minutes $(LEVEL0_MINUTES) \
+	    --start-from $(RUN)/level0.safetensors --freeze gains,z_prior --revive 0 --batch 32 \
+	    --muon-rate 0.006 --learning-rate 0.0006 --warmup-steps 50 --ema 0.998
+	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/level0 -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
 
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
