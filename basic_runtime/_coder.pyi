@@ -90,8 +90,8 @@ class Decoder:
     def get(self, indexes: NDArray[np.uint8], out: _Out) -> _Out:
         """The next stage's symbols in the shape of ``indexes``, or in ``out`` (same size), which it returns.
 
-        Raises ValueError for an index beyond the rows (nothing is consumed), StreamError for damaged bytes
-        or a symbol outside an int16 ``out``; every later call then raises StreamError too.
+        Raises ValueError for an index beyond the rows, or an ``out`` that overlaps ``indexes`` (nothing is consumed),
+        StreamError for damaged bytes or a symbol outside an int16 ``out``; every later call then raises StreamError too.
         """
 
     def finish(self) -> None:
@@ -177,7 +177,7 @@ def fit_filter(
     that save less than their bits are worth are 0. bits_per_error: what a squared error of a sample is worth in bits;
     infinite: no weight goes. The same on every machine.
 
-    Raises ValueError for sums of other shapes.
+    Raises ValueError for sums of other shapes, or that are not finite.
     """
 
 def convert(

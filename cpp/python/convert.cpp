@@ -1,6 +1,7 @@
 // Python binding of convert: arrays of any strides, the GIL is released.
 #include "basic/convert.hpp"
 
+#include <type_traits>
 #include <vector>
 
 #include "bindings.hpp"

@@ -143,7 +143,10 @@ py::array plane_array(const py::object& self, const py::object& dtype, const py:
         unit};
     py::array_t<int16_t> values(shape, strides, plane->data() + plane->position(0, 0) * plane->stride(), self);
     values.attr("flags").attr("writeable") = false;  // other networks read it
-    if (!dtype.is_none()) return values.attr("astype")(dtype);
+    if (!dtype.is_none() && !py::dtype::from_args(dtype).is(values.dtype())) {
+        if (!copy.is_none() && !copy.cast<bool>()) throw py::value_error("another dtype takes a copy");
+        return values.attr("astype")(dtype);
+    }
     return !copy.is_none() && copy.cast<bool>() ? py::array(values.attr("copy")()) : py::array(std::move(values));
 }
 
@@ -216,7 +219,7 @@ void bind_integer_net(py::module_& module) {
         .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
 
     module.def("take_patches", &take_patches, "pixels"_a, "table"_a, "size"_a, "threads"_a = 1);
-    module.def("pixels_of_patches", &pixels_of_patches, "plane"_a, "size"_a, "bits"_a, "threads"_a = 1);
+    module.def("pixels_of_patches", &pixels_of_patches, "plane"_a.none(false), "size"_a, "bits"_a, "threads"_a = 1);
     module.def("default_dots_kernel", [] { return basic::default_dots().name; });
     module.def("dots_kernels", [] {
         std::vector<std::string> names;

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <functional>
 #include <initializer_list>
 #include <mutex>
 #include <optional>
@@ -99,6 +100,8 @@ class PyDecoder {
 
     py::array get(const py::array& indexes, std::optional<py::array> out) {
         const auto rows = input<uint8_t>(indexes, "indexes");
+        // Rows are checked once, and must not change as symbols are written.
+        if (out && overlap(indexes, *out)) throw py::value_error("out overlaps indexes");
         py::array result = out ? *out : py::array(py::dtype::of<int32_t>(), shape_of(indexes));
         if (has_dtype<int16_t>(result))
             get_stage(rows, output<int16_t>(result, "out"));
@@ -122,6 +125,12 @@ class PyDecoder {
     // The bytes are the exporter's only as long as `info` is there: the decoder has copied them by then.
     PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer_info& info, const std::optional<std::string>& kernel)
         : decoder_(std::move(tables), contiguous_bytes(info), pick_kernels(kernel)) {}
+
+    static bool overlap(const py::array& one, const py::array& other) {
+        const auto* a = static_cast<const uint8_t*>(one.data());
+        const auto* b = static_cast<const uint8_t*>(other.data());
+        return std::less<>{}(a, b + other.nbytes()) && std::less<>{}(b, a + one.nbytes());
+    }
 
     static std::span<const uint8_t> contiguous_bytes(const py::buffer_info& info) {
         py::ssize_t stride = info.itemsize;
@@ -339,8 +348,8 @@ PYBIND11_MODULE(_coder, module) {
         .def_property_readonly("rows", &basic::Tables::rows);
 
     py::class_<PyEncoder>(module, "Encoder")
-        .def(py::init<std::shared_ptr<basic::Tables>, const std::optional<std::string>&>(), "tables"_a,
-             "kernel"_a = py::none())
+        .def(py::init<std::shared_ptr<basic::Tables>, const std::optional<std::string>&>(),
+             "tables"_a.none(false), "kernel"_a = py::none())
         .def("put", &PyEncoder::put, "symbols"_a, "indexes"_a)
         .def("finish", &PyEncoder::finish, "lanes"_a = 0)
         .def("reset", &PyEncoder::reset)
@@ -348,7 +357,7 @@ PYBIND11_MODULE(_coder, module) {
 
     py::class_<PyDecoder>(module, "Decoder")
         .def(py::init<std::shared_ptr<basic::Tables>, const py::buffer&, const std::optional<std::string>&>(),
-             "tables"_a, "data"_a, "kernel"_a = py::none())
+             "tables"_a.none(false), "data"_a, "kernel"_a = py::none())
         .def("get", &PyDecoder::get, "indexes"_a, "out"_a = py::none())
         .def("finish", &PyDecoder::finish)
         .def_property_readonly("lanes", &PyDecoder::lanes)

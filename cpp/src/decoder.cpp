@@ -199,6 +199,7 @@ void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
         }
         return;
     }
+    failed_ = true;  // unless the stage is decoded to its end
     escapes_.clear();
     fetch_rows(tables_->slots(), indexes);
     uint8_t codes[kChunk];
@@ -209,6 +210,7 @@ void Decoder::get_stage(std::span<const uint8_t> indexes, std::span<T> out) {
         map_codes(&indexes[begin], codes, &out[begin], begin, count);
     }
     read_escapes(indexes.data(), out.data());
+    failed_ = false;
 }
 
 void Decoder::get(std::span<const uint8_t> indexes, std::span<int32_t> out) { get_stage(indexes, out); }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <new>
 #include <stdexcept>
 
 #include "basic/coder.hpp"
@@ -81,6 +82,17 @@ void write_escape(int32_t high, int64_t offset, Tables::RowEnd end, BitWriter& s
     side.put(value ^ uint64_t{1} << bits, bits);
 }
 
+// The logarithm by operations that are the same on every machine (CMakeLists.txt keeps compilers from multiplying and
+// adding at once): how many lanes a stream has hangs on it. log2 m = 2 / ln 2 (s + s^3 / 3 + ...), s = (m - 1) / (m + 1).
+double log2_of(double value) {
+    int exponent = 0;
+    const double m = std::frexp(value, &exponent), s = (m - 0.75) / (m + 0.75), square = s * s;  // |s| <= 0.2
+    double sum = 0;
+    for (int k = 23; k > 0; k -= 2) sum = sum * square + 1.0 / k;
+    constexpr double kTwoOverLn2 = 2.8853900817779268, kLog2OfMiddle = -0.41503749927884381;
+    return exponent + kLog2OfMiddle + kTwoOverLn2 * s * sum;
+}
+
 }  // namespace
 
 Encoder::Encoder(std::shared_ptr<const Tables> tables, const Kernels& kernels)
@@ -119,12 +131,23 @@ void Encoder::put_stage(std::span<const T> symbols, std::span<const uint8_t> ind
     entries_.commit(count);
 }
 
+// A stage that is there in part would make a stream that decodes to something else.
+template <typename Work>
+void Encoder::whole_or_nothing(Work work) {
+    try {
+        work();
+    } catch (const std::bad_alloc&) {
+        reset();
+        throw;
+    }
+}
+
 void Encoder::put(std::span<const int16_t> symbols, std::span<const uint8_t> indexes) {
-    put_stage(symbols, indexes);
+    whole_or_nothing([&] { put_stage(symbols, indexes); });
 }
 
 void Encoder::put(std::span<const int32_t> symbols, std::span<const uint8_t> indexes) {
-    put_stage(symbols, indexes);
+    whole_or_nothing([&] { put_stage(symbols, indexes); });
 }
 
 double Encoder::payload_estimate() const {
@@ -136,11 +159,11 @@ double Encoder::payload_estimate() const {
     for (size_t i = 0; i < count; i += stride) {
         product *= packed[entries_.data()[i]].freq;
         if (++samples % 64 == 0) {  // one logarithm for many samples; the product stays below 2^768
-            bits -= std::log2(product);
+            bits -= log2_of(product);
             product = 1;
         }
     }
-    bits += static_cast<double>(kProbBits * samples) - std::log2(product);
+    bits += static_cast<double>(kProbBits * samples) - log2_of(product);
     return bits * static_cast<double>(stride) / 8;
 }
 
@@ -160,6 +183,13 @@ std::vector<uint8_t> Encoder::finish(int lanes) {
         const double wanted = std::clamp(payload_estimate() / kBytesPerLane, 1.0, double{kMaxLanes});
         lanes = static_cast<int>(std::bit_floor(static_cast<unsigned>(wanted)));
     }
+    std::vector<uint8_t> result;
+    whole_or_nothing([&] { result = stream(lanes); });
+    reset();
+    return result;
+}
+
+std::vector<uint8_t> Encoder::stream(int lanes) {
     const uint16_t* codes = entries_.data();
     const Tail tail = encode_tail(tables_->encode_tables().entries, codes, entries_.size(), lanes);
 
@@ -186,7 +216,6 @@ std::vector<uint8_t> Encoder::finish(int lanes) {
             out.push_back(static_cast<uint8_t>(states[lane] >> shift));
     append_words(words + next, words_end - next, out);
     out.insert(out.end(), side.begin(), side.end());
-    reset();
     return out;
 }
 

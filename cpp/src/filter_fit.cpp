@@ -123,6 +123,10 @@ std::vector<int8_t> fit_filter(std::span<const double> features, std::span<const
     if (features.size() != n * n || errors.size() != n * colours)
         throw std::invalid_argument("moments of " + std::to_string(colours) + " colours are (" + std::to_string(n) +
                                     ", " + std::to_string(n) + ") and (" + std::to_string(n) + ", colours)");
+    const auto finite = [](double value) { return std::isfinite(value); };
+    if (!std::all_of(features.begin(), features.end(), finite) || !std::all_of(errors.begin(), errors.end(), finite) ||
+        std::isnan(bits_per_error))
+        throw std::invalid_argument("moments must be finite");
     std::vector<int8_t> result(filter_weights(colours));
     std::vector<LeastSquares> found = least_squares(features, errors, n, colours);
     for (size_t c = 0; c < colours; ++c) {

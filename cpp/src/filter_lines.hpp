@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "basic/post_filter.hpp"
+#include "basic/workers.hpp"
 #include "unrolled.hpp"
 #include "vectorised.hpp"
 
@@ -89,6 +90,20 @@ void walk(size_t first, size_t last, size_t columns, size_t block, const Load& l
         for (size_t column = 0; column < columns; column += block)
             visit(row, column, std::min(block, columns - column));
     }
+}
+
+constexpr size_t kLeastRows = 16;  // of a band: fewer are not worth a thread
+
+// Rows `first` to `last` as bands side by side, each made of `parts` and its own rows; they have run when this returns.
+template <typename Band, typename... Parts>
+std::vector<Band> run_bands(Workers& workers, size_t first, size_t last, size_t threads, const Parts&... parts) {
+    const size_t rows = last - first, count = std::clamp<size_t>(rows / kLeastRows, 1, threads);
+    std::vector<Band> bands;
+    bands.reserve(count);
+    for (size_t k = 0; k < count; ++k)
+        bands.emplace_back(parts..., first + rows * k / count, first + rows * (k + 1) / count);
+    workers.each(count, [&](size_t k) { bands[k].run(); });
+    return bands;
 }
 
 }  // namespace

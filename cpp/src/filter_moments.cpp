@@ -2,7 +2,6 @@
 #include <stdexcept>
 
 #include "basic/post_filter.hpp"
-#include "basic/workers.hpp"
 #include "filter_lines.hpp"
 
 namespace basic {
@@ -10,7 +9,6 @@ namespace {
 
 constexpr size_t kBlock = 256;  // columns at a time, whose features stay in the nearest cache
 constexpr size_t kDown = 2, kAcross = 4;  // features by features whose sums stay in registers
-constexpr size_t kLeastRows = 16;  // of a band: fewer are not worth a thread
 
 // Of samples of a block: features, then errors, then zeros to a multiple of kAcross.
 constexpr size_t features_of(size_t colours) { return kFilterPairs * colours * 2; }
@@ -115,16 +113,10 @@ FilterMoments filter_moments(const ConstPicture& decoded, const ConstPicture& or
     if (original.rows != decoded.rows || original.columns != decoded.columns || original.colours != colours)
         throw std::invalid_argument("both pictures must have the same shape");
     if (first > last || last > decoded.rows) throw std::invalid_argument("the picture has no such rows");
-    Workers& workers = Workers::of(threads);
+    Workers& workers = Workers::of(threads);  // refuses what are no threads, whatever there is to do
     FilterMoments result{std::vector<int64_t>(features * features), std::vector<int64_t>(features * colours)};
-    const size_t rows = last - first, count = std::clamp<size_t>(rows / kLeastRows, 1, threads);
-    if (rows == 0 || decoded.columns == 0) return result;
-    std::vector<Band> bands;
-    bands.reserve(count);
-    for (size_t k = 0; k < count; ++k)
-        bands.emplace_back(decoded, original, first + rows * k / count, first + rows * (k + 1) / count);
-    workers.each(count, [&](size_t k) { bands[k].run(); });
-    for (const Band& band : bands)
+    if (first == last || decoded.columns == 0) return result;
+    for (const Band& band : run_bands<Band>(workers, first, last, threads, decoded, original))
         for (size_t i = 0; i < features; ++i) {
             for (size_t j = 0; j < features; ++j)
                 result.features[i * features + j] += band.sum(std::min(i, j), std::max(i, j));

@@ -2,8 +2,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
+#include <type_traits>
 
 #include "basic/convert.hpp"
 #include "basic/integer_net.hpp"

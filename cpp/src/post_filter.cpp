@@ -8,14 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "basic/workers.hpp"
 #include "filter_lines.hpp"
 
 namespace basic {
 namespace {
 
 constexpr size_t kBlock = 512;       // columns at a time, whose sums stay in the nearest cache
-constexpr size_t kLeastRows = 16;    // of a band: fewer are not worth a thread
 
 // As many samples as the sums of all colours stay in registers for; compilers without such registers make do with several.
 using Samples = float __attribute__((vector_size(32)));
@@ -144,12 +142,7 @@ void post_filter(const Picture& picture, std::span<const int8_t> weights, size_t
     Workers& workers = Workers::of(threads);
     if (picture.rows == 0 || picture.columns == 0) return;
     const std::vector<float> floats(weights.begin(), weights.end());
-    const size_t count = std::clamp<size_t>(picture.rows / kLeastRows, 1, threads);
-    std::vector<Band> bands;
-    bands.reserve(count);
-    for (size_t k = 0; k < count; ++k)
-        bands.emplace_back(picture, floats, picture.rows * k / count, picture.rows * (k + 1) / count);
-    workers.each(count, [&](size_t k) { bands[k].run(); });
+    run_bands<Band>(workers, 0, picture.rows, threads, picture, floats);
 }
 
 }  // namespace basic

@@ -26,8 +26,6 @@ class BitWriter {
         return bytes_;
     }
 
-    uint64_t bits() const { return uint64_t{bytes_.size()} * 8 + held_; }
-
     void clear() {
         bytes_.clear();
         pending_ = 0;

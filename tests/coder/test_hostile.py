@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from basic_runtime._coder import fit_filter
 from basic_runtime.coder import Decoder, Encoder, StreamError, Tables
 
 from .conftest import extreme_rows
@@ -189,3 +192,30 @@ def test_tables_refuse_other_dtypes_and_shapes() -> None:
     with pytest.raises(ValueError, match="dimension"):
         Tables(freqs[None], sizes, offsets, shifts)
     assert Tables(freqs, sizes, offsets, shifts).rows == 1
+
+
+@pytest.mark.parametrize("make", [Encoder, lambda tables: Decoder(tables, encoded(1))])
+def test_no_tables_are_a_type_error(make: Callable[[None], object]) -> None:
+    with pytest.raises(TypeError, match="incompatible"):
+        make(None)
+
+
+def test_symbols_are_not_written_over_the_rows_that_are_still_to_be_read() -> None:
+    buffer = np.zeros(400, np.uint8)
+    encoder = Encoder(TABLES)
+    encoder.put(np.zeros(100, np.int32), buffer[:100])
+    decoder = Decoder(TABLES, encoder.finish())
+    with pytest.raises(ValueError, match="out overlaps indexes"):
+        decoder.get(buffer[:100], buffer.view(np.int32))
+    assert not decoder.get(buffer[:100], np.empty(100, np.int32)).any()  # nothing was read
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_moments_that_are_no_numbers_are_refused(wrong: float) -> None:
+    features, errors = np.eye(12), np.ones((12, 1))
+    assert fit_filter(features, errors, 1.0).dtype == np.int8
+    for arrays in ((wrong * np.ones((12, 12)), errors), (features, wrong * errors)):
+        with pytest.raises(ValueError, match="must be finite"):
+            fit_filter(*arrays, 1.0)
+    with pytest.raises(ValueError, match="must be finite"):
+        fit_filter(features, errors, np.nan)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from basic_export.stages import CompiledEntropy, compile_entropy
-from basic_runtime._coder import IntegerNet, KernelError, Plane, dots_kernels
+from basic_runtime._coder import IntegerNet, KernelError, Plane, dots_kernels, pixels_of_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.integer_graph import IntegerGraph, NotIntegerError, integer_graph
@@ -342,6 +342,22 @@ def test_planes_are_arrays_to_whoever_asks() -> None:
     assert np.asarray(plane).dtype == np.int16 and np.asarray(plane, np.float32).dtype == np.float32
     np.testing.assert_array_equal(np.asarray(plane), values)
     np.testing.assert_array_equal(net.run([values.astype(np.int16)])[0], values)
+
+
+def test_a_plane_is_copied_only_where_it_may_be() -> None:
+    one = np.ones(3, np.float32)
+    [plane] = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 3, 1, 0, 0)], None)]).run(
+        [np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)]
+    )
+    array = np.asarray(plane)
+    assert np.shares_memory(np.asarray(plane, np.int16), array) and not np.shares_memory(np.array(plane), array)
+    assert np.asarray(plane, np.float32).dtype == np.float32
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        assert np.shares_memory(np.array(plane, copy=False), array)
+        with pytest.raises(ValueError, match="takes a copy"):
+            np.array(plane, np.float32, copy=False)
+    with pytest.raises(TypeError, match="incompatible"):
+        pixels_of_patches(None, 1, 8)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")

@@ -102,7 +102,8 @@ class Queue {
 
 class BitWriter;
 
-// Queues stages of symbols, then writes them as one stream. Not safe for use by two threads at once.
+// Queues stages of symbols, then writes them as one stream. What runs out of memory forgets all stages, as reset() does.
+// Not safe for use by two threads at once.
 class Encoder {
   public:
     explicit Encoder(std::shared_ptr<const Tables> tables, const Kernels& kernels = default_kernels());
@@ -124,13 +125,16 @@ class Encoder {
   private:
     template <typename T>
     void put_stage(std::span<const T> symbols, std::span<const uint8_t> indexes);
+    template <typename Work>
+    void whole_or_nothing(Work work);
+    std::vector<uint8_t> stream(int lanes);
     double payload_estimate() const;
     size_t encode_stage(const uint16_t* codes, size_t count, int lanes, uint32_t* states, uint16_t* words,
                         size_t next) const;
 
     std::shared_ptr<const Tables> tables_;
     const Kernels& kernels_;
-    Queue<uint16_t> entries_;  // index into Tables::entries() of every symbol, in stream order
+    Queue<uint16_t> entries_;  // index into Tables::encode_tables() of every symbol, in stream order
     Queue<uint16_t> words_;    // scratch of finish()
     std::vector<size_t> stage_sizes_;
     std::vector<size_t> escapes_;  // scratch of put(): positions of the stage's escapes
@@ -143,8 +147,11 @@ class Decoder {
     // Copies the bytes. Throws StreamError if the header is damaged.
     Decoder(std::shared_ptr<const Tables> tables, std::span<const uint8_t> bytes,
             const Kernels& kernels = default_kernels());
+    Decoder(const Decoder&) = delete;  // its pointers are into its own bytes, which a move keeps where they are
+    Decoder(Decoder&&) = default;
 
-    // Decodes the next stage. After a StreamError every later call throws one too; out is then undefined.
+    // Decodes the next stage; out must not overlap indexes. After a StreamError, or for want of memory, every later call
+    // throws a StreamError too; out is then undefined.
     // For int16 output a symbol outside int16 is a StreamError.
     void get(std::span<const uint8_t> indexes, std::span<int32_t> out);
     void get(std::span<const uint8_t> indexes, std::span<int16_t> out);

@@ -20,7 +20,6 @@ class Memory {
     Value* as() const {
         return static_cast<Value*>(data_);
     }
-    explicit operator bool() const { return data_ != nullptr; }
 
   private:
     void* data_ = nullptr;
