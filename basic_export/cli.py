@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,17 @@ import click
 
 from basic_export import engine_cli
 from basic_export.engine_cli import EngineRequest, engine_options
+from basic_export.options import LONGEST_NAME, NAME_KIND, NAME_PATTERN, Options
 from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from basic_export.export import Report
-    from basic_export.options import Options
 
 PROGRAM = "basic-export"
 NEEDED = ("torch", "onnx", "onnxscript")
 #: Options that make no sense for a bundle that is there already.
 EXPORT_ONLY = ("levels", "name", "photos", "check_photo", "grouping", "verify", "overwrite")
-NAME_PATTERN = r"[A-Za-z0-9._-]{1,15}"
 
 
 class _Command(OneLineErrors):
@@ -33,7 +33,7 @@ class _Command(OneLineErrors):
 
 def check_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and not re.fullmatch(NAME_PATTERN, value):
-        raise click.BadParameter("1 to 15 letters, digits, dots, dashes or underscores")
+        raise click.BadParameter(NAME_KIND)
     return value
 
 
@@ -111,14 +111,17 @@ def main(
         raise click.UsageError("name the new bundle with -o")
     if any(find_spec(package) is None for package in NEEDED):
         raise MissingExtraError("exporting a model", "export")
-    from basic_export.options import Options
+    from basic_export.bundle import check_target
 
-    options = Options(name or "", levels, photos, check_photo, verify, overwrite)
+    check_target(output, overwrite)
+    named = partial(
+        Options, levels=levels, photos=photos, check_photo=check_photo, verify=verify, overwrite=overwrite
+    )
     targets = engine_cli.require_builder(request) if request is not None else []
-    if bundle is not None and level is not None:
-        report = _replace_level(bundle, *level, output, options, as_json)
+    if bundle is not None and level is not None and name is not None:
+        report = _replace_level(bundle, *level, output, named(name), as_json)
     else:
-        report = _export_checkpoint(source, output, grouping, options, as_json)
+        report = _export_checkpoint(source, output, grouping, name, named, as_json)
     built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
     if as_json:
         from basic_export.report import as_json as values_of
@@ -168,32 +171,36 @@ def _require_replaceable(context: click.Context, source: Path, bundle: Path | No
 def _replace_level(
     bundle: Path, number: int, checkpoint: Path, output: Path, options: Options, as_json: bool
 ) -> Report:
-    from basic_export.bundle import check_target
-    from basic_export.own_level import replace_level
+    from basic_export.own_level import NetError, replace_level
     from basic_runtime.cli.progress import stages
     from basic_train import checkpoint as checkpoints
     from basic_train.train import tune_allocator
 
-    check_target(output, options.overwrite)
     net, _ = checkpoints.load(checkpoint)
     _warn(options)
     tune_allocator()
-    with stages(as_json) as advance:
-        return replace_level(bundle, number, net, output, options, advance)
+    try:
+        with stages(as_json) as advance:
+            return replace_level(bundle, number, net, output, options, advance)
+    except NetError as error:
+        raise NetError(f"{checkpoint}: {error}") from error
 
 
 def _export_checkpoint(
-    checkpoint: Path, output: Path, grouping: str | None, options: Options, as_json: bool
+    checkpoint: Path,
+    output: Path,
+    grouping: str | None,
+    name: str | None,
+    named: Callable[[str], Options],
+    as_json: bool,
 ) -> Report:
-    from basic_export.bundle import check_target
     from basic_export.export import export_bundle
     from basic_runtime.cli.progress import stages
     from basic_train import checkpoint as checkpoints
     from basic_train.train import tune_allocator
 
-    check_target(output, options.overwrite)
     net, _ = checkpoints.load_with_coder(checkpoint, grouping)
-    options = replace(options, name=options.name or f"{net.config.preset}-1")
+    options = named(name or f"{net.config.preset[: LONGEST_NAME - 2]}-1")
     _warn(options)
     tune_allocator()
     with stages(as_json) as advance:

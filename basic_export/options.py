@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+LONGEST_NAME = 15
+NAME_PATTERN = rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}"
+NAME_KIND = f"1 to {LONGEST_NAME} letters, digits, dots, dashes or underscores"
 
 Progress = Callable[[str, int, int], None]
 """Called before each step with what it does, its number from 0, and how many there are."""
@@ -25,6 +30,10 @@ class Options:
     check_photo: Path | None = None
     verify: bool = True
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            raise ValueError(f"name={self.name!r}: must be {NAME_KIND}")
 
 
 class Steps:

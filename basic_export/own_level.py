@@ -7,6 +7,7 @@ decodes the files of both.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -31,14 +32,18 @@ from basic_train.model.supernet import Supernet
 OTHER_STEPS = 4
 
 
+class NetError(ExportError):
+    """A net cannot be the level that it should be."""
+
+
 def replace_level(
     source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = no_progress
 ) -> Report:
     """Write a bundle in the new folder `target` that is the one in `source` with `net`, which has one width, as its
     level `number`, and with the name of `options`. The report's graphs and checks are those of the net.
 
-    Raises ExportError for a net that does not share the bundle's latents, or a level that must cost less than the one
-    above and more than the one below and does not, and what `export_bundle` raises.
+    Raises NetError for a net that does not share the bundle's latents or does not cost more than the level below and
+    less than the one above, and what `export_bundle` raises.
     """
     require_grouped(net)
     started, bundle = time.perf_counter(), Bundle(source)
@@ -79,19 +84,17 @@ def _require_shared(bundle: Bundle, net: Supernet, number: int) -> None:
     if number >= last:
         raise ExportError(f"{bundle.path}: has levels 0 to {last}, of which all but the last can be nets of their own")
     if len(net.config.widths) != 1:
-        raise ExportError(
-            f"the net of level {number} has {len(net.config.widths)} widths, not one: make it with basic-train narrow"
-        )
+        raise NetError(f"has {len(net.config.widths)} widths, not one: make a level of it with basic-train narrow")
     latent = bundle.manifest
     if (net.config.y_channels, net.config.z_channels) != (latent.y_channels, latent.z_channels):
-        raise ExportError(
-            f"the net of level {number} has {net.config.y_channels} and {net.config.z_channels} latent channels, the "
-            f"bundle {latent.y_channels} and {latent.z_channels}: it must come from the bundle's own checkpoint"
+        raise NetError(
+            f"has {net.config.y_channels} and {net.config.z_channels} latent channels, the bundle {latent.y_channels} "
+            f"and {latent.z_channels}: narrow the bundle's own checkpoint"
         )
-    if not _same_latents(bundle, net):
-        raise ExportError(
-            f"the net of level {number} has other gains or another prior of z than the bundle, which all levels share: "
-            "make it of the bundle's own checkpoint, and train it with --freeze gains,z_prior"
+    if not any(_same_latents(bundle, candidate) for candidate in (net, copy.deepcopy(net).half().float())):
+        raise NetError(
+            "has other gains or another prior of z than the bundle, which all levels share: narrow the bundle's own "
+            "checkpoint, and train with --freeze gains,z_prior"
         )
 
 
@@ -122,7 +125,7 @@ def _require_rising(levels: list[dict[str, Any]]) -> None:
     totals = [level["encode_macs_per_pixel"] + level["decode_macs_per_pixel"] for level in levels]
     for number, (before, after) in enumerate(zip(totals, totals[1:], strict=False)):
         if before >= after:
-            raise ExportError(
-                f"level {number + 1} costs {after / 1000:.2f} kMAC per pixel to encode and decode, level {number} "
-                f"{before / 1000:.2f}: each level must cost more than the one before"
+            raise NetError(
+                f"with it level {number + 1} costs {after:.0f} multiplications per pixel, level {number} {before:.0f}: "
+                "each level must cost more than the one before; narrow it further, or replace another level"
             )

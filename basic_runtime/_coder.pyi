@@ -91,7 +91,7 @@ class Decoder:
         """The next stage's symbols in the shape of ``indexes``, or in ``out`` (same size), which it returns.
 
         Raises ValueError for an index beyond the rows, or an ``out`` that overlaps ``indexes`` (nothing is consumed),
-        StreamError for damaged bytes or a symbol outside an int16 ``out``; every later call then raises StreamError too.
+        StreamError for damaged bytes or a symbol outside an int16 ``out``; every later call then raises one too.
         """
 
     def finish(self) -> None:

@@ -122,7 +122,7 @@ def _is_descriptor(target: StrPath) -> bool:
 
 
 def check_target(target: StrPath, overwrite: bool = False) -> None:
-    """Raises `FileError` if `target` exists and may not be replaced, or lies in no folder."""
+    """Raises `FileError` if `target` exists and may not be replaced, or lies in no folder or one that is read-only."""
     name = os.fspath(target)
     _check_name(target)
     if name == STREAM or _is_descriptor(target):
@@ -142,6 +142,9 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
             )
         if not path.parent.is_dir():
             raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
+        is_special = path.exists() and not path.is_file()  # like /dev/null, which is written where it is
+        if not is_special and not os.access(path.parent, os.W_OK):
+            raise FileError(f"{path}: cannot be written (its folder may not be written to): choose another folder")
     except OSError as error:  # a name that is too long, a folder that may not be searched
         raise FileError(f"{path}: cannot be written ({reason(error)}): choose another name") from error
 

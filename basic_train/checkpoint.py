@@ -37,6 +37,7 @@ def save(path: Path, weights: dict[str, Tensor], config: ModelConfig, history: d
 
 def file_of(path: Path) -> Path:
     """The checkpoint that a path means: itself, or that of the run whose folder it is."""
+    path = Path(path)
     return path / MODEL_FILE if path.is_dir() else path
 
 

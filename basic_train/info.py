@@ -12,7 +12,7 @@ from rich.text import Text
 
 from basic_train.model.cost import macs_per_pixel, parameter_counts
 from basic_train.model.presets import ModelConfig
-from basic_train.model.supernet import Supernet
+from basic_train.model.supernet import Supernet, Widths
 
 PLAIN: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False}
 
@@ -52,9 +52,10 @@ def render(facts: dict[str, Any]) -> Group:
     lines += [f"or grouping {item['name']}" for item in config["alternatives"]]
     if facts["history"]:
         lines += _history_lines(facts["history"])
-    return Group(
-        *(Text(line) for line in lines), _parameter_table(facts), _cost_table(facts["macs_per_pixel"])
-    )
+    tables = [_parameter_table(facts), _cost_table(facts["macs_per_pixel"])]
+    if config["levels"]:
+        tables.append(_level_table(config))
+    return Group(*(Text(line) for line in lines), *tables)
 
 
 def _history_lines(history: dict[str, Any]) -> list[str]:
@@ -85,4 +86,15 @@ def _cost_table(costs: list[dict[str, float]]) -> Table:
         width, analysis_width = cost["width"], cost["analysis_width"]
         both = str(width) if width == analysis_width else f"{analysis_width}/{width}"
         table.add_row(both, str(cost["hyper_width"]), *(f"{v / 1000:.3f}" for v in values))
+    return table
+
+
+def _level_table(config: dict[str, Any]) -> Table:
+    """Channels of each transform at each level of the table that the level search made."""
+    table = Table("level", title="levels", **PLAIN)
+    shape = ModelConfig.from_json(config)
+    for name in Widths._fields:
+        table.add_column(name, justify="right")
+    for number, level in enumerate(config["levels"]):
+        table.add_row(str(number), *(str(shape.channels(name, level[name])) for name in Widths._fields))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -22,7 +23,7 @@ def _setting(default: Any, text: str, known: tuple[str, ...] = ()) -> Any:
 
 
 #: Parts of the net that `Recipe.freeze` may name.
-PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "gains", "z_prior")
+PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "alternatives", "gains", "z_prior")
 
 #: Fields that must be more than 0 where they are given, that may be 0 too, and that are shares.
 POSITIVE = (
@@ -41,6 +42,15 @@ POSITIVE = (
 )
 NOT_NEGATIVE = ("distillation", "save_minutes", "revive", "seed")
 SHARES = ("pages", "full_share", "uniform_share", "ema", "decay")
+
+
+#: What values of a type are called.
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
+
+
+@cache
+def _hints(recipe: type) -> dict[str, Any]:
+    return get_type_hints(recipe)
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,10 @@ class Recipe:
     validation_photos: int = _setting(12, "Held-out photos measured at each save.")
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            self._check_type(setting.name)
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: must fit 64 bits")
         if self.crop < CROP_MULTIPLE or self.crop % CROP_MULTIPLE:
             raise ValueError(f"crop={self.crop}: crops are squares of a multiple of {CROP_MULTIPLE} pixels")
         if self.distortion == "ms-ssim" and self.crop < MS_SSIM_CROP:
@@ -126,15 +140,23 @@ class Recipe:
                 value = getattr(self, setting.name)
                 raise ValueError(f"{setting.name}={value}: must be one of {', '.join(known)}")
 
+    def _check_type(self, name: str) -> None:
+        value, kind = getattr(self, name), self.kind(name)
+        if value is None and type(None) in get_args(_hints(type(self))[name]):
+            return
+        kinds = (int, float) if kind is float else (kind,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{name}={value!r}: must be {KINDS[kind]}")
+
     @property
     def frozen(self) -> list[str]:
         """The parts of `freeze`."""
-        return [part.strip() for part in self.freeze.split(",")] if self.freeze is not None else []
+        return [part.strip() for part in self.freeze.split(",")] if self.freeze else []
 
     @classmethod
     def kind(cls, name: str) -> type:
         """Type of a field's value where it has one: bool, int, float, str or dict."""
-        hint = get_type_hints(cls)[name]
+        hint = _hints(cls)[name]
         kinds = (
             [kind for kind in get_args(hint) if kind is not type(None)]
             if isinstance(hint, UnionType)

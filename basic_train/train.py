@@ -109,6 +109,7 @@ class Trainer:
         devices: Devices = Devices(),  # noqa: B008 (frozen)
     ) -> None:
         tune_allocator()
+        folder, data = Path(folder), Path(data)
         self.recipe, self.folder = recipe, folder
         resumed = stored_run(folder)
         if start_from and resumed:
@@ -159,6 +160,8 @@ class Trainer:
             raise TrainingError(f"unknown objective {self.recipe.objective!r}; known: {known}")
         if self.recipe.revive is not None and not (start or resumed):
             raise TrainingError("a new net has nothing to revive: name a checkpoint with --start-from")
+        if self.recipe.frozen and not (start or resumed):
+            raise TrainingError("a new net has nothing to freeze: name a checkpoint with --start-from")
         stored = resumed[0] if resumed else start[0].config if start else None
         if stored is not None and stored.preset != preset:
             weights = f"{self.folder}: the weights to go on with" if resumed else "the weights to start from"
@@ -171,6 +174,10 @@ class Trainer:
             if resumed[1].model != self.recipe.model:
                 raise CheckpointError(
                     f"{self.folder}: the model of a run cannot be changed; start in another folder"
+                )
+            if set(resumed[1].frozen) != set(self.recipe.frozen):
+                raise CheckpointError(
+                    f"{self.folder}: what a run freezes cannot be changed; start another with --start-from"
                 )
             if resumed[1].optimizer != self.recipe.optimizer:
                 raise CheckpointError(
@@ -197,9 +204,12 @@ class Trainer:
         for part in self.recipe.frozen:
             net.get_submodule(part).requires_grad_(False)
         try:
-            return net, OBJECTIVES[self.recipe.objective](self.config, self.recipe)
+            objective = OBJECTIVES[self.recipe.objective](self.config, self.recipe)
         except ValueError as error:
             raise TrainingError(str(error)) from error
+        if not any(parameter.requires_grad for part in (net, objective) for parameter in part.parameters()):
+            raise TrainingError(f"freeze={self.recipe.freeze}: leaves nothing to train")
+        return net, objective
 
     def _build(self, module: TrainingStep) -> None:
         """Optimisers and average, and the processes' share of the module."""

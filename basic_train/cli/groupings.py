@@ -90,7 +90,7 @@ def groupings(
             raise click.UsageError(f"--context {sizes['context']}: must divide into {groups} channel groups")
         chosen, most_groups = _chosen(known, names), max(method.groups for method in known)
         settings = {**_measured_on(checkpoints.file_of(checkpoint), data), "learner": learner, **sizes}
-        photos = _training_photos(data), held_out_crops(data, CROP, sizes["held_out"])
+        photos = _training_photos(data), held_out_crops(data, CROP, sizes["held_out"], "add larger ones")
         make_folder(output)
         rows = ablation_report.load(output, settings)
         todo = [method for method in chosen if method.title not in {row.name for row in rows}]

@@ -113,7 +113,9 @@ def levels(
 
         tune_allocator()
         net, history = checkpoints.load_with_coder(checkpoint, grouping)
-        options, crops = Search(**search), held_out_crops(data, crop, photos)
+        if len(net.config.widths) == 1:
+            raise checkpoints.CheckpointError(f"{checkpoint}: has one width, of which there is nothing to search")
+        options, crops = Search(**search), held_out_crops(data, crop, photos, "pass a smaller --crop")
         shared, together = _search(net, crops, qualities, cost, options) if per_quality else (None, [])
         weights = net.state_dict()
         results: list[dict[str, Any]] = []
@@ -158,8 +160,9 @@ def _say(results: list[dict[str, Any]], per_quality: bool, as_json: bool) -> Non
         )
 
 
-def held_out_crops(data: Path, side: int, count: int) -> Tensor:
-    """Centre crops of held-out photos, evenly chosen. Raises ImageError if there are none of this size."""
+def held_out_crops(data: Path, side: int, count: int, way_out: str) -> Tensor:
+    """Centre crops of held-out photos, evenly chosen. Raises ImageError, with a way out, if there are none of this
+    size."""
     from basic_runtime.errors import ImageError
     from basic_train.data import centre_crop, list_photos, load_all, split, to_tensor
 
@@ -168,7 +171,7 @@ def held_out_crops(data: Path, side: int, count: int) -> Tensor:
     held_out = split(list_photos(data))[1]
     pictures, _ = load_all(held_out[:: max(1, len(held_out) // count)][:count], side)
     if not pictures:
-        raise ImageError(f"{data}: no held-out photo has {side} pixels a side; pass a smaller --crop")
+        raise ImageError(f"{data}: no held-out photo has {side} pixels a side; {way_out}")
     return to_tensor([centre_crop(picture, side) for picture in pictures])
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from basic_runtime.files import check_target
-from basic_train.cli.setup import changes, extra_packages
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
-    from basic_train.model.supernet import Widths
+from basic_train.cli.setup import changes as field_values
+from basic_train.cli.setup import extra_packages
 
 #: Held-out photos by which residual blocks are chosen, and the side of their crops.
 PHOTOS, CROP = 16, 256
@@ -30,7 +27,7 @@ _PATH = click.Path(path_type=Path)
     "--model",
     metavar="FIELD=VALUE",
     multiple=True,
-    callback=changes,
+    callback=field_values,
     help="A smaller shape: fewer channels or residual blocks, as field of ModelConfig = TOML value.",
 )
 @click.option(
@@ -55,29 +52,22 @@ def narrow(
         from basic_train import checkpoint as checkpoints
         from basic_train.cli.levels import held_out_crops
         from basic_train.model.cost import Costs
+        from basic_train.model.narrow import level_widths, takes_blocks_away
         from basic_train.model.narrow import narrow as narrow_net
         from basic_train.train import tune_allocator
 
         tune_allocator()
         net, history = checkpoints.load(checkpoint)
-        widths = _widths(checkpoint, net.config, level)
-        crops = [held_out_crops(data, CROP, PHOTOS)] if data is not None else []
+        changes = model or {}
+        judged = data is not None and takes_blocks_away(net.config, changes)
+        crops = [held_out_crops(data, CROP, PHOTOS, "add larger ones")] if judged else []
         try:
-            small = narrow_net(net, widths, model or {}, crops)
+            widths = level_widths(net.config, level)
+            small = narrow_net(net, widths, changes, crops)
         except ValueError as error:
-            raise click.UsageError(str(error)) from error
-        checkpoints.save(output, small.state_dict(), small.config, history)
+            raise checkpoints.CheckpointError(f"{checkpoint}: {error}") from error
+        recipe = {"narrowed": checkpoint.name, "level": level, **changes}
+        made = {"recipe": recipe, "step": 0, "patches": 0, "minutes": 0.0, "previous": history}
+        checkpoints.save(output, small.state_dict(), small.config, made)
         before, after = Costs.of(net).total(widths), Costs.of(small).total(small.full)
         click.echo(f"{output}: {after / 1000:.2f} kMAC per pixel, as level {level} of the supernet {before / 1000:.2f}")
-
-
-def _widths(path: Path, config: ModelConfig, level: int) -> Widths:
-    """Those of a level of the checkpoint's table. Raises CheckpointError."""
-    from basic_train.checkpoint import CheckpointError
-    from basic_train.model.supernet import Widths
-
-    if not config.levels:
-        raise CheckpointError(f"{path}: has no table of levels: make one with basic-train levels")
-    if level >= len(config.levels):
-        raise CheckpointError(f"{path}: has levels 0 to {len(config.levels) - 1}, and no level {level}")
-    return Widths(**config.levels[level])

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.model import gdn
 from basic_train.model.context import GroupedContext, GroupedLinear
+from basic_train.model.gdn import SlimGDN
 from basic_train.model.presets import ModelConfig
 from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d, SlimResidual, SlimSequential
 from basic_train.model.supernet import Supernet, Widths
@@ -42,12 +44,43 @@ def narrowed(config: ModelConfig, level: Widths, changes: dict[str, Any]) -> Mod
     Raises ValueError."""
     if config.latents or config.alternatives:
         raise ValueError(f"a level of preset {config.preset!r} cannot be a net of its own")
-    for name in changes.keys() - {*PER_WIDTH, *BLOCKS}:
-        raise ValueError(f"a level's net has its own {', '.join((*PER_WIDTH, *BLOCKS))}, and no {name!r}")
+    own = (*PER_WIDTH, *(BLOCKS if config.backbone == "lite" else ()))
+    for name in changes.keys() - set(own):
+        raise ValueError(f"a level's net has its own {', '.join(own)}, and no {name!r}")
     hyper = {name: getattr(config, name) for name in ("hyper_widths", "priors", "contexts")}
-    own = {name: (values[level.h_s],) for name, values in hyper.items() if values}
-    own |= {"widths": (config.widths[level.g_s],), "analysis_widths": (config.encoder_widths[level.g_a],)}
-    return replace(config, levels=[], **own).changed(changes)
+    alone = {name: (values[level.h_s],) for name, values in hyper.items() if values}
+    alone |= {"widths": (config.widths[level.g_s],), "analysis_widths": (config.encoder_widths[level.g_a],)}
+    whole = replace(config, levels=[], **alone)
+    smaller = whole.changed(changes)
+    for name in own:
+        for ours, theirs in zip(_sizes(smaller, name), _sizes(whole, name), strict=False):
+            if ours > theirs:
+                raise ValueError(f"{name}: {ours} is more than the {theirs} of the level")
+    if len(smaller.widths) != 1:
+        raise ValueError(f"widths={list(smaller.widths)}: a level's net has one width")
+    return smaller
+
+
+def level_widths(config: ModelConfig, number: int) -> Widths:
+    """Width indexes of a level of the table that `basic-train levels` made. Raises ValueError."""
+    if not config.levels:
+        raise ValueError("it has no table of levels: make one with basic-train levels")
+    if not 0 <= number < len(config.levels):
+        raise ValueError(f"it has levels 0 to {len(config.levels) - 1}, and no level {number}")
+    return Widths(**config.levels[number])
+
+
+def takes_blocks_away(config: ModelConfig, changes: dict[str, Any]) -> bool:
+    """Whether `narrow` needs pictures for these changes."""
+    return any(changes.get(name, getattr(config, name)) != getattr(config, name) for name in BLOCKS)
+
+
+def _sizes(config: ModelConfig, name: str) -> list[int]:
+    """Numbers that a field consists of."""
+    value = getattr(config, name)
+    if name == "contexts":
+        return [size for shape in value for size in (shape.context, shape.hidden1, shape.hidden2)]
+    return [value] if isinstance(value, int) else list(value)
 
 
 @torch.no_grad()
@@ -61,37 +94,39 @@ def narrow(net: Supernet, level: Widths, changes: dict[str, Any], pictures: Sequ
     """
     small = Supernet(narrowed(net.config, level, changes)).eval()
     whole = Supernet(replace(small.config, **{name: getattr(net.config, name) for name in BLOCKS})).eval()
-    _copy_prefixes(net, whole)
+    _copy_prefixes(net, whole, level)
     while blocks := list(_too_many(whole, small)):
         if not pictures:
             raise ValueError("fewer residual blocks take pictures by which to choose those that stay")
         _leave_out(min(blocks, key=lambda block: _loss_without(whole, block, pictures)))
-    try:
-        small.load_state_dict(whole.state_dict())
-    except RuntimeError as error:
-        raise ValueError("a level's net has at most the residual blocks of the supernet") from error
+    small.load_state_dict(whole.state_dict())
     return small
 
 
-def _copy_prefixes(source: Supernet, target: Supernet) -> None:
-    """Weights of `target`, whose layers have no more channels than those of `source`. Raises ValueError."""
+def _copy_prefixes(source: Supernet, target: Supernet, level: Widths) -> None:
+    """Weights of `target`, whose layers have no more channels than those of `source` at this level."""
     found = dict(target.named_modules())
     for name, module in source.named_modules():
         other = found[name]
         if isinstance(module, GroupedContext):
             _copy_context(module, other)
+        elif isinstance(module, SlimGDN):
+            _copy_normalisation(module, other, getattr(level, name.partition(".")[0]))
         elif isinstance(module, SlimConv2d | SlimConvTranspose2d):
             for parameter in ("weight", "bias"):
-                _copy(getattr(module, parameter), getattr(other, parameter), f"{name}.{parameter}")
+                _copy(getattr(module, parameter), getattr(other, parameter))
         elif not name.startswith("context."):
             for parameter, values in module.named_parameters(recurse=False):
-                _copy(values, other.get_parameter(parameter), f"{name}.{parameter}")
+                _copy(values, other.get_parameter(parameter))
 
 
-def _copy(values: Tensor, target: Tensor, name: str) -> None:
-    if values.ndim != target.ndim or any(a < b for a, b in zip(values.shape, target.shape, strict=True)):
-        raise ValueError(f"{name}: {tuple(target.shape)} is no part of the supernet's {tuple(values.shape)}")
+def _copy(values: Tensor, target: Tensor) -> None:
     target.copy_(values[tuple(slice(length) for length in target.shape)])
+
+
+def _copy_normalisation(source: SlimGDN, target: SlimGDN, index: int) -> None:
+    for name, values in source.named_parameters():
+        _copy(values[index : index + 1] if name in gdn.PER_WIDTH else values, target.get_parameter(name))
 
 
 def _copy_context(source: GroupedContext, target: GroupedContext) -> None:
@@ -102,7 +137,7 @@ def _copy_context(source: GroupedContext, target: GroupedContext) -> None:
         values, place = source.get_parameter(name), target.get_parameter(name)
         for axis in reversed(grouped):
             values, place = (tensor.unflatten(axis, (groups, -1)) for tensor in (values, place))
-        _copy(values, place, f"context.{name}")
+        _copy(values, place)
 
     copy("context_weight", 0)
     copy("context_bias", 0)

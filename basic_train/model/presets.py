@@ -193,7 +193,10 @@ class ModelConfig:
         fixed = dict(values)
         for name in PER_WIDTH:
             fixed[name] = tuple(fixed.get(name, ()))
-        fixed["contexts"] = tuple(ContextShape(**shape) for shape in fixed["contexts"])
+        try:
+            fixed["contexts"] = tuple(ContextShape(**shape) for shape in fixed["contexts"])
+        except TypeError as error:
+            raise ValueError("contexts: each is {context = ..., hidden1 = ..., hidden2 = ...}") from error
         return cls(**fixed)
 
     def changed(self, changes: dict[str, Any]) -> ModelConfig:

@@ -81,12 +81,15 @@ def _mark(seen: Tensor, values: Tensor) -> None:
 
 @torch.no_grad()
 def draw_afresh(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
-    """Give new weights to the units from the `beyond`-th on that stay at zero at every width; returns how many.
+    """Give new weights to the units from the `beyond`-th on that stay at zero at every width, but for those of layers
+    that are frozen; returns how many.
 
     They read what a new layer would and are read with weight 0: the net stays the same function (as `growth`).
     """
     found, count = stirred(net, pictures, [net.uniform(index) for index in range(len(net.config.widths))]), 0
     for name, layer in layers(net).items():
+        if not (layer.into.weight.requires_grad and layer.out.weight.requires_grad):
+            continue  # frozen: they would never learn
         idle = ~found[name]
         idle[:beyond] = False
         fresh = nn.Conv2d(layer.into.weight.shape[1], len(idle), layer.into.weight.shape[-1])

@@ -126,8 +126,8 @@ def test_nets_that_do_not_belong_are_refused(
         assert not list(tmp_path.iterdir())
 
     refused(7, own, "has levels 0 to 7, of which all but the last can be nets of their own")
-    refused(0, tiny_net, "the net of level 0 has 3 widths, not one: make it with basic-train narrow")
-    refused(2, own, "level 2 costs .* kMAC per pixel to encode and decode, level 1 ")
+    refused(0, tiny_net, "has 3 widths, not one: make a level of it with basic-train narrow")
+    refused(2, own, "with it level 2 costs .* multiplications per pixel, level 1 .*; narrow it further, or replace")
     refused(0, own, "is called tiny-1: a bundle with another level needs another --name", name="tiny-1")
     for part in ("gains", "z_prior"):
         other = copy.deepcopy(own)
@@ -135,6 +135,9 @@ def test_nets_that_do_not_belong_are_refused(
             for parameter in other.get_submodule(part).parameters():
                 parameter.mul_(1.1)
         refused(0, other, "has other gains or another prior of z than the bundle, .* --freeze gains,z_prior")
+    with pytest.raises(ValueError, match="name='a name too long .*': must be 1 to 15 letters"):
+        Options("a name too long for files")
+
 
 
 def test_the_command(
@@ -155,6 +158,7 @@ def test_the_command(
         ((exported.path, "--level", f"0={path}", "--levels", 8, *named), "--levels is about exporting a checkpoint"),
         ((tiny_checkpoint, "--level", f"0={path}", *named), "replaces a level of a bundle, which"),
         ((exported.path, "--level", f"7={path}", *named), "has levels 0 to 7, of which all but the last"),
+        ((exported.path, "--level", f"0={tiny_checkpoint}", *named), f"{tiny_checkpoint}: has 3 widths, not one"),
         ((exported.path, "--level", f"0={tmp_path / 'none'}", *named), "none: not a readable checkpoint"),
     ]:
         code, output = run(*arguments)

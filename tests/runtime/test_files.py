@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from basic_runtime.errors import FileError, LimitError
-from basic_runtime.files import read_bytes, write_bytes
+from basic_runtime.files import check_target, read_bytes, write_bytes
 from basic_runtime.limits import Limits
 
 
@@ -115,6 +115,15 @@ def test_names_that_the_system_refuses(tmp_path: Path) -> None:
 def test_output_in_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"no folder .*/no\): make the folder first"):
         write_bytes(tmp_path / "no" / "a", b"abc")
+
+
+def test_output_in_a_folder_that_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    for name in ("new", "old"):
+        with pytest.raises(FileError, match="its folder may not be written to"):
+            check_target(tmp_path / name, overwrite=True)
+        (tmp_path / "old").touch()
+    check_target("/dev/null")
 
 
 def test_output_that_is_a_folder(tmp_path: Path) -> None:

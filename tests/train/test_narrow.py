@@ -5,14 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from basic_train import checkpoint
 from basic_train.cli import main
+from basic_train.model import gdn
+from basic_train.model.gdn import SlimGDN
 from basic_train.model.narrow import narrow
 from basic_train.model.presets import PRESETS
 from basic_train.model.slimmable import SlimResidual
 from basic_train.model.supernet import Supernet, Widths
-from basic_train.recipe import Recipe
+from basic_train.recipe import PARTS, Recipe
+
+from .small_models import small
 
 LEVEL = Widths(0, 1, 1, 2)
 TABLE = [widths._asdict() for widths in (LEVEL, Widths(1, 1, 1, 2), Widths(2, 2, 2, 2))]
@@ -91,8 +96,12 @@ def test_residual_blocks_that_are_missed_least_go(net):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"widths": [64]}, "is no part of the supernet's"),
-        ({"eighth_blocks": 4}, "at most the residual blocks of the supernet"),
+        ({"widths": [64]}, "widths: 64 is more than the 32 of the level"),
+        ({"analysis_widths": [24]}, "analysis_widths: 24 is more than the 16 of the level"),  # of the supernet 32
+        ({"widths": [16, 24]}, "a level's net has one width|as many values"),
+        ({"contexts": [{"context": 24, "hidden1": 32, "hidden2": 24}]}, "contexts: 32 is more than the 24"),
+        ({"contexts": [16]}, "contexts: each is {context"),
+        ({"eighth_blocks": 4}, "eighth_blocks: 4 is more than the 3 of the level"),
         ({"eighth_blocks": 1}, "take pictures by which to choose"),
         ({"y_channels": 8}, "has its own widths, .*, latent_blocks, and no 'y_channels'"),
     ],
@@ -100,6 +109,25 @@ def test_residual_blocks_that_are_missed_least_go(net):
 def test_what_is_no_part_of_the_level_is_refused(net, changes, message):
     with pytest.raises(ValueError, match=message):
         narrow(net, LEVEL, changes)
+
+
+@pytest.mark.parametrize("preset", ["paper", "cheng2020", "elic"])
+@pytest.mark.parametrize("index", [0, 2])
+def test_levels_of_other_transforms_are_the_same_function(preset, index):
+    net = Supernet(PRESETS[preset].changed(small(PRESETS[preset]))).eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, SlimGDN):
+                for name in gdn.PER_WIDTH:  # as training makes them differ from width to width
+                    module.get_parameter(name).add_(torch.rand(len(module.channels)))
+    level, quality = net.uniform(index), torch.tensor([0.3])
+    own, x = narrow(net, level, {}), torch.rand(1, 3, 64, 128)
+    y = net.analyse(x, quality, index)
+    assert torch.equal(own.analyse(x, quality, 0), y)
+    assert torch.equal(own.reconstruct(y, quality, 0), net.reconstruct(y, quality, index))
+    with pytest.raises(ValueError, match="and no 'eighth_blocks'"):
+        narrow(net, level, {"eighth_blocks": 1})
 
 
 def test_models_whose_latents_go_with_the_width_have_no_level_of_their_own():
@@ -122,15 +150,23 @@ def test_the_command_makes_a_checkpoint_that_trains_with_parts_frozen(path, net,
     frozen = [name for name in start.state_dict() if name.startswith(("gains.", "z_prior."))]
     assert set(frozen) <= set(same)
     assert not [name for name in same if name.startswith(("g_s.body.layers.4", "context.merge"))]
+    rows = [line.split() for line in invoke("info", path).output.splitlines()]
+    assert [row for row in rows if len(row) == 5][-2] == ["1", "24", "12", "12", "32"]
+    assert "narrowed tiny.safetensors, level 0, eighth_blocks 1" in invoke("info", own).output
+    other = invoke("run", *options, "--steps", 4, "--freeze", "gains")
+    assert other.exit_code == 1 and "what a run freezes cannot be changed" in other.output
 
 
 def test_the_command_says_what_is_wrong_in_one_line(path, net, photos, tmp_path):
     out = tmp_path / "own.safetensors"
-    plain = tmp_path / "plain.safetensors"
+    plain, crumbs = tmp_path / "plain.safetensors", tmp_path / "crumbs"
+    crumbs.mkdir()
+    Image.new("RGB", (100, 100)).save(crumbs / "small.png")
     checkpoint.save(plain, net.state_dict(), replace(net.config, levels=[]), {})
     for arguments, message in [
-        ((path, "--level", 3), "has levels 0 to 2, and no level 3"),
-        ((plain, "--level", 0), "has no table of levels: make one with basic-train levels"),
+        ((path, "--level", 3), "tiny.safetensors: it has levels 0 to 2, and no level 3"),
+        ((plain, "--level", 0), "plain.safetensors: it has no table of levels: make one with basic-train levels"),
+        ((path, "--level", 0, "--data", crumbs, "--model", "eighth_blocks=1"), "add larger ones"),
         ((path, "--level", 0, "--model", "eighth_blocks=1"), "fewer residual blocks take pictures by which to choose"),
         ((path, "--level", 0, "--model", "eighth_blocks"), "'eighth_blocks' is not FIELD=VALUE"),
         ((path, "--level", 0, "--model", "widths=48"), "widths=48: must be a list"),
@@ -142,7 +178,28 @@ def test_the_command_says_what_is_wrong_in_one_line(path, net, photos, tmp_path)
     assert "already" in invoke("narrow", path, "--level", 0, "-o", out).output
 
 
+def test_what_is_frozen_is_not_drawn_afresh_and_something_is_left(path, photos, tmp_path):
+    run = ("run", "--preset", "tiny", "--crop", 64, "--batch", 2, "--steps", 1, "--data", photos)
+    run = (*run, "--out", tmp_path / "r")
+    for options, message in [
+        (("--freeze", "g_a"), "a new net has nothing to freeze: name a checkpoint with --start-from"),
+        (("--start-from", path, "--freeze", ",".join(PARTS)), "leaves nothing to train"),
+        (("--seed", 2**64), "must fit 64 bits"),
+    ]:
+        result = invoke(*run, *options)
+        assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
+        assert not (tmp_path / "r").exists()
+    result = invoke(*run, "--start-from", path, "--freeze", "g_a,g_s", "--revive", 0)
+    assert result.exit_code == 0 and "0 hidden units that nothing stirred drawn afresh" in result.output
+
+
+@pytest.mark.parametrize("wrong", [{"batch": "4"}, {"steps": 2.5}, {"freeze": ["g_a"]}, {"gamma": 1}, {"pages": True}])
+def test_values_of_other_types_are_value_errors(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*: must be "):
+        Recipe(**wrong)
+
+
 def test_only_parts_of_a_net_can_be_frozen():
-    assert Recipe(freeze="g_a,h_a").frozen == ["g_a", "h_a"] and not Recipe().frozen
+    assert Recipe(freeze="g_a,h_a").frozen == ["g_a", "h_a"] and not Recipe().frozen and not Recipe(freeze="").frozen
     with pytest.raises(ValueError, match="'gain' is no part of a net; it has g_a, h_a"):
         Recipe(freeze="gain")
