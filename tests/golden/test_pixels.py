@@ -51,12 +51,19 @@ def test_files_and_pixels_are_those_of_every_processor(case: tuple[int, int, int
     assert digests(*case, threads=2, tile_pixels=64) == EXPECTED[case]
 
 
-def test_a_file_of_an_earlier_encoder_decodes_as_it_did() -> None:
-    """Made by `lite-8`, before g_a lost the units that nothing stirs, and before g_s got filters: what they decode to
-    stays."""
-    data = (Path(__file__).parent / "earlier" / "lite-8.basic").read_bytes()
-    pixels = np.ascontiguousarray(Codec(threads=1).decode(data))
-    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "5b9b54a798d8d43b"
+@pytest.mark.parametrize(
+    ("name", "level", "expected"),
+    [
+        ("lite-8", None, "5b9b54a798d8d43b"),  # before g_s got filters
+        ("lite-9-level0", None, "683d878d63927f8c"),  # before level 0 was a net of its own
+        ("lite-9-level3", None, "92ac9a21a58c5dbd"),
+        ("lite-9-level3", 0, "358857cb068f3f6b"),
+    ],
+)
+def test_files_of_earlier_models_decode_as_they_did(name: str, level: int | None, expected: str) -> None:
+    data = (Path(__file__).parent / "earlier" / f"{name}.basic").read_bytes()
+    pixels = np.ascontiguousarray(Codec(threads=1).decode(data, level))
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == expected
 
 
 if __name__ == "__main__":
