@@ -44,9 +44,8 @@ def upgrade(path: Path, photos: Path | None = None) -> tuple[int, int]:
     for name, entry in manifest["graphs"].items():
         model = onnx.load(path / GRAPHS / f"{name}.onnx", load_external_data=False)
         entry.pop("parts", None)
-        entry.pop("formats", None)
         entry.update(write_parts(path, model, entry["transform"]))
-        if name in formats:
+        if name in formats:  # others may be of earlier models, whose files need those that they have
             entry["formats"] = formats[name]
     _write(path, manifest)
     return sum("parts" in entry for entry in manifest["graphs"].values()), len(formats)
