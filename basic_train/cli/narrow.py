@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from basic_runtime.cli.progress import stages
 from basic_runtime.files import check_target
 from basic_train.cli.setup import changes as field_values
 from basic_train.cli.setup import extra_packages
@@ -63,7 +64,8 @@ def narrow(
         crops = [held_out_crops(data, CROP, PHOTOS, "add larger ones")] if judged else []
         try:
             widths = level_widths(net.config, level)
-            small = narrow_net(net, widths, changes, crops)
+            with stages() as show:
+                small = narrow_net(net, widths, changes, crops, show)
         except ValueError as error:
             raise checkpoints.CheckpointError(f"{checkpoint}: {error}") from error
         recipe = {"narrowed": checkpoint.name, "level": level, **changes}

@@ -21,6 +21,7 @@ from basic_train.model.gdn import SlimGDN
 from basic_train.model.presets import ModelConfig
 from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d, SlimResidual, SlimSequential
 from basic_train.model.supernet import Supernet, Widths
+from basic_train.reports import Report, unheard
 
 #: Fields of a configuration with a value for each width.
 PER_WIDTH = ("widths", "analysis_widths", "hyper_widths", "priors", "contexts")
@@ -37,6 +38,13 @@ class _Block(NamedTuple):
 
     row: SlimSequential
     place: int
+
+
+class _Run(NamedTuple):
+    """Residual blocks between two other layers, and how many of them are to go."""
+
+    blocks: list[_Block]
+    surplus: int
 
 
 def narrowed(config: ModelConfig, level: Widths, changes: dict[str, Any]) -> ModelConfig:
@@ -84,7 +92,13 @@ def _sizes(config: ModelConfig, name: str) -> list[int]:
 
 
 @torch.no_grad()
-def narrow(net: Supernet, level: Widths, changes: dict[str, Any], pictures: Sequence[Tensor] = ()) -> Supernet:
+def narrow(
+    net: Supernet,
+    level: Widths,
+    changes: dict[str, Any],
+    pictures: Sequence[Tensor] = (),
+    report: Report = unheard,
+) -> Supernet:
     """A level of a supernet as a net of one width: the same function, where `changes` (fields of `ModelConfig`) leave
     its shape as it is and h_a has the width of h_s.
 
@@ -95,9 +109,12 @@ def narrow(net: Supernet, level: Widths, changes: dict[str, Any], pictures: Sequ
     small = Supernet(narrowed(net.config, level, changes)).eval()
     whole = Supernet(replace(small.config, **{name: getattr(net.config, name) for name in BLOCKS})).eval()
     _copy_prefixes(net, whole, level)
-    while blocks := list(_too_many(whole, small)):
-        if not pictures:
-            raise ValueError("fewer residual blocks take pictures by which to choose those that stay")
+    surplus = sum(run.surplus for run in _runs_too_long(whole, small))
+    if surplus and not pictures:
+        raise ValueError("fewer residual blocks take pictures by which to choose those that stay")
+    for gone in range(surplus):
+        report("leaving out residual blocks", gone, surplus)
+        blocks = [block for run in _runs_too_long(whole, small) for block in run.blocks]
         _leave_out(min(blocks, key=lambda block: _loss_without(whole, block, pictures)))
     small.load_state_dict(whole.state_dict())
     return small
@@ -151,15 +168,15 @@ def _copy_context(source: GroupedContext, target: GroupedContext) -> None:
         copy("phase_bias", 2)
 
 
-def _too_many(whole: Supernet, small: Supernet) -> Iterator[_Block]:
-    """Residual blocks of those rows between two other layers of which `whole` has more than `small`."""
+def _runs_too_long(whole: Supernet, small: Supernet) -> Iterator[_Run]:
+    """Those of which `small` has fewer blocks."""
     rows = dict(small.named_modules())
     for name, row in whole.named_modules():
         other = rows.get(name)
         if isinstance(row, SlimSequential) and isinstance(other, SlimSequential):
-            fewer = [len(blocks) for blocks in _runs(other.layers)]
-            for blocks, wanted in zip(_runs(row.layers), fewer, strict=True):
-                yield from (_Block(row, place) for place in blocks if len(blocks) > wanted)
+            for places, fewer in zip(_runs(row.layers), _runs(other.layers), strict=True):
+                if len(places) > len(fewer):
+                    yield _Run([_Block(row, place) for place in places], len(places) - len(fewer))
 
 
 def _runs(layers: nn.ModuleList) -> list[list[int]]:
