@@ -257,9 +257,13 @@ class Codec:
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
         if passes := _passes(effort):
-            from basic_runtime.refine import Inside, Places
+            from basic_runtime.refine import Inside, Movable, Places
 
-            sources |= {"inside": Inside(height, width, canvas), "places": Places(canvas, y.scale)}
+            sources |= {
+                "inside": Inside(height, width, canvas),
+                "movable": Movable(height, width, canvas, y.scale),
+                "places": Places(canvas, y.scale),
+            }
             analysis = [self._networks.refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [

@@ -80,9 +80,10 @@ class _Point:
 
 class Refinement(Engine):
     """g_a, h_a and passes over what they give: x (1, 3, H, W) in [0, 1], its gain, where it counts ("inside", (1, 1, H,
-    W)) and its place in the picture ("places", (1, 2, h, w)) to y and to z, rounded."""
+    W)), which elements of y may move ("movable", (1, 1, h, w)) and their places in the picture ("places", (1, 2, h, w))
+    to y and to z, rounded."""
 
-    inputs = ("x", "gain", "inside", "places")
+    inputs = ("x", "gain", "inside", "movable", "places")
     outputs = ("y", "z")
 
     def __init__(self, graphs: Graphs, bundle: Bundle, quality_step: int, passes: int) -> None:
@@ -114,9 +115,9 @@ class _Search:
         inputs: Mapping[str, FloatArray],
     ) -> None:
         self._graphs, self._prior, self._weight, self._bits = graphs, prior, weight, bits
-        # Most of the time goes to the error and its way back, which are followed only near where pixels count.
+        # Most of the time goes to the error and its way back, which are followed only where elements may move.
         stride = inputs["inside"].shape[2] // inputs["places"].shape[2]
-        rows, columns = (_extent(np.asarray(inputs["inside"].any((0, 1, axis))), stride) for axis in (3, 2))
+        rows, columns = (_extent(np.asarray(inputs["movable"].any((0, 1, axis)))) for axis in (3, 2))
         pixels = (slice(None), slice(None), *(slice(v.start * stride, v.stop * stride) for v in (rows, columns)))
         self._near = (slice(None), slice(None), rows, columns)
         self._fixed = {"gain": gain} | {name: np.ascontiguousarray(inputs[name][pixels]) for name in ("x", "inside")}
@@ -199,6 +200,29 @@ def _near(span: Span, length: int) -> NDArray[np.bool_]:
     return (places >= span.first - NEAR) & (places < min(span.last + NEAR, length))
 
 
+class Movable:
+    """1 for elements of y in and near a tile and 0 beyond, float32 (1, 1, h, w). Those behind the end of the picture
+    may move, too: they are coded with it, and predicted from those that do."""
+
+    planes: tuple[Planes, ...] = ()
+
+    def __init__(self, height: int, width: int, canvas: Canvas, y_stride: int) -> None:
+        self._height, self._width = height, width
+        self.scale, self.done = y_stride, canvas.height
+
+    def cut(self, tile: Tile) -> FloatArray:
+        rows, columns = (
+            _movable(*pair, self.scale) for pair in ((tile.rows, self._height), (tile.columns, self._width))
+        )
+        return (rows[:, None] & columns)[None, None].astype(np.float32)
+
+
+def _movable(span: Span, length: int, stride: int) -> NDArray[np.bool_]:
+    places = np.arange(span.start, span.stop, stride)
+    near = (places + stride > span.first - NEAR) & (places < span.last + NEAR)
+    return near | ((places >= span.last) & (span.last + NEAR >= length))
+
+
 class Places:
     """Row and column in the picture of each place of y, float32 (1, 2, h, w) of a tile. What is left to chance goes by
     the place: tiles that both refine a margin decide alike there, and a picture always gives the same file."""
@@ -226,10 +250,10 @@ def _bits_of_symbols(bundle: Bundle) -> NDArray[np.float32]:
     return code_lengths(TableArrays(*bundle.coder_rows), *grid).astype(np.float32)
 
 
-def _extent(counts: NDArray[np.bool_], stride: int) -> slice:
-    """From the first row of y to the last one of whose `stride` rows some counts."""
-    found = np.flatnonzero(counts)
-    return slice(int(found[0]) // stride, int(found[-1]) // stride + 1)
+def _extent(chosen: NDArray[np.bool_]) -> slice:
+    """From the first that is chosen to the last."""
+    found = np.flatnonzero(chosen)
+    return slice(int(found[0]), int(found[-1]) + 1)
 
 
 def _keys(places: FloatArray, channels: int) -> NDArray[np.uint32]:

@@ -20,7 +20,7 @@ from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.imageio import Picture
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Places, Refinement
+from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Movable, Places, Refinement
 from basic_runtime.tables import code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
@@ -178,6 +178,7 @@ def _graphs(codec: Codec, picture: np.ndarray, step: int) -> tuple[refine.Graphs
         "x": np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255),
         "gain": bundle.encode_gain(step),
         "inside": np.ones((1, 1, height, width), np.float32),
+        "movable": np.ones((1, 1, height // 16, width // 16), np.float32),
         "places": Places(canvas, bundle.manifest.y_stride).cut(whole),
     }
     return refine.Graphs(g_a, h_a, back, codec._networks.entropy_on(level.entropy, codec._networks.whole)), values
@@ -199,6 +200,18 @@ def test_pixels_count_in_and_near_a_tile() -> None:
     inside = Inside(70, 1000, canvas).cut(Tile(Span(0, 320, 0, 128), Span(64, 576, 256, 384)))
     assert inside.shape == (1, 1, 320, 512) and inside.sum() == 70 * 256
     assert inside[0, 0, 69, 128:384].all() and not inside[0, 0, 70:].any()
+
+
+def test_elements_near_a_tile_may_move_and_those_behind_the_end_of_the_picture() -> None:
+    canvas = Canvas(640, 640, 128, 64)
+    tile = Tile(Span(0, 320, 128, 192), Span(64, 576, 256, 384))
+    movable = Movable(500, 1000, canvas, 16).cut(tile)
+    assert movable.shape == (1, 1, 20, 32)
+    assert np.flatnonzero(movable.any((0, 1, 3))).tolist() == list(range(4, 16))  # 64 pixels around the tile
+    assert np.flatnonzero(movable.any((0, 1, 2))).tolist() == list(range(8, 24))
+    behind = Movable(250, 380, canvas, 16).cut(tile)  # the picture ends in the margin of both sides
+    assert np.flatnonzero(behind.any((0, 1, 3))).tolist() == list(range(4, 20))
+    assert np.flatnonzero(behind.any((0, 1, 2))).tolist() == list(range(8, 32))
 
 
 def test_places_are_those_of_the_picture() -> None:

@@ -258,8 +258,8 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored():
     heard = []
     try:
         with heard_by(lambda number, frame: heard.append(number)):
-            os.kill(os.getpid(), signal.SIGHUP)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     assert heard == [signal.SIGTERM]
