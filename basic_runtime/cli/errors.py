@@ -42,6 +42,10 @@ class OneLineErrors(click.Command):
         try:
             with _terminated_as_interrupted():
                 return super().main(*args, **options)
+        except SystemExit as leaving:
+            if leaving.code == STOPPED and not (args or options):  # a process of its own
+                _stay_deaf()
+            raise
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
         except MemoryError:
@@ -96,6 +100,13 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stay_deaf() -> None:
+    """A command that has been stopped, and has said so, ends with its own status, however often it is asked to."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *_POLITE):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _close_output() -> None:
