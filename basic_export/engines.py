@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,13 +37,11 @@ from basic_runtime.engines.engine_set import (
 from basic_runtime.engines.library import Library
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import GraphSpec
+from basic_train.reports import Report as Progress
 
 PRECISIONS = ("fp16", "fp32")
 #: From the smallest padded picture, tuned for a photo as it is measured elsewhere; also what the command's options say.
 SIZES = Sizes((64, 64), (768, 512), (1536, 1536))
-
-Progress = Callable[[str, int, int], None]
-"""Called before each engine with its description, its number from 0, and how many there are."""
 
 
 @dataclass(frozen=True)

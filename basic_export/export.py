@@ -16,12 +16,14 @@ from basic_export.bundle import GRAPHS, BundleWriter
 from basic_export.fixed_point import formats_of
 from basic_export.levels import choose_levels
 from basic_export.net_export import Latents, LeftOut, NetExport, cropped, require_grouped
-from basic_export.options import Options, Progress, Steps, no_progress
+from basic_export.options import Options, Steps
 from basic_export.post_filters import filters_of
 from basic_runtime.bundle import Bundle
 from basic_runtime.tables import TableArrays
 from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, symbol_counts
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet
+from basic_train.reports import Report as Progress
+from basic_train.reports import unheard
 
 #: The coder's tables are fitted to so many latents of each entropy path, of the same size: with 48 photos to 12 of the
 #: finest quality and 12 of each of four others.
@@ -59,7 +61,7 @@ class Report:
     seconds: float = 0.0
 
 
-def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = no_progress) -> Report:
+def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = unheard) -> Report:
     """Export a supernet, which is put into eval mode, as a bundle in the new folder `target`.
 
     Raises ExportError (a graph that differs from PyTorch, levels that do not fit, an entropy path that cannot

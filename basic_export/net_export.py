@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -188,9 +189,19 @@ class NetExport:
             "decode_macs_per_pixel": round(entropy + macs["g_s"], 3),
         }
 
+    @cached_property
+    def _extreme(self) -> tuple[np.ndarray, np.ndarray]:
+        """z and y of the golden vectors, of the net without what was left out."""
+        return golden.golden_latents(self.net, self.photo)
+
+    @cached_property
+    def _inputs(self) -> verify.PixelInputs:
+        """What graphs of the pixel path are checked on, by the same net."""
+        return verify.pixel_inputs(self.net, self.photo)
+
     def golden_tensors(self) -> dict[str, np.ndarray]:
         """What golden.safetensors holds of this net's entropy variants."""
-        z, y = golden.golden_latents(self.net, self.photo)
+        z, y = self._extreme
         tensors: dict[str, np.ndarray] = {}
         for number, integer in enumerate(self.integers, self.first_variant):
             tensors |= golden.golden_tensors(number, z, y, integer.grouping)
@@ -198,7 +209,7 @@ class NetExport:
 
     def hash_golden(self, bundle: Bundle) -> None:
         """Fill in the variants' hashes of what graphs compute from the golden vectors, by the bundle so far."""
-        z, y = golden.golden_latents(self.net, self.photo)
+        z, y = self._extreme
         load = verify.Loader(bundle, create_backend("onnxruntime"))
         for number, (variant, integer) in enumerate(zip(self.variants, self.integers, strict=True)):
             place = self.first_variant + number
@@ -208,26 +219,24 @@ class NetExport:
     def check(self, bundle: Bundle) -> list[verify.Check]:
         """Compare all graphs with PyTorch. Raises ExportError for one that differs."""
         load = verify.Loader(bundle, create_backend("onnxruntime"))
-        inputs, checks = verify.pixel_inputs(self.net, self.photo), []
+        inputs, checks = self._inputs, []
         for graph_id, graph in self.pixels.values():
             self.step(f"check {graph.transform}, width {graph.width}")
             checks.append(verify.check_pixel(graph, graph_id, load, inputs))
         real = verify.photo_latents(inputs, self.net, bundle.manifest.mean_bits)
-        extreme = golden.golden_latents(self.net, self.photo)
         for number, integer in enumerate(self.integers, self.first_variant):
             spec = bundle.entropy(number)
             self.step(f"check entropy path of width {spec.width}")
             native = native_engines(bundle, number, None)  # what the runtime takes instead of ONNX Runtime, if it can
             for engines in (load, native.__getitem__) if native else (load,):
-                for z, y in (real, extreme):
+                for z, y in (real, self._extreme):
                     checks += verify.check_entropy(integer, spec, engines, z, y)
         verify.require(checks)
         return checks
 
     def half_effects(self) -> list[verify.HalfEffect]:
         """What weights in float16 change."""
-        inputs = verify.pixel_inputs(self.net, self.photo)
-        return [verify.half_effect(graph, inputs) for _, graph in self.pixels.values()]
+        return [verify.half_effect(graph, self._inputs) for _, graph in self.pixels.values()]
 
     def notices(self) -> list[str]:
         """What a user should know of the entropy paths and of what was left out."""

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from basic_train.reports import Report
 
 LONGEST_NAME = 15
 NAME_PATTERN = rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}"
 NAME_KIND = f"1 to {LONGEST_NAME} letters, digits, dots, dashes or underscores"
-
-Progress = Callable[[str, int, int], None]
-"""Called before each step with what it does, its number from 0, and how many there are."""
-
-
-def no_progress(step: str, number: int, total: int) -> None:
-    """Says nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +31,9 @@ class Options:
 
 
 class Steps:
-    """Counts the steps of an export for its `Progress`."""
+    """Reports each step of an export as it begins."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: Report, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
 
     def __call__(self, text: str) -> None:

@@ -21,12 +21,14 @@ from basic_export.copies import copy_graphs, renamed
 from basic_export.errors import ExportError
 from basic_export.export import Report, complete, gain_arrays, report_of
 from basic_export.net_export import NetExport, require_grouped
-from basic_export.options import Options, Progress, Steps, no_progress
+from basic_export.options import Options, Steps
 from basic_runtime.bundle import Bundle
 from basic_runtime.tables import SCALES, TableArrays
 from basic_train.model.coded import coder_tables
 from basic_train.model.integer import IntegerEntropy
 from basic_train.model.supernet import Supernet
+from basic_train.reports import Report as Progress
+from basic_train.reports import unheard
 
 #: Steps besides those of the net: copies, formats, its filter, the end.
 OTHER_STEPS = 4
@@ -37,7 +39,7 @@ class NetError(ExportError):
 
 
 def replace_level(
-    source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = no_progress
+    source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = unheard
 ) -> Report:
     """Write a bundle in the new folder `target` that is the one in `source` with `net`, which has one width, as its
     level `number`, and with the name of `options`. The report's graphs and checks are those of the net.
@@ -85,13 +87,15 @@ def _require_shared(bundle: Bundle, net: Supernet, number: int) -> None:
         raise ExportError(f"{bundle.path}: has levels 0 to {last}, of which all but the last can be nets of their own")
     if len(net.config.widths) != 1:
         raise NetError(f"has {len(net.config.widths)} widths, not one: make a level of it with basic-train narrow")
-    latent = bundle.manifest
-    if (net.config.y_channels, net.config.z_channels) != (latent.y_channels, latent.z_channels):
+    ours = net.config.y_channels, net.config.z_channels
+    theirs = bundle.manifest.y_channels, bundle.manifest.z_channels
+    if ours != theirs:
         raise NetError(
-            f"has {net.config.y_channels} and {net.config.z_channels} latent channels, the bundle {latent.y_channels} "
-            f"and {latent.z_channels}: narrow the bundle's own checkpoint"
+            f"has {ours[0]} and {ours[1]} latent channels, the bundle {theirs[0]} and {theirs[1]}: narrow the bundle's "
+            "own checkpoint"
         )
-    if not any(_same_latents(bundle, candidate) for candidate in (net, copy.deepcopy(net).half().float())):
+    # The bundle may be of a copy of the checkpoint that was stored as float16.
+    if not (_same_latents(bundle, net) or _same_latents(bundle, copy.deepcopy(net).half().float())):
         raise NetError(
             "has other gains or another prior of z than the bundle, which all levels share: narrow the bundle's own "
             "checkpoint, and train with --freeze gains,z_prior"

@@ -43,8 +43,8 @@ class OneLineErrors(click.Command):
             with _terminated_as_interrupted():
                 return super().main(*args, **options)
         except SystemExit as leaving:
-            if leaving.code == STOPPED and not (args or options):  # a process of its own
-                _stay_deaf()
+            if leaving.code == STOPPED and not (args or options):  # a process of its own: its status is to stay
+                _go_deaf()
             raise
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
@@ -93,8 +93,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Around what Ctrl-C and its like are not to cut short."""
-    ours = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_POLITE) if ours}
+    before = _go_deaf()
     try:
         yield
     finally:
@@ -102,11 +101,10 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stay_deaf() -> None:
-    """A command that has been stopped, and has said so, ends with its own status, however often it is asked to."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, *_POLITE):
-            signal.signal(number, signal.SIG_IGN)
+def _go_deaf() -> dict[signal.Signals, Any]:
+    """Ignore Ctrl-C and its like from here on; returns what heard them, of the main thread, which alone can tell."""
+    ours = threading.current_thread() is threading.main_thread()
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_POLITE) if ours}
 
 
 def _close_output() -> None:
