@@ -193,11 +193,9 @@ def convert(
     shapes.
     """
 
-def take_patches(
-    pixels: NDArray[np.uint8], table: NDArray[np.int16], size: int, threads: int = 1
-) -> NDArray[np.int16]:
-    """(1, 3 size^2, h / size, w / size) of pixels (h, w, 3), with what `table` (256,) has for each byte: the channels
-    of a position, which lie side by side, are rows, columns and colours of a square of pixels.
+def take_patches(pixels: NDArray[np.uint8], size: int, threads: int = 1) -> NDArray[np.int16]:
+    """(1, 3 size^2, h / size, w / size) of pixels (h, w, 3), ``2 byte - 255`` of each: the channels of a position,
+    which lie side by side, are rows, columns and colours of a square of pixels.
 
     Raises ValueError for other shapes, or rows that are not contiguous.
     """
@@ -206,10 +204,10 @@ def pixels_of_patches(plane: Plane, size: int, bits: int, threads: int = 1) -> N
     """(size h, size w, 3) of a plane (1, 3 size^2, h, w), whose channels are colours, rows and columns of a square of
     pixels: ``clamp((255 value + 2^(bits - 1)) >> bits, 0, 255)``. Raises ValueError for other planes."""
 
-def crc32_of_integers(values: NDArray[np.float32], crc: int = 0) -> int:
+def crc32_of_integers(values: NDArray[np.float32], crc: int = 0, threads: int = 1) -> int:
     """zlib's CRC-32 of the values as int32, little-endian, in C order, after something whose own is ``crc``."""
 
-def crc32_of_channels(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+def crc32_of_channels(values: NDArray[np.float32], threads: int = 1) -> NDArray[np.uint32]:
     """:func:`crc32_of_integers` of each ``values[c]``."""
 
 def crc32_joined(crc: int, parts: NDArray[np.uint32], bytes: int) -> int:

@@ -275,7 +275,7 @@ class Codec:
             synthesis = self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas)
             limit(synthesis, decoded.rows)
             steps += synthesis
-        run(steps, canvas)
+        run(steps)
         stream, checksum = coding.finish()
         header = container.Header(
             model_name=self.bundle.name,
@@ -365,7 +365,7 @@ class Codec:
                 "file is damaged, or this engine differs from the encoder's; check it with basic-run verify"
             )
         sink = PictureSink(header.height, header.width, header.gray, *self._drawing(canvas))
-        run(self._networks.synthesis(graph, header.quality_step, latent, sink, canvas), canvas)
+        run(self._networks.synthesis(graph, header.quality_step, latent, sink, canvas))
         return sink.values
 
     def _drawing(self, canvas: Canvas) -> tuple[int, Trace]:

@@ -82,9 +82,9 @@ class _Decoding:
         with self._trace("ans"):
             symbols = self._decoder.get(scale.take())
             yhat = mean.take()
-            dequantise(symbols, yhat, self._entropy.mean_bits, yhat, self._entropy.threads)
+            dequantise(symbols, yhat, self._entropy.mean_bits, yhat, self._entropy.all_threads)
         with self._trace("checksum"):
-            self._checksum = crc32_of_integers(yhat, self._checksum)
+            self._checksum = crc32_of_integers(yhat, self._checksum, self._entropy.all_threads)
         self._entropy.store(number, yhat, self._state, first, last)
 
 

@@ -123,7 +123,10 @@ class _Stage:
     def put(self, encoder: Encoder, checksum: int) -> int:
         """Hand all symbols to the coder, and return the checksum of all before continued over this stage's yhat."""
         with self._trace("checksum"):
-            checksum = crc32_of_integers(self._yhat, checksum) if self._canvas.whole else self._crc.after(checksum)
+            if self._canvas.whole:
+                checksum = crc32_of_integers(self._yhat, checksum, self._entropy.all_threads)
+            else:
+                checksum = self._crc.after(checksum)
         with self._trace("ans"):
             symbols = self._symbols.view()
             wide = symbols.astype(np.int32) if symbols.dtype == np.float32 else symbols
@@ -170,13 +173,7 @@ class _Stage:
         if self._canvas.whole:
             self._yhat = yhat  # no other stage writes to it
             return
-        crcs = np.empty(yhat.shape[1], np.uint32)
-
-        def work(c: slice) -> None:
-            crcs[c] = crc32_of_channels(yhat[0, c])
-
-        self._entropy.crew.each(work, self._shares)
-        self._crc.add(crcs, yhat[0, 0].nbytes)
+        self._crc.add(crc32_of_channels(yhat[0], self._entropy.all_threads), yhat[0, 0].nbytes)
 
     def _keep(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint8], first: int, last: int) -> None:
         if self._canvas.whole:

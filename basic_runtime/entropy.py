@@ -69,6 +69,7 @@ class GroupedEntropy:
         if self.z_stride % self.slot_stride:
             raise BundleError(f"{bundle.path}: tiles of {self.spec.tile} do not divide the latent's grid")
         self.crew, self.threads = crew or Crew(), threads
+        self.all_threads = self.crew.size * threads  # for work between the graphs
         self._h_s = load(self.spec.h_s)
         self._stages = [(stage, load(stage.graph)) for stage in self.spec.stages]
         self._reach = {graph: bundle.graph(graph).reach for graph in self.spec.graphs}

@@ -113,7 +113,9 @@ class Step:
         """`after` is called with the first and last row of the picture of each run, and reads those rows of `also`.
         `crew` works on the tiles."""
         self.name, self._engine, self._canvas, self._trace = name, engine, canvas, trace
-        self._sources, self._sinks, self._also, self._after = sources, sinks, tuple(also), after
+        self._sinks, self._after = sinks, after
+        self._read = (*sources.values(), *also)
+        self.planes = tuple(planes for source in self._read for planes in source.planes)  # the tensors that it reads
         kept = "cut_kept" if engine.takes_integers else "cut"
         self._cuts = {name: getattr(source, kept, source.cut) for name, source in sources.items()}
         self._side, self._crew = side or canvas.side, crew or Crew()
@@ -124,13 +126,10 @@ class Step:
         self._wanted: list[Rows] = [(0, canvas.height)]
 
     @property
-    def planes(self) -> tuple[Planes, ...]:
-        """The tensors it reads."""
-        return tuple(planes for source in self._read for planes in source.planes)
-
-    @property
-    def _read(self) -> tuple[Source, ...]:
-        return *self._sources.values(), *self._also
+    def needed(self) -> int:
+        """The first row of the picture of what it reads that it will read again."""
+        height = self._canvas.height
+        return height if self.done >= height else max(0, self.done - (self.margin or 0))
 
     def ready(self) -> int:
         """The row of the picture to which it can be run now; `done` as long as there is too little to read."""
@@ -201,14 +200,15 @@ def _known(values: FloatArray) -> FloatArray:
     return np.asarray(values).astype(np.float32)
 
 
-def run(steps: Sequence[Step], canvas: Canvas) -> None:
+def run(steps: Sequence[Step]) -> None:
     """Run all steps to the end of the picture, each as early as it can; a step reads what those before it write."""
+    readers = readers_of(steps)
     while True:
         for step in reversed(steps):  # the last one first: it frees what it reads
             last = step.ready()
             if last > step.done:
                 step.advance(last)
-                drop_read(steps, canvas)
+                drop_read(step, readers)
                 break
         else:
             return
@@ -230,13 +230,16 @@ def last_readers(steps: Sequence[Step]) -> dict[Step, set[Planes]]:
     return found
 
 
-def drop_read(steps: Sequence[Step], canvas: Canvas) -> None:
-    """Give up the rows that none of the steps will read again."""
-    first: dict[Planes, int] = {}
+def readers_of(steps: Sequence[Step]) -> dict[Planes, list[Step]]:
+    """The steps that read each tensor."""
+    readers: dict[Planes, list[Step]] = {}
     for step in steps:
-        over = step.done >= canvas.height
-        needed = canvas.height if over else max(0, step.done - (step.margin or 0))
         for planes in step.planes:
-            first[planes] = min(needed, first.get(planes, canvas.height))
-    for planes, row in first.items():
-        planes.drop(row)
+            readers.setdefault(planes, []).append(step)
+    return readers
+
+
+def drop_read(step: Step, readers: Mapping[Planes, Sequence[Step]]) -> None:
+    """Give up the rows that nobody will read again, now that a step has been run."""
+    for planes in step.planes:
+        planes.drop(min(reader.needed for reader in readers[planes]))

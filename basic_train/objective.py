@@ -7,15 +7,21 @@ and files; an objective owns what is drawn, run and summed in a step, and any mo
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basic_train import checkpoint
 from basic_train.losses import RateDistortion, balance, lambda_of_quality, rate_distortion, squared_error
 from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet, TrainOutput, Widths
 from basic_train.recipe import Recipe
+
+#: Of a batch one crop in so many, and at least one, goes between the nets of `Interchange`: the g_s of the other one
+#: may cost ten times what that of the net to train does.
+EVERY = 8
 
 
 class Objective(nn.Module):
@@ -113,6 +119,53 @@ class Distillation(RandomWidths):
             student = net.reconstruct(latents.y_hat.detach(), quality, index)
             result.loss = result.loss + torch.mean(weight * squared_error(student, picture.detach()))
         return result
+
+
+class Interchange(RandomWidths):
+    """Rate and distortion of a net, and the distortion where its files go to a level of another one and that level's
+    files come to it.
+
+    `Recipe.beside` names the checkpoint of the other net, which stays as it is; each step draws a level of its table
+    (or without a table a width), the last one with probability `full_share`. Both distortions are weighed as the
+    images' own, times `Recipe.beside_weight`. Rates are not concerned: a file is decoded with the entropy model that
+    wrote it.
+    """
+
+    def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
+        super().__init__(config, recipe)
+        if recipe.beside is None:
+            raise ValueError("objective 'interchange' needs the checkpoint of the other levels: name it with --beside")
+        other = checkpoint.load(Path(recipe.beside))[0]
+        for name in ("y_channels", "lambda_min", "lambda_max", "quality_anchors"):
+            ours, theirs = getattr(config, name), getattr(other.config, name)
+            if ours != theirs:
+                raise ValueError(f"{recipe.beside}: its {name} is {theirs}, that of the net to train {ours}")
+        other.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self._others = (other,)  # a tuple hides it from the module: neither trained, averaged nor saved
+        levels = [Widths(**level) for level in other.config.levels]
+        self._levels = levels or [other.uniform(index) for index in range(len(other.config.widths))]
+
+    def forward(
+        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
+    ) -> RateDistortion:
+        widths = random_widths(self.config, self.recipe, rng)
+        latents = net.latents(x, quality, widths)
+        picture = net.reconstruct(latents.y_hat, quality, widths.g_s)
+        result = self.measure(TrainOutput(latents.y_bits, latents.z_bits, picture), x, quality)
+        some = slice(max(1, len(x) // EVERY))
+        x, quality = x[some], quality[some]
+        other, level = self._others[0].to(x.device), self._draw(rng)
+        with torch.no_grad():
+            coming = other.latents(x, quality, level).y_hat
+        errors = squared_error(net.reconstruct(coming, quality, widths.g_s), x)
+        errors = errors + squared_error(other.reconstruct(latents.y_hat[some], quality, level.g_s), x)
+        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        result.loss = result.loss + self.recipe.beside_weight * torch.mean(balance(lambdas) * lambdas * 255**2 * errors)
+        return result
+
+    def _draw(self, rng: np.random.Generator) -> Widths:
+        *others, last = self._levels
+        return last if not others or rng.random() < self.recipe.full_share else others[rng.integers(len(others))]
 
 
 class Combined(RandomWidths):
@@ -215,4 +268,5 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "random-widths": RandomWidths,
     "distillation": Distillation,
     "combined": Combined,
+    "interchange": Interchange,
 }

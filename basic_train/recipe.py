@@ -40,7 +40,7 @@ POSITIVE = (
     "clip",
     "validation_photos",
 )
-NOT_NEGATIVE = ("distillation", "save_minutes", "revive", "seed")
+NOT_NEGATIVE = ("distillation", "beside_weight", "save_minutes", "revive", "seed")
 SHARES = ("pages", "full_share", "uniform_share", "ema", "decay")
 
 
@@ -106,6 +106,10 @@ class Recipe:
     freeze: str | None = _setting(
         None, f"Parts that keep their weights, with commas between them, of {', '.join(PARTS)}."
     )
+    beside: str | None = _setting(
+        None, "With --objective interchange: checkpoint of the levels between which and this net files shall go."
+    )
+    beside_weight: float = _setting(0.5, "Of the distortion of files that go between this net and those levels.")
     seed: int = _setting(0, "Of the weights, crops, widths and noise.")
     save_minutes: float = _setting(3.0, "Time between saves.")
     validation_photos: int = _setting(12, "Held-out photos measured at each save.")
@@ -131,6 +135,8 @@ class Recipe:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie between 0 and 1")
+        if self.beside and self.objective != "interchange":
+            raise ValueError(f"beside={self.beside}: is of --objective interchange, not {self.objective}")
         for part in self.frozen:
             if part not in PARTS:
                 raise ValueError(f"freeze={self.freeze}: {part!r} is no part of a net; it has {', '.join(PARTS)}")

@@ -45,10 +45,9 @@ class Format:
     limit: int = LIMIT
 
 
-BYTES = np.arange(-255, 256, 2, dtype=np.int16)
-"""What stands for each byte of a picture: exact, and as far from zero to both sides."""
-
 _BYTES = Format(0, 255)
+"""2 p - 255 stands for a byte p of a picture: exact, and as far from zero to both sides."""
+
 _LATENTS = Format(LATENT_BITS, (1 << 23) - 1)
 _PIXELS = Format(PIXEL_BITS, WIDE)
 _SUM = 2**31 - 2**24
@@ -61,7 +60,7 @@ _LEAST = 2.0**-24
 @dataclass(frozen=True)
 class FixedPoint:
     """A network that reads a picture does so in squares of `patch` x `patch` pixels, each one position whose channels
-    are its rows, columns and colours of `BYTES`. `planes` are the formats of outputs that other networks read;
+    are its rows, columns and colours. `planes` are the formats of outputs that other networks read;
     `shuffle` is the pixel shuffle through which the picture is to be read."""
 
     integers: IntegerGraph
@@ -195,7 +194,7 @@ class _Numbering:
         return exponent
 
     def _of_patches(self, convolution: Convolution) -> Convolution:
-        """A convolution of pixels as one of patches, whose channels are rows, columns and colours of `BYTES`."""
+        """A convolution of pixels as one of patches, whose channels are rows, columns and colours."""
         size, tensor = self._patch_size(), self._graph.tensors[convolution.source]
         assert isinstance(tensor, Input)
         factor = tensor.scale[0]

@@ -17,7 +17,6 @@ from basic_runtime._coder import pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.engines.fixed_point import (
-    BYTES,
     LATENT_BITS,
     LATENTS,
     LIMIT,
@@ -73,7 +72,7 @@ class PixelEngine(Engine):
         if values.strides[1:] != (3, 1):
             values = np.ascontiguousarray(values)
         try:
-            return take_patches(values, BYTES, self._patch, self._threads)
+            return take_patches(values, self._patch, self._threads)
         except ValueError as error:
             raise EngineError(f"a picture of {values.shape[1]}x{values.shape[0]} is not read: {error}") from error
 

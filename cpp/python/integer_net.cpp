@@ -160,10 +160,8 @@ void require_pixels(const py::array& pixels, size_t size) {
 }
 
 // (1, channels, height, width), the channels of each position side by side.
-py::array_t<int16_t> take_patches(const py::array& pixels, const py::array& table, size_t size, size_t threads) {
+py::array_t<int16_t> take_patches(const py::array& pixels, size_t size, size_t threads) {
     require_pixels(pixels, size);
-    const auto values = vector_input<int16_t>(table, "table");
-    if (values.size() != 256) throw py::value_error("table must have 256 values");
     const size_t height = static_cast<size_t>(pixels.shape(0)) / size, width = static_cast<size_t>(pixels.shape(1)) / size;
     const size_t channels = 3 * size * size;
     const auto unit = static_cast<py::ssize_t>(sizeof(int16_t));
@@ -178,7 +176,7 @@ py::array_t<int16_t> take_patches(const py::array& pixels, const py::array& tabl
     const py::ssize_t stride = pixels.strides(0);
     const basic::Released released;
     basic::Workers::of(threads).each(height, [&](size_t row) {
-        basic::take_patches(source + static_cast<py::ssize_t>(row * size) * stride, stride, width, size, values.data(),
+        basic::take_patches(source + static_cast<py::ssize_t>(row * size) * stride, stride, width, size,
                             target + row * width * channels);
     });
     return patches;
@@ -218,7 +216,7 @@ void bind_integer_net(py::module_& module) {
         .def_property_readonly("bytes", &basic::IntegerNet::bytes)
         .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
 
-    module.def("take_patches", &take_patches, "pixels"_a, "table"_a, "size"_a, "threads"_a = 1);
+    module.def("take_patches", &take_patches, "pixels"_a, "size"_a, "threads"_a = 1);
     module.def("pixels_of_patches", &pixels_of_patches, "plane"_a.none(false), "size"_a, "bits"_a, "threads"_a = 1);
     module.def("default_dots_kernel", [] { return basic::default_dots().name; });
     module.def("dots_kernels", [] {

@@ -152,7 +152,7 @@ class PyDecoder {
 };
 
 // CRC-32 of each channel of (C, ...).
-py::array_t<uint32_t> crc32_of_channels(const py::array& values) {
+py::array_t<uint32_t> crc32_of_channels(const py::array& values, size_t threads) {
     const auto span = input<float>(values, "values");
     if (values.ndim() == 0) throw py::value_error("values must have channels");
     const auto channels = static_cast<size_t>(values.shape(0));
@@ -160,7 +160,8 @@ py::array_t<uint32_t> crc32_of_channels(const py::array& values) {
     uint32_t* crcs = result.mutable_data();
     const basic::Released released;
     const size_t size = channels == 0 ? 0 : span.size() / channels;
-    for (size_t c = 0; c < channels; ++c) crcs[c] = basic::crc32_of_integers(span.subspan(c * size, size));
+    basic::Workers::of(threads).each(
+        channels, [&](size_t c) { crcs[c] = basic::crc32_of_integers(span.subspan(c * size, size)); });
     return result;
 }
 
@@ -229,10 +230,10 @@ void dequantise(const py::array& symbols, const py::array& mean, int mean_bits, 
     });
 }
 
-uint32_t crc32_of_integers(const py::array& values, uint32_t crc) {
+uint32_t crc32_of_integers(const py::array& values, uint32_t crc, size_t threads) {
     const auto span = input<float>(values, "values");
     const basic::Released released;
-    return basic::crc32_of_integers(span, crc);
+    return basic::crc32_of_integers(span, crc, basic::Workers::of(threads));
 }
 
 // Parts of larger arrays are welcome: only the innermost values must lie side by side.
@@ -369,8 +370,8 @@ PYBIND11_MODULE(_coder, module) {
                "symbols"_a, "indexes"_a, "yhat"_a, "threads"_a = 1);
     module.def("indexes_from_scale", &indexes_from_scale, "scale"_a, "index_lut"_a, "out"_a, "threads"_a = 1);
     module.def("dequantise", &dequantise, "symbols"_a, "mean"_a, "mean_bits"_a, "out"_a, "threads"_a = 1);
-    module.def("crc32_of_integers", &crc32_of_integers, "values"_a, "crc"_a = 0);
-    module.def("crc32_of_channels", &crc32_of_channels, "values"_a);
+    module.def("crc32_of_integers", &crc32_of_integers, "values"_a, "crc"_a = 0, "threads"_a = 1);
+    module.def("crc32_of_channels", &crc32_of_channels, "values"_a, "threads"_a = 1);
     module.def("crc32_joined", &crc32_joined, "crc"_a, "parts"_a, "bytes"_a);
     module.def("crc32_append", &crc32_append, "crcs"_a, "more"_a, "bytes"_a);
     module.def("from_pixels", &from_pixels, "pixels"_a, "planes"_a, "threads"_a = 1);

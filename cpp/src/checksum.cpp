@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <vector>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define BASIC_CARRYLESS 1
@@ -17,6 +18,7 @@ namespace {
 constexpr uint32_t kPolynomial = 0xEDB88320;  // bit 31 stands for x^0
 constexpr size_t kAtOnce = 8;                 // bytes of a step by tables
 constexpr size_t kBlock = 1024;               // values of a step of conversion
+constexpr size_t kLeastPart = 8 * kBlock;     // values that are worth a thread
 
 using Tables = std::array<std::array<uint32_t, 256>, kAtOnce>;
 
@@ -147,6 +149,16 @@ uint32_t crc32_of_integers(std::span<const float> values, uint32_t crc) {
         crc = crc32({reinterpret_cast<const uint8_t*>(block), count * sizeof(int32_t)}, crc);
     }
     return crc;
+}
+
+uint32_t crc32_of_integers(std::span<const float> values, uint32_t crc, Workers& workers) {
+    const size_t count = std::min(workers.threads(), values.size() / kLeastPart);
+    if (count < 2) return crc32_of_integers(values, crc);
+    const size_t size = values.size() / count, before = values.size() % count;
+    crc = crc32_of_integers(values.first(before), crc);
+    std::vector<uint32_t> parts(count);
+    workers.each(count, [&](size_t k) { parts[k] = crc32_of_integers(values.subspan(before + k * size, size)); });
+    return crc32_joined(crc, parts, size * sizeof(int32_t));
 }
 
 }  // namespace basic

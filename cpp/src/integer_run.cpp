@@ -219,33 +219,46 @@ class NetRun {
     Piece piece_of(size_t first, size_t last, size_t across, size_t side, size_t height, size_t width,
                    const std::vector<size_t>& strides) const {
         Piece piece;
-        piece.places.reserve((last - first) * side * side);
-        size_t row = first / across * side, column = first % across * side;
-        for (size_t unit = first; unit < last; ++unit) {
-            for (size_t place = 0; place < side * side; ++place)
-                piece.places.push_back({static_cast<uint32_t>(std::min(row + place / side, height - 1)),
-                                        static_cast<uint32_t>(std::min(column + place % side, width - 1))});
-            column += side;
-            if (column >= width) column = 0, row += side;
+        piece.places.resize((last - first) * side * side);
+        Piece::Place* place = piece.places.data();
+        for (size_t unit = first; unit < last;) {  // along a row of units
+            const size_t row = unit / across * side, column = unit % across;
+            const size_t count = std::min(across - column, last - unit);
+            place = side == 1 ? put_row(place, row, column, count) : put_squares(place, row, 2 * column, count, height, width);
+            unit += count;
         }
         fill(piece, 1, width);  // of what is added to sums, at least
         for (const size_t stride : strides)
             if (stride != 1) fill(piece, stride, width);
         if (side != 1) {
-            piece.squares.reserve(rounded_up(last - first, plan_.dots.positions));
-            for (size_t p = 0; p < piece.places.size(); p += 4) piece.squares.push_back(piece.at[1][p]);
-            while (piece.squares.size() % plan_.dots.positions != 0) piece.squares.push_back(piece.squares.back());
+            piece.squares.resize(rounded_up(last - first, plan_.dots.positions), piece.at[1][4 * (last - first - 1)]);
+            for (size_t k = 0; k < last - first; ++k) piece.squares[k] = piece.at[1][4 * k];
         }
         return piece;
     }
 
+    static Piece::Place* put_row(Piece::Place* place, size_t row, size_t column, size_t count) {
+        for (size_t k = 0; k < count; ++k) place[k] = {static_cast<uint32_t>(row), static_cast<uint32_t>(column + k)};
+        return place + count;
+    }
+
+    static Piece::Place* put_squares(Piece::Place* place, size_t row, size_t column, size_t count, size_t height,
+                                     size_t width) {
+        const auto top = static_cast<uint32_t>(row), bottom = static_cast<uint32_t>(std::min(row + 1, height - 1));
+        for (size_t k = 0; k < count; ++k, column += 2, place += 4) {
+            const auto left = static_cast<uint32_t>(column), right = static_cast<uint32_t>(std::min(column + 1, width - 1));
+            place[0] = {top, left}, place[1] = {top, right}, place[2] = {bottom, left}, place[3] = {bottom, right};
+        }
+        return place;
+    }
+
     void fill(Piece& piece, size_t stride, size_t width) const {
         std::vector<uint32_t>& at = piece.at[stride];
-        const size_t across = width * stride + 2 * kBorder;
-        at.reserve(rounded_up(piece.places.size(), plan_.dots.positions));
-        for (const Piece::Place& place : piece.places)
-            at.push_back(static_cast<uint32_t>(place.row * stride * across + place.column * stride));
-        while (at.size() % plan_.dots.positions != 0) at.push_back(at.back());
+        const auto step = static_cast<uint32_t>(stride), down = step * static_cast<uint32_t>(width * stride + 2 * kBorder);
+        const size_t count = piece.places.size();
+        const Piece::Place& last = piece.places.back();
+        at.resize(rounded_up(count, plan_.dots.positions), last.row * down + last.column * step);
+        for (size_t k = 0; k < count; ++k) at[k] = piece.places[k].row * down + piece.places[k].column * step;
     }
 
     // The end of the taps from one on that are summed in one go: of one stride, and so many that their weights for all

@@ -2,7 +2,10 @@
 #include "basic/pixels.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
+#include "unrolled.hpp"
 #include "vectorised.hpp"
 
 namespace basic {
@@ -61,34 +64,80 @@ void from_pixels(const uint8_t* pixels, ptrdiff_t row_stride, const FloatPlanes<
     }
 }
 
+namespace {
+
+// Rows of patches of known size: compilers vectorise loops of known lengths.
+template <size_t kAcross>
+inline BASIC_ALWAYS_INLINE void take_row(const uint8_t* in, size_t columns, size_t across, size_t apart, int16_t* out) {
+    if constexpr (kAcross != 0) across = kAcross;
+    for (size_t column = 0; column < columns; ++column, in += across, out += apart)
+        for (size_t k = 0; k < across; ++k) out[k] = static_cast<int16_t>(2 * in[k] - 255);
+}
+
+// Pixels of four patches' rows, side by side: words of the four bytes of each colour, spread so that there is room for
+// the others between them.
+inline BASIC_ALWAYS_INLINE void put_four(const uint8_t* bytes, uint8_t* pixels, ptrdiff_t row_stride) {
+    constexpr size_t kSide = 4;
+    uint64_t front[kSide];   // two pixels and two colours of the third
+    uint32_t behind[kSide];  // the rest
+    for (size_t row = 0; row < kSide; ++row) {
+        uint32_t red, green, blue;
+        std::memcpy(&red, bytes + row * kSide, kSide);
+        std::memcpy(&green, bytes + (kSide + row) * kSide, kSide);
+        std::memcpy(&blue, bytes + (2 * kSide + row) * kSide, kSide);
+        const auto spread = [](uint64_t word) {
+            return (word & 0xff) | (word & 0xff00) << 16 | (word & 0xff0000) << 32;
+        };
+        front[row] = spread(red) | spread(green) << 8 | spread(blue) << 16;
+        behind[row] = (blue >> 16 & 0xff) | (red >> 24) << 8 | (green >> 24) << 16 | (blue >> 24) << 24;
+    }
+    for (size_t row = 0; row < kSide; ++row, pixels += row_stride) {
+        std::memcpy(pixels, &front[row], sizeof front[row]);
+        std::memcpy(pixels + sizeof front[row], &behind[row], sizeof behind[row]);
+    }
+}
+
+inline BASIC_ALWAYS_INLINE void put_any(const uint8_t* bytes, size_t size, uint8_t* pixels, ptrdiff_t row_stride) {
+    for (size_t row = 0; row < size; ++row, pixels += row_stride)
+        for (size_t k = 0; k < size; ++k)
+            for (size_t colour = 0; colour < 3; ++colour)
+                pixels[3 * k + colour] = bytes[(colour * size + row) * size + k];
+}
+
+template <size_t kSize>
+inline BASIC_ALWAYS_INLINE void put_row(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits,
+                                        uint8_t* pixels, ptrdiff_t row_stride) {
+    if constexpr (kSize != 0) size = kSize;
+    const int32_t half = 1 << (bits - 1);
+    uint8_t bytes[3 * kMaxPatch * kMaxPatch];
+    for (size_t column = 0; column < columns; ++column, patches += stride, pixels += 3 * size) {
+        for (size_t k = 0; k < 3 * size * size; ++k)
+            bytes[k] = static_cast<uint8_t>(std::clamp((patches[k] * 255 + half) >> bits, 0, 255));
+        if constexpr (kSize == 4 && std::endian::native == std::endian::little)
+            put_four(bytes, pixels, row_stride);
+        else
+            put_any(bytes, size, pixels, row_stride);
+    }
+}
+
+}  // namespace
+
 BASIC_VECTORISED
-void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, const int16_t* table,
-                  int16_t* patches) {
+void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, int16_t* patches) {
     const size_t across = 3 * size;
-    for (size_t row = 0; row < size; ++row) {
-        const uint8_t* in = pixels + static_cast<ptrdiff_t>(row) * row_stride;
-        int16_t* out = patches + row * across;
-        for (size_t column = 0; column < columns; ++column, in += across, out += size * across)
-            for (size_t k = 0; k < across; ++k) out[k] = table[in[k]];
+    for (size_t row = 0; row < size; ++row, pixels += row_stride, patches += across) {
+        if (size == 4)
+            take_row<12>(pixels, columns, across, size * across, patches);
+        else
+            take_row<0>(pixels, columns, across, size * across, patches);
     }
 }
 
 BASIC_VECTORISED
 void put_patches(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits, uint8_t* pixels,
                  ptrdiff_t row_stride) {
-    const size_t area = size * size;
-    const int32_t half = 1 << (bits - 1);
-    uint8_t bytes[3 * kMaxPatch * kMaxPatch];
-    for (size_t column = 0; column < columns; ++column, patches += stride, pixels += 3 * size) {
-        for (size_t k = 0; k < 3 * area; ++k)
-            bytes[k] = static_cast<uint8_t>(std::clamp((patches[k] * 255 + half) >> bits, 0, 255));
-        for (size_t row = 0; row < size; ++row) {
-            uint8_t* out = pixels + static_cast<ptrdiff_t>(row) * row_stride;
-            for (size_t k = 0; k < size; ++k)
-                for (size_t colour = 0; colour < 3; ++colour)
-                    out[3 * k + colour] = bytes[colour * area + row * size + k];
-        }
-    }
+    if (size == 4) return put_row<4>(patches, stride, columns, size, bits, pixels, row_stride);
+    put_row<0>(patches, stride, columns, size, bits, pixels, row_stride);
 }
 
 }  // namespace basic

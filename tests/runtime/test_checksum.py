@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,3 +30,11 @@ def test_bands_give_the_checksum_of_the_whole(
     expected = zlib.crc32(whole.astype("<i4").tobytes(), before)
     assert crc.after(before) == expected
     assert crc32_of_integers(whole.astype(np.float32), before) == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("count", [0, 1, 8191, 16384, 24577, 100_003])
+def test_threads_give_the_checksum_of_one(count: int, threads: int) -> None:
+    values = np.random.default_rng(count).integers(-(2**24), 2**24 + 1, count, np.int32)
+    expected = zlib.crc32(values.astype("<i4").tobytes(), 77)
+    assert crc32_of_integers(values.astype(np.float32), 77, threads) == expected

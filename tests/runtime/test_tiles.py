@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.errors import EngineError
-from basic_runtime.flow import Crew, Step, drop_read, last_readers, limit, run
+from basic_runtime.flow import Crew, Step, drop_read, last_readers, limit, readers_of, run
 from basic_runtime.planes import Band, Planes
 from basic_runtime.tiles import Canvas, spans
 
@@ -104,7 +104,7 @@ def test_a_chain_in_tiles_gives_what_the_whole_gives(size: tuple[int, int], side
     for tile in (side, 1024):
         canvas = Canvas(*size, tile, 64)
         steps, tensors, engines = _chain(canvas, x, 3)
-        run(steps, canvas)
+        run(steps)
         assert all(planes.done == size[0] for planes in tensors)
         results.append(tensors[-1].rows(0, size[0]))
         if not canvas.whole:
@@ -125,7 +125,7 @@ def test_rows_that_nobody_asks_for_are_not_computed(side: int, rows: list[tuple[
         steps, tensors, engines = _chain(canvas, np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0))), 3)
         if wanted is not None:
             limit(steps, wanted)
-        run(steps, canvas)
+        run(steps)
         assert all(planes.done == 1216 for planes in tensors)
         scale = tensors[-1].scale
         results.append([tensors[-1].part(a // scale, -(-b // scale), 0, 192 // scale) for a, b in rows])
@@ -140,7 +140,7 @@ def test_a_picture_of_one_tile_is_computed_whole() -> None:
     canvas = Canvas(320, 64, 1024, 64)
     steps, _, engines = _chain(canvas, np.zeros((1, 1, 20, 4), np.float32), 2)
     limit(steps, [(64, 128)])
-    run(steps, canvas)
+    run(steps)
     assert [engine.pixels for engine in engines] == [80, 320]
 
 
@@ -149,11 +149,11 @@ def test_rows_between_graphs_leave_memory() -> None:
     canvas = Canvas(2560, 64, 64, 64)
     x = np.zeros((1, 1, 160, 4), np.float32)
     steps, tensors, _ = _chain(canvas, x, 3)
-    most = 0
+    most, readers = 0, readers_of(steps)
     while steps[-1].done < canvas.height:
         step = next(step for step in reversed(steps) if step.ready() > step.done)
         step.advance(step.ready())
-        drop_read(steps, canvas)
+        drop_read(step, readers)
         most = max(most, tensors[1].view().shape[2] if steps[1].done < canvas.height else 0)
     assert 8 < most <= 32
 
@@ -178,7 +178,7 @@ def test_tiles_side_by_side_give_what_one_by_one_gives() -> None:
     results = []
     for crew in (Crew(), Crew(3)):
         result = _Kept(canvas, 8)
-        run([Step("g", _Sums(), {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1, crew=crew)], canvas)
+        run([Step("g", _Sums(), {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1, crew=crew)])
         results.append(result.view())
     np.testing.assert_array_equal(*results)
 
@@ -197,7 +197,7 @@ def test_an_unknown_reach_runs_whole() -> None:
     canvas = Canvas(256, 256, 64, 64)
     engine, result = _Sums(), _Kept(canvas, 8)
     x = Planes.of(canvas, np.zeros((1, 1, 16, 16), np.float32))
-    run([Step("whole", engine, {"in": x}, {"out": result}, canvas, reach=None)], canvas)
+    run([Step("whole", engine, {"in": x}, {"out": result}, canvas, reach=None)])
     assert engine.tallest == 16 and engine.pixels == 256
 
 
@@ -213,7 +213,7 @@ def test_engines_may_give_other_types(dtype: type, tile: int) -> None:
     results = []
     for engine in (_Sums(), Other()):
         result = _Kept(canvas, 8)
-        run([Step("g", engine, {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1)], canvas)
+        run([Step("g", engine, {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1)])
         results.append(result.view())
     np.testing.assert_array_equal(*results)
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "basic/workers.hpp"
+
 namespace basic {
 
 // The CRC-32 of bytes, after others whose own is `crc`.
@@ -14,6 +16,9 @@ uint32_t crc32_by_tables(std::span<const uint8_t> bytes, uint32_t crc = 0);
 
 // The CRC-32 of the values as int32, little-endian. What is no integer is cut to one, NaN counts as the least.
 uint32_t crc32_of_integers(std::span<const float> values, uint32_t crc = 0);
+
+// The same by several threads.
+uint32_t crc32_of_integers(std::span<const float> values, uint32_t crc, Workers& workers);
 
 // The CRC-32 of something whose own is `crc`, followed by parts of `bytes` each. CRC-32 is linear: that of two parts is that
 // of the first times x^(bits of the second), in GF(2)[x] modulo the polynomial, plus that of the second.

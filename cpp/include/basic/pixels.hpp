@@ -21,10 +21,9 @@ void to_pixels(const FloatPlanes<const float>& planes, uint8_t* pixels, ptrdiff_
 // value = byte * float32(1 / 255), rounded to float32.
 void from_pixels(const uint8_t* pixels, ptrdiff_t row_stride, const FloatPlanes<float>& planes);
 
-// Pixels as positions of `size` x `size`: patches[column][row of the patch][column of the patch][colour] are what `table`
-// has for each byte of the `size` rows from `pixels` on.
-void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, const int16_t* table,
-                  int16_t* patches);
+// Pixels as positions of `size` x `size`: patches[column][row of the patch][column of the patch][colour] = 2 byte - 255 of
+// the `size` rows from `pixels` on.
+void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, int16_t* patches);
 
 // The way back, with the colours first: pixels[row * row_stride + 3 * column + colour] = clamp((255 value + 2^(bits - 1))
 // >> bits, 0, 255) of patches[column][colour][row of the patch][column of the patch], `stride` values from a patch to the
