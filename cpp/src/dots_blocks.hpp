@@ -50,28 +50,39 @@ void accumulate_blocks(const DotsTap* taps, size_t count, const int16_t* weights
                        const uint32_t* at, size_t positions, int32_t* sums, const DotsFinish* finish) {
     using Vector = typename Set::Vector;
     constexpr int kLanes = Set::kLanes, kPositions = Set::kPositions;
+    constexpr size_t kPair = 2 * kVectors * kLanes;
+    const auto add = [](Vector (&block)[kPositions][kVectors], const int16_t* const (&rows)[kPositions], size_t pair,
+                        const int16_t* weight) BASIC_ALWAYS_INLINE {
+        Vector columns[kVectors];
+        unrolled<kVectors>([&](int v) BASIC_ALWAYS_INLINE { columns[v] = Set::load_pairs(weight + v * 2 * kLanes); });
+        unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE {
+            const Vector value = Set::repeat_pair(rows[p] + 2 * pair);
+            unrolled<kVectors>([&](int v) BASIC_ALWAYS_INLINE { block[p][v] = Set::dot(block[p][v], value, columns[v]); });
+        });
+    };
     for (size_t first = 0; first < positions; first += kPositions, sums += size_t{kPositions} * kVectors * kLanes) {
         Vector block[kPositions][kVectors];
         unrolled<kPositions * kVectors>([&](int k) BASIC_ALWAYS_INLINE {
             block[k / kVectors][k % kVectors] =
                 Set::load(bias != nullptr ? bias + k % kVectors * kLanes : sums + k * kLanes);
         });
+        Vector others[kPositions][1];  // sums of one vector would wait for each other: every other pair has its own
+        if constexpr (kVectors == 1) unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE { others[p][0] = Set::sub(block[p][0], block[p][0]); });
         const int16_t* weight = weights;
         for (size_t t = 0; t < count; ++t) {
             const int16_t* rows[kPositions];
             unrolled<kPositions>(
                 [&](int p) BASIC_ALWAYS_INLINE { rows[p] = taps[t].input + at[first + p] * taps[t].stride; });
-            for (size_t pair = 0; pair < taps[t].pairs; ++pair, weight += 2 * kVectors * kLanes) {
-                Vector columns[kVectors];
-                unrolled<kVectors>(
-                    [&](int v) BASIC_ALWAYS_INLINE { columns[v] = Set::load_pairs(weight + v * 2 * kLanes); });
-                unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE {
-                    const Vector value = Set::repeat_pair(rows[p] + 2 * pair);
-                    unrolled<kVectors>(
-                        [&](int v) BASIC_ALWAYS_INLINE { block[p][v] = Set::dot(block[p][v], value, columns[v]); });
-                });
-            }
+            size_t pair = 0;
+            if constexpr (kVectors == 1)
+                for (; pair + 2 <= taps[t].pairs; pair += 2, weight += 2 * kPair) {
+                    add(block, rows, pair, weight);
+                    add(others, rows, pair + 1, weight + kPair);
+                }
+            for (; pair < taps[t].pairs; ++pair, weight += kPair) add(block, rows, pair, weight);
         }
+        if constexpr (kVectors == 1)
+            unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE { block[p][0] = Set::add(block[p][0], others[p][0]); });
         if (finish != nullptr) {
             finish_block<Set, kVectors>(*finish, first, block);
             continue;

@@ -7,29 +7,58 @@
 namespace basic {
 namespace {
 
-constexpr size_t kBlock = 256;  // columns at a time, whose features stay in the nearest cache
-constexpr size_t kDown = 2, kAcross = 4;  // features by features whose sums stay in registers
+constexpr size_t kBlock = 512, kUnit = 32;  // columns at a time, whose features stay in the nearest caches, and of a loop
+constexpr size_t kDown = 2, kAcross = 4, kTile = kDown * kAcross;  // features by features whose sums stay in registers
 
 // Of samples of a block: features, then errors, then zeros to a multiple of kAcross.
 constexpr size_t features_of(size_t colours) { return kFilterPairs * colours * 2; }
 constexpr size_t signals_of(size_t colours) { return (features_of(colours) + colours + kAcross - 1) / kAcross * kAcross; }
 
-// Products are at most 510^2, and so many of them fit an int32.
-static_assert(kBlock * 510 * 510 < INT32_MAX);
+// Products are at most 510^2, and those of so many blocks fit an int32.
+constexpr size_t kBlocks = INT32_MAX / (kBlock * 510 * 510);
+static_assert(kBlocks > 0);
 
-// found[i * kAcross + j] = the sum of the products of signals i and j.
+// found[i * kAcross + j] += the sum of the products of signals i and j.
 BASIC_VECTORISED
-void multiply(const int16_t* __restrict down, const int16_t* __restrict across, int32_t* __restrict found) {
+void multiply(const int16_t* __restrict down, const int16_t* __restrict across, size_t units, int32_t* __restrict found) {
     int32_t sums[kDown][kAcross] = {};
-    for (size_t k = 0; k < kBlock; ++k)
+    for (size_t k = 0; k < units * kUnit; ++k)
         unrolled<kDown>([&](int i) BASIC_ALWAYS_INLINE {
             unrolled<kAcross>([&](int j) BASIC_ALWAYS_INLINE {
                 sums[i][j] += int32_t{down[static_cast<size_t>(i) * kBlock + k]} *
                               int32_t{across[static_cast<size_t>(j) * kBlock + k]};
             });
         });
-    for (size_t i = 0; i < kDown; ++i) std::copy_n(sums[i], kAcross, found + i * kAcross);
+    for (size_t i = 0; i < kDown; ++i)
+        for (size_t j = 0; j < kAcross; ++j) found[i * kAcross + j] += sums[i][j];
 }
+
+// The tiles of a symmetric matrix of so many signals that hold all of its upper half, row by row.
+class Tiles {
+  public:
+    explicit Tiles(size_t signals) {
+        for (size_t i = 0; i < signals; i += kDown) {
+            starts_.push_back(count_);
+            count_ += (signals - left(i)) / kAcross;
+        }
+    }
+
+    size_t count() const { return count_; }
+
+    // The first of a row's tiles, and the signal that it begins with.
+    size_t start(size_t row) const { return starts_[row / kDown]; }
+    static size_t left(size_t row) { return row / kAcross * kAcross; }
+
+    // Where the value of two signals is, the first no later than the second.
+    size_t at(size_t first, size_t second) const {
+        const size_t row = first / kDown * kDown;
+        return (start(row) + (second - left(row)) / kAcross) * kTile + (first - row) * kAcross + second % kAcross;
+    }
+
+  private:
+    std::vector<size_t> starts_;
+    size_t count_ = 0;
+};
 
 BASIC_VECTORISED
 void put_features(const int16_t* __restrict centre, const int16_t* __restrict near, const int16_t* __restrict far,
@@ -59,24 +88,29 @@ class Band {
     Band(const ConstPicture& decoded, const ConstPicture& original, size_t first, size_t last)
         : decoded_(decoded), original_(original), first_(first), last_(last),
           lines_(decoded.columns, decoded.colours, 0), signals_(signals_of(decoded.colours)),
-          values_(signals_ * kBlock), sums_(signals_ * signals_) {}
+          tiles_(signals_), values_(signals_ * kBlock), found_(tiles_.count() * kTile), sums_(found_.size()) {}
 
     void run() {
-        walk(first_, last_, decoded_.columns, kBlock, [this](ptrdiff_t row) { load(row); },
+        const size_t blocks = (decoded_.columns + kBlock - 1) / kBlock;  // of a row, as even as can be
+        walk(first_, last_, decoded_.columns, units_of((decoded_.columns + blocks - 1) / blocks) * kUnit, [this](ptrdiff_t row) { load(row); },
              [this](ptrdiff_t row, size_t column, size_t count) { add(row, column, count); });
+        put_away();
     }
 
     // The sum of the products of two signals, the first no later than the second.
-    int64_t sum(size_t first, size_t second) const { return sums_[first * signals_ + second]; }
+    int64_t sum(size_t first, size_t second) const { return sums_[tiles_.at(first, second)]; }
 
   private:
+    static size_t units_of(size_t columns) { return (columns + kUnit - 1) / kUnit; }
+
     void load(ptrdiff_t row) {
         const ptrdiff_t inside = std::clamp<ptrdiff_t>(row, 0, static_cast<ptrdiff_t>(decoded_.rows) - 1);
         lines_.load(row, decoded_.pixels + inside * decoded_.row_stride);
     }
 
     void add(ptrdiff_t row, size_t column, size_t count) {
-        if (count < kBlock) std::fill(values_.begin(), values_.end(), int16_t{0});
+        const size_t units = units_of(count);
+        if (count < units * kUnit) std::fill(values_.begin(), values_.end(), int16_t{0});
         const size_t colours = decoded_.colours;
         const Places<int16_t> places = lines_.places(row, column);
         int16_t* to = values_.data();
@@ -87,21 +121,28 @@ class Band {
             }
         const uint8_t* original = original_.pixels + row * original_.row_stride + static_cast<ptrdiff_t>(column * colours);
         (colours == 3 ? &put_errors<3> : &put_errors<1>)(places.centre, places.planes, original, count, to);
+        int32_t* found = found_.data();
         for (size_t i = 0; i < signals_; i += kDown)
-            for (size_t j = i / kAcross * kAcross; j < signals_; j += kAcross) {
-                int32_t found[kDown * kAcross];
-                multiply(values_.data() + i * kBlock, values_.data() + j * kBlock, found);
-                for (size_t k = 0; k < kDown * kAcross; ++k)
-                    sums_[(i + k / kAcross) * signals_ + j + k % kAcross] += found[k];
-            }
+            for (size_t j = Tiles::left(i); j < signals_; j += kAcross, found += kTile)
+                multiply(values_.data() + i * kBlock, values_.data() + j * kBlock, units, found);
+        if (++blocks_ == kBlocks) put_away();
+    }
+
+    void put_away() {
+        for (size_t k = 0; k < found_.size(); ++k) sums_[k] += found_[k];
+        std::fill(found_.begin(), found_.end(), 0);
+        blocks_ = 0;
     }
 
     const ConstPicture &decoded_, &original_;
     size_t first_, last_;
     Lines<int16_t> lines_;
     size_t signals_;
+    Tiles tiles_;
     std::vector<int16_t> values_;  // (signals, kBlock)
-    std::vector<int64_t> sums_;    // (signals, signals)
+    std::vector<int32_t> found_;   // sums over the last blocks, of each tile (down, across)
+    std::vector<int64_t> sums_;    // those before
+    size_t blocks_ = 0;
 };
 
 }  // namespace

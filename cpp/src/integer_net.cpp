@@ -89,6 +89,18 @@ void check_output(const OutputSpec& spec, const NetPlan& plan) {
     }
 }
 
+// Vectors that a layer sums at a time: as many as there can be or, of one whose taps read their own position alone, so many
+// that those of a block go to the same new position of a shuffle.
+size_t block_of(const LayerSpec& spec, const Dots& dots) {
+    const size_t each = spec.bias.size() / (spec.shuffle * spec.shuffle);
+    const bool alone = std::all_of(spec.terms.begin(), spec.terms.end(),
+                                   [](const TermSpec& term) { return term.height == 1 && term.width == 1; });
+    if (spec.shuffle == 1 || !alone || each % dots.lanes != 0) return dots.vectors;
+    size_t block = std::min(dots.vectors, each / dots.lanes);
+    while (each / dots.lanes % block != 0) --block;
+    return block;
+}
+
 // Where an output channel goes before a pixel shuffle: all channels of one of the new positions side by side.
 size_t shuffled(size_t channel, size_t outputs, size_t shuffle) {
     const size_t places = shuffle * shuffle;
@@ -117,7 +129,7 @@ std::vector<size_t> used_places(const TermSpec& term) {
 
 NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots)
     : leak(spec.leak), wide(is_wide(spec)), shuffle(spec.shuffle), rate(rate), outputs(spec.bias.size()),
-      vectors((outputs + dots.lanes - 1) / dots.lanes) {
+      vectors((outputs + dots.lanes - 1) / dots.lanes), block(block_of(spec, dots)) {
     std::vector<size_t> from(outputs);
     for (size_t c = 0; c < outputs; ++c) from[shuffled(c, outputs, shuffle)] = c;
     const auto ordered = [&](const std::vector<int32_t>& values) {
@@ -145,17 +157,17 @@ NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, s
             }
         }
     weights.reserve(2 * pairs() * vectors * dots.lanes);
-    for (size_t first = 0; first < vectors; first += dots.vectors) {
-        const size_t begin = first * dots.lanes, end = std::min(first + dots.vectors, vectors) * dots.lanes;
-        const size_t block = 2 * (end - begin), start = weights.size();
-        weights.resize(start + block * pairs());
+    for (size_t first = 0; first < vectors; first += block) {
+        const size_t begin = first * dots.lanes, end = std::min(first + block, vectors) * dots.lanes;
+        const size_t apart = 2 * (end - begin), start = weights.size();
+        weights.resize(start + apart * pairs());
         int16_t* to = weights.data() + start;
-        for (size_t t = 0; t < taps.size(); to += taps[t].pairs * block, ++t) {
+        for (size_t t = 0; t < taps.size(); to += taps[t].pairs * apart, ++t) {
             const size_t inputs = channels[taps[t].source], count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
             for (size_t some = 0; some < count; some += kTogether)
                 for (size_t c = begin; c < std::min(end, outputs); ++c)
                     put_pairs(of_taps[t] + (from[c] * inputs + some) * places[t], places[t],
-                              std::min(kTogether, count - some), to + some / 2 * block + 2 * (c - begin), block);
+                              std::min(kTogether, count - some), to + some / 2 * apart + 2 * (c - begin), apart);
         }
     }
     winograd = Winograd::of(*this, dots);
@@ -197,9 +209,12 @@ void NetPlan::group(size_t number) {
     NetGroup& group = groups.back();
     group.last = number + 1;
     group.in_squares |= layer.winograd != nullptr;
-    for (const NetLayer::Tap& tap : layer.taps)
-        if (std::find(group.strides.begin(), group.strides.end(), tap.stride) == group.strides.end())
-            group.strides.push_back(tap.stride);
+    const auto add_stride = [&](size_t stride) {
+        if (std::find(group.strides.begin(), group.strides.end(), stride) == group.strides.end())
+            group.strides.push_back(stride);
+    };
+    for (const NetLayer::Tap& tap : layer.taps) add_stride(tap.stride);
+    if (layer.blocks_stay_together(dots)) add_stride(layer.shuffle);
 }
 
 void NetPlan::finish() {

@@ -200,7 +200,7 @@ class NetRun {
                 wide_[tensor] = Memory(height * width * plan_.channels[tensor] * sizeof(int32_t));
             else
                 planes_[tensor] = results[k] =
-                    std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale);
+                    std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale, unit_of(plan_.layers[k]));
         }
         const size_t each = group.in_squares ? 4 : 1, side = group.in_squares ? 2 : 1;  // positions of a unit
         const size_t across = (width + side - 1) / side, units = (height + side - 1) / side * across;
@@ -212,6 +212,16 @@ class NetRun {
             for (size_t k = group.first; k < group.last; ++k)
                 compute(plan_.layers[k], piece, results[k].get(), wide_[plan_.inputs.size() + k].as<int32_t>());
         });
+    }
+
+    // What the stride of a layer's plane is a multiple of: vectors are written as they are, without another's values being
+    // in the way, where that takes no more than twice the memory, and what is added to them has as many.
+    size_t unit_of(const NetLayer& layer) const {
+        const size_t lanes = plan_.dots.lanes, whole = layer.vectors * lanes;
+        const auto shorter = [&](const SkipSpec& skip) { return planes_[skip.source]->stride() < whole; };
+        const bool spare = layer.shuffle == 1 && whole <= 2 * layer.outputs && !layer.taps.empty() &&
+                           std::none_of(layer.skips.begin(), layer.skips.end(), shorter);
+        return spare ? std::max<size_t>(lanes, 2) : 2;
     }
 
     // Units `first` to `last` of so many rows and columns, counted by rows; positions beyond the last row or column are
@@ -296,13 +306,14 @@ class NetRun {
         std::vector<DotsTap> taps;
         std::vector<DotsSkip> skips;
         const int16_t* weights = layer.weights.data();
-        for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
-            const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
+        for (size_t first = 0; first < layer.vectors; first += layer.block) {
+            const size_t vectors = std::min(layer.block, layer.vectors - first), channel = first * dots.lanes;
             const size_t channels = vectors * dots.lanes;
             skips.clear();
             for (const SkipSpec& skip : layer.skips) skips.push_back(dots_skip(skip, channel));
             const DotsFinish finish = finish_of(layer, piece, channel, channels, skips, plane, block.get());
-            const bool fused = wide == nullptr && channel + channels <= layer.outputs && !layer.taps.empty();
+            const bool whole = channel + channels <= layer.outputs || finish.outputs != block.get();
+            const bool fused = wide == nullptr && whole && !layer.taps.empty();
             const int32_t* bias = layer.bias.data() + channel;
             if (layer.taps.empty() || (!fused && !skips.empty())) {
                 for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
@@ -364,9 +375,11 @@ class NetRun {
         const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel, layer.high.data() + channel,
                                  layer.leak};
         const uint32_t* at = piece.at[1].data();
-        if (plane != nullptr && channel + channels <= layer.outputs && layer.shuffle == 1)
-            return {how, skips.data(), skips.size(), at, plane->data() + plane->position(0, 0) * plane->stride() + channel,
-                    plane->stride(), at};
+        const size_t side = layer.shuffle, place = plane == nullptr ? 0 : channel / plane->channels();
+        if (plane != nullptr && (side == 1 ? channel + channels <= plane->stride() : layer.blocks_stay_together(plan_.dots)))
+            return {how, skips.data(), skips.size(), at,
+                    plane->data() + plane->position(place / side, place % side) * plane->stride() + channel % plane->channels(),
+                    plane->stride(), piece.at[side].data()};
         return {how, skips.data(), skips.size(), at, block, channels, plan_.numbers.data()};
     }
 

@@ -29,9 +29,10 @@ struct NetLayer {
 
     bool leak = false, wide = false;  // wide: its results are int32
     size_t shuffle = 1, rate = 1, outputs = 0, vectors = 0;  // rate: rows before its shuffle for each row of the coarsest input
+    size_t block = 0;  // vectors that are summed at a time, at most
     std::vector<Tap> taps;
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
-    std::vector<int16_t> weights;  // for each block of vectors, for each tap: (pairs, channels, 2); none with `winograd`
+    std::vector<int16_t> weights;  // for each block, for each tap: (pairs, channels, 2); none with `winograd`
     std::vector<SkipSpec> skips;
     std::unique_ptr<const Winograd> winograd;  // has the weights, where it is faster by that
 
@@ -41,13 +42,16 @@ struct NetLayer {
     NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
 
     size_t pairs() const;  // of weights to a sum
+
+    // Whether a block's outputs go to one of a shuffle's new positions, to which they can be written at once.
+    bool blocks_stay_together(const Dots& dots) const { return outputs / (shuffle * shuffle) % (block * dots.lanes) == 0; }
 };
 
 // Layers that one thread may take one after the other for some positions: none reads beside its own position what
 // another of them wrote.
 struct NetGroup {
     size_t first, last;            // layers
-    std::vector<size_t> strides;   // of their taps
+    std::vector<size_t> strides;   // of their taps and shuffles
     std::vector<size_t> finished;  // tensors that nothing reads after them
     bool in_squares = false;       // whether positions come in squares of 2x2, as a layer of it takes them
 };

@@ -12,11 +12,11 @@
 
 namespace basic {
 
-Plane::Plane(size_t channels, size_t height, size_t width)
-    : channels_(channels), height_(height), width_(width), stride_(channels + channels % 2) {
+Plane::Plane(size_t channels, size_t height, size_t width, size_t unit)
+    : channels_(channels), height_(height), width_(width), stride_((channels + unit - 1) / unit * unit) {
     const size_t across = width + 2 * kBorder, positions = (height + 2 * kBorder) * across;
     data_ = Memory(positions * stride_ * sizeof(int16_t));
-    if (stride_ != channels_) {
+    if (stride_ != channels_ && unit == 2) {  // whoever asks for more writes whole positions
         std::fill_n(data(), positions * stride_, int16_t{0});
         return;
     }

@@ -15,22 +15,26 @@ namespace {
 
 constexpr size_t kBlock = 512;       // columns at a time, whose sums stay in the nearest cache
 
-// As many samples as the sums of all colours stay in registers for; compilers without such registers make do with several.
-using Samples = float __attribute__((vector_size(32)));
-constexpr size_t kSamples = sizeof(Samples) / sizeof(float), kAtOnce = 2;
+// Samples of a register, of which the sums of all colours of kAtOnce stay in registers; compilers without such registers
+// make do with several.
+using Eight = float __attribute__((vector_size(32)));
+using Sixteen = float __attribute__((vector_size(64)));
+constexpr size_t kAtOnce = 2, kMostSamples = kAtOnce * sizeof(Sixteen) / sizeof(float);
 
+template <typename Samples>
 inline BASIC_ALWAYS_INLINE void load(Samples& to, const float* from) { std::memcpy(&to, from, sizeof to); }
 
+template <typename Samples>
 inline BASIC_ALWAYS_INLINE void clip(Samples& values) {
     constexpr float kClip = kFilterClip;
     values = values < -kClip ? -kClip - Samples{} : values;
     values = values > kClip ? kClip - Samples{} : values;
 }
 
-// For each colour, the `count` sums of weight * feature; `count` is a multiple of kAtOnce * kSamples.
-template <size_t kColours>
-BASIC_VECTORISED
-void sum_features(const Places<float>& places, const float* weights, size_t count, float* sums) {
+// For each colour, the `count` sums of weight * feature; `count` is a multiple of kMostSamples.
+template <typename Samples, size_t kColours>
+inline BASIC_ALWAYS_INLINE void sum_in_registers(const Places<float>& places, const float* weights, size_t count, float* sums) {
+    constexpr size_t kSamples = sizeof(Samples) / sizeof(float);
     for (size_t i = 0; i < count; i += kAtOnce * kSamples) {
         Samples found[kColours][kAtOnce] = {};
         for (size_t k = 0; k < kFilterPairs; ++k)
@@ -60,6 +64,32 @@ void sum_features(const Places<float>& places, const float* weights, size_t coun
     }
 }
 
+template <size_t kColours>
+BASIC_VECTORISED
+void sum_features(const Places<float>& places, const float* weights, size_t count, float* sums) {
+    sum_in_registers<Eight, kColours>(places, weights, count, sums);
+}
+
+#if defined(BASIC_HAS_CLONES)
+template <size_t kColours>
+__attribute__((target("arch=x86-64-v4")))
+void sum_features_wide(const Places<float>& places, const float* weights, size_t count, float* sums) {
+    sum_in_registers<Sixteen, kColours>(places, weights, count, sums);
+}
+#endif
+
+using SumFeatures = void (*)(const Places<float>&, const float*, size_t, float*);
+
+template <size_t kColours>
+SumFeatures sum_of_features() {
+#if defined(BASIC_HAS_CLONES)
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512cd"))
+        return &sum_features_wide<kColours>;
+#endif
+    return &sum_features<kColours>;
+}
+
 // The pixels of samples and their sums.
 template <size_t kColours>
 BASIC_VECTORISED
@@ -80,7 +110,8 @@ class Band {
   public:
     Band(const Picture& picture, const std::vector<float>& weights, size_t first, size_t last)
         : picture_(picture), weights_(weights), first_(first), last_(last),
-          lines_(picture.columns, picture.colours, kAtOnce * kSamples) {
+          lines_(picture.columns, picture.colours, kMostSamples),
+          sum_(picture.colours == 3 ? sum_of_features<3>() : sum_of_features<1>()) {
         for (ptrdiff_t k = 1; k <= kMargin; ++k) {
             keep(static_cast<ptrdiff_t>(first) - k);
             keep(static_cast<ptrdiff_t>(last) + k - 1);
@@ -119,8 +150,7 @@ class Band {
         float sums[3 * kBlock];
         const size_t colours = picture_.colours;
         const Places<float> places = lines_.places(row, column);
-        const size_t whole = (count + kAtOnce * kSamples - 1) / (kAtOnce * kSamples) * kAtOnce * kSamples;
-        (colours == 3 ? &sum_features<3> : &sum_features<1>)(places, weights_.data(), whole, sums);
+        sum_(places, weights_.data(), (count + kMostSamples - 1) / kMostSamples * kMostSamples, sums);
         uint8_t* out = picture_.pixels + row * picture_.row_stride + static_cast<ptrdiff_t>(column * colours);
         (colours == 3 ? &finish<3> : &finish<1>)(places.centre, places.planes, sums, count, out);
     }
@@ -129,6 +159,7 @@ class Band {
     const std::vector<float>& weights_;
     size_t first_, last_;
     Lines<float> lines_;
+    SumFeatures sum_;
     std::vector<Kept> kept_;
 };
 

@@ -23,10 +23,10 @@ namespace basic {
 inline constexpr int kBorder = 2;
 
 // A tensor (channels, height, width) of int16, laid out by position, with `kBorder` zeros around it. `stride` values
-// per position: the channels, and a zero if they are odd.
+// per position: the channels, and zeros up to a multiple of `unit`, an even number.
 class Plane {
   public:
-    Plane(size_t channels, size_t height, size_t width);
+    Plane(size_t channels, size_t height, size_t width, size_t unit = 2);
 
     size_t channels() const { return channels_; }
     size_t height() const { return height_; }
