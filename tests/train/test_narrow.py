@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -9,12 +10,14 @@ from PIL import Image
 
 from basic_train import checkpoint
 from basic_train.cli import main
+from basic_train.losses import lambda_of_quality, rate_distortion
 from basic_train.model import gdn
 from basic_train.model.gdn import SlimGDN
 from basic_train.model.narrow import narrow
 from basic_train.model.presets import PRESETS
 from basic_train.model.slimmable import SlimResidual
-from basic_train.model.supernet import Supernet, Widths
+from basic_train.model.supernet import Supernet, TrainOutput, Widths
+from basic_train.objective import Interchange
 from basic_train.recipe import PARTS, Recipe
 
 from .small_models import small
@@ -203,3 +206,70 @@ def test_only_parts_of_a_net_can_be_frozen():
     assert Recipe(freeze="g_a,h_a").frozen == ["g_a", "h_a"] and not Recipe().frozen and not Recipe(freeze="").frozen
     with pytest.raises(ValueError, match="'gain' is no part of a net; it has g_a, h_a"):
         Recipe(freeze="gain")
+
+
+WEIGHT = 0.25
+
+
+def interchange(own, path, full_share):
+    """A step of a net of one width beside a supernet."""
+    recipe = Recipe("tiny", objective="interchange", beside=str(path), beside_weight=WEIGHT, full_share=full_share)
+    objective = Interchange(own.config, recipe)
+    x, quality = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 1, 16)
+    torch.manual_seed(4)
+    result = objective(own, x, quality, np.random.default_rng(0), 0.0)
+    return objective, x, quality, result
+
+
+@pytest.mark.parametrize(("full_share", "level"), [(1.0, 2), (0.0, None)])
+def test_files_that_go_between_levels_count(net, path, full_share, level):
+    own = narrow(net, LEVEL, {}).train()
+    objective, x, quality, result = interchange(own, path, full_share)
+    drawn = Widths(**net.config.levels[int(np.random.default_rng(0).integers(2)) if level is None else level])
+    torch.manual_seed(4)
+    latents = own.latents(x, quality, own.full)
+    output = TrainOutput(latents.y_bits, latents.z_bits, own.reconstruct(latents.y_hat, quality, 0))
+    lambdas = lambda_of_quality(quality, net.config.lambda_min, net.config.lambda_max)
+    expected = rate_distortion(output, x, lambdas)
+    x, quality, weight = x[:2], quality[:2], ((0.013 / lambdas) ** 0.4 * lambdas * 255**2)[:2]
+    coming = net.latents(x, quality, drawn).y_hat
+    pictures = own.reconstruct(coming, quality, 0), net.reconstruct(latents.y_hat[:2], quality, drawn.g_s)
+    errors = sum((picture - x).square().mean((1, 2, 3)) for picture in pictures)
+    torch.testing.assert_close(result.loss, expected.loss + WEIGHT * (weight * errors).mean())
+    torch.testing.assert_close(result.mse, expected.mse)
+    assert not list(objective.parameters()) and not objective.state_dict()
+
+
+def test_the_other_net_stays_as_it_is(net, path):
+    own = narrow(net, LEVEL, {}).train()
+    objective, *_, result = interchange(own, path, 0.5)
+    result.loss.backward()
+    assert all(p.grad is None and not p.requires_grad for p in objective._others[0].parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in own.g_a.parameters())
+
+
+def test_a_level_trains_beside_the_others_by_the_command(path, net, photos, tmp_path):
+    own, run = tmp_path / "own.safetensors", tmp_path / "run"
+    assert invoke("narrow", path, "--level", 0, "-o", own).exit_code == 0
+    options = ("--preset", "tiny", "--crop", 64, "--batch", 2, "--data", photos, "--validation-photos", 1)
+    beside = ("--objective", "interchange", "--beside", path, "--start-from", own)
+    trained = invoke("run", *options, "--steps", 1, "--out", run, *beside, "--freeze", "gains,z_prior")
+    assert trained.exit_code == 0, trained.output
+    resumed = invoke("run", *options, "--steps", 2, "--out", run)
+    assert resumed.exit_code == 0 and "done" in resumed.output, resumed.output
+    assert checkpoint.load(run)[0].config.widths == (32,)
+    for changed, message in [
+        (("--objective", "interchange"), "name it with --beside"),
+        (("--beside", path), "is of --objective interchange, not random-widths"),
+        (("--objective", "interchange", "--beside", tmp_path / "none"), "none"),
+    ]:
+        result = invoke("run", *options, "--steps", 1, "--out", tmp_path / "r", "--start-from", own, *changed)
+        assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
+        assert "Traceback" not in result.output and not (tmp_path / "r").exists()
+
+
+def test_nets_of_other_latents_are_not_interchangeable(net, path):
+    own = narrow(net, LEVEL, {})
+    config = replace(own.config, lambda_max=0.5)
+    with pytest.raises(ValueError, match=r"its lambda_max is 0\.\d+, that of the net to train 0\.5"):
+        Interchange(config, Recipe(preset="tiny", objective="interchange", beside=str(path)))
