@@ -10,6 +10,7 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from basic_runtime.engines.base import Phases
 from basic_runtime.errors import BasicError
 
 _Out = TypeVar("_Out", NDArray[np.int16], NDArray[np.int32])
@@ -270,7 +271,7 @@ class IntegerNet:
         """
 
     def run(
-        self, inputs: Sequence[NDArray[np.float32] | NDArray[np.int16] | Plane]
+        self, inputs: Sequence[NDArray[np.float32] | NDArray[np.int16] | Plane | Phases]
     ) -> list[NDArray[np.float32] | Plane]:
         """Each input is a plane or float32 or int16 (1, C, h, w), all of one size. Rows of arrays are contiguous, or
         the channels of a position of int16. Raises ValueError for others."""

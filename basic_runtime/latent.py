@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from basic_runtime._coder import convert
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, Phases
 from basic_runtime.flow import Trace, no_trace
 from basic_runtime.planes import Planes
 from basic_runtime.tiles import Canvas, Span, Tile
@@ -50,20 +52,31 @@ class Latent:
 
     def cut(self, tile: Tile) -> FloatArray:
         """What g_s reads for a tile: float32, C-contiguous."""
-        top, bottom = tile.rows.start // self.scale, tile.rows.stop // self.scale
-        left, right = tile.columns.start // self.scale, tile.columns.stop // self.scale
+        height, width = ((span.stop - span.start) // self.scale for span in (tile.rows, tile.columns))
         with self._trace("split"):
-            result = np.empty((1, self._channels, bottom - top, right - left), np.float32)
-            for (group, row, column), planes in self._slots.items():
-                # The slot's first row is the first one from `top` on in this phase.
-                first_row, last_row = (-(-(side - row) // self._tile) for side in (top, bottom))
-                first_column, last_column = (-(-(side - column) // self._tile) for side in (left, right))
-                part = planes.part(first_row, last_row, first_column, last_column)
-                above, beside = first_row * self._tile + row - top, first_column * self._tile + column - left
-                channels = slice(group * self._group, (group + 1) * self._group)
-                place = result[:, channels, above :: self._tile, beside :: self._tile]
+            result = np.empty((1, self._channels, height, width), np.float32)
+            for part, channel, row, column in self._parts(tile):
+                place = result[:, channel : channel + self._group, row :: self._tile, column :: self._tile]
                 convert(part, place, self._unit, self._canvas.threads)
         return result
+
+    def cut_kept(self, tile: Tile) -> Phases:
+        """The same as the stages wrote it."""
+        return Phases(self._parts(tile), self._tile, self._unit)
+
+    def _parts(self, tile: Tile) -> list[tuple[NDArray[Any], int, int, int]]:
+        """Of each slot, what lies in a tile, and its first channel, row and column there."""
+        top, bottom = tile.rows.start // self.scale, tile.rows.stop // self.scale
+        left, right = tile.columns.start // self.scale, tile.columns.stop // self.scale
+        parts = []
+        for (group, row, column), planes in self._slots.items():
+            # The slot's first row is the first one from `top` on in this phase.
+            first_row, last_row = (-(-(side - row) // self._tile) for side in (top, bottom))
+            first_column, last_column = (-(-(side - column) // self._tile) for side in (left, right))
+            part = planes.part(first_row, last_row, first_column, last_column)
+            above, beside = first_row * self._tile + row - top, first_column * self._tile + column - left
+            parts.append((part, group * self._group, above, beside))
+        return parts
 
     def whole(self) -> FloatArray:
         """All of it."""

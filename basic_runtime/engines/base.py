@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,18 @@ DeviceTimes = Callable[[], dict[str, float]]
 FLOAT32, BF16, INT16 = "float32", "bf16", "int16"
 
 
+class Phases(NamedTuple):
+    """A tensor (1, C, h, w) in parts, float32 or int16, for engines that take integers.
+
+    `parts`: arrays (1, c, a, b), each with its first channel, row and column of the tensor, of which it has every
+    `step`-th row and column from there on; `unit`: times what values count.
+    """
+
+    parts: list[tuple[NDArray[Any], int, int, int]]
+    step: int
+    unit: float
+
+
 class Engine(ABC):
     """One graph made runnable. Tensors are float32, C-contiguous, of shape (1, channels, height, width).
 
@@ -30,7 +42,8 @@ class Engine(ABC):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     takes_integers: ClassVar[bool] = False
-    """Whether inputs may be as they are kept, integers as int16 and pixels as uint8, and outputs are such."""
+    """Whether inputs may be as they are kept, integers as int16, pixels as uint8 and latents as `Phases`, and outputs
+    are such."""
 
     @abstractmethod
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -19,7 +19,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.cache import contents
 from basic_runtime.engines import integer_graph as lowering
 from basic_runtime.engines import onnx_file
-from basic_runtime.engines.base import Engine, FloatArray
+from basic_runtime.engines.base import Engine, FloatArray, Phases
 from basic_runtime.engines.integer_graph import IntegerGraph, integer_graph
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
@@ -70,7 +70,7 @@ class NativeEngine(Engine):
         values: list[Any] = [inputs[name] for name in self.inputs]
         try:
             found: list[Any] = self._net.run(
-                [value if isinstance(value, Plane) else _array(value) for value in values]
+                [value if isinstance(value, Plane | Phases) else _array(value) for value in values]
             )
         except ValueError as error:
             raise EngineError(f"a network of integers could not run: {error}") from error

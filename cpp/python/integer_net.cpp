@@ -19,6 +19,7 @@ using LayerArgs = std::tuple<std::vector<TermArgs>, py::array, py::array, py::ar
                              std::vector<SkipArgs>>;
 using InputArgs = std::tuple<py::array, py::array, py::array, size_t>;
 using PartArgs = std::tuple<size_t, size_t, size_t, size_t, size_t, size_t>;
+using PhasesArgs = std::tuple<std::vector<std::tuple<py::array, size_t, size_t, size_t>>, size_t, float>;
 using OutputArgs = std::tuple<std::vector<PartArgs>, std::optional<float>>;
 
 template <typename T>
@@ -92,12 +93,30 @@ basic::ArrayInput<Value> array_input(const py::array& array) {
             array.strides(2) / kSize};
 }
 
-basic::NetInput net_input(const py::object& value) {
-    if (py::isinstance<basic::Plane>(value)) return std::shared_ptr<const basic::Plane>(value.cast<PlanePointer>());
-    if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
-    const auto array = value.cast<py::array>();
+void require_tensor(const py::array& array) {
     if (array.ndim() != 4 || array.shape(0) != 1) throw py::value_error("inputs must be (1, channels, height, width)");
     require_aligned(array, "inputs");
+}
+
+basic::PhasesInput phases_input(const PhasesArgs& args) {
+    const auto& [parts, step, unit] = args;
+    std::vector<basic::PhasesInput::Phase> phases;
+    for (const auto& [array, first, row, column] : parts) {
+        require_tensor(array);
+        if (has_dtype<int16_t>(array))
+            phases.push_back({array_input<int16_t>(array), first, row, column});
+        else
+            phases.push_back({array_input<float>(array), first, row, column});
+    }
+    return {std::move(phases), step, unit};
+}
+
+basic::NetInput net_input(const py::object& value) {
+    if (py::isinstance<basic::Plane>(value)) return std::shared_ptr<const basic::Plane>(value.cast<PlanePointer>());
+    if (py::isinstance<py::tuple>(value)) return phases_input(value.cast<PhasesArgs>());
+    if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
+    const auto array = value.cast<py::array>();
+    require_tensor(array);
     if (!is_part(array))
         return has_dtype<int16_t>(array) ? basic::NetInput(array_input<int16_t>(array))
                                          : basic::NetInput(array_input<float>(array));

@@ -67,7 +67,8 @@ void accumulate_blocks(const DotsTap* taps, size_t count, const int16_t* weights
                 Set::load(bias != nullptr ? bias + k % kVectors * kLanes : sums + k * kLanes);
         });
         Vector others[kPositions][1];  // sums of one vector would wait for each other: every other pair has its own
-        if constexpr (kVectors == 1) unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE { others[p][0] = Set::sub(block[p][0], block[p][0]); });
+        if constexpr (kVectors == 1)
+            unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE { others[p][0] = Set::sub(block[p][0], block[p][0]); });
         const int16_t* weight = weights;
         for (size_t t = 0; t < count; ++t) {
             const int16_t* rows[kPositions];

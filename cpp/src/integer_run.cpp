@@ -143,6 +143,29 @@ class NetRun {
         return plane;
     }
 
+    std::shared_ptr<const Plane> read(const InputSpec& spec, const PhasesInput& input) const {
+        auto plane = std::make_shared<Plane>(input.channels, input.height, input.width);
+        std::vector<InputSpec> specs;
+        for (const PhasesInput::Phase& phase : input.phases)
+            specs.push_back(spec.part(
+                phase.first, std::visit([](const auto& v) { return v.channels; }, phase.values), input.unit));
+        const size_t rows = (input.height + input.step - 1) / input.step;  // of the highest part
+        plan_.workers.each(input.phases.size() * rows, [&](size_t piece) {
+            const PhasesInput::Phase& phase = input.phases[piece / rows];
+            const size_t y = piece % rows;
+            if (y * input.step + phase.row >= input.height) return;
+            const size_t to = plane->position(y * input.step + phase.row, phase.column);
+            std::visit(
+                [&](const auto& part) {
+                    put_together(part.values + static_cast<std::ptrdiff_t>(y) * part.row_stride, part.channel_stride,
+                                 part.width, specs[piece / rows], plane->data() + to * plane->stride() + phase.first,
+                                 input.step * plane->stride());
+                },
+                phase.values);
+        });
+        return plane;
+    }
+
     size_t rows(const PartSpec& part) const {
         return every(height_ * plan_.rates[part.tensor], part.row, part.step);
     }
@@ -199,8 +222,8 @@ class NetRun {
             if (plan_.layers[k].wide)
                 wide_[tensor] = Memory(height * width * plan_.channels[tensor] * sizeof(int32_t));
             else
-                planes_[tensor] = results[k] =
-                    std::make_shared<Plane>(plan_.channels[tensor], height * scale, width * scale, unit_of(plan_.layers[k]));
+                planes_[tensor] = results[k] = std::make_shared<Plane>(plan_.channels[tensor], height * scale,
+                                                                       width * scale, unit_of(plan_.layers[k]));
         }
         const size_t each = group.in_squares ? 4 : 1, side = group.in_squares ? 2 : 1;  // positions of a unit
         const size_t across = (width + side - 1) / side, units = (height + side - 1) / side * across;
@@ -214,8 +237,8 @@ class NetRun {
         });
     }
 
-    // What the stride of a layer's plane is a multiple of: vectors are written as they are, without another's values being
-    // in the way, where that takes no more than twice the memory, and what is added to them has as many.
+    // What the stride of a layer's plane is a multiple of: vectors are written as they are, without another position's
+    // values being in the way, where that takes no more than twice the memory, and what is added to them has as many.
     size_t unit_of(const NetLayer& layer) const {
         const size_t lanes = plan_.dots.lanes, whole = layer.vectors * lanes;
         const auto shorter = [&](const SkipSpec& skip) { return planes_[skip.source]->stride() < whole; };
@@ -234,7 +257,8 @@ class NetRun {
         for (size_t unit = first; unit < last;) {  // along a row of units
             const size_t row = unit / across * side, column = unit % across;
             const size_t count = std::min(across - column, last - unit);
-            place = side == 1 ? put_row(place, row, column, count) : put_squares(place, row, 2 * column, count, height, width);
+            place = side == 1 ? put_row(place, row, column, count)
+                              : put_squares(place, row, 2 * column, count, height, width);
             unit += count;
         }
         fill(piece, 1, width);  // of what is added to sums, at least
@@ -256,7 +280,8 @@ class NetRun {
                                      size_t width) {
         const auto top = static_cast<uint32_t>(row), bottom = static_cast<uint32_t>(std::min(row + 1, height - 1));
         for (size_t k = 0; k < count; ++k, column += 2, place += 4) {
-            const auto left = static_cast<uint32_t>(column), right = static_cast<uint32_t>(std::min(column + 1, width - 1));
+            const auto left = static_cast<uint32_t>(column);
+            const auto right = static_cast<uint32_t>(std::min(column + 1, width - 1));
             place[0] = {top, left}, place[1] = {top, right}, place[2] = {bottom, left}, place[3] = {bottom, right};
         }
         return place;

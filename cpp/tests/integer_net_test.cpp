@@ -109,7 +109,8 @@ Net random_net(Maker& make) {
     net.layers.push_back(make.layer({2, 0}, make.size(1, 20), 1, net));
     net.layers.push_back(make.layer({3}, make.size(1, 90), 1, net, 32767));
     const size_t side = make.size(1, 3);
-    net.layers.push_back(make.layer({4, 2}, make.size(1, 9) * side * side, side, net));
+    const size_t each = make.number(0, 1) == 0 ? 16 * make.size(1, 3) : make.size(1, 9);  // of which blocks are, and not
+    net.layers.push_back(make.layer({4, 2}, each * side * side, side, net));
     const size_t channels = net.channels[5], first = make.size(0, static_cast<int>(channels) - 1);
     const size_t step = make.size(1, 3), row = make.size(0, static_cast<int>(step) - 1);
     net.layers.push_back(make.layer({4, 1}, make.size(1, 40), 1, net));  // the results of which need not fit int16
@@ -246,6 +247,38 @@ void test_all_inputs_are_read_alike() {
     }
 }
 
+// A tensor in four phases, each in two parts of some channels, of odd sizes, by words and what is left of them.
+void test_parts_are_the_whole() {
+    constexpr size_t kChannels = 10, kHeight = 5, kStep = 2;
+    for (const size_t width : {2, 7, 16, 35}) {
+        Maker make(static_cast<unsigned>(width));
+        Net net;
+        const IntegerNet reads({make.input(kChannels, net)}, {}, {{{{0, 0, kChannels}}, false}}, Workers::of(2));
+        std::vector<float> whole(kChannels * kHeight * width);
+        for (float& value : whole) value = static_cast<float>(make.number(-3000, 3000));
+        std::vector<std::vector<float>> floats;
+        std::vector<std::vector<int16_t>> integers;
+        std::vector<basic::PhasesInput::Phase> phases;
+        for (size_t phase = 0; phase < 2 * kStep * kStep; ++phase) {
+            const size_t row = phase / 2 % kStep, column = phase / 2 / kStep, first = phase % 2 * 6;
+            const size_t count = first == 0 ? 6 : kChannels - 6;
+            std::vector<float> part;
+            for (size_t c = first; c < first + count; ++c)
+                for (size_t y = row; y < kHeight; y += kStep)
+                    for (size_t x = column; x < width; x += kStep) part.push_back(whole[(c * kHeight + y) * width + x]);
+            const size_t rows = (kHeight + 1 - row) / kStep, columns = (width + 1 - column) / kStep;
+            floats.push_back(part), integers.emplace_back(part.begin(), part.end());
+            if (phase % 3 == 0)
+                phases.push_back({FloatInput{floats.back().data(), count, rows, columns}, first, row, column});
+            else
+                phases.push_back({basic::ArrayInput<int16_t>{integers.back().data(), count, rows, columns}, first, row, column});
+        }
+        const auto found = reads.run({basic::PhasesInput(phases, kStep, 0.5f)});
+        for (float& value : whole) value *= 0.5f;
+        CHECK(floats_of(found[0]) == floats_of(reads.run({FloatInput{whole.data(), kChannels, kHeight, width}})[0]));
+    }
+}
+
 void test_extremes() {
     // Values that float32 has and integers have not, and sums that wrap: the same on every kernel.
     const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
@@ -262,6 +295,13 @@ void test_extremes() {
         if (first.empty()) first = floats_of(found[0]);
         CHECK(floats_of(found[0]) == first);
     }
+    std::vector<float> many(4 * 16);  // enough for words of four channels
+    for (size_t k = 0; k < many.size(); ++k) many[k] = values[k * 5 % values.size()];
+    const InputSpec bounded{4, {1, 1, 1, 1}, {-32768, -9, 0, -32768}, {32767, 9, 100, 32767}};
+    const IntegerNet reads({bounded}, {}, {{{{0, 0, 4}}, false}}, Workers::of(1));
+    const Tensor wanted = read(bounded, many, 1, 16);
+    CHECK(floats_of(reads.run({FloatInput{many.data(), 4, 1, 16}})[0]) ==
+          std::vector<float>(wanted.values.begin(), wanted.values.end()));
 }
 
 void test_refusals() {
@@ -367,6 +407,7 @@ int main() {
     test_against_definition(strided_net);
     test_planes_go_on();
     test_all_inputs_are_read_alike();
+    test_parts_are_the_whole();
     test_extremes();
     test_refusals();
     test_workers();

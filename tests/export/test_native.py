@@ -23,6 +23,7 @@ from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime._coder import IntegerNet, KernelError, Plane, dots_kernels, pixels_of_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
+from basic_runtime.engines.base import Phases
 from basic_runtime.engines.integer_graph import IntegerGraph, NotIntegerError, integer_graph
 from basic_runtime.engines.native import NativeEngine, native_engines
 from basic_runtime.engines.onnx_file import UnreadableError, read_graph
@@ -331,6 +332,53 @@ def test_parts_of_arrays_are_read_where_they_lie(dtype: type) -> None:
     np.testing.assert_array_equal(net.run([part])[0], part.astype(np.float32) / 2)
     with pytest.raises(ValueError, match="rows of inputs must be contiguous"):
         net.run([whole[1:, 1:4, :, ::2]])
+
+
+@settings(max_examples=80)
+@given(
+    st.integers(1, 3), st.integers(1, 9), st.integers(1, 14), st.integers(1, 37), st.integers(1, 3), st.integers(0, 99)
+)  # fmt: skip
+def test_a_tensor_in_parts_is_read_as_the_whole(
+    groups: int, channels: int, height: int, width: int, step: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    count = groups * channels
+    values = random.integers(-3000, 3000, (1, count, height, width)).astype(np.float32)
+    scale = random.uniform(0.1, 2, count).astype(np.float32)
+    bound = random.integers(1, 3000, count).astype(np.float32)
+    net = IntegerNet([(scale, -bound, bound, 1)], [], [([(0, 0, count, 1, 0, 0)], 1.0)], int(random.integers(1, 4)))
+    parts = [
+        (np.ascontiguousarray(values[:, group : group + channels, row::step, column::step]), group, row, column)
+        for group in range(0, count, channels)
+        for row in range(step)
+        for column in range(step)
+    ]
+    parts = [(part.astype(random.choice([np.int16, np.float32])), *place) for part, *place in parts]
+    (found,) = net.run([Phases(parts, step, 0.25)])
+    wanted = np.clip(np.floor(values * np.float32(0.25) * scale[:, None, None] + np.float32(0.5)),
+                     -bound[:, None, None], bound[:, None, None])  # fmt: skip
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_parts_that_are_no_tensor_are_refused() -> None:
+    one = np.ones(2, np.float32)
+    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 2, 1, 0, 0)], 1.0)])
+    part, low = np.ones((1, 2, 2, 2), np.float32), np.ones((1, 2, 1, 2), np.float32)
+    for parts, step, message in [
+        ([(part, 0, 0, 0), (part, 0, 0, 1), (part, 0, 1, 0)], 2, "each of its values once"),
+        ([(part, 0, 0, 0), (part, 0, 0, 1), (part, 0, 1, 0), (part, 0, 1, 0)], 2, "each of its values once"),
+        ([(part, 0, 0, 0), (low, 0, 0, 1), (part, 0, 1, 0), (part, 0, 1, 1)], 2, "differ in size"),
+        ([(part, 0, 0, 1)], 1, "lies beside it"),
+        ([(part, 1 << 40, 0, 0)], 1, "too many channels"),
+        ([(part, 0, 0, 0)], 9, "too large a step"),
+        ([(part, 0, 0, 0)], 0, "too large a step, or none"),
+        ([(part[:, :1], 0, 0, 0)], 1, "has other channels"),
+        ([], 1, "has other channels"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            net.run([Phases(parts, step, 1.0)])
+    with pytest.raises(TypeError, match="float32 or int16"):
+        net.run([Phases([(part.astype(np.float64), 0, 0, 0)], 1, 1.0)])
 
 
 def test_planes_are_arrays_to_whoever_asks() -> None:

@@ -19,6 +19,12 @@
 
 namespace basic {
 
+// The network or an input of it is not what it must be.
+class NetError : public std::invalid_argument {
+  public:
+    using std::invalid_argument::invalid_argument;
+};
+
 // Positions around every plane that hold zeros: no kernel reaches further.
 inline constexpr int kBorder = 2;
 
@@ -67,7 +73,25 @@ struct ArrayInput {
     std::ptrdiff_t channel_stride, row_stride;  // in values; those of a row lie side by side
 };
 using FloatInput = ArrayInput<float>;
-using NetInput = std::variant<std::shared_ptr<const Plane>, PartInput, FloatInput, ArrayInput<int16_t>>;
+
+// A tensor in parts, of which each has some of the channels, and of the rows and columns every `step`-th from one on.
+// value * unit counts, rounded to float32. Together they have each value once.
+struct PhasesInput {
+    struct Phase {
+        std::variant<FloatInput, ArrayInput<int16_t>> values;
+        size_t first, row, column;  // channel, row and column of its first value
+    };
+
+    // Throws NetError for parts that do not fit each other.
+    PhasesInput(std::vector<Phase> phases, size_t step, float unit);
+
+    std::vector<Phase> phases;
+    size_t step;
+    float unit;
+    size_t channels = 0, height = 0, width = 0;
+};
+
+using NetInput = std::variant<std::shared_ptr<const Plane>, PartInput, FloatInput, ArrayInput<int16_t>, PhasesInput>;
 
 // What a network gives: a plane, or float32 (channels, height, width).
 struct FloatOutput {
@@ -83,6 +107,9 @@ struct InputSpec {
 
     // Whether int16 values count as they are.
     bool plain() const;
+
+    // For some of the channels, in other units.
+    InputSpec part(size_t from, size_t count, float unit) const;
 };
 
 // Between a row of positions, `stride` values apart, and arrays in which `width` values of each channel lie side by side,
@@ -131,12 +158,6 @@ struct OutputSpec {
     std::vector<PartSpec> parts;
     bool plane;       // or else float32
     float scale = 1;  // times which float32 are given
-};
-
-// The network or an input of it is not what it must be.
-class NetError : public std::invalid_argument {
-  public:
-    using std::invalid_argument::invalid_argument;
 };
 
 class IntegerNet {
