@@ -29,7 +29,7 @@ from basic_runtime.post_filter import Weights, between, gray_of, shape_of
 if TYPE_CHECKING:
     from basic_runtime.coder import Tables
 
-DEFAULT_MODEL = "lite-10"
+DEFAULT_MODEL = "lite-11"
 """Name of the bundle inside this package that is used when none is named."""
 BUNDLE_VARIABLE = "BASIC_BUNDLE"
 """Environment variable that names another default bundle."""

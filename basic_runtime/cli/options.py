@@ -131,7 +131,7 @@ engine_options = _combine(
 )
 
 bundle_option = click.option(
-    "--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-10)."
+    "--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-11)."
 )
 
 codec_options = _combine(bundle_option, engine_options)

@@ -205,13 +205,13 @@ def test_capabilities_without_a_target() -> None:
 def test_a_missing_library_is_named() -> None:
     if TENSORRT.installed:
         pytest.fail("this test needs an environment without the classic TensorRT")
-    assert "pip install '.[tensorrt]' in the sources" in error_of(run("lite-10", "-o", "x", "--engine", "tensorrt"))
+    assert "pip install '.[tensorrt]' in the sources" in error_of(run("lite-11", "-o", "x", "--engine", "tensorrt"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "tensorrt-rtx"], "lite-10 is the installed package's: name a copy with -o"),
+        (["--engine", "tensorrt-rtx"], "lite-11 is the installed package's: name a copy with -o"),
         (["-o", "x"], "is a bundle already: add --engine"),
         (["-o", "x", "--precision", "fp32"], "--precision is about engines: add --engine"),
         (["-o", "x", "--engine", "tensorrt-rtx", "--levels", "2"], "--levels is about exporting a checkpoint"),
@@ -221,7 +221,7 @@ def test_a_missing_library_is_named() -> None:
     ],
 )
 def test_options_that_contradict(options: list[str], message: str) -> None:
-    result = run("lite-10", *options)
+    result = run("lite-11", *options)
     assert result.exit_code == 2 and message in " ".join(result.stderr.split())
 
 

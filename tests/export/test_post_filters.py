@@ -86,8 +86,8 @@ def test_one_photo_decides_nothing(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_an_upgrade_takes_a_folder_not_a_name(pictures: Path) -> None:
-    result = add(Path("lite-10"), pictures)
-    assert result.exit_code == 1 and "lite-10: no such folder; name the folder of a bundle" in result.output
+    result = add(Path("lite-11"), pictures)
+    assert result.exit_code == 1 and "lite-11: no such folder; name the folder of a bundle" in result.output
 
 
 def test_filters_are_part_of_the_models_identity() -> None:

@@ -90,7 +90,7 @@ def test_a_bundle_without_engines(tiny_path: Path) -> None:
 
 
 def test_the_installed_bundle_is_copied_to_be_built() -> None:
-    wanted = "`basic-export lite-10 -o lite-10-gpu --engine tensorrt-rtx --compute-capability 89`"
+    wanted = "`basic-export lite-11 -o lite-11-gpu --engine tensorrt-rtx --compute-capability 89`"
     assert rebuild_command(Bundle().path, "tensorrt-rtx", 89) == wanted
 
 

@@ -187,7 +187,7 @@ def test_wrong_options_and_large_pictures_are_refused(codec: Codec, photo: Photo
     with pytest.warns(UserWarning, match="XMP of .* was left out"):
         saved(_with_xmp(image, bytes(17 << 20)))
     with pytest.raises(TypeError, match="codec must be a Codec or None, not str"):
-        pillow.register("lite-10")  # type: ignore[arg-type]
+        pillow.register("lite-11")  # type: ignore[arg-type]
     data = saved(image)
     pillow.register(Codec(tiny_path, threads=1, limits=Limits(max_pixels=4000)))
     with pytest.raises(OSError, match="the picture: the picture is 64x64 pixels, and 4000 in all are allowed"):
