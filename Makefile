@@ -13,6 +13,7 @@ MINUTES ?= 120
 TRAIN_ARGS ?=
 # level 0 as a net of its own: how long it trains
 LEVEL0_MINUTES ?= 70
+BESIDE_MINUTES ?= 75
 RUN ?= runs/lite
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -29,7 +30,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
-	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -100,7 +101,10 @@ reproduce-bundle: .venv-test/.installed
 	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN)/level0 --minutes $(LEVEL0_MINUTES) \
 	    --start-from $(RUN)/level0.safetensors --freeze gains,z_prior --revive 0 --batch 32 \
 	    --muon-rate 0.006 --learning-rate 0.0006 --warmup-steps 50 --ema 0.998
-	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/level0 -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN)/beside --minutes $(BESIDE_MINUTES) \
+	    --start-from $(RUN)/level0 --freeze gains,z_prior --objective interchange --beside $(RUN)/levels.safetensors \
+	    --full-share 0.3 --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 50 --ema 0.998
+	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
 
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
