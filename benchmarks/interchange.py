@@ -56,7 +56,8 @@ def table_of(found: list[Exchange], quality: int, name: str) -> Table:
     """A row for each level that encoded, a column for each that decoded."""
     rows = [row for row in found if row.quality == quality]
     own = {row.encoder: row for row in rows if row.encoder == row.decoder}
-    table = Table("encoded at", "bpp", *(f"decoded at {level}" for level in own), title=f"{name}, quality {quality}")
+    title = f"{name}, quality {quality}: rows encoded at a level, columns decoded at one"
+    table = Table("", "bpp", *map(str, own), title=title)
     for level, same in own.items():
         cells = [
             f"{row.psnr:.2f} dB" if row.decoder == level else f"{row.psnr - same.psnr:+.2f}"
