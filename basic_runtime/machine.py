@@ -19,8 +19,8 @@ from basic_runtime.errors import BasicError
 from basic_runtime.profile import TOTAL, Profile, profile
 
 #: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
-#: pictures pay for calls, large ones leave the caches.
-SIZES = ((256, 256), (768, 512), (1536, 1024), (2304, 1536))
+#: pictures pay for calls, large ones leave the caches. All must be padded, as most pictures must, which takes time.
+SIZES = ((250, 250), (760, 500), (1530, 1020), (2300, 1530))
 
 #: A large picture needs fewer repetitions for as steady a median.
 LARGE_PIXELS, LARGE_SHARE = 1_000_000, 3
@@ -32,8 +32,8 @@ class MachineProfileError(BasicError):
 
 @dataclass(frozen=True)
 class LevelTime:
-    """Median milliseconds of one direction ("encode" or "decode") at a level, for pictures of so many pixels each,
-    ascending."""
+    """Median milliseconds of one direction ("encode" or "decode") at a level, for pictures of which so many pixels each
+    are computed, ascending."""
 
     level: int
     direction: str
@@ -61,7 +61,7 @@ class MachineProfile:
 
     def computed(self, width: int, height: int) -> int:
         """Pixels that are computed of a picture: what a small one is padded by takes its time, too."""
-        return math.prod(-(-side // self.stride) * self.stride for side in (width, height))
+        return _computed(width, height, self.stride)
 
     def level_within(self, direction: str, width: int, height: int, budget_ms: float) -> int:
         """The highest level that takes at most the budget. Raises MachineProfileError if none does."""
@@ -93,7 +93,7 @@ def measure(
         for width, height in SIZES
     ]
     times = [
-        _level_time(runs, level, direction)
+        _level_time(runs, bundle.manifest.z_stride, level, direction)
         for level in range(len(bundle.manifest.levels))
         for direction in ("encode", "decode")
     ]
@@ -144,11 +144,16 @@ def _path(bundle: Bundle, backend: Backend) -> Path:
     return place_of("profiles", key).with_suffix(".json")
 
 
-def _level_time(runs: Sequence[Profile], level: int, direction: str) -> LevelTime:
+def _computed(width: int, height: int, stride: int) -> int:
+    return math.prod(-(-side // stride) * stride for side in (width, height))
+
+
+def _level_time(runs: Sequence[Profile], stride: int, level: int, direction: str) -> LevelTime:
     medians = [
         timing.p50
         for run in runs
         for timing in run.timings
         if (timing.level, timing.direction, timing.part) == (level, direction, TOTAL)
     ]
-    return LevelTime(level, direction, tuple(run.width * run.height for run in runs), tuple(medians))
+    pixels = tuple(_computed(run.width, run.height, stride) for run in runs)
+    return LevelTime(level, direction, pixels, tuple(medians))
