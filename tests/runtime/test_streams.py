@@ -135,7 +135,11 @@ def test_a_second_signal_ends_a_batch_at_once_and_tells_what_is_done(number: sig
     Image.fromarray(large).save(names[1], compress_level=0)
     for name in names[2:]:
         os.link(names[1], name)
-    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+
+    def heed() -> None:  # what a shell's background job, or nohup, ignores
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     running = subprocess.Popen(
         [COMMAND, "encode", *names, "--json", "--jobs", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed,

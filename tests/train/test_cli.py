@@ -236,11 +236,16 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(number, photos, tmp_path
 
 def test_a_run_whose_terminal_is_closed_saves(photos, tmp_path):
     ours, theirs = os.openpty()
+
+    def begin():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as under nohup the tests ignore it
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "basic_train.cli", "run", *QUICK, "--minutes", "60", "--save-minutes", "60",
          "--data", photos, "--out", tmp_path / "run"],
         stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "120"},
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        start_new_session=True, preexec_fn=begin,
     )  # fmt: skip
     os.close(theirs)
     shown, deadline = b"", time.monotonic() + 120
