@@ -252,7 +252,10 @@ def test_a_run_whose_terminal_is_closed_saves(photos, tmp_path):
     while b"step 2 " not in shown and time.monotonic() < deadline and process.poll() is None:
         shown += os.read(ours, 1 << 16)
     os.close(ours)  # the system sends SIGHUP, and no write to this terminal succeeds from here on
-    assert process.wait(60) == 130, shown
+    try:
+        assert process.wait(60) == 130, shown
+    finally:
+        process.kill()
     assert (tmp_path / "run" / MODEL_FILE).exists()
     assert read_header(tmp_path / "run" / MODEL_FILE)[1]["step"] >= 2
 
