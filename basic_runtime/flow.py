@@ -223,10 +223,9 @@ def limit(steps: Sequence[Step], rows: Iterable[Rows]) -> None:
 
 def last_readers(steps: Sequence[Step]) -> dict[Step, set[Planes]]:
     """What nobody needs after each of the steps, if they run in their order, each to the end."""
-    reader = {planes: step for step in steps for planes in step.planes}  # the last one stays
     found: dict[Step, set[Planes]] = {step: set() for step in steps}
-    for planes, step in reader.items():
-        found[step].add(planes)
+    for planes, readers in readers_of(steps).items():
+        found[readers[-1]].add(planes)
     return found
 
 

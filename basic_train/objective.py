@@ -21,7 +21,7 @@ from basic_train.recipe import Recipe
 
 #: Of a batch one crop in so many, and at least one, goes between the nets of `Interchange`: the g_s of the other one
 #: may cost ten times what that of the net to train does.
-EVERY = 8
+CROPS_PER_EXCHANGE = 8
 
 
 class Objective(nn.Module):
@@ -63,6 +63,11 @@ class Objective(nn.Module):
         """The recipe's rate-distortion loss of an output."""
         lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
         return rate_distortion(output, x, lambdas, self.recipe.distortion)
+
+    def error_weights(self, quality: Tensor) -> Tensor:
+        """What a squared error of each image (B,) counts in the rate-distortion loss by MSE."""
+        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        return balance(lambdas) * lambdas * 255**2
 
 
 def random_widths(config: ModelConfig, recipe: Recipe, rng: np.random.Generator) -> Widths:
@@ -113,8 +118,7 @@ class Distillation(RandomWidths):
         picture = net.reconstruct(latents.y_hat, quality, full)
         result = self.measure(TrainOutput(latents.y_bits, latents.z_bits, picture), x, quality)
         students = {widths.g_s} | ({narrowest} if self.recipe.sandwich else set())
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
-        weight = self.recipe.distillation * balance(lambdas) * lambdas * 255**2
+        weight = self.recipe.distillation * self.error_weights(quality)
         for index in sorted(students - {full}):
             student = net.reconstruct(latents.y_hat.detach(), quality, index)
             result.loss = result.loss + torch.mean(weight * squared_error(student, picture.detach()))
@@ -152,15 +156,14 @@ class Interchange(RandomWidths):
         latents = net.latents(x, quality, widths)
         picture = net.reconstruct(latents.y_hat, quality, widths.g_s)
         result = self.measure(TrainOutput(latents.y_bits, latents.z_bits, picture), x, quality)
-        some = slice(max(1, len(x) // EVERY))
+        some = slice(max(1, len(x) // CROPS_PER_EXCHANGE))
         x, quality = x[some], quality[some]
         other, level = self._others[0].to(x.device), self._draw(rng)
         with torch.no_grad():
             coming = other.latents(x, quality, level).y_hat
         errors = squared_error(net.reconstruct(coming, quality, widths.g_s), x)
         errors = errors + squared_error(other.reconstruct(latents.y_hat[some], quality, level.g_s), x)
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
-        result.loss = result.loss + self.recipe.beside_weight * torch.mean(balance(lambdas) * lambdas * 255**2 * errors)
+        result.loss = result.loss + self.recipe.beside_weight * torch.mean(self.error_weights(quality) * errors)
         return result
 
     def _draw(self, rng: np.random.Generator) -> Widths:

@@ -45,18 +45,17 @@ class Tiles {
 
     size_t count() const { return count_; }
 
-    // The first of a row's tiles, and the signal that it begins with.
-    size_t start(size_t row) const { return starts_[row / kDown]; }
+    // The first signal across of a row's tiles.
     static size_t left(size_t row) { return row / kAcross * kAcross; }
 
     // Where the value of two signals is, the first no later than the second.
     size_t at(size_t first, size_t second) const {
         const size_t row = first / kDown * kDown;
-        return (start(row) + (second - left(row)) / kAcross) * kTile + (first - row) * kAcross + second % kAcross;
+        return (starts_[first / kDown] + (second - left(row)) / kAcross) * kTile + (first - row) * kAcross + second % kAcross;
     }
 
   private:
-    std::vector<size_t> starts_;
+    std::vector<size_t> starts_;  // of each row, its first tile
     size_t count_ = 0;
 };
 
@@ -91,8 +90,9 @@ class Band {
           tiles_(signals_), values_(signals_ * kBlock), found_(tiles_.count() * kTile), sums_(found_.size()) {}
 
     void run() {
-        const size_t blocks = (decoded_.columns + kBlock - 1) / kBlock;  // of a row, as even as can be
-        walk(first_, last_, decoded_.columns, units_of((decoded_.columns + blocks - 1) / blocks) * kUnit, [this](ptrdiff_t row) { load(row); },
+        const size_t columns = decoded_.columns, blocks = (columns + kBlock - 1) / kBlock;  // of a row, as even as can be
+        const size_t each = units_of((columns + blocks - 1) / blocks) * kUnit;
+        walk(first_, last_, columns, each, [this](ptrdiff_t row) { load(row); },
              [this](ptrdiff_t row, size_t column, size_t count) { add(row, column, count); });
         put_away();
     }

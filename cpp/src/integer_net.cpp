@@ -1,6 +1,7 @@
 #include "basic/integer_net.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <string>
 
@@ -89,8 +90,8 @@ void check_output(const OutputSpec& spec, const NetPlan& plan) {
     }
 }
 
-// Vectors that a layer sums at a time: as many as there can be or, of one whose taps read their own position alone, so many
-// that those of a block go to the same new position of a shuffle.
+// Vectors that a layer sums at a time: as many as there can be, as Winograd counts on, or, of one whose taps read their own
+// position alone, which squares never pay for, so many that those of a block go to the same new position of a shuffle.
 size_t block_of(const LayerSpec& spec, const Dots& dots) {
     const size_t each = spec.bias.size() / (spec.shuffle * spec.shuffle);
     const bool alone = std::all_of(spec.terms.begin(), spec.terms.end(),
@@ -126,6 +127,33 @@ std::vector<size_t> used_places(const TermSpec& term) {
 }
 
 }  // namespace
+
+PhasesInput::PhasesInput(std::vector<Phase> given, size_t step, float unit)
+    : phases(std::move(given)), step(step), unit(unit) {
+    require(step >= 1 && step <= kMaxShuffle, "a tensor in parts has too large a step, or none");
+    const auto sizes = [](const Phase& phase) {
+        return std::visit([](const auto& v) { return std::array{v.channels, v.height, v.width}; }, phase.values);
+    };
+    const auto end = [step](size_t first, size_t count) { return count == 0 ? 0 : first + (count - 1) * step + 1; };
+    for (const Phase& phase : phases) {
+        const auto [some, rows, columns] = sizes(phase);
+        require(phase.first <= kMaxChannels && some <= kMaxChannels && phase.row < step && phase.column < step,
+                "a part of a tensor lies beside it, or it has too many channels");
+        channels = std::max(channels, phase.first + some);
+        height = std::max(height, end(phase.row, rows)), width = std::max(width, end(phase.column, columns));
+    }
+    std::vector<bool> there(channels * step * step);
+    size_t count = 0;
+    for (const Phase& phase : phases) {
+        const auto [some, rows, columns] = sizes(phase);
+        require(rows == every(height, phase.row, step) && columns == every(width, phase.column, step),
+                "the parts of a tensor differ in size");
+        for (size_t c = phase.first; c < phase.first + some; ++c, ++count)
+            there[(c * step + phase.row) * step + phase.column] = true;
+    }
+    require(count == there.size() && std::all_of(there.begin(), there.end(), [](bool one) { return one; }),
+            "the parts of a tensor do not have each of its values once");
+}
 
 NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots)
     : leak(spec.leak), wide(is_wide(spec)), shuffle(spec.shuffle), rate(rate), outputs(spec.bias.size()),

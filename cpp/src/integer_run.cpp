@@ -18,11 +18,6 @@ namespace {
 
 constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
 
-// How many of `count` things are `first`, `first + step` and so on.
-size_t every(size_t count, size_t first, size_t step) {
-    return count > first ? (count - first + step - 1) / step : 0;
-}
-
 // A piece of a group's layers: positions that one thread computes.
 struct Piece {
     struct Place {
@@ -149,7 +144,7 @@ class NetRun {
         for (const PhasesInput::Phase& phase : input.phases)
             specs.push_back(spec.part(
                 phase.first, std::visit([](const auto& v) { return v.channels; }, phase.values), input.unit));
-        const size_t rows = (input.height + input.step - 1) / input.step;  // of the highest part
+        const size_t rows = every(input.height, 0, input.step);  // of the highest part
         plan_.workers.each(input.phases.size() * rows, [&](size_t piece) {
             const PhasesInput::Phase& phase = input.phases[piece / rows];
             const size_t y = piece % rows;

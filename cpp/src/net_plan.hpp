@@ -18,6 +18,11 @@ inline constexpr size_t kWeightBytes = 64 << 10;
 
 inline size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
+// How many of `count` things are `first`, `first + step` and so on.
+inline size_t every(size_t count, size_t first, size_t step) {
+    return count > first ? (count - first + step - 1) / step : 0;
+}
+
 // A layer, its weights in the order in which they are read.
 struct NetLayer {
     // Channels of a source at one place of a kernel; places whose weights are all zero have none.

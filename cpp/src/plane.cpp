@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 
 #include "basic/integer_net.hpp"
+#include "net_plan.hpp"
 #include "unrolled.hpp"
 #include "vectorised.hpp"
 
@@ -12,14 +12,9 @@
 #endif
 
 namespace basic {
-namespace {
-
-constexpr size_t kMaxChannels = 1 << 16, kMaxStep = 8;  // of a tensor in parts
-
-}  // namespace
 
 Plane::Plane(size_t channels, size_t height, size_t width, size_t unit)
-    : channels_(channels), height_(height), width_(width), stride_((channels + unit - 1) / unit * unit) {
+    : channels_(channels), height_(height), width_(width), stride_(rounded_up(channels, unit)) {
     const size_t across = width + 2 * kBorder, positions = (height + 2 * kBorder) * across;
     data_ = Memory(positions * stride_ * sizeof(int16_t));
     if (stride_ != channels_ && unit == 2) {  // whoever asks for more writes whole positions
@@ -61,34 +56,6 @@ InputSpec InputSpec::part(size_t from, size_t count, float unit) const {
     InputSpec result{count, some(scale), some(low), some(high), rate};
     for (float& value : result.scale) value *= unit;
     return result;
-}
-
-PhasesInput::PhasesInput(std::vector<Phase> given, size_t step, float unit)
-    : phases(std::move(given)), step(step), unit(unit) {
-    if (step < 1 || step > kMaxStep) throw NetError("a tensor in parts has too large a step, or none");
-    const auto sizes = [](const Phase& phase) {
-        return std::visit([](const auto& v) { return std::array{v.channels, v.height, v.width}; }, phase.values);
-    };
-    const auto end = [step](size_t first, size_t count) { return count == 0 ? 0 : first + (count - 1) * step + 1; };
-    const auto every = [step](size_t count, size_t first) { return (count + step - 1 - first) / step; };
-    for (const Phase& phase : phases) {
-        const auto [some, rows, columns] = sizes(phase);
-        if (phase.first > kMaxChannels || some > kMaxChannels || phase.row >= step || phase.column >= step)
-            throw NetError("a part of a tensor lies beside it, or it has too many channels");
-        channels = std::max(channels, phase.first + some);
-        height = std::max(height, end(phase.row, rows)), width = std::max(width, end(phase.column, columns));
-    }
-    std::vector<bool> there(channels * step * step);
-    size_t count = 0;
-    for (const Phase& phase : phases) {
-        const auto [some, rows, columns] = sizes(phase);
-        if (rows != every(height, phase.row) || columns != every(width, phase.column))
-            throw NetError("the parts of a tensor differ in size");
-        for (size_t c = phase.first; c < phase.first + some; ++c, ++count)
-            there[(c * step + phase.row) * step + phase.column] = true;
-    }
-    if (count != there.size() || !std::all_of(there.begin(), there.end(), [](bool one) { return one; }))
-        throw NetError("the parts of a tensor do not have each of its values once");
 }
 
 BASIC_VECTORISED

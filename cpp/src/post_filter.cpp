@@ -33,7 +33,8 @@ inline BASIC_ALWAYS_INLINE void clip(Samples& values) {
 
 // For each colour, the `count` sums of weight * feature; `count` is a multiple of kMostSamples.
 template <typename Samples, size_t kColours>
-inline BASIC_ALWAYS_INLINE void sum_in_registers(const Places<float>& places, const float* weights, size_t count, float* sums) {
+inline BASIC_ALWAYS_INLINE void sum_in_registers(const Places<float>& places, const float* weights, size_t count,
+                                                 float* sums) {
     constexpr size_t kSamples = sizeof(Samples) / sizeof(float);
     for (size_t i = 0; i < count; i += kAtOnce * kSamples) {
         Samples found[kColours][kAtOnce] = {};
