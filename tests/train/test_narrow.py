@@ -261,7 +261,7 @@ def test_a_level_trains_beside_the_others_by_the_command(path, net, photos, tmp_
     for changed, message in [
         (("--objective", "interchange"), "name it with --beside"),
         (("--beside", path), "is of --objective interchange, not random-widths"),
-        (("--objective", "interchange", "--beside", tmp_path / "none"), "none"),
+        (("--objective", "interchange", "--beside", tmp_path / "none"), "none: not a readable checkpoint"),
     ]:
         result = invoke("run", *options, "--steps", 1, "--out", tmp_path / "r", "--start-from", own, *changed)
         assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
