@@ -12,6 +12,7 @@ from basic_runtime._coder import post_filter
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.metrics import psnr
+from basic_runtime.picture import Pixels
 from basic_runtime.post_filter_fit import Moments, fitted
 from basic_runtime.quality import quality_of_step
 
@@ -20,8 +21,6 @@ STEPS = (0, 21, 42, 63)
 
 LEAST_GAIN = 0.1
 """dB that a filter must bring photos that it was not fitted to, on average, to be worth its time."""
-
-Pixels = NDArray[np.uint8]
 
 
 def filters_of(

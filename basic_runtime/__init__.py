@@ -32,11 +32,12 @@ if TYPE_CHECKING:
         TruncatedError,
         WrongBundleError,
     )
-    from basic_runtime.imageio import Picture, read_picture, write_picture
+    from basic_runtime.imageio import read_picture, write_picture
     from basic_runtime.info import FileInfo
     from basic_runtime.limits import Limits
     from basic_runtime.machine import MachineProfileError
     from basic_runtime.networks import VariantCheck
+    from basic_runtime.picture import Picture
     from basic_runtime.target import TargetError
 
 _HOME_OF = {
@@ -57,7 +58,7 @@ _HOME_OF = {
     "Limits": "limits",
     "MachineProfileError": "machine",
     "MissingExtraError": "errors",
-    "Picture": "imageio",
+    "Picture": "picture",
     "TargetError": "target",
     "TruncatedError": "errors",
     "VariantCheck": "networks",

@@ -18,9 +18,12 @@ from basic_runtime.files import write_bytes
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/basic, or ~/.cache/basic: a relative path is to be ignored (XDG Base Directory Specification)."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if os.path.isabs(root) else Path(os.path.expanduser("~/.cache"))) / "basic"
+    """$XDG_CACHE_HOME/basic, or ~/.cache/basic: a relative path is to be ignored (XDG Base Directory Specification).
+    Users without a home, as in some containers, get a place where nothing can be written."""
+    for root in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
+        if os.path.isabs(root):
+            return Path(root) / "basic"
+    return Path(os.devnull) / "basic"
 
 
 def remembered(kind: str, question: Sequence[Any]) -> str | None:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from basic_runtime import _coder, container
 from basic_runtime.arguments import number, whole
@@ -23,11 +23,11 @@ from basic_runtime.errors import (
     WrongBundleError,
 )
 from basic_runtime.flow import Source, Trace, limit, no_trace, run
-from basic_runtime.imageio import Picture, as_picture
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.networks import Networks, VariantCheck
-from basic_runtime.picture_tiles import PictureSink, PictureSource, PictureStrips, Pixels
+from basic_runtime.picture import Picture, Pixels, as_picture
+from basic_runtime.picture_tiles import PictureSink, PictureSource, PictureStrips
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.post_filter import Weights
 from basic_runtime.quality import quality_step
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from basic_runtime.info import FileInfo
 
 DEFAULT_QUALITY = 50
+
+
+class _Subject(NamedTuple):
+    """A picture to encode, perhaps more than once."""
+
+    pixels: Pixels
+    extras: tuple[bytes, ...]
+    """What goes with them, as `container.pack_extras` gives it."""
 
 
 class Codec:
@@ -70,6 +78,8 @@ class Codec:
             raise TypeError(f"trace must be a function of a name, not {type(trace).__name__}")
         if not isinstance(backend, Backend | str):
             raise TypeError(f"backend must be a Backend or a name, not {type(backend).__name__}")
+        if isinstance(backend, Backend) and threads is not None:
+            raise ValueError("threads are those of the backend: give them to create_backend")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
         self.limits = DEFAULT_LIMITS if limits is None else limits
@@ -103,9 +113,9 @@ class Codec:
         Raises TypeError or ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or
         EngineError for an effort with a bundle or an engine that has no gradients.
         """
-        picture = as_picture(image, alpha, icc, exif, xmp)
-        level = self._checked_level(picture, level)
-        return self._encode(picture, quality_step(quality), level, self._checked_effort(effort, level))
+        step = quality_step(quality)
+        subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
+        return self._encode(subject, step, level, effort)
 
     def encode_within(
         self,
@@ -126,30 +136,27 @@ class Codec:
         """
         if not 1 <= number("max_bytes", max_bytes) < math.inf:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
-        most = math.floor(max_bytes)
-        picture = as_picture(image, alpha, icc, exif, xmp)
-        level = self._checked_level(picture, level)
-        effort = self._checked_effort(effort, level)
+        most, steps = math.floor(max_bytes), container.QUALITY_STEPS
+        subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
-            steps = container.QUALITY_STEPS
-            return largest_within(lambda step: self._encode(picture, step, level, effort), steps, most, first)
+            return largest_within(lambda step: self._encode(subject, step, level, effort), steps, most, first)
 
         if _passes(effort):
-            return search_twice(search, container.QUALITY_STEPS, effort, ahead=1)
+            return search_twice(search, steps, effort, ahead=1, last_resort=0)
         step, plain = search(0, None)
-        data = self._encode(picture, step, level, effort) if effort else plain
+        data = self._encode(subject, step, level, effort) if effort else plain
         if len(data) <= most:
             return data
-        return self._better(picture, step - steps_above(len(data), most), level, plain, most)
+        return self._better(subject, step - steps_above(len(data), most), level, plain, most)
 
-    def _better(self, picture: Picture, step: int, level: int, plain: bytes, most: int) -> bytes:
+    def _better(self, subject: _Subject, step: int, level: int, plain: bytes, most: int) -> bytes:
         """A file without a filter, `plain`, or that of a lower quality step with one, if it fits and is closer to the
         picture."""
         if step < 0:
             return plain
-        data, filtered = self._encode_and_decode(picture, step, level, 1)
-        if len(data) > most or psnr(picture.pixels, filtered) <= psnr(picture.pixels, self.decode(plain)):
+        data, filtered = self._encode_and_decode(subject, step, level, 1)
+        if len(data) > most or psnr(subject.pixels, filtered) <= psnr(subject.pixels, self.decode(plain)):
             return plain
         return data
 
@@ -173,27 +180,29 @@ class Codec:
         """
         if not number("min_psnr", min_psnr) > 0:
             raise ValueError(f"min_psnr must be more than 0 dB, not {min_psnr}")
-        picture = as_picture(image, alpha, icc, exif, xmp)
-        level = self._checked_level(picture, level)
-        effort = self._checked_effort(effort, level)
+        steps = container.QUALITY_STEPS
+        subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
             def trial(step: int) -> tuple[bytes, float]:
-                data, decoded = self._encode_and_decode(picture, step, level, effort)
-                return data, psnr(picture.pixels, decoded)
+                data, decoded = self._encode_and_decode(subject, step, level, effort)
+                return data, psnr(subject.pixels, decoded)
 
-            return smallest_reaching(trial, container.QUALITY_STEPS, min_psnr, first)
+            return smallest_reaching(trial, steps, min_psnr, first)
 
         if _passes(effort):
-            return search_twice(search, container.QUALITY_STEPS, effort, ahead=0)
+            return search_twice(search, steps, effort, ahead=0, last_resort=steps - 1)
         return search(effort, None)[1]
 
-    def _checked_level(self, picture: Picture, level: int | None) -> int:
-        height, width = picture.pixels.shape[:2]
+    def _subject(self, picture: Picture, level: int | None, effort: int | None) -> tuple[_Subject, int, int]:
+        """What is encoded, at which level and with which effort, all of it checked."""
         level = len(self.bundle.manifest.levels) - 1 if level is None else whole("level", level)
         self.bundle.level(level)
-        self.limits.check_size(width, height)
-        return level
+        effort = self._checked_effort(effort, level)
+        self.limits.check_size(picture.width, picture.height)
+        with self._trace("container"):
+            extras = container.pack_extras(picture.alpha, picture.icc, picture.exif, picture.xmp, self.limits)
+        return _Subject(picture.pixels, extras), level, effort
 
     def _checked_effort(self, effort: int | None, level: int) -> int:
         if effort is None:
@@ -216,37 +225,37 @@ class Codec:
             )
         return effort
 
-    def _encode(self, picture: Picture, step: int, level: int, effort: int) -> bytes:
+    def _encode(self, subject: _Subject, step: int, level: int, effort: int) -> bytes:
         if not effort:
-            return self._written(picture, *self._coded(picture, step, level, effort))
+            return self._written(subject, *self._coded(subject, step, level, effort))
         from basic_runtime.post_filter_fit import strips_of  # here and below: most commands do without
 
-        height, width = picture.pixels.shape[:2]
+        height, width = subject.pixels.shape[:2]
         canvas = self._networks.canvas(width, height)
-        strips = PictureStrips(strips_of(height, width), width, picture.pixels.ndim == 2, *self._drawing(canvas))
-        header, stream = self._coded(picture, step, level, effort, strips)
-        return self._written(picture, header, stream, self._fitted_filter(picture.pixels, strips.values, header))
+        strips = PictureStrips(strips_of(height, width), width, subject.pixels.ndim == 2, *self._drawing(canvas))
+        header, stream = self._coded(subject, step, level, effort, strips)
+        return self._written(subject, header, stream, self._fitted_filter(subject.pixels, strips.values, header))
 
-    def _encode_and_decode(self, picture: Picture, step: int, level: int, effort: int) -> tuple[bytes, Pixels]:
+    def _encode_and_decode(self, subject: _Subject, step: int, level: int, effort: int) -> tuple[bytes, Pixels]:
         """A file, and what decoding it will give."""
-        height, width = picture.pixels.shape[:2]
+        height, width = subject.pixels.shape[:2]
         canvas = self._networks.canvas(width, height)
-        sink = PictureSink(height, width, picture.pixels.ndim == 2, *self._drawing(canvas))
-        header, stream = self._coded(picture, step, level, effort, sink)
+        sink = PictureSink(height, width, subject.pixels.ndim == 2, *self._drawing(canvas))
+        header, stream = self._coded(subject, step, level, effort, sink)
         graph, decoded, weights = self.bundle.level(level).g_s, sink.values, None
         if effort:
             from basic_runtime.post_filter_fit import strips_of
 
             strips = {rows: decoded[slice(*rows)] for rows in strips_of(height, width)}
-            weights = self._fitted_filter(picture.pixels, strips, header)
+            weights = self._fitted_filter(subject.pixels, strips, header)
         self._filter(decoded, self._usual_filter(header, graph) if weights is None else weights)
-        return self._written(picture, header, stream, weights), decoded
+        return self._written(subject, header, stream, weights), decoded
 
     def _coded(
-        self, picture: Picture, step: int, level: int, effort: int, decoded: PictureSink | PictureStrips | None = None
+        self, subject: _Subject, step: int, level: int, effort: int, decoded: PictureSink | PictureStrips | None = None
     ) -> tuple[container.Header, bytes]:
         """The header and the coded latents of a picture; `decoded` gets what g_s makes of them."""
-        pixels, spec = picture.pixels, self.bundle.level(level)
+        pixels, spec = subject.pixels, self.bundle.level(level)
         height, width = pixels.shape[:2]
 
         canvas = self._networks.canvas(width, height)
@@ -292,11 +301,10 @@ class Codec:
         return header, stream
 
     def _written(
-        self, picture: Picture, header: container.Header, stream: bytes, weights: Weights | None = None
+        self, subject: _Subject, header: container.Header, stream: bytes, weights: Weights | None = None
     ) -> bytes:
         with self._trace("container"):
-            more = picture.alpha, picture.icc, picture.exif, picture.xmp
-            return container.write(container.Container(header, stream, *more, post_filter=weights), self.limits)
+            return container.assemble(header, subject.extras, stream, weights, self.limits)
 
     def _fitted_filter(
         self, pixels: Pixels, decoded: Mapping[Rows, Pixels], header: container.Header

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,20 +109,44 @@ def write(container: Container, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The bytes of a file. Raises `LimitError` for what a reader with the same limits would refuse."""
     header = container.header
     limits.check_size(header.width, header.height)
-    parts = [SIGNATURE, _pack_header(header)]
-    for kind, metadata in ((ICC, container.icc), (EXIF, container.exif), (XMP, container.xmp)):
-        if metadata:
-            limits.check_bytes(f"the metadata of chunk {kind}", len(metadata), "max_metadata_bytes")
-            parts.append(_pack_chunk(kind, _pack_metadata(metadata)))
     if container.alpha is not None:
         _expect(container.alpha.shape == (header.height, header.width), "alpha is not of the picture's size")
         _expect(container.alpha.dtype == np.uint8, "alpha is not uint8")
-        parts.append(_pack_chunk(ALPHA, encode_alpha(container.alpha)))
-    if container.post_filter is not None:
-        parts.append(_pack_chunk(FILTER, packed(container.post_filter)))
-    limits.check_bytes("the coded data", len(container.data), "max_chunk_bytes")
-    parts.append(_pack_chunk(CODE, container.data))
-    return b"".join(parts)
+    extras = pack_extras(container.alpha, container.icc, container.exif, container.xmp, limits)
+    return assemble(header, extras, container.data, container.post_filter, limits)
+
+
+def pack_extras(
+    alpha: npt.NDArray[np.uint8] | None,
+    icc: bytes | None,
+    exif: bytes | None,
+    xmp: bytes | None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[bytes, ...]:
+    """The chunks of what goes with a picture's pixels, whatever these are coded to. Raises `LimitError`."""
+    chunks = []
+    for kind, metadata in ((ICC, icc), (EXIF, exif), (XMP, xmp)):
+        if metadata:
+            limits.check_bytes(f"the metadata of chunk {kind}", len(metadata), "max_metadata_bytes")
+            chunks.append(_pack_chunk(kind, _pack_metadata(metadata), limits))
+    if alpha is not None:
+        chunks.append(_pack_chunk(ALPHA, encode_alpha(alpha), limits))
+    return tuple(chunks)
+
+
+def assemble(
+    header: Header, extras: Sequence[bytes], data: bytes, post_filter: Weights | None, limits: Limits = DEFAULT_LIMITS
+) -> bytes:
+    """The bytes of a file, of which the chunks of `pack_extras` are packed. Raises `LimitError` as `write` does."""
+    chunks = list(extras)
+    if post_filter is not None:
+        chunks.append(_pack_chunk(FILTER, packed(post_filter), limits))
+    chunks.append(_pack_chunk(CODE, data, limits))
+    if len(chunks) > limits.max_chunks:
+        raise _too_many_chunks(limits)
+    file = b"".join((SIGNATURE, _pack_header(header), *chunks))
+    limits.check_bytes("the file", len(file), "max_file_bytes")
+    return file
 
 
 def read(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Container:
@@ -129,16 +154,22 @@ def read(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Container:
     header, chunks = parse(data, limits)
     payloads = {chunk.type: chunk.payload for chunk in chunks}
     alpha, post_filter = payloads.get(ALPHA), payloads.get(FILTER)
-    icc, exif, xmp = (_unpack_metadata(kind, payloads.get(kind), limits) for kind in (ICC, EXIF, XMP))
     return Container(
         header,
         bytes(payloads[CODE]),
         None if alpha is None else decode_alpha(alpha, header.height, header.width),
-        icc,
-        exif,
-        xmp,
+        *unpack_metadata(chunks, limits),
         None if post_filter is None else unpacked(post_filter, header.gray),
     )
+
+
+def unpack_metadata(
+    chunks: Sequence[Chunk], limits: Limits = DEFAULT_LIMITS
+) -> tuple[bytes | None, bytes | None, bytes | None]:
+    """ICC, EXIF and XMP out of a file's chunks. Raises `FormatError` or `LimitError`."""
+    payloads = {chunk.type: chunk.payload for chunk in chunks}
+    icc, exif, xmp = (_unpack_metadata(kind, payloads.get(kind), limits) for kind in (ICC, EXIF, XMP))
+    return icc, exif, xmp
 
 
 def peek(data: Buffer) -> Header:
@@ -155,13 +186,17 @@ def parse(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> tuple[Header, list[C
     chunks: list[Chunk] = []
     while not chunks or chunks[-1].type != CODE:
         if len(chunks) == limits.max_chunks:
-            raise LimitError(f"the file has more than {limits.max_chunks} chunks: raise the limit max_chunks")
+            raise _too_many_chunks(limits)
         chunks.append(_read_chunk(reader, limits))
         if any(chunk.type == chunks[-1].type for chunk in chunks[:-1]):
             raise FormatError(f"chunk {chunks[-1].type} is there twice: {_AGAIN}")
     if reader.left:
         raise FormatError(f"{reader.left} bytes follow the end of the file's data: {_AGAIN}, or cut them off")
     return header, chunks
+
+
+def _too_many_chunks(limits: Limits) -> LimitError:
+    return LimitError(f"the file has more than {limits.max_chunks} chunks: raise the limit max_chunks")
 
 
 class _Reader:
@@ -291,7 +326,8 @@ def _read_chunk(reader: _Reader, limits: Limits) -> Chunk:
     return chunk
 
 
-def _pack_chunk(kind: str, payload: bytes) -> bytes:
+def _pack_chunk(kind: str, payload: bytes, limits: Limits) -> bytes:
+    limits.check_bytes(f"chunk {kind}", len(payload), "max_chunk_bytes")
     head = kind.encode("ascii") + _pack_varint(len(payload))
     return b"".join((head, payload, zlib.crc32(payload, zlib.crc32(head)).to_bytes(4, "little")))
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
@@ -26,8 +25,7 @@ from basic_runtime.exif import orientation, upright
 from basic_runtime.files import make_folder, write_file
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp, psnr
-
-Pixels = NDArray[np.uint8]
+from basic_runtime.picture import Pixels
 
 BUNDLED_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 """Photos that lie in the package scikit-image itself; its others are downloaded on first use."""

@@ -135,7 +135,10 @@ class GroupedEntropy:
                 convert(part, out[:, low:high], threads=self.threads)
 
     def rounded(self, z: FloatArray) -> FloatArray:
-        """Values of z as they are coded: whole numbers within the range of the coder's tables."""
+        """Values of z as they are coded: whole numbers within the range of the coder's tables. Raises EngineError for
+        NaN and infinity, which would become whatever this processor makes of them."""
+        if not np.isfinite(np.asarray(z)).all():
+            raise EngineError("z holds NaN or infinity: this engine computes h_a wrongly; take another with --engine")
         return np.asarray(np.clip(np.floor(np.asarray(z) + np.float32(0.5)), -self.z_amax, self.z_amax))
 
     def prior(self, z: FloatArray) -> dict[str, FloatArray]:

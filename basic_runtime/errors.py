@@ -18,7 +18,7 @@ class BasicError(Exception):
     """Base of all errors below; ``str(error)`` is one line."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(re.sub(r"\s*[\r\n]+\s*", " ", message).strip())
+        super().__init__(_one_line(message))
 
     def in_file(self, name: str | os.PathLike[str]) -> Self:
         """The same error with the file's name in front, for code that only saw the file's bytes."""
@@ -34,13 +34,17 @@ class BasicError(Exception):
         return _made, (type(self), str(self), self.__dict__)
 
 
+def _one_line(message: str) -> str:
+    return re.sub(r"\s*[\r\n]+\s*", " ", message).strip()
+
+
 _Kind = TypeVar("_Kind", bound=BasicError)
 
 
 def _made(kind: type[_Kind], message: str, attributes: Mapping[str, Any]) -> _Kind:
     """An error with this message, whatever its class makes one of."""
     error = kind.__new__(kind)
-    Exception.__init__(error, message)
+    Exception.__init__(error, _one_line(message))
     error.__dict__.update(attributes)
     return error
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-Pixels = npt.NDArray[np.uint8]
+from basic_runtime.picture import Pixels
 
 PREFIX = b"Exif\0\0"
 ORIENTATION = 0x0112

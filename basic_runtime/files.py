@@ -61,7 +61,7 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
     return data
 
 
-def read_file(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def read_file(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """What is left to read of a binary file that is open.
 
     Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for what is no file, or one in text mode.
@@ -85,13 +85,13 @@ def _errors_named(name: str, way_out: str) -> Iterator[None]:
         raise FileError(f"{name}: cannot be read ({reason(error)}): {way_out}") from error
 
 
-def file_name(file: BinaryIO) -> str:
+def file_name(file: object) -> str:
     """The name of an open file, as messages name it."""
     name = getattr(file, "name", None)
     return name if isinstance(name, str) else "the file object"
 
 
-def _read(file: BinaryIO, known: int, most: int) -> bytes:
+def _read(file: IO[bytes], known: int, most: int) -> bytes:
     """The bytes that a file is known to have in one piece, then others that come, at most one more than `most`: to read
     n bytes takes memory for n, whether they come or not."""
     data = file.read(known + 1)

@@ -41,9 +41,21 @@ class Crew:
         self._made: tuple[int, ThreadPoolExecutor] | None = None
 
     def each(self, work: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-        """Call `work` on all items, and wait. Raises what the first that fails raises."""
-        for _ in map(work, items) if self.size == 1 else self._pool().map(work, items):
-            pass
+        """Call `work` on all items, and wait. Raises what the first that fails raises, once none runs any more."""
+        if self.size == 1:
+            for item in items:
+                work(item)
+            return
+        from concurrent.futures import wait
+
+        running = [self._pool().submit(work, item) for item in items]
+        try:
+            for future in running:
+                future.result()
+        finally:
+            for future in running:
+                future.cancel()
+            wait(running)
 
     def _pool(self) -> ThreadPoolExecutor:
         """The threads of this process: a fork leaves its parent's behind."""

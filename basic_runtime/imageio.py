@@ -14,7 +14,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,10 +36,9 @@ from basic_runtime.files import (
     write_to,
 )
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.picture import Picture, Pixels, as_picture
 from basic_runtime.threads import ProcessLock
 from basic_runtime.webp import canvas_size
-
-Pixels = npt.NDArray[np.uint8]
 
 EXTENSIONS = {
     ".png": "PNG",
@@ -66,98 +64,8 @@ _STRIP_ROWS = 256
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _JPEG_SEGMENT = 65_502
+_AGAIN = "get the file again"
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-
-
-@dataclass(slots=True, eq=False)
-class Picture:
-    """A picture in memory.
-
-    `pixels` is uint8, (H, W, 3) for RGB or (H, W) for gray; `alpha` is uint8 (H, W) or None; `exif` starts
-    with its TIFF header; `notices` says, a line each, what reading changed.
-    Raises TypeError for what is no array, ValueError for arrays of another dtype or shape.
-    """
-
-    pixels: Pixels
-    alpha: Pixels | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    notices: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.check()
-
-    def check(self) -> None:
-        """Raises what the constructor does, for what was set since."""
-        _check_array(self.pixels)
-        self.pixels = np.asarray(self.pixels)  # of a subclass, such as a matrix, which has ways of its own
-        shape = self.pixels.shape
-        if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
-            raise ValueError(f"pixels must be uint8 (H, W, 3) or (H, W), not {self.pixels.dtype} {shape}")
-        if 0 in shape:
-            raise ValueError("a picture has at least one pixel")
-        for name in ("icc", "exif", "xmp"):
-            content = getattr(self, name)
-            if not isinstance(content, bytes | bytearray | memoryview | None):
-                raise TypeError(f"{name} must be bytes, not {type(content).__name__}")
-            setattr(self, name, None if content is None else bytes(content))
-        if self.alpha is None:
-            return
-        if not isinstance(self.alpha, np.ndarray):
-            raise TypeError(f"alpha must be a uint8 array (H, W), not {type(self.alpha).__name__}")
-        self.alpha = np.asarray(self.alpha)
-        if self.alpha.dtype != np.uint8 or self.alpha.shape != shape[:2]:
-            raise ValueError(f"alpha must be uint8 {shape[:2]}, not {self.alpha.dtype} {self.alpha.shape}")
-
-    @property
-    def width(self) -> int:
-        return int(self.pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        return int(self.pixels.shape[0])
-
-    @property
-    def gray(self) -> bool:
-        return self.pixels.ndim == 2
-
-    @property
-    def rgb(self) -> Pixels:
-        """The pixels as (H, W, 3), gray or not."""
-        return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
-
-
-def _check_array(pixels: object) -> None:
-    """Raises TypeError for what is no array, and says how it becomes a picture."""
-    if isinstance(pixels, np.ndarray):
-        return
-    kind = type(pixels).__name__
-    if isinstance(pixels, Image.Image):
-        raise TypeError(
-            f"{kind} is a picture of Pillow's: read its file with read_picture(path), or call "
-            "basic_runtime.pillow.register() and then image.save()"
-        )
-    if isinstance(pixels, str | bytes | os.PathLike):
-        raise TypeError(f"pixels are wanted, not {kind}: read the picture first, with read_picture(path)")
-    raise TypeError(f"pixels must be a uint8 array (H, W, 3) or (H, W), or a Picture, not {kind}")
-
-
-def as_picture(
-    image: Picture | Pixels,
-    alpha: Pixels | None = None,
-    icc: bytes | None = None,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
-) -> Picture:
-    """A picture of pixels and what goes with them; or the one that is given, which has that already (ValueError if it
-    is given too)."""
-    if not isinstance(image, Picture):
-        return Picture(image, alpha, icc, exif, xmp)
-    if any(extra is not None for extra in (alpha, icc, exif, xmp)):
-        raise ValueError("a Picture holds its own alpha and metadata: set them there")
-    image.check()
-    return image
 
 
 @cache
@@ -283,7 +191,7 @@ def _decode(data: bytes, limits: Limits) -> Picture:
             "allow more with --max-pixels (from Python: Limits(max_pixels=...)) if you trust the file"
         ) from None
     except Exception as error:
-        raise ImageError(f"the picture is damaged ({error}): get the file again") from error
+        raise ImageError(f"the picture is damaged ({error}): {_AGAIN}") from error
     _check_sizes(image, limits)
     notices: list[str] = []
     raw_mode = _raw_mode(image)
@@ -291,7 +199,7 @@ def _decode(data: bytes, limits: Limits) -> Picture:
         frames = getattr(image, "n_frames", 1)
         image.load()
     except Exception as error:
-        raise ImageError(f"the picture is damaged ({error}): get the file again") from error
+        raise ImageError(f"the picture is damaged ({error}): {_AGAIN}") from error
     if frames > 1:
         notices.append(f"holds {frames} pictures: only the first is used")
     return picture_of(image, limits, raw_mode, notices)
@@ -313,7 +221,10 @@ def _check_sizes(image: Image.Image, limits: Limits) -> None:
     limits.check_size(*image.size)
     tags = getattr(image, "tag_v2", {})
     if _TILE_WIDTH in tags and _TILE_LENGTH in tags:
-        limits.check_size(int(tags[_TILE_WIDTH]), int(tags[_TILE_LENGTH]))
+        width, height = tags[_TILE_WIDTH], tags[_TILE_LENGTH]
+        if not (isinstance(width, int) and isinstance(height, int)):
+            raise ImageError(f"the picture is damaged (its tiles are {width} x {height}): {_AGAIN}")
+        limits.check_size(width, height)
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -347,6 +258,8 @@ def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pix
 def _from_inks(image: Image.Image, notices: list[str]) -> Image.Image:
     """CMYK as RGB: in sRGB where the profile of the inks is there, and Pillow's LittleCMS."""
     profile, without = image.info.get("icc_profile"), "a colour profile"
+    if not isinstance(profile, bytes):  # but of whatever type a TIFF says
+        profile = None
     if profile and features.check("littlecms2"):
         from PIL import ImageCms
 
@@ -423,45 +336,53 @@ def _metadata(
         exif = None
     if image.mode == "CMYK":
         icc = None
-    found = {"ICC": _as_bytes(icc), "EXIF": exif_tools.strip_prefix(_as_bytes(exif)), "XMP": _as_bytes(xmp)}
-    for kind, content in found.items():
-        if len(content) > limits.max_metadata_bytes:
-            notices.append(f"{kind} of {len(content)} bytes was left out: it exceeds max_metadata_bytes")
-            found[kind] = b""
-    return found["ICC"] or None, found["EXIF"] or None, found["XMP"] or None
+    icc, exif, xmp = (
+        _as_bytes(kind, value, limits, notices) for kind, value in (("ICC", icc), ("EXIF", exif), ("XMP", xmp))
+    )
+    return icc or None, exif_tools.strip_prefix(exif) or None, xmp or None
 
 
-def _as_bytes(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else bytes(value or b"")
+def _as_bytes(kind: str, value: object, limits: Limits, notices: list[str]) -> bytes:
+    """What Pillow has of some metadata, whose type is that of the file's tag; b"" for what is left out."""
+    value = value.encode() if isinstance(value, str) else b"" if value is None else value
+    if not isinstance(value, bytes):
+        notices.append(f"damaged {kind} was left out (it is no text)")
+        return b""
+    if len(value) > limits.max_metadata_bytes:
+        notices.append(f"{kind} of {len(value)} bytes was left out: it exceeds max_metadata_bytes")
+        return b""
+    return value
 
 
 class _PillowGuard:
-    """While pictures are read, Pillow's own bound on pixels is no lower than the limits of those who read.
+    """While pictures are read, Pillow's own bounds on pixels, and on colour profiles and text in PNG, are no lower than
+    the limits of those who read.
 
-    It is one for the whole process, so it is raised no further than that, and comes back when the last of several
+    They are those of the whole process, so they are raised no further than that, and come back when the last of several
     threads is done.
     """
 
     def __init__(self) -> None:
         self._lock = ProcessLock()
         self._readers = 0
-        self._before: int | None = None
+        self._before: tuple[int | None, int] = None, 0
 
     @contextmanager
     def __call__(self, limits: Limits) -> Iterator[None]:
         with self._lock:
             if not self._readers:
-                self._before = Image.MAX_IMAGE_PIXELS
+                self._before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
             self._readers += 1
             if Image.MAX_IMAGE_PIXELS is not None:
                 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limits.max_pixels)
+            PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, limits.max_metadata_bytes)
         try:
             yield
         finally:
             with self._lock:
                 self._readers -= 1
                 if not self._readers:
-                    Image.MAX_IMAGE_PIXELS = self._before
+                    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
 
 
 _pillow_guard = _PillowGuard()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 
 from basic_runtime.container import ALPHA, EXIF, ICC, XMP, parse
 from basic_runtime.deflate import Buffer
@@ -46,8 +47,9 @@ class FileInfo:
 
 
 def file_info(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
-    """Describe the compressed file `data`. Raises FormatError or LimitError as `container.parse` does."""
-    header, chunks = parse(data, limits)
+    """Describe the compressed file `data`. Raises FormatError or LimitError as `container.parse` does, but takes
+    pictures of any size, as nothing is decoded."""
+    header, chunks = parse(data, replace(limits, max_pixels=sys.maxsize, max_side=sys.maxsize))
     size = memoryview(data).nbytes
     return FileInfo(
         model_name=header.model_name,

@@ -124,7 +124,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
             for row in values.pop("times")
         )
         return MachineProfile(times=rows, **values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         options = each = ""
         if backend.threads is not None:  # chosen, or left by --jobs
             options = f" --threads {backend.threads}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]
+from basic_runtime.picture import Pixels
 
 _ROWS_AT_ONCE = 256
 

@@ -26,7 +26,7 @@ _log = logging.getLogger("basic_runtime")  # warnings go to standard error unles
 
 
 @dataclass(frozen=True)
-class Machine:
+class Runner:
     """What runs graphs: a back-end, and threads that run tiles side by side."""
 
     backend: Backend
@@ -64,8 +64,8 @@ class Networks:
         self._entropy: dict[tuple[int, Backend], GroupedEntropy] = {}
         self._pixel_path = PixelPath(bundle)
         self._lock = ProcessLock()
-        self.whole = Machine(backend, Crew())
-        self._tiled: Machine | None = None
+        self.whole = Runner(backend, Crew())
+        self._tiled: Runner | None = None
 
     def load(self, level: int, quality_step: int) -> None:
         """Load all graphs of a level now, for a quality step."""
@@ -97,11 +97,11 @@ class Networks:
         align = self.bundle.manifest.z_stride
         height, width = (-(-side // align) * align for side in (height, width))
         canvas = Canvas(height, width, self.tile_pixels, align, self.longest)
-        return replace(canvas, threads=self._machine(canvas).threads)
+        return replace(canvas, threads=self._runner(canvas).threads)
 
     def grouped_entropy(self, variant: int, canvas: Canvas) -> GroupedEntropy:
         """An entropy variant, on what computes such a picture. Raises EngineError where that is not exact."""
-        return self.entropy_on(variant, self._machine(canvas))
+        return self.entropy_on(variant, self._runner(canvas))
 
     def steps(
         self,
@@ -116,14 +116,14 @@ class Networks:
     ) -> list[Step]:
         """A graph of the pixel path from its inputs to its output: whole, with tiles of this `side`, or in parts on a
         picture in tiles. Engines that are built ahead of time are those of whole graphs."""
-        spec, machine = self.bundle.graph(graph), self._machine(canvas)
+        spec, runner = self.bundle.graph(graph), self._runner(canvas)
         if canvas.whole or spec.parts is None or self.longest is not None:
-            engine = self._pixel_engine(graph, step, machine)
+            engine = self._pixel_engine(graph, step, runner)
             return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
         if fixed := self._in_fixed_point(graph):
-            engines = self._pixel_path.engines(graph, step, machine.threads, parts=True)
+            engines = self._pixel_path.engines(graph, step, runner.threads, parts=True)
         else:
-            engines = [self._engine(part.id, machine) for part in spec.parts.graphs]
+            engines = [self._engine(part.id, runner) for part in spec.parts.graphs]
         between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
         return [
             self._step(
@@ -168,12 +168,12 @@ class Networks:
         """The trace for what happens within a tile, which is not timed where tiles run side by side."""
         return self._trace if canvas.whole else no_trace
 
-    def entropy_on(self, variant: int, machine: Machine) -> GroupedEntropy:
-        """An entropy variant on this machine's engine, once that has proved itself."""
+    def entropy_on(self, variant: int, runner: Runner) -> GroupedEntropy:
+        """An entropy variant on this runner's engine, once that has proved itself."""
         with self._lock:
-            key = variant, machine.backend
+            key = variant, runner.backend
             if key not in self._entropy:
-                self._entropy[key] = self._proven_entropy(variant, machine)
+                self._entropy[key] = self._proven_entropy(variant, runner)
             return self._entropy[key]
 
     def _longest_tile(self) -> int | None:
@@ -201,33 +201,33 @@ class Networks:
         outputs = {key: between.get(key, sink) for key in engine.outputs}
         return Step(
             name, engine, inputs, outputs, canvas,
-            reach=reach, side=side, crew=self._machine(canvas).crew, trace=self._trace,
+            reach=reach, side=side, crew=self._runner(canvas).crew, trace=self._trace,
         )  # fmt: skip
 
     def _in_fixed_point(self, graph: str) -> bool:
         return self.backend.precision == INT16 and self._pixel_path.has(graph)
 
-    def _pixel_engine(self, graph: str, step: int, machine: Machine) -> Engine:
+    def _pixel_engine(self, graph: str, step: int, runner: Runner) -> Engine:
         """A whole graph of the pixel path, at a quality step where that matters."""
         if self._in_fixed_point(graph):
-            return self._pixel_path.engines(graph, step, machine.threads)[0]
-        return self._engine(graph, machine)
+            return self._pixel_path.engines(graph, step, runner.threads)[0]
+        return self._engine(graph, runner)
 
-    def _machine(self, canvas: Canvas) -> Machine:
+    def _runner(self, canvas: Canvas) -> Runner:
         """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
         if canvas.whole:
             return self.whole
         with self._lock:
             if self._tiled is None:
                 backend, count = self.backend.side_by_side()
-                self._tiled = Machine(backend, Crew(count))
+                self._tiled = Runner(backend, Crew(count))
             return self._tiled
 
-    def _engine(self, graph_id: str, machine: Machine) -> Engine:
+    def _engine(self, graph_id: str, runner: Runner) -> Engine:
         with self._lock:
-            key = graph_id, machine.backend
+            key = graph_id, runner.backend
             if key not in self._engines:
-                self._engines[key] = self._load_engine(graph_id, machine.backend)
+                self._engines[key] = self._load_engine(graph_id, runner.backend)
             return self._engines[key]
 
     def _load_engine(self, graph_id: str, backend: Backend) -> Engine:
@@ -238,23 +238,23 @@ class Networks:
             strict=spec is not None and spec.path == "entropy",
         )
 
-    def _proven_entropy(self, variant: int, machine: Machine) -> GroupedEntropy:
+    def _proven_entropy(self, variant: int, runner: Runner) -> GroupedEntropy:
         """An entropy variant on this engine, or on the one that stands in for it where it is not exact."""
         try:
-            entropy = self._load_entropy(variant, machine)
-            ensure_golden(self.bundle, variant, machine.backend, entropy)
+            entropy = self._load_entropy(variant, runner)
+            ensure_golden(self.bundle, variant, runner.backend, entropy)
             return entropy
         except EngineMismatchError:
             raise
         except EngineError as error:
-            name, threads = machine.backend.entropy_fallback, machine.backend.threads
+            name, threads = runner.backend.entropy_fallback, runner.backend.threads
             if name is None:
                 raise
             _log.warning("note: the entropy path runs on engine %r, because %s", name, error)
-            return self._proven_entropy(variant, Machine(create_backend(name, threads), machine.crew))
+            return self._proven_entropy(variant, Runner(create_backend(name, threads), runner.crew))
 
-    def _load_entropy(self, variant: int, machine: Machine) -> GroupedEntropy:
-        backend = machine.backend
+    def _load_entropy(self, variant: int, runner: Runner) -> GroupedEntropy:
+        backend = runner.backend
         native = native_engines(self.bundle, variant, backend.threads) if backend.native_entropy else None
-        load = native.__getitem__ if native else lambda graph: self._engine(graph, machine)
-        return GroupedEntropy(self.bundle, variant, load, machine.crew, machine.threads)
+        load = native.__getitem__ if native else lambda graph: self._engine(graph, runner)
+        return GroupedEntropy(self.bundle, variant, load, runner.crew, runner.threads)

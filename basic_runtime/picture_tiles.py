@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from basic_runtime._coder import convert, from_pixels, to_pixels
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.flow import Trace
+from basic_runtime.picture import Pixels
 from basic_runtime.planes import Planes
 from basic_runtime.tiles import Canvas, Rows, Tile
-
-Pixels = npt.NDArray[np.uint8]
 
 _ROWS_AT_ONCE = 64
 

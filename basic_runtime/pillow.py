@@ -20,8 +20,9 @@ from basic_runtime import container
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.errors import BasicError
 from basic_runtime.exif import PREFIX, strip_prefix
-from basic_runtime.files import write_whole
-from basic_runtime.imageio import Picture, image_of, picture_of
+from basic_runtime.files import file_name, read_file, write_whole
+from basic_runtime.imageio import image_of, picture_of
+from basic_runtime.picture import Picture
 from basic_runtime.threads import ProcessLock
 
 FORMAT = "BASIC"
@@ -93,13 +94,14 @@ class BasicImageFile(ImageFile.ImageFile):
         self._codec, self._level = _codec(), _Registered.level
         limits = self._codec.limits
         with self._errors():
-            data = self.fp.read(limits.max_file_bytes + 1)
-            content = container.read(data, limits)
-        header = content.header
+            data = read_file(self.fp, limits)
+            header, chunks = container.parse(data, limits)
+            icc, exif, xmp = container.unpack_metadata(chunks, limits)
         self._data = data
         self._size = header.width, header.height
-        self._mode = ("L" if header.gray else "RGB") + ("" if content.alpha is None else "A")
-        metadata = {"icc_profile": content.icc, "exif": content.exif and PREFIX + content.exif, "xmp": content.xmp}
+        transparent = any(chunk.type == container.ALPHA for chunk in chunks)
+        self._mode = ("L" if header.gray else "RGB") + ("A" if transparent else "")
+        metadata = {"icc_profile": icc, "exif": exif and PREFIX + exif, "xmp": xmp}
         self.info |= {name: value for name, value in metadata.items() if value}
 
     def load(self) -> Any:
@@ -126,7 +128,7 @@ class BasicImageFile(ImageFile.ImageFile):
         except BasicError as error:
             name = os.fspath(self.filename) if self.filename else "the picture"
             name = name.decode(errors="replace") if isinstance(name, bytes) else name
-            raise OSError(f"{name}: {error}") from error
+            raise OSError(error.told_of(name, file_name(self.fp))) from error
 
 
 def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
@@ -139,7 +141,7 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     picture = picture_of(image, codec.limits)
     _replace_metadata(picture, options)
     for notice in picture.notices:
-        warnings.warn(notice, stacklevel=4)  # where save() was called
+        warnings.warn(notice, stacklevel=3)  # where save() was called
     more = {key: options[key] for key in ("level", "effort") if key in options}
     if "max_bytes" in given:
         data = codec.encode_within(picture, given["max_bytes"], **more)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from basic_runtime._coder import filter_moments, fit_filter
-from basic_runtime.picture_tiles import Pixels
+from basic_runtime.picture import Pixels
 from basic_runtime.post_filter import BITS, PAIRS, Weights, packed
 from basic_runtime.tiles import Rows
 

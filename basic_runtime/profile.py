@@ -18,7 +18,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
 from basic_runtime.device_profile import TOTAL as TOTAL
-from basic_runtime.engines import create_backend
+from basic_runtime.engines import AUTO, create_backend
 from basic_runtime.errors import MissingExtraError
 from basic_runtime.files import check_target, write_file
 
@@ -80,7 +80,7 @@ class _Stopwatch:
 
 def profile(
     bundle: Bundle,
-    engine: str = "onnxruntime",
+    engine: str = AUTO,
     threads: int | None = None,
     *,
     precision: str | None = None,

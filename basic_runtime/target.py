@@ -117,11 +117,14 @@ def smallest_reaching(
 
 
 def search_twice(
-    search: Callable[[int, int | None], tuple[int, bytes]], steps: int, effort: int, ahead: int
+    search: Callable[[int, int | None], tuple[int, bytes]], steps: int, effort: int, ahead: int, last_resort: int
 ) -> bytes:
     """The file that `search(effort, first step)` finds: without an effort, to find about where, and then with it, from
-    `ahead` of the `steps` further on."""
-    step, plain = search(0, None)
+    `ahead` of the `steps` further on; from the step `last_resort` where the target is missed without."""
+    try:
+        step, plain = search(0, None)
+    except TargetError:
+        return search(effort, last_resort)[1]
     try:
         return search(effort, min(step + ahead, steps - 1))[1]
     except TargetError:  # an effort trades some of the one for some of the other, and may miss what was met

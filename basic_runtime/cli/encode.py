@@ -21,7 +21,7 @@ from basic_runtime.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from basic_runtime.imageio import Picture
+    from basic_runtime.picture import Picture
 
 EXTENSION = ".basic"
 
@@ -185,7 +185,7 @@ def _larger(source: str, size: int) -> list[str]:
 def _without_metadata(picture: Picture) -> Picture:
     """The picture without EXIF and XMP. The colour profile stays: without it the colours would be others."""
     from basic_runtime.exif import orientation, upright
-    from basic_runtime.imageio import Picture
+    from basic_runtime.picture import Picture
 
     turn = orientation(picture.exif)
     alpha = None if picture.alpha is None else upright(picture.alpha, turn)

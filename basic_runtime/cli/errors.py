@@ -51,9 +51,10 @@ class OneLineErrors(click.Command):
         except MemoryError:
             click.echo(f"{self.program}: error: not enough memory for this picture: try a smaller one", err=True)
         except OSError as error:  # mostly of standard output, as errors of files are BasicErrors
-            _close_output()
-            name = error.filename or "standard output"
-            click.echo(f"{self.program}: error: {name}: cannot be written ({reason(error)})", err=True)
+            if error.filename is None:
+                _close_output()
+            failed = "standard output: cannot be written" if error.filename is None else f"{error.filename}: failed"
+            click.echo(f"{self.program}: error: {failed} ({reason(error)})", err=True)
         sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -92,7 +92,8 @@ def evaluate(
     basic-run evaluate kodak -o results/kodak --levels 0,3,7
 
     Sizes are those of real files, PSNR and MS-SSIM those of 8-bit pixels. An evaluation that was stopped goes on
-    when it is called again with the same -o. Files that cannot be read are left out, and the exit status is then 1.
+    when it is called again with the same -o. Files that cannot be read, or that another codec cannot
+    hold, are left out, and the exit status is then 1.
     """
     from basic_runtime.bundle import Bundle
     from basic_runtime.cli.setup import make_limits
@@ -105,32 +106,33 @@ def evaluate(
     chosen = levels if levels is not None else tuple(range(len(opened.manifest.levels)))
     opened.check_level(max(chosen), "--levels")
     limits = make_limits(max_pixels)
-    pictures, unread = _readable(folder, limits)
+    rivals = _rivals(codecs)
+    pictures, left_out = _comparable(folder, rivals, limits)
     effort = opened.default_effort if effort is None else effort
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     model += f" {precision}" if precision else ""
-    wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, _rivals(codecs))
+    wanted = measure.settings(model, chosen, qualities or measure.QUALITIES, rivals)
     if output is not None:
         make_folder(output.parent)
     results = measure.Results(None if output is None else _with_extension(output, ".csv"))
     options = measure.Options(bundle, engine, threads, jobs, reps, effort, precision, limits)
     _measure(pictures, wanted, results, options)
     _report([path.name for path in pictures], wanted, results, opened, output, as_json)
-    if unread:
+    if left_out:
         click.get_current_context().exit(1)
 
 
-def _readable(folder: Path, limits: Limits) -> tuple[list[Path], int]:
-    """The pictures that can be read, and how many cannot, which is said at once.
+def _comparable(folder: Path, rivals: list[str], limits: Limits) -> tuple[list[Path], int]:
+    """The pictures that all codecs take, and how many are left out, which is said at once.
 
     Raises ImageError if that leaves none.
     """
     from basic_runtime.errors import ImageError
     from basic_runtime.evaluate import measure
 
-    pictures, errors = measure.readable(measure.list_pictures(folder), limits)
+    pictures, errors = measure.comparable(measure.list_pictures(folder), rivals, limits)
     if not pictures:
-        raise ImageError(f"{folder}: no picture in this folder can be read, as of the first: {errors[0]}")
+        raise ImageError(f"{folder}: no picture in this folder can be compared, as of the first: {errors[0]}")
     for error in errors:
         click.echo(f"basic-run: error: {error}; it is left out", err=True)
     return pictures, len(errors)

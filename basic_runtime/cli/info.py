@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,10 +26,7 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
     from basic_runtime.errors import BasicError
     from basic_runtime.files import display_name, read_bytes
     from basic_runtime.info import file_info
-    from basic_runtime.limits import DEFAULT_LIMITS
 
-    # Nothing is decoded: a picture of any size is told of.
-    any_size = replace(DEFAULT_LIMITS, max_pixels=sys.maxsize, max_side=sys.maxsize)
     results: list[dict[str, Any]] = []
     failed = False
     for job in plan_reading(inputs):
@@ -38,7 +34,7 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
         try:
             if job.error is not None:
                 raise job.error
-            found = file_info(read_bytes(job.source), any_size)
+            found = file_info(read_bytes(job.source))
         except BasicError as error:
             failed = True
             message = error.told_of(name)

@@ -110,11 +110,14 @@ class AutoBackend(Backend):
 
     def _versions(self) -> list[str]:
         """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
         versions = [f"onnxruntime {library_version()}"]
         if OpenVinoBackend.available():
-            versions.append(f"openvino {version('openvino')}")
+            try:
+                versions.append(f"openvino {version('openvino')}")
+            except PackageNotFoundError:  # an archive of its own beside Python's packages
+                versions.append("openvino")
         return versions
 
 

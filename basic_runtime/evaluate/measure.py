@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, features
 
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO, create_backend
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
+from basic_runtime.files import reason
 from basic_runtime.imageio import input_extensions, read_picture
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import bpp, psnr
+from basic_runtime.picture import Pixels
 from basic_runtime.tiles import TILE_PIXELS
-
-Pixels = NDArray[np.uint8]
 
 OURS = "BaSIC"
 #: Qualities 1..100 of our codec that make up a curve.
@@ -41,14 +40,15 @@ class Rival:
     """A codec of Pillow: how its files are written, and the qualities of its curve."""
 
     format: str
+    max_side: int
     options: dict[str, object]
     qualities: tuple[int, ...]
 
 
 RIVALS = {
-    "JPEG": Rival("JPEG", {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 20, 30, 45, 60, 75, 85, 92)),
-    "WebP": Rival("WEBP", {"method": 6}, (1, 10, 25, 40, 55, 70, 80, 88, 94)),
-    "AVIF": Rival("AVIF", {"speed": 6}, (20, 30, 40, 50, 60, 70, 80, 88)),
+    "JPEG": Rival("JPEG", 65_500, {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 20, 30, 45, 60, 75, 85, 92)),
+    "WebP": Rival("WEBP", 16_383, {"method": 6}, (1, 10, 25, 40, 55, 70, 80, 88, 94)),
+    "AVIF": Rival("AVIF", 65_536, {"speed": 6}, (20, 30, 40, 50, 60, 70, 80, 88)),
 }
 
 
@@ -112,30 +112,46 @@ def settings(
 
 def list_pictures(folder: Path) -> list[Path]:
     """The pictures in a folder, by name. Raises ImageError if there are none."""
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder: name a folder of pictures")
-    # A pipe of such a name would be waited for. A link to nothing is an error, which is told. Hidden are what other
-    # systems leave beside pictures, under their names.
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in input_extensions() and path.name[0] != "." and (path.is_file() or not path.exists())
-    )
+    try:
+        if not folder.is_dir():
+            raise ImageError(f"{folder}: no such folder: name a folder of pictures")
+        found = sorted(filter(_is_picture, folder.iterdir()))
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be read ({reason(error)}): check its permissions") from error
     if not found:
         raise ImageError(f"{folder}: no pictures in this folder: name one with PNG files")
     return found
 
 
-def readable(pictures: Sequence[Path], limits: Limits) -> tuple[list[Path], list[BasicError]]:
-    """Those that can be read, and what is wrong with the others."""
+def _is_picture(path: Path) -> bool:
+    # A pipe of such a name would be waited for. A link to nothing is an error, which is told. Hidden are what other
+    # systems leave beside pictures, under their names.
+    named = path.suffix.lower() in input_extensions() and path.name[0] != "."
+    return named and (path.is_file() or not path.exists())
+
+
+def comparable(
+    pictures: Sequence[Path], rivals: Sequence[str], limits: Limits
+) -> tuple[list[Path], list[BasicError]]:
+    """Those that can be read, and written by all rivals; and what is wrong with the others."""
     good, errors = [], []
     for picture in pictures:
         try:
-            read_picture(picture, limits)
+            _check_sides(picture, read_picture(picture, limits).pixels, rivals)
             good.append(picture)
         except BasicError as error:
             errors.append(error)
     return good, errors
+
+
+def _check_sides(picture: Path, pixels: Pixels, rivals: Sequence[str]) -> None:
+    height, width = pixels.shape[:2]
+    for name in rivals:
+        if max(height, width) > (most := RIVALS[name].max_side):
+            raise ImageError(
+                f"{picture}: has {width}x{height} pixels, and {name} takes at most {most} a side: compare it without, "
+                "by --codecs"
+            )
 
 
 def has_ms_ssim() -> bool:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from basic_runtime.errors import BasicError, ImageError
 from basic_runtime.files import read_bytes
-from basic_runtime.imageio import EXTENSIONS, FORMATS, Picture, read_picture, write_picture
+from basic_runtime.imageio import EXTENSIONS, FORMATS, read_picture, write_picture
 from basic_runtime.limits import DEFAULT_LIMITS
+from basic_runtime.picture import Picture
 from basic_train.prepare.procedure import Procedure, Size
 
 #: What the runtime reads, and BMP.

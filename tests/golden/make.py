@@ -14,7 +14,8 @@ import numpy as np
 
 from basic_runtime.codec import Codec
 from basic_runtime.files import write_bytes
-from basic_runtime.imageio import Picture, write_picture
+from basic_runtime.imageio import write_picture
+from basic_runtime.picture import Picture
 
 FOLDER = Path(__file__).parent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,26 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, tiny_path: Path, monkeyp
     found = MachineProfile("0" * 8, "onnxruntime", 1, 64, ())
     with pytest.raises(FileError, match=r"\.json: cannot be written"):
         machine.save(found, Bundle(tiny_path), create_backend("onnxruntime", 1))
+
+
+@pytest.mark.parametrize("content", ["5", "null", "[]", "{", '{"times": 3}'])
+def test_a_damaged_profile_is_none(tiny_path: Path, tmp_path: Path, content: str) -> None:
+    bundle, backend = Bundle(tiny_path), create_backend("onnxruntime", 1)
+    machine.save(MachineProfile("0" * 8, "onnxruntime", 1, 64, ()), bundle, backend).write_text(content)
+    with pytest.raises(machine.MachineProfileError, match="has not been measured"):
+        machine.load(bundle, backend)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users without a home are of POSIX systems")
+def test_users_without_a_home_remember_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a number that names no user
+    monkeypatch.chdir(tmp_path)
+    remember("engines", ["a"], "first")
+    assert remembered("engines", ["a"]) is None and not list(tmp_path.iterdir())
+    with pytest.raises(FileError, match="cannot be written .*XDG_CACHE_HOME"):
+        store(place_of("engines", ["a"]), b"")
 
 
 def test_another_build_is_checked_again(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,9 +35,9 @@ from basic_runtime.errors import (
     WrongBundleError,
 )
 from basic_runtime.flow import Step
-from basic_runtime.imageio import Picture
 from basic_runtime.limits import Limits
 from basic_runtime.metrics import psnr
+from basic_runtime.picture import Picture
 from basic_runtime.planes import Band, Planes
 from basic_runtime.quality import quality_of_step, quality_step
 
@@ -120,6 +120,14 @@ def test_quality_maps_onto_all_steps() -> None:
     steps = [quality_step(quality) for quality in range(1, 101)]
     assert steps == sorted(steps) and set(steps) == set(range(64))
     assert all(quality_step(quality_of_step(step)) == step for step in range(64))
+
+
+def test_info_is_of_pictures_of_any_size(codec: Codec, tiny_path: Path, photo: Photo) -> None:
+    data = codec.encode(photo(44, 33))
+    small = Codec(tiny_path, limits=Limits(max_pixels=1000, max_side=40))
+    assert small.info(data) == codec.info(data)
+    with pytest.raises(LimitError):
+        small.decode(data)
 
 
 def test_info_tells_what_was_asked_for(codec: Codec, photo: Photo) -> None:
@@ -325,6 +333,19 @@ def test_limits_and_sizes_are_checked_at_once(tiny_path: Path) -> None:
 def test_threads_out_of_range(tiny_path: Path, backend: str, threads: int) -> None:
     with pytest.raises(ValueError, match=f"threads must be 1 to 1024, not {threads}"):
         Codec(tiny_path, backend, threads)
+
+
+def test_threads_of_a_backend_are_its_own(tiny_path: Path) -> None:
+    with pytest.raises(ValueError, match="threads are those of the backend: give them to create_backend"):
+        Codec(tiny_path, create_backend("onnxruntime", 2), threads=1)
+
+
+def test_a_z_that_is_no_number_is_an_error(tiny_path: Path) -> None:
+    codec = Codec(tiny_path, "onnxruntime")
+    for wrong in (np.nan, np.inf):
+        z = np.full((1, 2, 1, 1), wrong, np.float32)
+        with pytest.raises(EngineError, match="z holds NaN or infinity"):
+            codec._networks.entropy_on(0, codec._networks.whole).rounded(z)
 
 
 def test_limits_hold_before_any_work(tiny_path: Path, photo: Photo) -> None:

@@ -318,6 +318,19 @@ def test_chunk_limits() -> None:
         read(data, Limits(max_metadata_bytes=2))
 
 
+@pytest.mark.parametrize(
+    ("name", "fitting"), [("max_chunk_bytes", 100), ("max_chunks", 3), ("max_metadata_bytes", 3), ("max_file_bytes", 0)]
+)
+def test_writers_keep_the_limits_of_readers(name: str, fitting: int) -> None:
+    content = Container(HEADER, bytes(100), icc=b"icc", alpha=np.zeros((4, 5), np.uint8))
+    data = write(content)
+    fitting = fitting or len(data)
+    assert write(content, Limits(**{name: fitting})) == data and read(data, Limits(**{name: fitting}))
+    for attempt in (lambda limits: write(content, limits), lambda limits: read(data, limits)):
+        with pytest.raises(LimitError, match=name):
+            attempt(Limits(**{name: fitting - 1}))
+
+
 def zlib_bomb(size: int) -> bytes:
     return zlib.compress(bytes(size), 9)
 

@@ -16,6 +16,7 @@ def test_in_file_keeps_the_class_and_names_the_file() -> None:
     error = TruncatedError("is cut off").in_file("photo.basic")
     assert type(error) is TruncatedError and isinstance(error, FormatError)
     assert str(error) == "photo.basic: is cut off"
+    assert str(error.in_file("a\nb")) == "a b: photo.basic: is cut off"
 
 
 def test_missing_extra_names_the_pip_install() -> None:

@@ -155,13 +155,29 @@ def test_a_file_that_cannot_be_read_is_left_out(pictures, tiny_path, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "jpeg", "--json")
     result = evaluate(tmp_path, *options)
-    assert result.exit_code == 1 and "no picture in this folder can be read" in result.stderr
+    assert result.exit_code == 1 and "no picture in this folder can be compared" in result.stderr
     assert "bad.png: not a picture" in result.stderr and len(result.stderr.splitlines()) == 1
     (tmp_path / "good.png").write_bytes((pictures / "a.png").read_bytes())
     result = evaluate(tmp_path, *options, "-o", tmp_path / "out")
     assert result.exit_code == 1 and "bad.png: not a picture" in result.stderr
     assert json.loads(result.stdout)["pictures"] == 1
     assert {r["picture"] for r in csv.DictReader((tmp_path / "out.csv").open())} == {"good.png"}
+
+
+def test_a_picture_that_another_codec_cannot_hold_is_left_out(pictures, tiny_path, tmp_path):
+    Image.new("RGB", (16_384, 1)).save(tmp_path / "long.png")
+    (tmp_path / "good.png").write_bytes((pictures / "a.png").read_bytes())
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--json")
+    result = evaluate(tmp_path, *options, "--codecs", "webp")
+    assert result.exit_code == 1 and json.loads(result.stdout)["pictures"] == 1
+    assert "long.png: has 16384x1 pixels, and WebP takes at most 16383 a side: compare it without" in result.stderr
+    assert evaluate(tmp_path, *options, "--codecs", "none").exit_code == 0
+
+
+def test_a_folder_that_has_no_such_name_is_one_line(tiny_path, tmp_path):
+    result = evaluate(tmp_path / ("x" * 300), "--bundle", tiny_path)
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+    assert "cannot be read (file name too long): check its permissions" in result.stderr
 
 
 def test_times_are_without_loading(pictures, tiny_path, monkeypatch):

@@ -16,8 +16,8 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.errors import BundleError
-from basic_runtime.imageio import as_picture
 from basic_runtime.metrics import psnr
+from basic_runtime.picture import as_picture
 from basic_runtime.quality import quality_step
 
 from .test_bundle import edit_manifest

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from basic_runtime.errors import FileError, ImageError, LimitError
-from basic_runtime.imageio import FORMATS, Picture, read_picture, write_picture
+from basic_runtime.imageio import FORMATS, read_picture, write_picture
 from basic_runtime.limits import Limits
+from basic_runtime.picture import Picture
 
 from .test_imageio import EXTENSION, GRAY, RGB, assert_equal, saved
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,9 @@ from PIL import Image, ImageFile
 from basic_runtime import pillow
 from basic_runtime.codec import Codec
 from basic_runtime.errors import FormatError
-from basic_runtime.imageio import Picture
 from basic_runtime.limits import Limits
 from basic_runtime.metrics import psnr
+from basic_runtime.picture import Picture
 
 Photo = Callable[[int, int], np.ndarray]
 
@@ -73,6 +74,16 @@ def test_files_are_decoded_once_when_pixels_are_asked_for(
     assert opened.size == (64, 64) and not calls
     opened.load()
     assert opened.fp is None and opened.getpixel((3, 4)) == opened.load()[3, 4] and len(calls) == 1
+
+
+def test_opening_takes_no_memory_for_what_may_come(photo: Photo) -> None:
+    data = saved(Image.fromarray(photo(512, 512)).convert("RGBA"))
+    tracemalloc.start()
+    try:
+        assert Image.open(io.BytesIO(data)).mode == "RGBA"
+        assert tracemalloc.get_traced_memory()[1] < 512 * 512  # alpha is not unpacked, either
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
@@ -184,8 +195,9 @@ def test_wrong_options_and_large_pictures_are_refused(codec: Codec, photo: Photo
         with pytest.raises(kind, match=message):
             saved(image, **options)
     assert saved(image, optimize=True, progressive=True) == saved(image)  # of other formats
-    with pytest.warns(UserWarning, match="XMP of .* was left out"):
-        saved(_with_xmp(image, bytes(17 << 20)))
+    with pytest.warns(UserWarning, match="XMP of .* was left out") as warned:
+        _with_xmp(image, bytes(17 << 20)).save(io.BytesIO(), "BASIC")
+    assert warned[0].filename == __file__
     with pytest.raises(TypeError, match="codec must be a Codec or None, not str"):
         pillow.register("lite-11")  # type: ignore[arg-type]
     data = saved(image)

@@ -18,7 +18,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError, EngineError
-from basic_runtime.imageio import Picture
+from basic_runtime.picture import Picture
 from basic_runtime.quality import quality_step
 from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Movable, Places, Refinement
 from basic_runtime.tables import code_lengths

@@ -6,12 +6,14 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from basic_runtime import container
 from basic_runtime.cli import main
 from basic_runtime.cli.options import ByteSize
 from basic_runtime.codec import Codec
@@ -139,6 +141,35 @@ def test_codec_stays_within(tiny_path: Path, photo) -> None:
     for most in (0, -1):
         with pytest.raises(ValueError, match=f"max_bytes must be 1 or more, not {most}"):
             codec.encode_within(picture, most)
+
+
+def test_targets_that_need_effort_are_met_with_it() -> None:
+    image = Image.new("RGB", (256, 256), "white")
+    for k in range(12):
+        corners = (k * 20, k * 13, k * 20 + 60, k * 13 + 40)
+        ImageDraw.Draw(image).rectangle(corners, fill=(k * 20, 255 - k * 17, k * 97 % 255), outline="black")
+    codec, drawing = Codec(), np.asarray(image)
+    reached = [psnr(drawing, codec.decode(codec.encode(drawing, 100, 0, effort=effort))) for effort in (0, 2)]
+    assert reached[1] > reached[0] + 1
+    between = sum(reached) / 2
+    assert psnr(drawing, codec.decode(codec.encode_reaching(drawing, between, 0, effort=2))) >= between
+    with pytest.raises(TargetError, match=rf"reaches {reached[1]:.2f} dB at the highest quality"):
+        codec.encode_reaching(drawing, 90, 0, effort=2)
+    smallest = [len(codec.encode(drawing, 1, 0, effort=effort)) for effort in (0, 4)]
+    assert smallest[1] < smallest[0]
+    assert len(codec.encode_within(drawing, smallest[1], 0, effort=4)) == smallest[1]
+
+
+def test_what_goes_with_a_picture_is_packed_once(tiny_path: Path, photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    pack = container.pack_extras
+    monkeypatch.setattr(container, "pack_extras", lambda *given: calls.append(1) or pack(*given))
+    codec, picture = Codec(tiny_path), photo(96, 128)
+    most = len(codec.encode(picture, 30, alpha=picture[..., 0])) + 20
+    calls.clear()
+    data = codec.encode_within(picture, most, alpha=picture[..., 0])
+    assert len(calls) == 1 and len(data) <= most
+    np.testing.assert_array_equal(codec.decode_picture(data).alpha, picture[..., 0])
 
 
 @pytest.fixture

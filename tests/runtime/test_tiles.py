@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -191,6 +192,21 @@ def test_an_error_in_a_crew_reaches_the_caller() -> None:
     for crew in (Crew(), Crew(2)):
         with pytest.raises(EngineError, match="third"):
             crew.each(fail, range(9))
+
+
+def test_no_work_goes_on_behind_an_error() -> None:
+    begun, ended = set(), set()
+
+    def work(item: int) -> None:
+        begun.add(item)
+        if item == 0:
+            raise EngineError("first")
+        time.sleep(0.05)
+        ended.add(item)
+
+    with pytest.raises(EngineError, match="first"):
+        Crew(3).each(work, range(100))
+    assert ended == begun - {0} and len(begun) < 100
 
 
 def test_an_unknown_reach_runs_whole() -> None:
