@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo test test-gpu test-nightly lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: help demo test test-gpu test-nightly test-cpp lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make test-cpp           C++ tests of the code as it ships"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -106,6 +107,13 @@ reproduce-bundle: .venv-test/.installed
 	    --full-share 0.3 --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 50 --ema 0.998
 	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
 
+# As it ships, which sanitizers change: all versions of functions, each for its processors, and no warnings.
+test-cpp: .venv-test/.installed
+	.venv-test/bin/cmake -S . -B build-cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
+	    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-Werror -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON
+	.venv-test/bin/cmake --build build-cpp --parallel 2
+	.venv-test/bin/ctest --test-dir build-cpp --output-on-failure
+
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_SANITIZE=ON
@@ -113,7 +121,9 @@ sanitize: .venv-test/.installed
 	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_TSAN=ON
-	.venv-test/bin/cmake --build build-tsan --parallel 2 --target integer_net_test winograd_test convert_test post_filter_test
+	.venv-test/bin/cmake --build build-tsan --parallel 2 --target \
+	    coder_test integer_net_test winograd_test convert_test post_filter_test
+	build-tsan/coder_test threads
 	build-tsan/integer_net_test
 	build-tsan/winograd_test
 	build-tsan/convert_test

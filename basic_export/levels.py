@@ -8,6 +8,7 @@ a model that was trained with its transforms about equally wide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -31,22 +32,20 @@ def choose_levels(net: Supernet, count: int) -> list[Widths]:
     """
     costs = Costs.of(net)
     table = net.config.levels
-    levels = _from_table(table, len(costs.g_a), count) if table else spread(costs, count)
+    levels = _from_table(table, len(costs.g_a), count) if table else spread(costs, count, net.config.choices())
     _check(levels, costs)
     return levels
 
 
-def spread(costs: Costs, count: int) -> list[Widths]:
-    """Levels whose total costs rise about geometrically: dynamic programming over chains."""
-    indexes = range(len(costs.g_a))
-    configurations = sorted((Widths(*item) for item in product(indexes, repeat=4)), key=costs.total)
+def spread(costs: Costs, count: int, choices: Sequence[Sequence[int]]) -> list[Widths]:
+    """Levels whose total costs rise about geometrically: dynamic programming over chains of the width indexes that
+    each transform may have."""
+    configurations = sorted((Widths(*item) for item in product(*choices)), key=costs.total)
     if count == 1:
         return configurations[-1:]
-    if count > 4 * (len(indexes) - 1) + 1:
-        raise ExportError(
-            f"{len(indexes)} widths give at most {4 * (len(indexes) - 1) + 1} levels, not {count}: "
-            "pass fewer --levels"
-        )
+    most = sum(len(indexes) - 1 for indexes in choices) + 1
+    if count > most:
+        raise ExportError(f"its widths give at most {most} levels, not {count}: pass fewer --levels")
     totals = np.array([costs.total(item) for item in configurations])
     wanted = np.log(targets(totals[0], totals[-1], count, "geometric"))
     uneven = UNEVENNESS * np.array(configurations).var(axis=1)

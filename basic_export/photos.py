@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from basic_export.errors import ExportError
-from basic_runtime.errors import ImageError
-from basic_train.data import list_photos, load_rgb, split
+from basic_runtime.errors import BasicError, ImageError
+from basic_train.data import evenly, list_photos, load_rgb, split
 from basic_train.model.coded import QUALITY_STEPS, analyse, to_tensor
 from basic_train.model.supernet import Supernet, Widths
 from basic_train.pages import draw_page
-
-Item = TypeVar("Item")
 
 #: Colour photos inside the scikit-image package; none is downloaded.
 BUNDLED = ("astronaut", "chelsea", "coffee", "rocket")
@@ -51,12 +48,7 @@ def calibration_photos(folder: Path | None) -> list[np.ndarray]:
     photos = list_photos(folder)
     held_out = split(photos)[1]
     chosen = held_out if len(held_out) >= MOST_PHOTOS else photos
-    return _loaded(_evenly(chosen, MOST_PHOTOS), folder)
-
-
-def _evenly(items: Sequence[Item], count: int) -> Sequence[Item]:
-    """At most so many of them, evenly apart."""
-    return items[:: max(1, len(items) // count)][:count]
+    return _loaded(evenly(chosen, MOST_PHOTOS), folder)
 
 
 def _loaded(paths: Sequence[Path], folder: Path) -> list[np.ndarray]:
@@ -65,8 +57,8 @@ def _loaded(paths: Sequence[Path], folder: Path) -> list[np.ndarray]:
     for path in paths:
         try:
             loaded.append(_middle(load_rgb(path)))
-        except ImageError:
-            continue  # a damaged photo is no reason not to calibrate on the others
+        except BasicError:
+            continue  # a damaged or huge photo is no reason not to calibrate on the others
     if not loaded:
         raise ImageError(f"{folder}: no photo in it can be read; name another folder with --photos")
     return loaded
@@ -77,18 +69,18 @@ def filter_photos(folder: Path | None) -> list[np.ndarray]:
     training among them, as a few weights remember none. Raises ImageError or ExportError."""
     if folder is None:
         return calibration_photos(None)
-    return _loaded(_evenly(list_photos(folder), FILTER_PHOTOS), folder)
+    return _loaded(evenly(list_photos(folder), FILTER_PHOTOS), folder)
 
 
 def fixed_point_photos(folder: Path | None) -> list[np.ndarray]:
     """Some of `calibration_photos`: as many as fixed point needs, which looks at them at many qualities."""
-    return list(_evenly(calibration_photos(folder), FIXED_POINT_PHOTOS))
+    return list(evenly(calibration_photos(folder), FIXED_POINT_PHOTOS))
 
 
 def varied_pictures(folder: Path | None) -> list[Tensor]:
     """What hidden units are tried on: some of `calibration_photos`, drawn pages, noise and a chessboard, (1, 3, H, W)
     in [0, 1] each, sides multiples of Z_STRIDE."""
-    photos = _evenly(calibration_photos(folder), VARIED_PHOTOS)
+    photos = evenly(calibration_photos(folder), VARIED_PHOTOS)
     pages = [_middle(draw_page(0, number)) for number in range(VARIED_PAGES)]
     return [to_tensor(picture) for picture in (*photos, *pages, *extremes())]
 

@@ -27,10 +27,14 @@ def checked_threads(threads: int | None) -> int | None:
     return count
 
 
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_threads() -> int:
     """The cores that this process may use, at most `MAX_DEFAULT_THREADS`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_DEFAULT_THREADS)
+    return min(available_cores(), MAX_DEFAULT_THREADS)
 
 
 class ProcessLock:

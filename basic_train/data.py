@@ -6,11 +6,11 @@ import os
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from basic_runtime.errors import BasicError, ImageError
 from basic_runtime.files import is_hidden
 from basic_runtime.imageio import EXTENSIONS, read_picture
+from basic_runtime.threads import available_cores
 
 #: Every tenth file is kept from training, for validation, calibration and the level search.
 HOLD_OUT_EVERY = 10
@@ -29,6 +30,11 @@ SCALE_RANGE = (0.6, 1.0)
 
 #: Batches prepared ahead of the one in use, for each thread that prepares them.
 AHEAD = 4
+
+Item = TypeVar("Item")
+
+#: What seeds of random numbers begin with, so that those of crops, of widths and of noise have nothing in common.
+CROPS, WIDTHS, NOISE = (int.from_bytes(kind) for kind in (b"crops", b"widths", b"noise"))
 
 #: Threads that decode photos and cut crops; Pillow does both without the interpreter's lock.
 MAX_DECODERS = 8
@@ -57,6 +63,12 @@ def split(photos: list[Path]) -> tuple[list[Path], list[Path]]:
     """Training and held-out photos: a fixed tenth by index is held out."""
     held_out = photos[::HOLD_OUT_EVERY]
     return [p for i, p in enumerate(photos) if i % HOLD_OUT_EVERY], held_out
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many of them, evenly apart, the first among them."""
+    count = min(count, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def load_rgb(path: Path) -> np.ndarray:
@@ -160,7 +172,7 @@ class PhotoFiles:
     @property
     def decoders(self) -> int:
         """As many threads as this process has cores, or half of them when all photos stay in memory, up to 8."""
-        cores = len(os.sched_getaffinity(0))
+        cores = available_cores()
         stay = 3 * int(self.areas.sum()) <= self.cache_bytes
         return min(max(1, cores // 2) if stay else cores, MAX_DECODERS)
 
@@ -250,9 +262,13 @@ def cache_budget(gigabytes: float | None = None, processes: int = 1) -> int:
 
 
 def _free_memory() -> int:
-    """Bytes that this machine, or the container that this process runs in, can still give out."""
-    with open("/proc/meminfo") as file:
-        values = dict(line.split(":", 1) for line in file)
+    """Bytes that this machine, or the container that this process runs in, can still give out; half of all that there
+    is where the system is no Linux."""
+    try:
+        with open("/proc/meminfo") as file:
+            values = dict(line.split(":", 1) for line in file)
+    except OSError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     free = 1024 * int(values["MemAvailable"].split()[0])
     group = Path("/sys/fs/cgroup")
     try:
@@ -362,7 +378,7 @@ class CropStream:
     def draws(self, number: int) -> Iterator[np.random.Generator]:
         """A generator for each of this rank's crops of a batch."""
         for position in range(self.first, self.first + self.batch_size):
-            yield np.random.default_rng([self.seed, number, position])
+            yield np.random.default_rng([CROPS, self.seed, number, position])
 
     def index(self, rng: np.random.Generator) -> int:
         """A random photo."""

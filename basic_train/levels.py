@@ -27,6 +27,7 @@ from basic_runtime.errors import BasicError
 from basic_train.losses import lambda_of_quality
 from basic_train.model.coded import round_z
 from basic_train.model.cost import Costs
+from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet, Widths
 from basic_train.reports import Report, unheard
 
@@ -174,6 +175,7 @@ def latencies(net: Supernet, height: int = 512, width: int = 768, repetitions: i
     """
     y_shape, z_shape = (height // 16, width // 16), (height // 64, width // 64)
     config = net.config
+    require_free_widths(config)
     y = torch.randn(1, config.y_channels, *y_shape)
     gain = (torch.ones(1, config.y_channels, 1, 1),) if config.linear_path else ()
     inputs = {
@@ -272,6 +274,15 @@ def rate_loss(
     return float(100 * np.mean((bits - full_bits + weights * (mse - full_mse)) / full_bits))
 
 
+def require_free_widths(config: ModelConfig) -> None:
+    """Raises LevelError for a model whose transforms cannot have widths of their own."""
+    if config.latents:
+        raise LevelError(
+            f"{config.preset}: all four transforms run at one width, so its levels are its widths and there is "
+            "nothing to search"
+        )
+
+
 def candidates(
     evaluator: Evaluator,
     costs: Costs,
@@ -280,11 +291,7 @@ def candidates(
 ) -> Candidates:
     """Every configuration with its loss composed from parts."""
     config = evaluator.net.config
-    if config.latents:
-        raise LevelError(
-            f"{config.preset}: all four transforms run at one width, so its levels are its widths and there is "
-            "nothing to search"
-        )
+    require_free_widths(config)
     g_a, h_a, h_s, g_s = config.choices()
     total = len(g_a) * (len(g_s) + len(h_a) * len(h_s))
     bits, mse = {}, {}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basic_runtime.errors import BasicError
 from basic_train import checkpoint
 from basic_train.losses import RateDistortion, balance, lambda_of_quality, rate_distortion, squared_error
 from basic_train.model.presets import ModelConfig
@@ -24,12 +25,29 @@ from basic_train.recipe import Recipe
 CROPS_PER_EXCHANGE = 8
 
 
+#: Parts of the net that all levels of a bundle share.
+SHARED = ("gains", "z_prior")
+
+
+class ObjectiveError(BasicError):
+    """An objective cannot train a net with these weights."""
+
+
 class Objective(nn.Module):
     """Base of objectives. Parameters and buffers that a subclass registers are optimised, averaged, saved for resume
     and kept equal on all processes, like those of the net."""
 
+    #: Whether alternative groupings train, too.
+    trains_alternatives = False
+
     def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
+        """Raises ValueError for a model or a recipe that it cannot train."""
         super().__init__()
+        if config.alternatives and not self.trains_alternatives and "alternatives" not in recipe.frozen:
+            raise ValueError(
+                f"objective {recipe.objective!r} trains one grouping, and this model has {len(config.coders())}: take "
+                "--objective combined, or leave the others as they are with --freeze alternatives"
+            )
         self.config, self.recipe = config, recipe
 
     @classmethod
@@ -132,7 +150,7 @@ class Interchange(RandomWidths):
     `Recipe.beside` names the checkpoint of the other net, which stays as it is; each step draws a level of its table
     (or without a table a width), the last one with probability `full_share`. Both distortions are weighed as the
     images' own, times `Recipe.beside_weight`. Rates are not concerned: a file is decoded with the entropy model that
-    wrote it.
+    wrote it. Both nets have the same gains and prior of z, which stay frozen: all levels of a bundle share them.
     """
 
     def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
@@ -144,14 +162,18 @@ class Interchange(RandomWidths):
             ours, theirs = getattr(config, name), getattr(other.config, name)
             if ours != theirs:
                 raise ValueError(f"{recipe.beside}: its {name} is {theirs}, that of the net to train {ours}")
+        if not set(SHARED) <= set(recipe.frozen):
+            raise ValueError("levels of a bundle share gains and the prior of z: pass --freeze gains,z_prior")
         other.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self._others = (other,)  # a tuple hides it from the module: neither trained, averaged nor saved
+        self._compared = False
         levels = [Widths(**level) for level in other.config.levels]
-        self._levels = levels or [other.uniform(index) for index in range(len(other.config.widths))]
+        self._levels = levels or [other.trained(index) for index in range(len(other.config.widths))]
 
     def forward(
         self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
     ) -> RateDistortion:
+        self._require_shared(net)
         widths = random_widths(self.config, self.recipe, rng)
         latents = net.latents(x, quality, widths)
         picture = net.reconstruct(latents.y_hat, quality, widths.g_s)
@@ -166,6 +188,20 @@ class Interchange(RandomWidths):
         result.loss = result.loss + self.recipe.beside_weight * torch.mean(self.error_weights(quality) * errors)
         return result
 
+    def _require_shared(self, net: Supernet) -> None:
+        """Once, with the weights that the run begins or goes on with."""
+        if self._compared:
+            return
+        for part in SHARED:
+            ours, theirs = (dict(each.get_submodule(part).named_parameters()) for each in (net, self._others[0]))
+            for name, values in ours.items():  # of which one may have been stored as float16
+                if not torch.allclose(values.cpu(), theirs[name].float(), rtol=2e-3, atol=1e-4):
+                    raise ObjectiveError(
+                        f"{self.recipe.beside}: has another {part} than the net to train, so that no files can go "
+                        "between them: train one of its own levels (basic-train narrow)"
+                    )
+        self._compared = True
+
     def _draw(self, rng: np.random.Generator) -> Widths:
         *others, last = self._levels
         return last if not others or rng.random() < self.recipe.full_share else others[rng.integers(len(others))]
@@ -178,6 +214,8 @@ class Combined(RandomWidths):
     detached, and its rate is added. blend "learned": the rates are summed with the softmax of learned weights, and all
     train the backbone; the likeliest becomes the model's first grouping in the checkpoint.
     """
+
+    trains_alternatives = True
 
     def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
         super().__init__(config, recipe)

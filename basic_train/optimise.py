@@ -13,10 +13,14 @@ from basic_train.model.supernet import Supernet
 from basic_train.muon import Muon
 from basic_train.recipe import Recipe
 
+#: Of Adam for logits: some hundred steps take a probability from even odds to near certainty.
+LOGIT_RATE = 0.05
+
 
 def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the weights of convolutions and of context models, unless the recipe says Adam; Adam for all else.
-    Frozen parameters are in none. Each optimiser's default lr is its rate before the schedule's factor."""
+    """Muon for the weights of convolutions and of context models, unless the recipe says Adam; Adam for all else, with
+    a rate of its own for the logits of a topology, whose size is what they say. Frozen parameters are in none. Each
+    optimiser's default lr is its rate before the schedule's factor."""
     columns = {
         id(m.weight) for m in module.modules() if isinstance(m, SlimConvTranspose2d | nn.ConvTranspose2d)
     }
@@ -24,12 +28,15 @@ def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     rows_first: list[Tensor] = []
     columns_first: list[Tensor] = []
     others: list[Tensor] = []
+    logits: list[Tensor] = []
     groups: list[dict[str, Any]] = []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         is_layer = parameter.ndim == 4 or (parameter.ndim == 2 and "context" in name)
-        if recipe.optimizer == "adam" or not is_layer:
+        if name.startswith("topology."):
+            logits.append(parameter)
+        elif recipe.optimizer == "adam" or not is_layer:
             others.append(parameter)
         elif id(parameter) in factors:
             groups.append({"params": [parameter], "factors": factors[id(parameter)]})
@@ -40,6 +47,8 @@ def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     found: list[torch.optim.Optimizer] = [Muon(groups, recipe.muon_rate)] if groups else []
     if others:
         found.append(torch.optim.Adam(others, recipe.learning_rate, fused=True))
+    if logits:
+        found.append(torch.optim.Adam(logits, LOGIT_RATE, fused=True))
     return found
 
 

@@ -17,9 +17,10 @@ PAGE_SIDE = 768
 MS_SSIM_CROP = 192
 
 
-def _setting(default: Any, text: str, known: tuple[str, ...] = ()) -> Any:
-    """A field whose text and known values make the command's option."""
-    return field(default=default, metadata={"help": text, "known": known})
+def _setting(default: Any, text: str, known: tuple[str, ...] = (), of: tuple[str, str] | None = None) -> Any:
+    """A field whose text and known values make the command's option. of: a field, and the value of it without which
+    this one changes nothing."""
+    return field(default=default, metadata={"help": text, "known": known, "of": of})
 
 
 #: Parts of the net that `Recipe.freeze` may name.
@@ -78,7 +79,7 @@ class Recipe:
     quality_steps: int | None = _setting(None, "Train so many evenly spaced qualities, instead of all.")
     optimizer: str = _setting("muon", "Of convolution and context weights; all else: Adam.", ("muon", "adam"))
     learning_rate: float = _setting(1e-3, "Of Adam, after the warm-up.")
-    muon_rate: float = _setting(0.01, "Of Muon, after the warm-up.")
+    muon_rate: float = _setting(0.01, "Of Muon, after the warm-up.", of=("optimizer", "muon"))
     warmup_steps: int = _setting(200, "Steps in which the learning rate rises.")
     decay: float = _setting(1.0, "Share at the end in which the rate falls to zero.")
     clip: float = _setting(1.0, "Largest L2 norm of the gradient.")
@@ -91,12 +92,17 @@ class Recipe:
         0.5,
         "How often all transforms run at one width: independent draws hardly ever meet the cheapest level.",
     )
-    distillation: float = _setting(1.0, "Weight of the distance to the full width's picture.")
-    sandwich: bool = _setting(True, "Distil to the narrowest width in every step, beside a random one.")
+    distillation: float = _setting(
+        1.0, "Weight of the distance to the full width's picture.", of=("objective", "distillation")
+    )
+    sandwich: bool = _setting(
+        True, "Distil to the narrowest width in every step, beside a random one.", of=("objective", "distillation")
+    )
     blend: str = _setting(
         "all",
         "Of alternative groupings: each trains beside the first, or all are weighed and the best is kept first.",
         ("all", "learned"),
+        ("objective", "combined"),
     )
     revive: int | None = _setting(
         None,
@@ -107,9 +113,13 @@ class Recipe:
         None, f"Parts that keep their weights, with commas between them, of {', '.join(PARTS)}."
     )
     beside: str | None = _setting(
-        None, "With --objective interchange: checkpoint of the levels between which and this net files shall go."
+        None,
+        "With --objective interchange: checkpoint of the levels between which and this net files shall go.",
+        of=("objective", "interchange"),
     )
-    beside_weight: float = _setting(0.5, "Of the distortion of files that go between this net and those levels.")
+    beside_weight: float = _setting(
+        0.5, "Of the distortion of files that go between this net and those levels.", of=("objective", "interchange")
+    )
     seed: int = _setting(0, "Of the weights, crops, widths and noise.")
     save_minutes: float = _setting(3.0, "Time between saves.")
     validation_photos: int = _setting(12, "Held-out photos measured at each save.")

@@ -20,11 +20,14 @@ from basic_runtime.errors import BasicError, FileError, ImageError
 from basic_train import checkpoint, device_crops
 from basic_train.checkpoint import MODEL_FILE, CheckpointError
 from basic_train.data import (
+    NOISE,
+    WIDTHS,
     CropStream,
     PhotoFiles,
     WithPages,
     cache_budget,
     centre_crop,
+    evenly,
     list_photos,
     load_all,
     split,
@@ -34,7 +37,7 @@ from basic_train.device_crops import DeviceCropStream
 from basic_train.devices import Devices, tune_allocator
 from basic_train.model import growth, linear, units
 from basic_train.model.presets import PRESETS, ModelConfig
-from basic_train.model.supernet import Supernet
+from basic_train.model.supernet import Supernet, Widths
 from basic_train.objective import OBJECTIVES, Objective, TrainingStep
 from basic_train.optimise import Averager, optimizers
 from basic_train.recipe import Recipe
@@ -196,6 +199,9 @@ class Trainer:
             net = Supernet(self.config)
         except ValueError as error:
             raise TrainingError(f"no model can be of this kind: {error}") from error
+        except RuntimeError as error:  # of PyTorch, of tensors that memory cannot hold
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(f"no model can be so large here ({reason}): give it fewer channels") from error
         try:
             if start:
                 growth.load_into(net, start)
@@ -254,20 +260,20 @@ class Trainer:
                 f"{recipe.accumulate} part(s) each; pass another --batch or --accumulate"
             )
         train, held_out = split(list_photos(data))
-        every = max(1, len(held_out) // recipe.validation_photos)
-        self.held_out, skipped = load_all(held_out[::every], recipe.crop)
+        measured, skipped = load_all(evenly(held_out, recipe.validation_photos), recipe.crop)
+        self.held_out = to_tensor([centre_crop(picture, recipe.crop) for picture in measured])
         for message in skipped:
             self.report(message)
         pages = self._pages()  # before what is left of the memory is shared out
         photos = self._training_photos(train)
         usable = len(photos) if photos else 0
-        if not photos or not self.held_out:
+        if not photos or not measured:
             raise ImageError(
-                f"{data}: {usable} usable photos to train on and {len(self.held_out)} to hold out; "
+                f"{data}: {usable} usable photos to train on and {len(measured)} to hold out; "
                 f"add photos of at least {recipe.crop} pixels a side (every tenth file is held out)"
             )
         self.crops = self._stream(WithPages(photos, pages, recipe.pages) if pages else photos)
-        self.report(f"{usable} photos to train on, {len(self.held_out)} of {len(held_out)} held out measured")
+        self.report(f"{usable} photos to train on, {len(measured)} of {len(held_out)} held out measured")
 
     def _pages(self) -> list[np.ndarray]:
         if not self.recipe.pages:
@@ -330,13 +336,8 @@ class Trainer:
         weights, config = self.module.stored(self.average.weights, self.config)
         if config != self.config:
             history["training_config"] = self.config.to_json()
-        try:
-            checkpoint.save(self.folder / MODEL_FILE, weights, config, history)
-            checkpoint.save_state(self.folder / STATE_FILE, state)
-        except OSError as error:
-            raise FileError(
-                f"{self.folder}: cannot be written ({error.strerror}); free space and resume"
-            ) from error
+        checkpoint.save(self.folder / MODEL_FILE, weights, config, history)
+        checkpoint.save_state(self.folder / STATE_FILE, state)
 
     def stop(self) -> None:
         """Ask `run` to save and return after the current step; may be called from a signal handler, on any
@@ -409,12 +410,12 @@ class Trainer:
         whole batch alone; the objective's generator is the same for all parts."""
         recipe = self.recipe
         place = self.fabric.global_rank * recipe.accumulate + number
-        noise = np.random.SeedSequence([recipe.seed, self.step, 2, place])
+        noise = np.random.SeedSequence([NOISE, recipe.seed, self.step, place])
         torch.manual_seed(int(noise.generate_state(1, np.uint64)[0]))
         quality = torch.rand(x.shape[0], device=x.device)
         if recipe.quality_steps:
             quality = torch.floor(quality * recipe.quality_steps) / max(1, recipe.quality_steps - 1)
-        rng = np.random.default_rng([recipe.seed, self.step, 1])
+        rng = np.random.default_rng([WIDTHS, recipe.seed, self.step])
         # Fabric's own mixed precision would round the inputs too, which are what the loss compares with.
         mixed = recipe.precision == "bf16-mixed"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
@@ -433,8 +434,12 @@ class Trainer:
 
     def _log(self, progress: Progress) -> dict[str, Any]:
         record: dict[str, Any] = asdict(progress) | {"held_out": self.validate()}
-        with open(self.folder / LOG_FILE, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(self.folder / LOG_FILE, "a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            message = f"{self.folder / LOG_FILE}: cannot be written ({error.strerror}); free space and resume"
+            raise FileError(message) from error
         for name in ("loss", "bpp", "psnr", "patches_per_second"):
             self.writer.add_scalar(f"train/{name}", record[name], self.step)
         for row in record["held_out"]:
@@ -454,15 +459,15 @@ class Trainer:
         net = Supernet(config).to(self.fabric.device, memory_format=torch.channels_last)
         net.load_state_dict(weights)
         net.eval()
-        x = self.fabric.to_device(to_tensor([centre_crop(p, self.recipe.crop) for p in self.held_out]))
-        indexes = sorted({len(config.widths) - 1, 0}, reverse=True)
-        return [self._measure(net, x, index, value) for index in indexes for value in VALIDATION_QUALITIES]
+        x = self.fabric.to_device(self.held_out)
+        measured = dict.fromkeys((net.full, net.trained(0)))
+        return [self._measure(net, x, widths, value) for widths in measured for value in VALIDATION_QUALITIES]
 
-    def _measure(self, net: Supernet, x: Tensor, index: int, value: float) -> dict[str, float]:
+    def _measure(self, net: Supernet, x: Tensor, widths: Widths, value: float) -> dict[str, float]:
         quality = torch.full((x.shape[0],), value, device=x.device)
-        result = self.module.objective.measure(net(x, quality, net.uniform(index)), x, quality)
+        result = self.module.objective.measure(net(x, quality, widths), x, quality)
         return {
-            "width": self.config.widths[index],
+            "width": self.config.widths[widths.g_s],
             "quality": value,
             "bpp": float(result.bpp.mean()),
             "psnr": float(-10 * result.mse.log10().mean()),

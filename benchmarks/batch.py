@@ -22,6 +22,7 @@ from typing import Any
 import click
 from PIL import Image
 
+from basic_runtime.evaluate.measure import list_pictures
 from basic_runtime.profile import synthetic_picture
 
 CORES = len(os.sched_getaffinity(0))
@@ -94,7 +95,7 @@ def main(folder: Path | None, count: int, size: str, levels: str, rounds: int, o
         if folder is None:
             pictures = make_pictures(scratch / "pictures", count, size)
         else:
-            pictures = sorted(str(path) for path in folder.glob("*.png"))
+            pictures = [str(path) for path in list_pictures(folder)]
         for level in levels.split(","):
             rows += compare("encode", pictures, int(level), rounds, scratch / "packed")
             packed = sorted(str(path) for path in (scratch / "packed").glob("*.basic"))

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from basic_train.checkpoint import read_header
 from basic_train.losses import RateDistortion, balance, lambda_of_quality
 from basic_train.model.supernet import Supernet
 from basic_train.objective import OBJECTIVES, RandomWidths
@@ -72,8 +73,8 @@ def main(
 ) -> None:
     """Train one model for all qualities and one for each alone, and compare."""
     settings = Recipe(
-        preset="lite", steps=steps, batch=batch, muon_rate=muon_rate, learning_rate=learning_rate,
-        uniform_share=0.6, warmup_steps=20, save_minutes=1e6,
+        preset=read_header(checkpoint)[0].preset, steps=steps, batch=batch, muon_rate=muon_rate,
+        learning_rate=learning_rate, uniform_share=0.6, warmup_steps=20, save_minutes=1e6,
     )  # fmt: skip
     lines = []
     with tempfile.TemporaryDirectory() as folder:

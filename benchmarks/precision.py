@@ -8,6 +8,8 @@ BD-rate (Akima) is that of the curves through the means over all pictures, again
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy as np
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO, BF16, FLOAT32, INT16, create_backend
+from basic_runtime.errors import BasicError
 from basic_runtime.evaluate.measure import QUALITIES, list_pictures
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp, psnr
@@ -31,19 +34,28 @@ EXACT: Ends = (FLOAT32, FLOAT32)
 
 def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> dict[Ends, np.ndarray]:
     """Mean bits per pixel and PSNR at each quality, (qualities, 2), for each pair of ends."""
-    found: dict[Ends, list[np.ndarray]] = {ends: [] for ends in product(PRECISIONS, repeat=2)}
+    found: dict[Ends, list[np.ndarray]] = {ends: [] for ends in product(codecs, repeat=2)}
     for quality in QUALITIES:
         rows: dict[Ends, list[tuple[float, float]]] = {ends: [] for ends in found}
         for picture in pictures:
-            for encoder in PRECISIONS:
+            for encoder in codecs:
                 data = codecs[encoder].encode(picture, quality, level, effort=0)
                 rate = bpp(len(data), picture.shape[1], picture.shape[0])
-                for decoder in PRECISIONS:
+                for decoder in codecs:
                     decoded = codecs[decoder].decode(data, level)
                     rows[encoder, decoder].append((rate, psnr(picture, decoded)))
         for ends, values in rows.items():
             found[ends].append(np.mean(values, axis=0))
     return {ends: np.array(values) for ends, values in found.items()}
+
+
+def codecs_of(bundle: Bundle, threads: int) -> Iterator[tuple[str, Codec]]:
+    """One for each precision that can be computed here."""
+    for precision in PRECISIONS:
+        try:
+            yield precision, Codec(bundle, create_backend(AUTO, threads, precision))
+        except BasicError as error:
+            print(f"no {precision}: {error}", file=sys.stderr)
 
 
 @click.command()
@@ -55,7 +67,7 @@ def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> 
 def main(folder: Path, bundle: str | None, levels: str, every: int, threads: int) -> None:
     """Print a Markdown table."""
     opened = Bundle(bundle)
-    codecs = {p: Codec(opened, create_backend(AUTO, threads, p)) for p in PRECISIONS}
+    codecs = dict(codecs_of(opened, threads))
     pictures = [read_picture(path).pixels for path in list_pictures(folder)[::every]]
     print(f"{opened.name}, {len(pictures)} pictures, qualities {', '.join(str(q) for q in QUALITIES)}\n")
     print("| level | encoder | decoder | BD-rate | PSNR, dB: least and most change | rate, %: largest change |")

@@ -88,13 +88,15 @@ def groupings(
         if any(sizes["context"] % method.groups for method in known):
             groups = sorted({method.groups for method in known})
             raise click.UsageError(f"--context {sizes['context']}: must divide into {groups} channel groups")
+        if sizes["batch"] > sizes["crops"]:
+            raise click.UsageError(f"--batch {sizes['batch']}: is more than the {sizes['crops']} --crops to train on")
         chosen, most_groups = _chosen(known, names), max(method.groups for method in known)
         settings = {**_measured_on(checkpoints.file_of(checkpoint), data), "learner": learner, **sizes}
         photos = _training_photos(data), held_out_crops(data, CROP, sizes["held_out"], "add larger ones")
         make_folder(output)
         rows = ablation_report.load(output, settings)
         todo = [method for method in chosen if method.title not in {row.name for row in rows}]
-        text = ablation_report.write(output, settings, rows) if rows else ""
+        text = ablation_report.write(output, settings, rows)  # settings come before the base that is made with them
         for outcome in _outcomes(net, history, photos, output, todo, most_groups, learner, sizes):
             rows.append(outcome)
             text = ablation_report.write(output, settings, rows)

@@ -78,7 +78,7 @@ _PATH = click.Path(path_type=Path)
     help="A table, and a checkpoint OUTPUT-qQUALITY, for each of --qualities; prints what one for all loses.",
 )
 @click.option("--half", is_flag=True, help="Store the weights as float16.")
-@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option("--overwrite", is_flag=True, help="Replace the output files.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def levels(
     checkpoint: Path,
@@ -105,7 +105,8 @@ def levels(
     """
     targets = _targets(output, qualities) if per_quality else {output: qualities}
     for target in targets:
-        check_target(target, overwrite)
+        for file in (target, *_reports(target)):
+            check_target(file, overwrite)
     with extra_packages("the level search"):
         from basic_train import checkpoint as checkpoints
         from basic_train.levels import Search
@@ -141,6 +142,12 @@ def _stem(output: Path) -> str:
     return output.name.removesuffix(".safetensors")
 
 
+def _reports(output: Path) -> tuple[Path, Path]:
+    """JSON and plot beside a checkpoint."""
+    report, plot = (output.with_name(f"{_stem(output)}.levels{ending}") for ending in (".json", ".png"))
+    return report, plot
+
+
 def _loss_of(found: Candidates, table: list[Level]) -> float:
     """Percent of rate that another table's levels lose at these qualities, mean over levels."""
     losses = [found.code(found.configurations.index(level.widths)).loss_percent for level in table]
@@ -164,12 +171,12 @@ def held_out_crops(data: Path, side: int, count: int, way_out: str) -> Tensor:
     """Centre crops of held-out photos, evenly chosen. Raises ImageError, with a way out, if there are none of this
     size."""
     from basic_runtime.errors import ImageError
-    from basic_train.data import centre_crop, list_photos, load_all, split, to_tensor
+    from basic_train.data import centre_crop, evenly, list_photos, load_all, split, to_tensor
 
     if side % 64:
         raise click.UsageError(f"--crop {side}: must be a multiple of 64")
     held_out = split(list_photos(data))[1]
-    pictures, _ = load_all(held_out[:: max(1, len(held_out) // count)][:count], side)
+    pictures, _ = load_all(evenly(held_out, count), side)
     if not pictures:
         raise ImageError(f"{data}: no held-out photo has {side} pixels a side; {way_out}")
     return to_tensor([centre_crop(picture, side) for picture in pictures])
@@ -205,7 +212,7 @@ def _report(
     from basic_train import levels_report
 
     values = levels_report.as_json(table, UNITS[cost], qualities)
-    report, plot = (output.with_name(f"{_stem(output)}.levels{ending}") for ending in (".json", ".png"))
+    report, plot = _reports(output)
     write_bytes(report, json.dumps(values, indent=1).encode() + b"\n", overwrite=True)
     levels_report.plot(found, table, UNITS[cost], plot)
     if not as_json:

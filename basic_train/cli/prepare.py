@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from basic_runtime.cli.options import FiniteRange
 from basic_runtime.cli.progress import stages
+from basic_runtime.threads import available_cores
 from basic_train.prepare.procedure import PROCEDURES, Procedure
 
 DEFAULT = Procedure()
@@ -74,7 +74,7 @@ def prepare(
 
     procedure = _procedure(like, keep_duplicates, rules)
     with stages() as progress:
-        jobs = jobs or len(os.sched_getaffinity(0))
+        jobs = jobs or available_cores()
         outcome = Preparation(source, out, procedure, jobs, progress).run()
     if as_json:
         click.echo(json.dumps(asdict(outcome) | {"pictures": outcome.pictures}, indent=1))

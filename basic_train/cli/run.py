@@ -106,7 +106,8 @@ def run(
 
         stored = stored_run(out)
         if stored and given["revive"] is not None:
-            raise click.UsageError(f"--revive: {out} holds a run, which goes on; units are drawn afresh in a new one")
+            report(f"{out}: its run goes on; --revive is for new ones, and not done again")
+            given["revive"] = stored[1].revive
         recipe = _recipe(_base(recipe_name, stored), given)
         places = Devices(accelerator, devices, nodes)
         stop = _Stop(places.several, report)
@@ -139,9 +140,14 @@ def _recipe(base: Recipe, given: dict[str, Any]) -> Recipe:
     if "minutes" in changes:
         changes["steps"] = None
     try:
-        return replace(base, **changes)
+        recipe = replace(base, **changes)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    for setting in fields(Recipe):
+        if (of := setting.metadata.get("of")) and setting.name in changes and getattr(recipe, of[0]) != of[1]:
+            name = setting.name.replace("_", "-")
+            raise click.UsageError(f"--{name}: is of --{of[0]} {of[1]}, not {getattr(recipe, of[0])}")
+    return recipe
 
 
 class _Stop:
@@ -167,7 +173,8 @@ class _Stop:
             return
         self.trainer.report("stopping after this step")
         self.trainer.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for stopping in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stopping, signal.default_int_handler)
 
 
 def _train(trainer: Trainer, console: Console, report: Any) -> None:

@@ -200,8 +200,11 @@ class ModelConfig:
         return cls(**fixed)
 
     def changed(self, changes: dict[str, Any]) -> ModelConfig:
-        """The same model with other values of fields. A `grouping_name` alone brings its grouping along, of as many
-        channel groups as before. Raises ValueError for unknown fields and for values that do not go together."""
+        """The same model with other values of fields, and without a table of levels if there are any.
+
+        A `grouping_name` alone brings its grouping along, of as many channel groups as before. Raises ValueError for
+        unknown fields and for values that do not go together.
+        """
         if not changes:
             return self
         values = self.to_json()
@@ -218,7 +221,8 @@ class ModelConfig:
         values = json.loads(json.dumps(values | changes))
         if "grouping_name" in changes and "grouping" not in changes:
             values["grouping"] = tiled(changes["grouping_name"], len(self.grouping)).tile.tolist()
-        return type(self).from_json(values)
+        found = type(self).from_json(values)
+        return found if found == type(self).from_json(self.to_json()) else replace(found, levels=[])
 
     def with_grouping(self, name: str, groups: int) -> ModelConfig:
         """The same model with another fixed grouping."""

@@ -127,6 +127,10 @@ class Supernet(nn.Module):
         """All four transforms at one width index."""
         return Widths(index, index, index, index)
 
+    def trained(self, index: int) -> Widths:
+        """All four transforms at the size of a width index; of several indexes of one size, the one that is trained."""
+        return Widths(*(next(i for i in choices if i >= index) for choices in self.config.choices()))
+
     def sigma(self, raw: Tensor) -> Tensor:
         """Standard deviation of y from the context model's scale output."""
         if self.config.scale_parameter == "log":

@@ -224,18 +224,20 @@ class Preparation:
             missing = [
                 source
                 for source in chosen
-                if _fact(journal, source) is None or not (self.out / targets[source.name]).exists()
+                if _written(journal, source, targets[source.name]) is None
+                or not (self.out / targets[source.name]).exists()
             ]
             self._make_folders(targets[source.name] for source in missing)
             tasks = [(source, self.out / targets[source.name], chosen[source]) for source in missing]
             found = workers(partial(_convert_task, self.source, self.procedure), tasks)
             for source, result in zip(missing, self._watch("writing", found, len(missing)), strict=True):
                 if isinstance(result, Written):
-                    journal.add(source.name, {"stamp": source.stamp, **asdict(result)})
+                    fact = {"stamp": source.stamp, "target": targets[source.name], **asdict(result)}
+                    journal.add(source.name, fact)
                     self.outcome.written += 1
                 else:
                     self.outcome.unusable.append(result)
-            done = {source: fact for source in chosen if (fact := _fact(journal, source))}
+            done = {source: fact for source in chosen if (fact := _written(journal, source, targets[source.name]))}
         self.outcome.already_there = len(done) - self.outcome.written
         rows = [
             (targets[s.name], s.name, fact["width"], fact["height"], s.width, s.height,
@@ -269,6 +271,12 @@ def _fact(journal: Journal, source: Source) -> dict[str, Any] | None:
     """What the journal knows about this version of a source."""
     fact = journal.facts.get(source.name)
     return fact if fact is not None and fact["stamp"] == source.stamp else None
+
+
+def _written(journal: Journal, source: Source, target: str) -> dict[str, Any] | None:
+    """What the journal knows of this version of a source in the file that it has now: names depend on the others."""
+    fact = _fact(journal, source)
+    return fact if fact is not None and fact.get("target", target) == target else None
 
 
 def _largest_first(sources: Iterable[Source]) -> list[Source]:

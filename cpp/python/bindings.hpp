@@ -5,8 +5,10 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace py = pybind11;
 
@@ -27,6 +29,24 @@ bool has_dtype(const py::array& array) {
 inline void require_aligned(const py::array& array, const char* name) {
     if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
         throw py::value_error(std::string(name) + " must be aligned");
+}
+
+// Where the memory begins and ends in which an array's values lie, be they apart or in another order.
+inline std::pair<const uint8_t*, const uint8_t*> extent(const py::array& array) {
+    const auto* first = static_cast<const uint8_t*>(array.data());
+    if (array.size() == 0) return {first, first};
+    const uint8_t* last = first;
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+        const py::ssize_t reach = array.strides(axis) * (array.shape(axis) - 1);
+        (reach < 0 ? first : last) += reach;
+    }
+    return {first, last + array.itemsize()};
+}
+
+inline bool overlap(const py::array& one, const py::array& other) {
+    const auto [first, last] = extent(one);
+    const auto [begin, end] = extent(other);
+    return std::less<>{}(first, end) && std::less<>{}(begin, last);
 }
 
 // Never converts: a silent copy would cost time on input and lose the result on output.

@@ -44,6 +44,7 @@ bool convert(const py::array& values, py::array out, float scale, size_t threads
     if (values.ndim() != out.ndim()) throw py::value_error("out must have the shape of values");
     require_aligned(values, "values");
     require_aligned(out, "out");
+    if (overlap(values, out)) throw py::value_error("out overlaps values");
     if (has_dtype<int16_t>(values)) return convert_from<int16_t>(values, out, scale, threads);
     if (has_dtype<int32_t>(values)) return convert_from<int32_t>(values, out, scale, threads);
     if (has_dtype<float>(values)) return convert_from<float>(values, out, scale, threads);

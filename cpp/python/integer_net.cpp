@@ -98,11 +98,15 @@ void require_tensor(const py::array& array) {
     require_aligned(array, "inputs");
 }
 
-basic::PhasesInput phases_input(const PhasesArgs& args) {
+// Arrays that a run reads, kept for as long: those of a sequence may be there for the moment only.
+using Kept = std::vector<py::array>;
+
+basic::PhasesInput phases_input(const PhasesArgs& args, Kept& kept) {
     const auto& [parts, step, unit] = args;
     std::vector<basic::PhasesInput::Phase> phases;
     for (const auto& [array, first, row, column] : parts) {
         require_tensor(array);
+        kept.push_back(array);
         if (has_dtype<int16_t>(array))
             phases.push_back({array_input<int16_t>(array), first, row, column});
         else
@@ -111,12 +115,13 @@ basic::PhasesInput phases_input(const PhasesArgs& args) {
     return {std::move(phases), step, unit};
 }
 
-basic::NetInput net_input(const py::object& value) {
+basic::NetInput net_input(const py::object& value, Kept& kept) {
     if (py::isinstance<basic::Plane>(value)) return std::shared_ptr<const basic::Plane>(value.cast<PlanePointer>());
-    if (py::isinstance<py::tuple>(value)) return phases_input(value.cast<PhasesArgs>());
+    if (py::isinstance<py::tuple>(value)) return phases_input(value.cast<PhasesArgs>(), kept);
     if (!py::isinstance<py::array>(value)) throw py::type_error("inputs must be arrays or planes");
     const auto array = value.cast<py::array>();
     require_tensor(array);
+    kept.push_back(array);
     if (!is_part(array))
         return has_dtype<int16_t>(array) ? basic::NetInput(array_input<int16_t>(array))
                                          : basic::NetInput(array_input<float>(array));
@@ -140,8 +145,9 @@ py::object net_output(basic::NetOutput& output) {
 }
 
 py::list run(const basic::IntegerNet& net, const std::vector<py::object>& inputs) {
+    Kept kept;
     std::vector<basic::NetInput> given;
-    for (const py::object& value : inputs) given.push_back(net_input(value));
+    for (const py::object& value : inputs) given.push_back(net_input(value, kept));
     std::vector<basic::NetOutput> found;
     {
         const basic::Released released;

@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <functional>
 #include <initializer_list>
 #include <mutex>
 #include <optional>
@@ -126,12 +125,6 @@ class PyDecoder {
     PyDecoder(std::shared_ptr<basic::Tables> tables, const py::buffer_info& info, const std::optional<std::string>& kernel)
         : decoder_(std::move(tables), contiguous_bytes(info), pick_kernels(kernel)) {}
 
-    static bool overlap(const py::array& one, const py::array& other) {
-        const auto* a = static_cast<const uint8_t*>(one.data());
-        const auto* b = static_cast<const uint8_t*>(other.data());
-        return std::less<>{}(a, b + other.nbytes()) && std::less<>{}(b, a + one.nbytes());
-    }
-
     static std::span<const uint8_t> contiguous_bytes(const py::buffer_info& info) {
         py::ssize_t stride = info.itemsize;
         for (py::ssize_t axis = info.ndim; axis-- > 0; stride *= info.shape[axis])
@@ -181,9 +174,10 @@ constexpr size_t kShare = 1 << 14;  // elements that are worth another thread
 // work(first, count) for parts of `size` elements, by as many threads as are worth it.
 template <typename Work>
 void in_shares(size_t size, size_t threads, const Work& work) {
+    basic::Workers& workers = basic::Workers::of(threads);  // refuses what are no threads, however little there is to do
     const size_t parts = std::max<size_t>(1, std::min(threads, size / kShare));
     if (parts == 1) return work(size_t{0}, size);
-    basic::Workers::of(threads).each(parts, [&](size_t k) {
+    workers.each(parts, [&](size_t k) {
         const size_t first = size * k / parts;
         work(first, size * (k + 1) / parts - first);
     });

@@ -95,7 +95,9 @@ std::vector<LeastSquares> least_squares(std::span<const double> features, std::s
     }
     std::vector<double> row(width);
     for (size_t k = 0; k < n; ++k) {
-        for (size_t j = 0; j < width; ++j) row[j] = table[k * width + j] / table[k * width + k];
+        const double pivot = table[k * width + k];
+        if (!(pivot > 0 && std::isfinite(pivot))) throw std::invalid_argument("features are no sums of products");
+        for (size_t j = 0; j < width; ++j) row[j] = table[k * width + j] / pivot;
         for (size_t i = 0; i < n; ++i) {
             const double factor = table[i * width + k];
             for (size_t j = 0; j < width; ++j) table[i * width + j] -= factor * row[j];

@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kPairsAtOnce = 192;
 // Inputs whose weights are put in order for one output after the other: as many as leave their places in the first cache.
 constexpr size_t kTogether = 64;
-constexpr size_t kMaxChannels = 1 << 16, kMaxKernel = 1 + 2 * kBorder, kMaxShuffle = 8;
+constexpr size_t kMaxChannels = 1 << 16, kMaxKernel = 1 + 2 * kBorder;
 
 void require(bool holds, const std::string& problem) {
     if (!holds) throw NetError(problem);
@@ -30,7 +30,7 @@ void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, con
                  const std::string& where) {
     const size_t outputs = spec.bias.size();
     require(!spec.terms.empty(), where + " has no terms");
-    require(spec.shuffle >= 1 && spec.shuffle <= kMaxShuffle, where + ": its shuffle is not 1 to 8");
+    require(spec.shuffle >= 1 && spec.shuffle <= kMaxStep, where + ": its shuffle is not 1 to 8");
     require(outputs > 0 && outputs <= kMaxChannels && outputs % (spec.shuffle * spec.shuffle) == 0,
             where + ": its number of outputs cannot be");
     require(spec.shift.size() == outputs && spec.low.size() == outputs && spec.high.size() == outputs,
@@ -45,7 +45,7 @@ void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, con
     size_t rate = 0;
     for (const TermSpec& term : spec.terms) {
         require(term.source < channels.size(), where + " reads a tensor that comes after it");
-        require(term.stride >= 1 && term.stride <= kMaxShuffle && rates[term.source] % term.stride == 0,
+        require(term.stride >= 1 && term.stride <= kMaxStep && rates[term.source] % term.stride == 0,
                 where + ": a stride does not divide its tensor");
         if (rate == 0) rate = rates[term.source] / term.stride;
         require(rates[term.source] / term.stride == rate, where + " reads tensors of unequal sizes");
@@ -65,7 +65,7 @@ void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, con
 
 void check_input(const InputSpec& spec) {
     require(spec.channels > 0 && spec.channels <= kMaxChannels, "an input has no channels, or too many");
-    require(spec.rate >= 1 && spec.rate <= kMaxShuffle * kMaxShuffle, "an input's rate cannot be");
+    require(spec.rate >= 1 && spec.rate <= kMaxStep * kMaxStep, "an input's rate cannot be");
     require(spec.scale.size() == spec.channels && spec.low.size() == spec.channels &&
                 spec.high.size() == spec.channels,
             "scale, low and high of an input must be as many as its channels");
@@ -82,7 +82,7 @@ void check_output(const OutputSpec& spec, const NetPlan& plan) {
         require(part.channels > 0 && part.first < channels[part.tensor] &&
                     part.channels <= channels[part.tensor] - part.first,
                 "an output has channels that its tensor has not");
-        require(part.step >= 1 && part.step <= kMaxShuffle && part.row < part.step && part.column < part.step,
+        require(part.step >= 1 && part.step <= kMaxStep && part.row < part.step && part.column < part.step,
                 "an output's rows and columns cannot be");
         require(rates[part.tensor] == rates[spec.parts[0].tensor] && part.step == spec.parts[0].step,
                 "an output has parts of unequal sizes");
@@ -130,7 +130,7 @@ std::vector<size_t> used_places(const TermSpec& term) {
 
 PhasesInput::PhasesInput(std::vector<Phase> given, size_t step, float unit)
     : phases(std::move(given)), step(step), unit(unit) {
-    require(step >= 1 && step <= kMaxShuffle, "a tensor in parts has too large a step, or none");
+    require(step >= 1 && step <= kMaxStep, "a tensor in parts has too large a step, or none");
     const auto sizes = [](const Phase& phase) {
         return std::visit([](const auto& v) { return std::array{v.channels, v.height, v.width}; }, phase.values);
     };
@@ -217,7 +217,7 @@ void NetPlan::add(const std::vector<LayerSpec>& specs) {
         for (const SkipSpec& skip : spec.skips) require(narrow(skip.source), "a layer reads values that are not int16");
         channels.push_back(spec.bias.size() / (spec.shuffle * spec.shuffle));
         rates.push_back(rate_of(spec) * spec.shuffle);
-        require(rates.back() <= kMaxShuffle * kMaxShuffle, "too many pixel shuffles");
+        require(rates.back() <= kMaxStep * kMaxStep, "too many pixel shuffles");
     }
     layers.resize(specs.size());
     workers.each(specs.size(), [&](size_t k) { layers[k] = NetLayer(specs[k], channels, rate_of(specs[k]), dots); });

@@ -16,7 +16,7 @@
 namespace basic {
 namespace {
 
-constexpr size_t kMaxSide = 1 << 20, kMaxStride = 8;
+constexpr size_t kMaxSide = 1 << 20;
 
 // A piece of a group's layers: positions that one thread computes.
 struct Piece {
@@ -27,7 +27,7 @@ struct Piece {
     std::vector<Place> places;
     // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
     // the last one's again to a multiple of what Dots takes.
-    std::array<std::vector<uint32_t>, kMaxStride + 1> at;
+    std::array<std::vector<uint32_t>, kMaxStep + 1> at;
     std::vector<uint32_t> squares;  // at[1] of the first position of each square, if they come in squares
 };
 

@@ -1,59 +1,84 @@
 #include "basic/memory.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
 #include <new>
+#include <thread>
 #include <utility>
 #include <vector>
 
 namespace basic {
 namespace {
 
-// Below, malloc keeps memory itself; no thread keeps more than the second, nor pieces larger than half of it.
-constexpr size_t kSmall = 64 << 10, kKept = 48 << 20;
+// Below, malloc keeps memory itself; of the processor's threads, up to so many, each adds the second to what is kept in
+// all, and no piece is larger than half of that.
+constexpr size_t kSmall = 64 << 10, kPerThread = 48 << 20, kMostThreads = 8;
 
 struct Piece {
     void* data;
     size_t bytes;
+    std::thread::id last;  // who gave it back, in whose cache it may still be
 };
 
-// What this thread keeps; trivially destructible is only the mark that it is gone, as at the end of a thread others'
-// destructors may still end tensors.
-thread_local bool gone = false;
+// What is kept, for all threads. It is never ended, as threads may be at work while the process ends, and made by
+// constants, so that not even its first use takes a lock that a fork may leave closed.
+constinit std::mutex mutex;
+constinit std::vector<Piece>* pieces = nullptr;
+constinit size_t kept = 0, most = 0;
 
-struct Spares {
-    std::vector<Piece> pieces;
-    size_t bytes = 0;
+// The lock, unless others hold it for longer than looking through a few pieces takes, as for ever after some forks: then
+// there is memory without.
+std::unique_lock<std::mutex> locked() {
+    std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+    for (int look = 0; look < 100 && !lock; ++look) lock.try_lock();
+    return lock;
+}
 
-    ~Spares() {
-        gone = true;
-        for (const Piece& piece : pieces) ::operator delete(piece.data);
+// Of what is kept, the smallest piece that is large enough, if it is not much too large; of several this thread's.
+void* take(size_t bytes, size_t& found) {
+    const auto lock = locked();
+    if (!lock || pieces == nullptr) return nullptr;
+    const auto here = std::this_thread::get_id();
+    auto best = pieces->end();
+    for (auto piece = pieces->begin(); piece != pieces->end(); ++piece)
+        if (piece->bytes >= bytes && piece->bytes / 2 <= bytes &&
+            (best == pieces->end() || piece->bytes < best->bytes || (piece->bytes == best->bytes && piece->last == here)))
+            best = piece;
+    if (best == pieces->end()) return nullptr;
+    void* const data = best->data;
+    found = best->bytes;
+    kept -= found;
+    pieces->erase(best);
+    return data;
+}
+
+// Whether a piece is kept from now on.
+bool keep(void* data, size_t bytes) {
+    const auto lock = locked();
+    if (!lock) return false;
+    try {
+        if (pieces == nullptr) pieces = new std::vector<Piece>;
+        if (most == 0)
+            most = kPerThread * std::clamp<size_t>(std::thread::hardware_concurrency(), 1, kMostThreads);
+        pieces->push_back({data, bytes, std::this_thread::get_id()});
+    } catch (const std::bad_alloc&) {
+        return false;
     }
-};
-
-Spares& spares() {
-    thread_local Spares found;
-    return found;
+    kept += bytes;
+    while (kept > most) {  // the oldest goes: pictures of another size are being coded now
+        kept -= pieces->front().bytes;
+        ::operator delete(pieces->front().data);
+        pieces->erase(pieces->begin());
+    }
+    return true;
 }
 
 }  // namespace
 
 Memory::Memory(size_t bytes) : bytes_(bytes) {
-    if (bytes >= kSmall && !gone) {
-        Spares& kept = spares();
-        // The smallest that is large enough, if it is not much too large.
-        auto best = kept.pieces.end();
-        for (auto piece = kept.pieces.begin(); piece != kept.pieces.end(); ++piece)
-            if (piece->bytes >= bytes && piece->bytes / 2 <= bytes &&
-                (best == kept.pieces.end() || piece->bytes < best->bytes))
-                best = piece;
-        if (best != kept.pieces.end()) {
-            data_ = best->data, bytes_ = best->bytes;
-            kept.bytes -= bytes_;
-            kept.pieces.erase(best);
-            return;
-        }
-    }
-    data_ = ::operator new(bytes);
+    if (bytes >= kSmall) data_ = take(bytes, bytes_);
+    if (data_ == nullptr) data_ = ::operator new(bytes);
 }
 
 Memory::Memory(Memory&& other) noexcept
@@ -67,20 +92,7 @@ Memory& Memory::operator=(Memory&& other) noexcept {
 
 Memory::~Memory() {
     if (data_ == nullptr) return;
-    if (bytes_ >= kSmall && bytes_ <= kKept / 2 && !gone) {
-        Spares& kept = spares();
-        try {
-            kept.pieces.push_back({data_, bytes_});
-            kept.bytes += bytes_;
-            while (kept.bytes > kKept) {  // the oldest goes: pictures of another size are being coded now
-                kept.bytes -= kept.pieces.front().bytes;
-                ::operator delete(kept.pieces.front().data);
-                kept.pieces.erase(kept.pieces.begin());
-            }
-            return;
-        } catch (const std::bad_alloc&) {  // it is not kept, then
-        }
-    }
+    if (bytes_ >= kSmall && bytes_ <= kPerThread / 2 && keep(data_, bytes_)) return;
     ::operator delete(data_);
 }
 

@@ -16,6 +16,9 @@ inline constexpr size_t kPositionsAtOnce = 192;
 // no time by the first cache, as they are read in order, and costs some, as sums are then read and written more often.
 inline constexpr size_t kWeightBytes = 64 << 10;
 
+// Strides, the sides of pixel shuffles, and the steps of outputs in parts, at most.
+inline constexpr size_t kMaxStep = 8;
+
 inline size_t rounded_up(size_t count, size_t unit) { return (count + unit - 1) / unit * unit; }
 
 // How many of `count` things are `first`, `first + step` and so on.

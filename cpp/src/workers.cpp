@@ -16,7 +16,7 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -35,7 +35,7 @@ long process() {
 }
 
 void pause_briefly() {
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__)
     _mm_pause();
 #elif defined(__aarch64__)
     asm volatile("yield");
@@ -79,7 +79,7 @@ class Team {
         done_.store(0, std::memory_order_relaxed);
         {
             const std::lock_guard lock(mutex_);
-            tickets_.store(++rounds_ << 3 * kFieldBits | uint64_t{count} << 2 * kFieldBits, std::memory_order_release);
+            tickets_.store(uint64_t{count} << 2 * kFieldBits, std::memory_order_release);
         }
         if (sleepers_.load() > 0) wake_.notify_all();
         take(false);
@@ -91,12 +91,12 @@ class Team {
         return true;
     }
 
-    static constexpr uint64_t kMost = (uint64_t{1} << 16) - 1;  // pieces of a round
+    static constexpr int kFieldBits = 21;
+    static constexpr uint64_t kMost = (uint64_t{1} << kFieldBits) - 1;  // pieces of a round
 
   private:
-    // Number of the round, pieces in all, and pieces taken from the back and the front, in one word: who takes a piece
-    // knows that it is one of a round that goes on, so that no thread waits for one that comes late.
-    static constexpr int kFieldBits = 16;
+    // Pieces in all, and pieces taken from the back and the front, in one word: who takes a piece knows that it is one of
+    // a round that goes on, whichever, so that no thread waits for one that comes late.
 
     static uint64_t front(uint64_t tickets) { return tickets & kMost; }
     static uint64_t back(uint64_t tickets) { return tickets >> kFieldBits & kMost; }
@@ -142,7 +142,6 @@ class Team {
     std::atomic<uint64_t> tickets_{0}, done_{0};
     std::atomic<size_t> sleepers_{0};
     const std::function<void(size_t)>* work_ = nullptr;
-    uint64_t rounds_ = 0;
     std::exception_ptr error_;
 };
 

@@ -57,10 +57,14 @@ class Maker {
         return spec;
     }
 
+    // Places of a kernel of a length that lie before the position itself, so that it reaches no further than two.
+    size_t before(size_t length) {
+        return size(std::max(0, static_cast<int>(length) - 3), std::min(2, static_cast<int>(length) - 1));
+    }
+
     TermSpec term(size_t source, size_t outputs, const Net& net, int largest) {
-        TermSpec spec{source, size(1, 3), size(1, 3), 0, 0, {}};
-        spec.above = size(0, static_cast<int>(spec.height) - 1);
-        spec.before = size(0, static_cast<int>(spec.width) - 1);
+        TermSpec spec{source, size(1, 5), size(1, 5), 0, 0, {}};
+        spec.above = before(spec.height), spec.before = before(spec.width);
         const size_t places = spec.height * spec.width, empty = size(0, static_cast<int>(places));
         spec.weights.resize(outputs * net.channels[source] * places);
         for (size_t k = 0; k < spec.weights.size(); ++k)
@@ -72,7 +76,7 @@ class Maker {
         LayerSpec spec;
         for (const size_t source : sources) spec.terms.push_back(term(source, outputs, net, largest));
         for (size_t k = 0; k < outputs; ++k) {
-            spec.bias.push_back(number(-100000, 100000));
+            spec.bias.push_back(number(0, 9) == 0 ? number(INT32_MIN, INT32_MAX) : number(-100000, 100000));
             spec.shift.push_back(number(0, 12));
             spec.low.push_back(number(-3000, 0));
             spec.high.push_back(number(0, 3000));

@@ -91,3 +91,13 @@ def test_wrong_arrays_are_refused() -> None:
         convert(crooked, floats)
     with pytest.raises(ValueError, match="threads must be 1 to 1024"):
         convert(floats, floats.copy(), threads=0)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_overlapping_arrays_are_refused(step: int) -> None:
+    values = np.arange(1000, dtype=np.float32)
+    for one, other in ((values[:-1], values[1:]), (values[:600], values[400:])):
+        with pytest.raises(ValueError, match="out overlaps values"):
+            convert(one[: len(other)][::step], other[: len(one)])
+    assert convert(values[:500][::step], values[500:])
+    np.testing.assert_array_equal(values[500:], values[:500][::step])

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from basic_runtime._coder import IntegerNet, crc32_of_integers, from_pixels, take_patches
+from basic_runtime._coder import (
+    IntegerNet,
+    crc32_of_integers,
+    dequantise,
+    from_pixels,
+    indexes_from_scale,
+    take_patches,
+    to_pixels,
+)
 
 FEW = """
 import resource
@@ -62,9 +71,74 @@ def test_numbers_of_threads_that_cannot_be(threads: int) -> None:
     """None at all ended the process, which divided by them."""
     with pytest.raises(ValueError, match="threads must be 1 to 1024"):
         take_patches(np.ones((2, 2, 3), np.uint8), 1, threads)
-    one = np.ones(1, np.float32)
+    one, bytes_ = np.ones(1, np.float32), np.zeros(1, np.uint8)
+    pixels, planes = np.zeros((1, 1, 3), np.uint8), np.zeros((3, 1, 1), np.float32)
+    for few in (  # of which one thread does all, whatever it is told
+        lambda: indexes_from_scale(one, np.zeros(4, np.uint8), bytes_.copy(), threads),
+        lambda: dequantise(np.zeros(1, np.int32), one, 3, one.copy(), threads),
+        lambda: from_pixels(pixels, planes.copy(), threads),
+        lambda: to_pixels(planes, pixels.copy(), threads),
+    ):
+        with pytest.raises(ValueError, match="threads must be 1 to 1024"):
+            few()
     with pytest.raises(ValueError, match="threads must be 1 to 1024"):
         IntegerNet([(one, -one, one, 1)], [], [([(0, 0, 1, 1, 0, 0)], None)], threads)
+
+
+def test_arrays_that_are_there_for_the_moment_only_are_read() -> None:
+    """What a sequence makes as it is asked is freed again, unless the run keeps it."""
+    one = np.ones(2, np.float32)
+    net = IntegerNet([(one, -9 * one, 9 * one, 1)], [], [([(0, 0, 2, 1, 0, 0)], None)])
+
+    class Parts(Sequence):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, number: int) -> tuple[np.ndarray, int, int, int]:
+            if number >= 4:
+                raise IndexError
+            return np.full((1, 2, 64, 64), 5, np.float32), 0, number // 2, number % 2
+
+    for _ in range(20):
+        (found,) = net.run([(Parts(), 2, 1.0)])
+        assert (np.asarray(found) == 5).all()
+
+
+IDLE = """
+import ctypes, resource, threading
+import numpy as np
+from basic_runtime import Codec
+
+codec = Codec(threads=1)
+data = codec.encode(np.random.default_rng(0).integers(0, 256, (512, 768, 3), np.uint8), 90, 0, effort=0)
+codec.decode(data)
+
+def megabytes():
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+
+def work():
+    with turn:
+        codec.decode(data)
+    done.release()
+    leave.wait()
+
+before, turn, done, leave = megabytes(), threading.Lock(), threading.Semaphore(0), threading.Event()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    done.acquire()
+print(megabytes() - before)
+leave.set()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and glibc")
+def test_idle_threads_keep_little_memory() -> None:
+    """Each thread of a server that had decoded a picture kept 37 MB until it ended."""
+    result = subprocess.run([sys.executable, "-P", "-c", IDLE], capture_output=True, text=True, check=True, timeout=60)
+    assert int(result.stdout) < 100
 
 
 def misaligned(values: np.ndarray) -> np.ndarray:

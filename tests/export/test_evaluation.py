@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from basic_export.export import export_bundle
@@ -32,6 +33,14 @@ def net() -> Supernet:
         for parameter in net.parameters():
             parameter.copy_(parameter.half().float())
     return net
+
+
+def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 330), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("nowhere")
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "d.png")  # more pixels than are allowed
+    assert [photo.shape for photo in calibration_photos(tmp_path)] == [(320, 320, 3)]
 
 
 @pytest.fixture(scope="module")

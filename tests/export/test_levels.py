@@ -51,9 +51,18 @@ def test_one_level_is_the_full_model() -> None:
 
 def test_too_many_levels_are_refused() -> None:
     costs = Costs(*[(1.0, 2.0)] * 5)
-    assert len(spread(costs, 5)) == 5
-    with pytest.raises(ExportError, match="at most 5 levels"):
-        spread(costs, 6)
+    assert len(spread(costs, 5, [[0, 1]] * 4)) == 5
+    with pytest.raises(ExportError, match="at most 5 levels, not 6"):
+        spread(costs, 6, [[0, 1]] * 4)
+
+
+def test_only_widths_that_are_trained_make_levels() -> None:
+    net = Supernet(replace(TINY, analysis_widths=(32, 32, 32), hyper_widths=(8, 12, 12)))
+    levels = choose_levels(net, 4)
+    assert {level.g_a for level in levels} == {2} and {level.h_a for level in levels} <= {0, 2}
+    assert levels[0] == net.trained(0) == Widths(2, 0, 0, 0) and levels[-1] == net.full
+    with pytest.raises(ExportError, match="at most 6 levels, not 8"):  # g_a adds none, h_a one, h_s and g_s two each
+        choose_levels(net, 8)
 
 
 def table(*rows: tuple[int, int, int, int]) -> list[dict[str, int]]:

@@ -93,8 +93,8 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     for setting in fields(Recipe):
         kind = Recipe.kind(setting.name)
         option = "--" + setting.name.replace("_", "-")
-        if setting.name in ("minutes", "crop", "revive", "freeze", "beside"):  # not with --steps; not 1; of a new net
-            continue
+        if setting.name in ("minutes", "crop", "revive", "freeze") or setting.metadata["of"]:
+            continue  # not with --steps; not 1; of a new net; of other values
         if kind is str:
             value = {"preset": "tiny", "optimizer": "adam", "precision": "32-true", "distortion": "mse"}
             arguments += [option, value.get(setting.name, getattr(Recipe(), setting.name))]
@@ -108,6 +108,28 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     assert config.lambda_min == 0.01
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--muon-rate", 0.1, "--optimizer", "adam"), "--muon-rate: is of --optimizer muon, not adam"),
+        (("--distillation", 9), "--distillation: is of --objective distillation, not random-widths"),
+        (("--no-sandwich",), "--sandwich: is of --objective distillation, not random-widths"),
+        (("--blend", "learned"), "--blend: is of --objective combined, not random-widths"),
+        (("--beside-weight", 3), "--beside-weight: is of --objective interchange, not random-widths"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(photos, tmp_path, option, message):
+    result = invoke("run", *QUICK, *option, "--data", photos, "--out", tmp_path / "run")
+    assert result.exit_code == 2 and message in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_too_large_for_memory_is_one_line(photos, tmp_path):
+    result = invoke("run", *QUICK, "--data", photos, "--out", tmp_path / "run", "--model", f"z_channels={10**12}")
+    assert result.exit_code == 1 and "no model can be so large here" in result.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_new_net_has_nothing_to_revive(photos, tmp_path):
     result = invoke("run", "--revive", "0", "--preset", "tiny", "--data", photos, "--out", tmp_path, "--crop", "64")
     assert result.exit_code == 1 and "name a checkpoint with --start-from" in result.output
@@ -117,7 +139,7 @@ def test_a_run_that_goes_on_is_not_revived(photos, tmp_path):
     options = ("run", *QUICK, "--steps", 1, "--data", photos, "--out", tmp_path)
     assert invoke(*options).exit_code == 0
     again = invoke(*options, "--revive", 0)
-    assert again.exit_code == 2 and "units are drawn afresh in a new one" in again.output
+    assert again.exit_code == 0 and "--revive is for new ones, and not done again" in " ".join(again.output.split())
 
 
 def test_a_model_that_cannot_be_leaves_no_folder(photos, tmp_path):

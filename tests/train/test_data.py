@@ -9,10 +9,13 @@ from PIL import Image
 
 from basic_runtime.errors import ImageError
 from basic_train.data import (
+    NOISE,
+    WIDTHS,
     CropStream,
     PhotoFiles,
     cache_budget,
     centre_crop,
+    evenly,
     list_photos,
     load_all,
     load_rgb,
@@ -42,6 +45,20 @@ def test_a_fixed_tenth_is_held_out(photos):
     train, held_out = split(paths)
     assert held_out == [paths[i] for i in (0, 10, 20, 30)]
     assert sorted(train + held_out) == paths and len(train) == 27
+
+
+@pytest.mark.parametrize("length", [1, 5, 12, 49, 90])
+def test_some_are_chosen_evenly(length):
+    chosen = evenly(range(length), 12)
+    gaps = set(np.diff(chosen))
+    assert len(chosen) == min(length, 12) and chosen[0] == 0 and max(gaps, default=1) - min(gaps, default=1) <= 1
+
+
+def test_kinds_of_random_numbers_have_nothing_in_common(photos):
+    stream = CropStream([np.zeros((64, 64, 3), np.uint8)], 64, 4, seed=3)
+    first = {kind: np.random.default_rng([kind, 3, 7]).random() for kind in (WIDTHS, NOISE)}
+    crops = [rng.random() for rng in stream.draws(7)]
+    assert len({*first.values(), *crops}) == 6
 
 
 def test_small_and_damaged_files_are_skipped_with_a_reason(tmp_path):

@@ -146,6 +146,8 @@ def test_latencies_never_fall_with_width(net):
     for name in ("g_a", "h_a", "h_s", "context", "g_s"):
         values = getattr(costs, name)
         assert len(values) == 3 and list(values) == sorted(values) and values[0] > 0
+    with pytest.raises(LevelError, match="its levels are its widths"):
+        latencies(Supernet(HYPERPRIOR_SLIMMABLE.changed(small(HYPERPRIOR_SLIMMABLE))), 64, 64, repetitions=1)
 
 
 def test_the_command_writes_a_table_that_export_takes(net, photos, tmp_path):
@@ -166,7 +168,12 @@ def test_the_command_writes_a_table_that_export_takes(net, photos, tmp_path):
     assert [level._asdict() for level in choose_levels(loaded, 4)] == [
         {name: level[name] for name in names} for level in printed["levels"]
     ]
-    assert CliRunner().invoke(main, list(map(str, arguments))).exit_code == 1  # exists already
+    for missing in (None, target, target.with_suffix(".levels.json")):  # what is left exists already
+        if missing is not None:
+            missing.unlink()
+        again = CliRunner().invoke(main, list(map(str, arguments)))
+        assert again.exit_code == 1 and "exists already" in again.output
+    assert not target.exists()
 
 
 def test_half_precision_weights_are_stored_and_read(net, photos, tmp_path):

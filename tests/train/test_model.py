@@ -142,6 +142,12 @@ def test_latents_that_go_with_the_width():
             net(x, quality, Widths(0, 0, 1, 0))
 
 
+def test_a_table_of_levels_is_of_one_configuration():
+    config = replace(TINY, levels=[{"g_a": 0, "h_a": 0, "h_s": 0, "g_s": 0}, {"g_a": 2, "h_a": 2, "h_s": 2, "g_s": 2}])
+    assert config.changed({"widths": [16, 24, 32], "lambda_max": 0.14}).levels == config.levels  # as they were
+    assert config.changed({"widths": [16, 24, 48]}).levels == []
+
+
 def test_lite_is_slim_enough_for_its_levels():
     net = on_meta(LITE)
     cheap, full = (sum(macs_per_pixel(net, net.uniform(i)).values()) for i in (0, len(LITE.widths) - 1))

@@ -17,7 +17,7 @@ from basic_train.model.narrow import narrow
 from basic_train.model.presets import PRESETS
 from basic_train.model.slimmable import SlimResidual
 from basic_train.model.supernet import Supernet, TrainOutput, Widths
-from basic_train.objective import Interchange
+from basic_train.objective import Interchange, ObjectiveError
 from basic_train.recipe import PARTS, Recipe
 
 from .small_models import small
@@ -211,10 +211,13 @@ def test_only_parts_of_a_net_can_be_frozen():
 WEIGHT = 0.25
 
 
+def beside(path):
+    return Recipe("tiny", objective="interchange", beside=str(path), freeze="gains,z_prior")
+
+
 def interchange(own, path, full_share):
     """A step of a net of one width beside a supernet."""
-    recipe = Recipe("tiny", objective="interchange", beside=str(path), beside_weight=WEIGHT, full_share=full_share)
-    objective = Interchange(own.config, recipe)
+    objective = Interchange(own.config, replace(beside(path), beside_weight=WEIGHT, full_share=full_share))
     x, quality = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 1, 16)
     torch.manual_seed(4)
     result = objective(own, x, quality, np.random.default_rng(0), 0.0)
@@ -272,4 +275,15 @@ def test_nets_of_other_latents_are_not_interchangeable(net, path):
     own = narrow(net, LEVEL, {})
     config = replace(own.config, lambda_max=0.5)
     with pytest.raises(ValueError, match=r"its lambda_max is 0\.\d+, that of the net to train 0\.5"):
-        Interchange(config, Recipe(preset="tiny", objective="interchange", beside=str(path)))
+        Interchange(config, beside(path))
+    with pytest.raises(ValueError, match="pass --freeze gains,z_prior"):
+        Interchange(own.config, replace(beside(path), freeze="gains"))
+
+
+@pytest.mark.parametrize("part", ["gains", "z_prior"])
+def test_nets_that_share_too_little_are_not_interchangeable(net, path, part):
+    own = narrow(net, LEVEL, {})
+    with torch.no_grad():
+        next(own.get_submodule(part).parameters()).add_(0.1)
+    with pytest.raises(ObjectiveError, match=f"has another {part} than the net to train"):
+        interchange(own, path, 0.5)

@@ -11,7 +11,7 @@ from pytorch_msssim import ms_ssim
 from basic_train.losses import MS_SSIM_LAMBDA, lambda_of_quality, rate_distortion
 from basic_train.model.presets import HYPERPRIOR_SLIMMABLE, HYPERPRIOR_STATIC, LITE, TINY, USDECODER
 from basic_train.model.supernet import Supernet, TrainOutput
-from basic_train.objective import Combined, Distillation, random_widths
+from basic_train.objective import Combined, Distillation, RandomWidths, random_widths
 from basic_train.recipe import Recipe
 
 NEVER_FULL = Recipe(full_share=0.0, uniform_share=0.0)
@@ -192,5 +192,8 @@ def test_learned_blend_weighs_rates_and_keeps_the_best_first():
 def test_combined_needs_alternatives():
     with pytest.raises(ValueError, match="take preset paper-combined"):
         Combined(TINY, Recipe(preset="tiny"))
+    with pytest.raises(ValueError, match="trains one grouping, and this model has 3: take --objective combined"):
+        RandomWidths(COMBINED, Recipe(preset="tiny"))
+    RandomWidths(COMBINED, Recipe(preset="tiny", freeze="alternatives"))
     with pytest.raises(ValueError, match="each of alternatives has a name and a tile"):
         TINY.changed({"alternatives": [{"name": "none"}]})

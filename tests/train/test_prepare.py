@@ -105,6 +105,20 @@ def test_a_stopped_run_goes_on_and_a_changed_source_is_done_again(source, tmp_pa
     assert index(out)["coffee.png"]["width"] == "150"
 
 
+def test_a_name_that_was_another_source_s_is_written_again(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    Image.fromarray(data.coffee()[:150, :150]).save(source / "a.png")
+    Preparation(source, out, small()).run()
+    Image.fromarray(data.astronaut()[:150, :150]).save(source / "a.webp", lossless=True)
+    Preparation(source, out, small()).run()
+    (source / "a.png").unlink()
+    Preparation(source, out, small()).run()
+    assert list(index(out)) == ["a.webp"]
+    with Image.open(out / index(out)["a.webp"]["file"]) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), data.astronaut()[:150, :150])
+
+
 class StopAfter:
     """Progress that presses Ctrl-C after some files of a stage."""
 

@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from small_models import small
 
+from basic_runtime.errors import BasicError
 from basic_train import checkpoint
 from basic_train.ablation import Method, learned, methods, search_tile
 from basic_train.cli import main
@@ -18,6 +19,8 @@ from basic_train.model.context import ContextShape, GroupedContext
 from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY
 from basic_train.model.supernet import Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
+from basic_train.optimise import LOGIT_RATE, optimizers
+from basic_train.recipe import Recipe
 
 
 @pytest.mark.parametrize(("groups", "stages", "count"), [(4, 8, 166_816), (4, 6, 162_200), (1, 16, 157_584)])
@@ -216,7 +219,30 @@ def test_mistakes_are_one_line(tiny_checkpoint, large_photos, tmp_path):
     assert done.exit_code == 2 and "--context 18: must divide into" in done.output
     done = run(tiny_checkpoint, *common, "--context", 16, "--methods", "zigzag")
     assert done.exit_code == 2 and "unknown zigzag; known: none, " in done.output
+    done = run(tiny_checkpoint, *common, "--context", 16, "--batch", 9, "--crops", 8)
+    assert done.exit_code == 2 and "--batch 9: is more than the 8 --crops" in done.output
     (tmp_path / "out").mkdir(exist_ok=True)
     (tmp_path / "out" / "groupings.json").write_text("{")
     done = run(tiny_checkpoint, *common, "--context", 16)
     assert done.exit_code == 1 and "groupings.json: not readable" in done.output
+
+
+def test_a_base_is_of_the_settings_that_it_was_trained_with(tiny_checkpoint, large_photos, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise BasicError("stopped")
+
+    monkeypatch.setattr("basic_train.cli.groupings._base", stop)
+    options = (tiny_checkpoint, "--data", large_photos, "-o", tmp_path / "out", "--context", 16, "--crops", 8)
+    assert "stopped" in run(*options, "--steps", 2).output
+    monkeypatch.undo()
+    done = run(*options, "--steps", 1)
+    assert done.exit_code == 1 and "was measured with other settings" in done.output
+
+
+def test_logits_have_a_rate_of_their_own():
+    module = torch.nn.ModuleDict({"topology": DirectTopology(2, 4), "context": torch.nn.Linear(4, 4)})
+    muon, adam, logits = optimizers(module, Recipe())
+    (values,) = logits.param_groups[0]["params"]
+    assert values is module["topology"].values and logits.defaults["lr"] == LOGIT_RATE
+    assert isinstance(logits, torch.optim.Adam) and muon.param_groups[0]["params"] == [module["context"].weight]
+    assert adam.param_groups[0]["params"] == [module["context"].bias]

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,6 +294,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_save(tmp_pat
     with pytest.raises(TrainingError, match="resume with a lower --learning-rate"):
         train(tmp_path, photos, replace(RECIPE, steps=1000, learning_rate=1e30))
     assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
+def test_a_damaged_state_is_one_line(tmp_path):
+    path, state = tmp_path / STATE_FILE, {"weights": {"a": torch.arange(20.0)}, "optimizers": [{"lr": 0.1}], "step": 3}
+    checkpoint.save_state(path, state)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        with suppress(checkpoint.CheckpointError):  # no other error; what is not read may be damaged
+            checkpoint.load_state(path)
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path, photos):
+    (tmp_path / LOG_FILE).mkdir()
+    with pytest.raises(FileError, match=r"log\.jsonl: cannot be written .*; free space and resume"):
+        train(tmp_path, photos)
 
 
 def test_too_few_photos_are_refused(tmp_path, photos):

@@ -1,4 +1,4 @@
-// Memory that a thread keeps for its next tensors: fresh memory of the system would have to be cleared page by page,
+// Memory that the process keeps for its next tensors: fresh memory of the system would have to be cleared page by page,
 // which takes longer than many a layer.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace basic {
 
-// So many bytes of any content, aligned as for any type; given back to the thread that ends it.
+// So many bytes of any content, aligned as for any type.
 class Memory {
   public:
     Memory() = default;
