@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.errors import STOPPED
 from basic_train import recipes
 from basic_train.cli.setup import changes, extra_packages
 from basic_train.devices import ACCELERATORS, Devices, leave
@@ -115,14 +116,14 @@ def run(
             trainer = Trainer(recipe, out, data, report, start_from, places)
             stop.hand_over(trainer)
             _train(trainer, console, report)
-    leave()
-    if not trainer.fabric.is_global_zero:
-        return
-    if trainer.finished:
-        report(f"done: {out / MODEL_FILE}")
-    else:
-        report(f"stopped and saved at step {trainer.step}; the same command resumes")
-        sys.exit(130)
+    if trainer.fabric.is_global_zero:
+        stopped = f"stopped and saved at step {trainer.step}; the same command resumes"
+        report(f"done: {out / MODEL_FILE}" if trainer.finished else stopped)
+    status = 0 if trainer.finished else STOPPED
+    if places.several:
+        leave(status)
+    if status:
+        sys.exit(status)
 
 
 def _base(name: str | None, stored: tuple[Any, Recipe] | None) -> Recipe:

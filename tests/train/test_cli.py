@@ -93,7 +93,7 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     for setting in fields(Recipe):
         kind = Recipe.kind(setting.name)
         option = "--" + setting.name.replace("_", "-")
-        if setting.name in ("minutes", "crop", "revive", "freeze") or setting.metadata["of"]:
+        if setting.name in ("minutes", "crop", "revive", "freeze") or setting.metadata.get("of"):
             continue  # not with --steps; not 1; of a new net; of other values
         if kind is str:
             value = {"preset": "tiny", "optimizer": "adam", "precision": "32-true", "distortion": "mse"}

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_a_base_is_of_the_settings_that_it_was_trained_with(tiny_checkpoint, lar
     def stop(*arguments):
         raise BasicError("stopped")
 
-    monkeypatch.setattr("basic_train.cli.groupings._base", stop)
+    monkeypatch.setattr(sys.modules["basic_train.cli.groupings"], "_base", stop)
     options = (tiny_checkpoint, "--data", large_photos, "-o", tmp_path / "out", "--context", 16, "--crops", 8)
     assert "stopped" in run(*options, "--steps", 2).output
     monkeypatch.undo()
