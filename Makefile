@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo test test-gpu test-nightly test-cpp lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: help demo test test-gpu test-nightly test-cpp test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
@@ -107,6 +108,19 @@ reproduce-bundle: .venv-test/.installed
 	    --full-share 0.3 --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 50 --ema 0.998
 	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
 
+# The lowest versions of what pyproject.toml asks for: a picture goes to a file and back, with the engine, too.
+test-lowest:
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) -c "import tomllib; \
+	    print(*(line.replace('>=', '==') for line in tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']), sep='\n')" \
+	    > .venv-lowest/constraints.txt
+	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt .
+	.venv-lowest/bin/basic-run --version
+	.venv-lowest/bin/basic-run encode docs/demo.jpg -o .venv-lowest/a.basic --level 0 --effort 2
+	.venv-lowest/bin/basic-run decode .venv-lowest/a.basic -o .venv-lowest/own.png
+	.venv-lowest/bin/basic-run decode .venv-lowest/a.basic -o .venv-lowest/engine.png --engine onnxruntime
+
 # As it ships, which sanitizers change: all versions of functions, each for its processors, and no warnings.
 test-cpp: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
@@ -138,4 +152,4 @@ fuzz: .venv-test/.installed
 	build-fuzz/coder_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
 
 clean:
-	rm -rf build build-* dist *.egg-info .venv-demo .venv-test .venv-bench
+	rm -rf build build-* dist *.egg-info .venv-demo .venv-test .venv-bench .venv-lowest

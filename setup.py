@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
-import ninja
-import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -36,9 +37,8 @@ class CMakeBuild(build_ext):
         options = [
             f"-DCMAKE_BUILD_TYPE={build_type}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
-            f"-DCMAKE_MAKE_PROGRAM={Path(ninja.BIN_DIR) / 'ninja'}",
+            f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             "-DBASIC_PYTHON=ON",
             "-DBASIC_TESTS=OFF",
         ]
@@ -50,8 +50,19 @@ class CMakeBuild(build_ext):
             self._cmake("--build", folder, "--target", ext.name.rpartition(".")[2], "--parallel", jobs)
 
     def _cmake(self, *arguments: str) -> None:
-        # The cmake of the build requirements is a Python package, so the module finds it in any environment.
-        subprocess.run([sys.executable, "-m", "cmake", *arguments], check=True)
+        subprocess.run([_tool("cmake"), *arguments], check=True)
+
+
+def _tool(name: str) -> str:
+    """A program of the build requirements: pip brings it as a Python package, others as one of the system's."""
+    folder = ""
+    with suppress(ImportError):
+        package = import_module(name)
+        folder = getattr(package, "BIN_DIR", "") or getattr(package, "CMAKE_BIN_DIR", "")
+    found = shutil.which(name, path=folder or None)
+    if found is None:
+        sys.exit(f"basic-codec: {name} is missing, which builds its C++: pip install {name}")
+    return found
 
 
 setup(ext_modules=[CMakeExtension("basic_runtime._coder")], cmdclass={"build_ext": CMakeBuild})

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,18 @@ class _Tensor:
     name: str
     dtype: type
     shape: tuple[int | None, ...]
+
+
+#: Bytes of a manifest, at most.
+_MAX_MANIFEST = 16 << 20
+
+
+def _size_of(file: Path) -> int:
+    """Bytes of a file. Raises OSError if it is not there, BundleError for what is no file, and might have no end."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{file}: is no file: get the bundle again")
+    return status.st_size
 
 
 class Bundle:
@@ -230,8 +243,9 @@ class Bundle:
         from safetensors.numpy import load_file
 
         try:
+            _size_of(self.path / name)
             return dict(load_file(self.path / name))
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
             raise BundleError(f"{self.path / name}: {error}") from error
 
     def _read_json(self) -> Any:
@@ -239,6 +253,8 @@ class Bundle:
         if not self.path.is_dir():
             raise BundleError(f"{self.path}: no such bundle folder")
         try:
+            if _size_of(file) > _MAX_MANIFEST:
+                raise BundleError(f"{file}: is larger than {_MAX_MANIFEST >> 20} MiB, and no manifest")
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise BundleError(f"{self.path}: not a bundle, manifest.json is missing") from error
@@ -259,6 +275,7 @@ class Bundle:
 
     def _sha256(self, path: Path) -> str:
         try:
+            _size_of(path)
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:

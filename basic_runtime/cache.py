@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import platform
+import stat
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -15,6 +16,9 @@ from typing import Any
 
 from basic_runtime.errors import FileError
 from basic_runtime.files import write_bytes
+
+#: Bytes of an answer; what is larger is none of ours.
+_MAX_ANSWER = 1 << 16
 
 
 def cache_folder() -> Path:
@@ -28,8 +32,12 @@ def cache_folder() -> Path:
 
 def remembered(kind: str, question: Sequence[Any]) -> str | None:
     """The answer of an earlier run, None if there is none that can be read."""
+    path = place_of(kind, question)
     try:
-        return place_of(kind, question).read_text()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_ANSWER:
+            return None
+        return path.read_text()
     except (OSError, UnicodeDecodeError):
         return None
 

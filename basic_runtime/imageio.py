@@ -71,7 +71,12 @@ _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 @cache
 def input_extensions() -> dict[str, str]:
     """Extensions of the pictures that this Pillow reads, and their formats."""
-    return {end: kind for end, kind in KNOWN_EXTENSIONS.items() if kind != "AVIF" or features.check("avif")}
+    return {end: kind for end, kind in KNOWN_EXTENSIONS.items() if kind != "AVIF" or has_avif()}
+
+
+def has_avif() -> bool:
+    """Whether this Pillow reads and writes AVIF, of which old ones have not even the name."""
+    return "avif" in features.modules and bool(features.check("avif"))
 
 
 def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Picture:
@@ -196,12 +201,12 @@ def _decode(data: bytes, limits: Limits) -> Picture:
     notices: list[str] = []
     raw_mode = _raw_mode(image)
     try:
-        frames = getattr(image, "n_frames", 1)
+        several = getattr(image, "is_animated", False)  # to count them takes the longer the more there are
         image.load()
     except Exception as error:
         raise ImageError(f"the picture is damaged ({error}): {_AGAIN}") from error
-    if frames > 1:
-        notices.append(f"holds {frames} pictures: only the first is used")
+    if several:
+        notices.append("holds more than one picture: only the first is used")
     return picture_of(image, limits, raw_mode, notices)
 
 

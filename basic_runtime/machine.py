@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from basic_runtime.arguments import whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import check_storable, place_of, processor, store
 from basic_runtime.engines import Backend
@@ -58,6 +59,13 @@ class MachineProfile:
     threads: int | None
     stride: int
     times: tuple[LevelTime, ...]
+
+    def checked(self) -> MachineProfile:
+        """The same. Raises ValueError for times that no measurement gives."""
+        rows = [row for row in self.times if row.pixels and len(row.pixels) == len(row.ms)]
+        if not (whole("stride", self.stride) >= 1 and rows and len(rows) == len(self.times)):
+            raise ValueError("no times of any size")
+        return self
 
     def computed(self, width: int, height: int) -> int:
         """Pixels that are computed of a picture: what a small one is padded by takes its time, too."""
@@ -123,8 +131,8 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
             LevelTime(row["level"], row["direction"], tuple(row["pixels"]), tuple(row["ms"]))
             for row in values.pop("times")
         )
-        return MachineProfile(times=rows, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return MachineProfile(times=rows, **values).checked()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         options = each = ""
         if backend.threads is not None:  # chosen, or left by --jobs
             options = f" --threads {backend.threads}"

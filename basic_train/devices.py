@@ -69,8 +69,8 @@ class Devices:
 def leave(status: int) -> NoReturn:
     """End this process of a run of several with an exit status, at once.
 
-    To end a process group waits for threads whose last work may wait for the interpreter's lock, which is then held: one
-    of some hundred runs never ended (PyTorch 2.13, gloo).
+    To end a process group waits for threads whose last work may wait for the interpreter's lock, which is then held: a
+    run on a busy machine never ended (PyTorch 2.13, gloo).
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # whoever read it has gone, or it is closed

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from basic_runtime.limits import Limits
 
 
-class _Numbers(click.ParamType[tuple[int, ...]]):
+class _Numbers(click.ParamType):  # type: ignore[type-arg]  # which it has since click 8.4
     name = "Q,Q,..."
 
     def convert(

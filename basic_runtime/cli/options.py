@@ -16,7 +16,7 @@ def check_named(what: str, *names: str | None) -> None:
         raise click.UsageError(f"{what} is an empty name: is it of a variable that is not set?")
 
 
-class LevelList(click.ParamType[tuple[int, ...]]):
+class LevelList(click.ParamType):  # type: ignore[type-arg]  # which it has since click 8.4
     """Levels like 0,3,5-7 as a sorted tuple."""
 
     name = "levels"
@@ -33,7 +33,7 @@ class LevelList(click.ParamType[tuple[int, ...]]):
         return tuple(sorted(set(levels)))
 
 
-class LevelChoice(click.ParamType[int | str]):
+class LevelChoice(click.ParamType):  # type: ignore[type-arg]  # which it has since click 8.4
     """A level 0 to 7, or auto."""
 
     name = "0-7|auto"
@@ -47,7 +47,7 @@ class LevelChoice(click.ParamType[int | str]):
         return int(text)
 
 
-class PictureSize(click.ParamType[tuple[int, int]]):
+class PictureSize(click.ParamType):  # type: ignore[type-arg]  # which it has since click 8.4
     """Width and height in pixels, like 768x512."""
 
     name = "WxH"
@@ -61,7 +61,7 @@ class PictureSize(click.ParamType[tuple[int, int]]):
         return int(match[1]), int(match[2])
 
 
-class ByteSize(click.ParamType[int]):
+class ByteSize(click.ParamType):  # type: ignore[type-arg]  # which it has since click 8.4
     """Bytes, like 40000, 40k or 1.5MB (k and M, large or small, are 1000 and 1,000,000)."""
 
     name = "bytes"

@@ -87,7 +87,7 @@ def read_set(folder: Path) -> EngineSet:
         return _parse(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise EngineError(f"{folder}: no engines, {INDEX_FILE} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise EngineError(f"{file}: damaged ({error!r}): build the engines again with basic-export") from error
 
 

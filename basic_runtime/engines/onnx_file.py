@@ -23,6 +23,9 @@ _EXTERNAL = 1
 _DOMAINS = ("", "ai.onnx")
 
 
+_MAX_CHANNELS = 1 << 16
+
+
 class UnreadableError(ValueError):
     """The file is no ONNX graph, or one with parts that this reader does not know."""
 
@@ -155,7 +158,10 @@ def _value_info(data: memoryview) -> tuple[str, int]:
     name = _text(fields[1])
     shape = dict(_fields(dict(_fields(fields[2]))[1])).get(2, memoryview(b""))
     sides = [dict(_fields(side)).get(1, 0) for number, side in _fields(shape) if number == 1]
-    return name, sides[1] if len(sides) == 4 else 0
+    channels = sides[1] if len(sides) == 4 else 0
+    if channels > _MAX_CHANNELS:
+        raise UnreadableError(f"{name} has {channels} channels")
+    return name, channels
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
@@ -202,6 +208,8 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         if byte < 128:
             return value, position
         shift += 7
+        if shift >= 70:  # of 64 bits
+            raise UnreadableError("a number without end")
 
 
 def _signed(value: int) -> int:

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from basic_runtime.codec import Codec
 from basic_runtime.engines import AUTO, create_backend
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
 from basic_runtime.files import reason
-from basic_runtime.imageio import input_extensions, read_picture
+from basic_runtime.imageio import has_avif, input_extensions, read_picture
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.picture import Pixels
@@ -99,7 +99,7 @@ COLUMNS = [field.name for field in fields(Row)]
 
 def available_rivals() -> list[str]:
     """The rivals that this Pillow can write."""
-    return [name for name in RIVALS if name != "AVIF" or features.check("avif")]
+    return [name for name in RIVALS if name != "AVIF" or has_avif()]
 
 
 def settings(

@@ -295,6 +295,16 @@ def test_operations_of_others_are_left_to_them(tmp_path: Path) -> None:
         network(model, tmp_path)
 
 
+def test_numbers_without_end_and_too_many_channels_are_not_read(tmp_path: Path) -> None:
+    model = conv_graph()
+    (tmp_path / "endless.onnx").write_bytes(b"\x08" + b"\xff" * 100 + b"\x01" + model.SerializeToString())
+    with pytest.raises(UnreadableError, match="a number without end"):
+        read_graph(tmp_path / "endless.onnx", tmp_path)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 10**8
+    with pytest.raises(UnreadableError, match="has 100000000 channels"):
+        network(model, tmp_path)
+
+
 def test_hostile_graphs_run_on_the_library(exported: Exported, tmp_path: Path) -> None:
     """What is refused here must not stop the codec, which asks the other engine then."""
     path = Path(shutil.copytree(exported.path, tmp_path / "bundle"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,23 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="manifest.json is missing"):
         Bundle(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["manifest.json", "weights.bin", "tables.safetensors"])
+def test_what_is_no_file_is_not_waited_for(bundle_copy: Path, name: str) -> None:
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        (bundle_copy / name).unlink()
+        make(bundle_copy / name)
+        with pytest.raises(BundleError, match=f"{name}: is no file: get the bundle again"):
+            Bundle(bundle_copy)
+
+
+def test_a_manifest_without_end_is_not_read(bundle_copy: Path) -> None:
+    with open(bundle_copy / "manifest.json", "r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BundleError, match="is larger than 16 MiB, and no manifest"):
+        Bundle(bundle_copy)
 
 
 def test_a_manifest_that_is_no_json(bundle_copy: Path) -> None:

@@ -15,6 +15,9 @@ from basic_runtime.engines import create_backend, native
 from basic_runtime.errors import FileError
 from basic_runtime.machine import MachineProfile
 
+EMPTY = '{"model_id": "a", "engine": "auto", "threads": 1, "stride": %s, "times": [%s]}'
+ROW = '{"level": 0, "direction": "encode", "pixels": [9], "ms": [9]}'
+
 
 def test_answers_are_remembered_by_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -23,6 +26,19 @@ def test_answers_are_remembered_by_question(tmp_path: Path, monkeypatch: pytest.
     assert remembered("engines", ["a", 1]) == "second"
     assert remembered("engines", ["a", 2]) is None and remembered("golden", ["a", 1]) is None
     assert [path.name for path in (tmp_path / "basic" / "engines").iterdir()] == [place_of("engines", ["a", 1]).name]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_answer_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for number, make in enumerate((os.mkfifo, lambda place: place.symlink_to("/dev/zero"), Path.mkdir)):
+        remember("engines", [number], "yes")
+        place = place_of("engines", [number])
+        place.unlink()
+        make(place)
+        assert remembered("engines", [number]) is None
+    remember("engines", ["long"], "x" * 70_000)
+    assert remembered("engines", ["long"]) is None
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +54,11 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, tiny_path: Path, monkeyp
         machine.save(found, Bundle(tiny_path), create_backend("onnxruntime", 1))
 
 
-@pytest.mark.parametrize("content", ["5", "null", "[]", "{", '{"times": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    ["5", "null", "[]", "{", "[" * 100_000, '{"times": 3}', EMPTY % (64, ""), EMPTY % (0, ROW), EMPTY % ('"a"', ROW),
+     EMPTY % (64, ROW.replace("[9]", "[]"))],
+)  # fmt: skip
 def test_a_damaged_profile_is_none(tiny_path: Path, tmp_path: Path, content: str) -> None:
     bundle, backend = Bundle(tiny_path), create_backend("onnxruntime", 1)
     machine.save(MachineProfile("0" * 8, "onnxruntime", 1, 64, ()), bundle, backend).write_text(content)
