@@ -124,7 +124,8 @@ test-lowest:
 # As it ships, which sanitizers change: all versions of functions, each for its processors, and no warnings.
 test-cpp: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-Werror -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON \
+	    -DCMAKE_CXX_FLAGS="-Werror -Wno-error=maybe-uninitialized"  # of which gcc 12 is wrong
 	.venv-test/bin/cmake --build build-cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-cpp --output-on-failure
 

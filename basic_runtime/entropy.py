@@ -137,9 +137,10 @@ class GroupedEntropy:
     def rounded(self, z: FloatArray) -> FloatArray:
         """Values of z as they are coded: whole numbers within the range of the coder's tables. Raises EngineError for
         NaN and infinity, which would become whatever this processor makes of them."""
-        if not np.isfinite(np.asarray(z)).all():
+        z = np.asarray(z)
+        if not np.isfinite(z).all():
             raise EngineError("z holds NaN or infinity: this engine computes h_a wrongly; take another with --engine")
-        return np.asarray(np.clip(np.floor(np.asarray(z) + np.float32(0.5)), -self.z_amax, self.z_amax))
+        return np.asarray(np.clip(np.floor(z + np.float32(0.5)), -self.z_amax, self.z_amax))
 
     def prior(self, z: FloatArray) -> dict[str, FloatArray]:
         """What h_s makes of the whole z, for `quantised`."""

@@ -16,6 +16,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.errors import BundleError
+from basic_runtime.limits import DEFAULT_LIMITS
 from basic_runtime.metrics import psnr
 from basic_runtime.picture import as_picture
 from basic_runtime.quality import quality_step
@@ -90,12 +91,17 @@ def test_who_asks_for_no_effort_gets_the_filter(codec: Codec, photo: Photo, bund
     assert other.encode(picture, QUALITY, 0) == other.encode(picture, QUALITY, 0, effort=0)
 
 
+def encoded_and_decoded(codec: Codec, picture: np.ndarray, level: int, effort: int) -> tuple[bytes, np.ndarray]:
+    subject, *given = codec._subject(as_picture(picture), level, effort)
+    return codec._encode_and_decode(subject, quality_step(QUALITY), *given)
+
+
 @pytest.mark.parametrize(("level", "effort"), [(0, 0), (0, 1), (7, 0), (7, 1), (0, 2)])
 @pytest.mark.parametrize("tile_pixels", [None, 64])
 def test_an_encoder_knows_what_will_be_decoded(photo: Photo, level: int, effort: int, tile_pixels: int | None) -> None:
     codec = Codec(threads=2, tile_pixels=tile_pixels)
     for picture in (photo(150, 130), photo(70, 130)[:, :, 0].copy()):
-        data, decoded = codec._encode_and_decode(as_picture(picture), quality_step(QUALITY), level, effort)
+        data, decoded = encoded_and_decoded(codec, picture, level, effort)
         np.testing.assert_array_equal(decoded, codec.decode(data))
 
 
@@ -109,7 +115,7 @@ def test_strips_of_large_pictures_stand_for_all(
     for picture in (photo(300, 180), photo(300, 180)[:, :, 0].copy()):
         strips = post_filter_fit.strips_of(300, 180)
         assert 0 < sum(last - first for first, last in strips) < 150 and strips[0][0] > 0
-        data, decoded = codec._encode_and_decode(as_picture(picture), quality_step(QUALITY), 0, 1)
+        data, decoded = encoded_and_decoded(codec, picture, 0, 1)
         assert codec.encode(picture, QUALITY, 0) == data and parts(data).post_filter is not None
         np.testing.assert_array_equal(decoded, codec.decode(data))
         assert psnr(picture, decoded) > psnr(picture, codec.decode(with_filter(data, None)))
@@ -189,8 +195,9 @@ def test_a_damaged_filter_is_one_line(tmp_path: Path, codec: Codec, photo: Photo
     weights = nothing()
     weights[0, 0, 0, 0] = 1
     whole = with_filter(data, weights)
-    chunk = container._pack_chunk(container.FILTER, post_filter.packed(weights))
-    damaged = whole.replace(chunk, container._pack_chunk(container.FILTER, post_filter.packed(weights)[:-1]))
+    chunk = container._pack_chunk(container.FILTER, post_filter.packed(weights), DEFAULT_LIMITS)
+    cut = container._pack_chunk(container.FILTER, post_filter.packed(weights)[:-1], DEFAULT_LIMITS)
+    damaged = whole.replace(chunk, cut)
     assert damaged != whole
     (tmp_path / "a.basic").write_bytes(damaged)
     result = CliRunner().invoke(main, ["decode", str(tmp_path / "a.basic")])
