@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from basic_runtime import __version__
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines import BACKENDS, available_backends, create_backend
+from basic_runtime.engines import BACKENDS, available_backends, backend_class, create_backend
+from basic_runtime.engines.base import package_version
 from basic_runtime.engines.native import native_version
 from basic_runtime.errors import BasicError
 
@@ -20,6 +21,9 @@ def version_lines() -> list[str]:
     lines.append(f"entropy path {native_version()}")
     available = available_backends()
     for name in BACKENDS:
-        version = create_backend(name).version if name in available else "not available"
-        lines.append(f"engine {name} {version}")
+        lines.append(f"engine {name} {_version(name) if name in available else 'not available'}")
     return lines
+
+
+def _version(name: str) -> str:
+    return package_version(*backend_class(name).packages) or create_backend(name).version

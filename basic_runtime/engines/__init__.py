@@ -35,7 +35,8 @@ BACKENDS: dict[str, tuple[str, str]] = {
 """Back-end name -> (module, class)."""
 
 
-def _backend_class(name: str) -> type[Backend]:
+def backend_class(name: str) -> type[Backend]:
+    """The class of a back-end. Raises EngineError for an unknown name."""
     if name not in BACKENDS and name != AUTO:
         raise EngineError(f"no engine is called {name!r}; choose one of {', '.join((*BACKENDS, AUTO))}")
     module, class_name = ("auto", "AutoBackend") if name == AUTO else BACKENDS[name]
@@ -47,7 +48,7 @@ def create_backend(name: str, threads: int | None = None, precision: str | None 
     """Make the back-end `name` ready, with the first of its precisions unless told. Raises EngineError for an unknown
     name, a library that does not work here or a precision that it does not have, MissingExtraError if its package is
     not installed, ValueError for threads that are not 1 to 1024."""
-    found = _backend_class(name)
+    found = backend_class(name)
     if precision is None or found.precisions == (precision,):
         return found(threads=threads)
     if precision not in found.precisions:
@@ -59,4 +60,4 @@ def create_backend(name: str, threads: int | None = None, precision: str | None 
 
 def available_backends() -> list[str]:
     """Names of the back-ends that can run on this machine."""
-    return [name for name in BACKENDS if _backend_class(name).available()]
+    return [name for name in BACKENDS if backend_class(name).available()]

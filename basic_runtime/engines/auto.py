@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from basic_runtime.cache import processor, remember, remembered
-from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine, FloatArray
+from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine, FloatArray, package_version
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, library_version
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError
@@ -110,14 +110,9 @@ class AutoBackend(Backend):
 
     def _versions(self) -> list[str]:
         """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""
-        from importlib.metadata import PackageNotFoundError, version
-
         versions = [f"onnxruntime {library_version()}"]
-        if OpenVinoBackend.available():
-            try:
-                versions.append(f"openvino {version('openvino')}")
-            except PackageNotFoundError:  # an archive of its own beside Python's packages
-                versions.append("openvino")
+        if OpenVinoBackend.available():  # which may be an archive of its own beside Python's packages
+            versions.append(f"openvino {package_version(*OpenVinoBackend.packages) or 'of no package'}")
         return versions
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -54,6 +55,17 @@ class Engine(ABC):
         return {}
 
 
+def package_version(*names: str) -> str | None:
+    """Version of the first of these packages that is installed, None if none is: importing a library to ask it takes
+    as long as many pictures."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes 16 ms
+
+    for name in names:
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
+
+
 class Backend(ABC):
     """A library that loads ONNX graphs as engines.
 
@@ -63,6 +75,8 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Those of which one brings its library."""
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32,)
     native_entropy: bool = False
     """Whether the codec takes the graphs of the entropy path, where it can, from `native` instead of from this

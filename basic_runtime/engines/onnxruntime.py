@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from basic_runtime.engines.base import Backend, Engine, FloatArray
+from basic_runtime.engines.base import Backend, Engine, FloatArray, package_version
 from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.threads import default_threads
 
 Optimisation = Literal["none", "basic", "extended", "all"]
+
+PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 _LEVELS: dict[str, str] = {
     "none": "ORT_DISABLE_ALL",
@@ -68,13 +70,8 @@ class OnnxRuntimeEngine(Engine):
 
 
 def library_version() -> str:
-    """Of ONNX Runtime, from what is installed: importing it to ask it would take as long as a picture."""
-    from importlib.metadata import PackageNotFoundError, version  # which takes 16 ms
-
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        with suppress(PackageNotFoundError):
-            return version(package)
-    return str(onnxruntime().__version__)
+    """Of ONNX Runtime."""
+    return package_version(*PACKAGES) or str(onnxruntime().__version__)
 
 
 class OnnxRuntimeBackend(Backend):
@@ -84,6 +81,7 @@ class OnnxRuntimeBackend(Backend):
     """
 
     name: ClassVar[str] = "onnxruntime"
+    packages: ClassVar[tuple[str, ...]] = PACKAGES
     native_entropy = True
     provider: ClassVar[str] = "CPUExecutionProvider"
 

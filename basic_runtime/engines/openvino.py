@@ -68,6 +68,7 @@ class OpenVinoBackend(Backend):
     """
 
     name: ClassVar[str] = "openvino"
+    packages: ClassVar[tuple[str, ...]] = ("openvino",)
     native_entropy = True
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32, BF16)
 

@@ -77,6 +77,7 @@ class TorchBackend(Backend):
     """PyTorch on the CPU in float32. `threads` sets torch's thread count for the whole process."""
 
     name: ClassVar[str] = "torch"
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
 
     def __init__(self, threads: int | None = None) -> None:
         super().__init__(threads)

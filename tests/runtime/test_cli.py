@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -551,7 +552,13 @@ def test_version_names_library_model_and_engines() -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("basic-codec ") and lines[1].startswith("model tiny-1 (")
     assert lines[2].startswith("entropy path native ")
-    assert any(line.startswith("engine onnxruntime ") for line in lines)
+    assert f"engine onnxruntime {onnxruntime.__version__}" in lines
+
+
+def test_versions_are_told_without_loading_libraries() -> None:
+    code = "import sys; from basic_runtime.cli.versions import version_lines; version_lines(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert "onnxruntime" in done.stdout and not {"torch", "openvino"} & set(done.stdout.split())
 
 
 def test_the_package_is_the_command() -> None:
