@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from basic_runtime.arguments import whole
 from basic_runtime.errors import BundleError
+from basic_runtime.files import size_of
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
 from basic_runtime.post_filter import Weights, between, gray_of, shape_of
 
@@ -82,12 +82,12 @@ class _Tensor:
 _MAX_MANIFEST = 16 << 20
 
 
-def _size_of(file: Path) -> int:
-    """Bytes of a file. Raises OSError if it is not there, BundleError for what is no file, and might have no end."""
-    status = file.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{file}: is no file: get the bundle again")
-    return status.st_size
+def _require_file(path: Path) -> int:
+    """Bytes of a file. Raises OSError if it is not there, BundleError for what is no file, and may have no end."""
+    size = size_of(path)
+    if size is None:
+        raise BundleError(f"{path}: is no file: get the bundle again")
+    return size
 
 
 class Bundle:
@@ -243,7 +243,7 @@ class Bundle:
         from safetensors.numpy import load_file
 
         try:
-            _size_of(self.path / name)
+            _require_file(self.path / name)
             return dict(load_file(self.path / name))
         except (OSError, SafetensorError, LookupError, AttributeError, TypeError, ValueError) as error:
             raise BundleError(f"{self.path / name}: {error}") from error
@@ -253,7 +253,7 @@ class Bundle:
         if not self.path.is_dir():
             raise BundleError(f"{self.path}: no such bundle folder")
         try:
-            if _size_of(file) > _MAX_MANIFEST:
+            if _require_file(file) > _MAX_MANIFEST:
                 raise BundleError(f"{file}: is larger than {_MAX_MANIFEST >> 20} MiB, and no manifest")
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -275,7 +275,7 @@ class Bundle:
 
     def _sha256(self, path: Path) -> str:
         try:
-            _size_of(path)
+            _require_file(path)
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:

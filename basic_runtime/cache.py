@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import platform
-import stat
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from basic_runtime.errors import FileError
-from basic_runtime.files import write_bytes
+from basic_runtime.files import size_of, write_bytes
 
 #: Bytes of an answer; what is larger is none of ours.
 _MAX_ANSWER = 1 << 16
@@ -34,10 +33,8 @@ def remembered(kind: str, question: Sequence[Any]) -> str | None:
     """The answer of an earlier run, None if there is none that can be read."""
     path = place_of(kind, question)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_ANSWER:
-            return None
-        return path.read_text()
+        size = size_of(path)
+        return path.read_text() if size is not None and size <= _MAX_ANSWER else None
     except (OSError, UnicodeDecodeError):
         return None
 

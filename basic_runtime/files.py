@@ -34,6 +34,12 @@ def display_name(path: StrPath, *, output: bool = False) -> str:
     return os.fspath(path)
 
 
+def size_of(path: Path) -> int | None:
+    """Bytes of a file; None for what is none, such as a pipe or a device, and may have no end. Raises OSError."""
+    status = path.stat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def is_hidden(path: Path) -> bool:
     """Whether a path, below some folder, has a part with a dot in front."""
     return any(part.startswith(".") for part in path.parts)

@@ -113,9 +113,7 @@ class Recipe:
         None, f"Parts that keep their weights, with commas between them, of {', '.join(PARTS)}."
     )
     beside: str | None = _setting(
-        None,
-        "With --objective interchange: checkpoint of the levels between which and this net files shall go.",
-        of=("objective", "interchange"),
+        None, "With --objective interchange: checkpoint of the levels between which and this net files shall go."
     )
     beside_weight: float = _setting(
         0.5, "Of the distortion of files that go between this net and those levels.", of=("objective", "interchange")

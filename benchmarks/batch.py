@@ -24,8 +24,9 @@ from PIL import Image
 
 from basic_runtime.evaluate.measure import list_pictures
 from basic_runtime.profile import synthetic_picture
+from basic_runtime.threads import available_cores
 
-CORES = len(os.sched_getaffinity(0))
+CORES = available_cores()
 COMMAND = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main()"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from basic_runtime.cli.options import check_named
 from basic_runtime.errors import FileError
-from basic_runtime.files import STREAM, reason
+from basic_runtime.files import STREAM, reason, size_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,6 @@ def _is_special(path: Path) -> bool:
     """Whether it is a pipe or a device, which to read may never end. A link to nothing is none: reading it fails, which
     is told."""
     try:
-        return not stat.S_ISREG(path.stat().st_mode)
+        return size_of(path) is None
     except OSError:
         return False

@@ -91,13 +91,12 @@ class Team {
         return true;
     }
 
+    // Pieces in all, and pieces taken from the back and the front, in one word: who takes a piece knows that it is one of
+    // a round that goes on, whichever, so that no thread waits for one that comes late.
     static constexpr int kFieldBits = 21;
     static constexpr uint64_t kMost = (uint64_t{1} << kFieldBits) - 1;  // pieces of a round
 
   private:
-    // Pieces in all, and pieces taken from the back and the front, in one word: who takes a piece knows that it is one of
-    // a round that goes on, whichever, so that no thread waits for one that comes late.
-
     static uint64_t front(uint64_t tickets) { return tickets & kMost; }
     static uint64_t back(uint64_t tickets) { return tickets >> kFieldBits & kMost; }
     static uint64_t all(uint64_t tickets) { return tickets >> 2 * kFieldBits & kMost; }

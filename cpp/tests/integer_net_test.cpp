@@ -369,7 +369,7 @@ void test_workers() {
     for (const size_t threads : {1, 2, 5}) {
         Workers& group = Workers::of(threads);
         CHECK(&group == &Workers::of(threads) && group.threads() == threads);
-        for (const size_t count : {0, 1, 2, 1000, 65535, 65536, 200001})  // some at a time beyond 2^16
+        for (const size_t count : {0, 1, 2, 1000, 200001, (1 << 21) - 1, 1 << 21})  // some at a time from 2^21 on
             for (int round = 0; round < (count > 1000 ? 1 : 20); ++round) {
                 std::vector<std::atomic<int>> done(count);
                 group.each(count, [&](size_t k) { ++done[k]; });

@@ -219,3 +219,5 @@ def test_moments_that_are_no_numbers_are_refused(wrong: float) -> None:
             fit_filter(*arrays, 1.0)
     with pytest.raises(ValueError, match="must be finite"):
         fit_filter(features, errors, np.nan)
+    with pytest.raises(ValueError, match="features are no sums of products"):
+        fit_filter(np.full_like(features, 1e200), errors, 1.0)

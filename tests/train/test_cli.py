@@ -11,6 +11,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -93,7 +94,7 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     for setting in fields(Recipe):
         kind = Recipe.kind(setting.name)
         option = "--" + setting.name.replace("_", "-")
-        if setting.name in ("minutes", "crop", "revive", "freeze") or setting.metadata.get("of"):
+        if setting.name in ("minutes", "crop", "revive", "freeze", "beside") or setting.metadata.get("of"):
             continue  # not with --steps; not 1; of a new net; of other values
         if kind is str:
             value = {"preset": "tiny", "optimizer": "adam", "precision": "32-true", "distortion": "mse"}
@@ -106,6 +107,25 @@ def test_every_field_of_a_recipe_has_an_option(photos, tmp_path):
     config, history = read_header(tmp_path / MODEL_FILE)
     assert history["recipe"] | expected == history["recipe"] and history["recipe"]["optimizer"] == "adam"
     assert config.lambda_min == 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("muon_rate", ("--muon-rate", "0.5"), 0.5),
+        ("distillation", ("--distillation", "0.5"), 0.5),
+        ("sandwich", ("--no-sandwich",), False),
+        ("blend", ("--blend", "learned"), "learned"),
+        ("beside_weight", ("--beside-weight", "0.25"), 0.25),
+    ],
+)
+def test_options_of_one_objective_or_optimizer_are_taken_with_it(name, option, value):
+    field, needed = next(setting.metadata["of"] for setting in fields(Recipe) if setting.name == name)
+    command = main.get_command(click.Context(main), "run")
+    arguments = ["--data", "photos", "--out", "run", f"--{field}", needed, *option]
+    given = command.make_context("run", arguments).params
+    recipe = sys.modules["basic_train.cli.run"]._recipe(Recipe(), {s.name: given[s.name] for s in fields(Recipe)})
+    assert getattr(recipe, name) == value != getattr(Recipe(), name) and getattr(recipe, field) == needed
 
 
 @pytest.mark.parametrize(
