@@ -52,8 +52,8 @@ def verify(
     files in it and below, but for hidden ones.
     """
     if not files:
-        if precision is not None or workers is not None:
-            raise click.UsageError("--precision and --jobs are for FILEs: name some")
+        if any(option is not None for option in (precision, workers, max_pixels)):
+            raise click.UsageError("--precision, --jobs and --max-pixels are for FILEs: name some")
         _verify_engines(bundle, engines, threads, as_json)
         return
     from basic_runtime.cli.setup import make_codec

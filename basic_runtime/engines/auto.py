@@ -3,7 +3,6 @@ graph of the pixel path, found by timing both once per machine."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,6 +16,7 @@ from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine, Fl
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, library_version
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError
+from basic_runtime.threads import ProcessLock
 
 #: Rounds in which both engines run once each; the first, in which they allocate, does not count. Later ones are left
 #: out once this many seconds have gone.
@@ -39,7 +39,7 @@ class RacingEngine(Engine):
         """`engines` by back-end; the winner's name is remembered as the answer to `question`."""
         self._engines, self._question = dict(engines), question
         self._winner: Engine | None = None
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         first = next(iter(engines.values()))
         self.inputs, self.outputs = first.inputs, first.outputs
 

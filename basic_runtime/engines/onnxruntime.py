@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from basic_runtime.engines.base import Backend, Engine, FloatArray, package_version
 from basic_runtime.errors import EngineError, MissingExtraError
-from basic_runtime.threads import default_threads
+from basic_runtime.threads import ProcessLock, default_threads
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -28,7 +27,7 @@ _LEVELS: dict[str, str] = {
 _LOG_FATAL_ONLY = 4
 _SPIN_MICROSECONDS = "200"
 _SPIN_DURATION_SINCE = (1, 26)
-_arena_lock = threading.Lock()
+_arena_lock = ProcessLock()
 _arena_ready = False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.engines.onnx_file import Graph, Node
+from basic_runtime.engines.onnx_file import FLOAT, Graph, Node
 
 Floats = NDArray[np.float64]
 
@@ -170,6 +170,8 @@ class _Lowering:
     # --- operations on constants, inputs and sums ---
 
     def _cast(self, node: Node, values: list[_Value]) -> _Value:
+        if node.attributes["to"] != FLOAT:
+            raise NotPixelGraphError("Cast to something else than float32")
         return _array(values[0]).astype(np.float32)
 
     def _slice(self, node: Node, values: list[_Value]) -> _Value:

@@ -310,6 +310,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("verify", "-", "-"),
         ("verify", "--jobs", "2"),
         ("verify", "--precision", "int16"),
+        ("verify", "--max-pixels", "9"),
         ("info", "-", "-"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
