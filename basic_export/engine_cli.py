@@ -124,7 +124,7 @@ def require_builder(request: EngineRequest) -> list[str]:
     """Targets of a request, after notices on standard error. Raises MissingExtraError or EngineError for a library
     that is not there, ExportError for targets that it does not build for."""
     if find_spec("onnx") is None:
-        raise MissingExtraError("building engines", request.library.name)
+        raise MissingExtraError.of("building engines", request.library.name)
     from basic_export.engines import choose_targets
 
     targets, notices = choose_targets(request.library, request.capabilities)

@@ -114,7 +114,7 @@ def load_photos(paths: Sequence[str]) -> list[tuple[str, Pixels]]:
         from skimage import data
     except ImportError as error:
         if not paths:
-            raise MissingExtraError("the demo, without a photo of yours,", "demo") from error
+            raise MissingExtraError.of("the demo, without a photo of yours,", "demo") from error
     else:
         photos += [(name, getattr(data, name)()) for name in BUNDLED_PHOTOS]
     for path in paths:

@@ -16,7 +16,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.cache import check_storable, place_of, processor, store
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
-from basic_runtime.errors import BasicError
+from basic_runtime.errors import MachineProfileError
 from basic_runtime.profile import TOTAL, Profile, profile
 
 #: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
@@ -25,10 +25,6 @@ SIZES = ((250, 250), (760, 500), (1530, 1020), (2300, 1530))
 
 #: A large picture needs fewer repetitions for as steady a median.
 LARGE_PIXELS, LARGE_SHARE = 1_000_000, 3
-
-
-class MachineProfileError(BasicError):
-    """This machine has not been measured, or nothing fits the budget."""
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class BasicImageFile(ImageFile.ImageFile):
         except BasicError as error:
             name = os.fspath(self.filename) if self.filename else "the picture"
             name = name.decode(errors="replace") if isinstance(name, bytes) else name
-            raise OSError(error.told_of(name, file_name(self.fp))) from error
+            raise OSError(error.named_line(name, file_name(self.fp))) from error
 
 
 def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:

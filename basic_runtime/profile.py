@@ -153,7 +153,7 @@ def check_plot(path: str | Path) -> None:
     """Raises MissingExtraError without matplotlib, FileError if `path` cannot be written: better known before
     measuring."""
     if find_spec("matplotlib") is None:
-        raise MissingExtraError("a plot", "plot")
+        raise MissingExtraError.of("a plot", "plot")
     check_target(path, overwrite=True)
 
 

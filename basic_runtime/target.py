@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from basic_runtime.errors import BasicError
+from basic_runtime.errors import TargetError
 
 #: Trials, unless none of them fits yet.
 MAX_TRIALS = 4
@@ -26,10 +26,6 @@ USUAL_GAIN, LEAST_GAIN, CLOSE_DECIBELS = 0.17, 0.04, 0.1
 
 #: Trials for a PSNR, unless none of them reaches it yet.
 MAX_PSNR_TRIALS = 6
-
-
-class TargetError(BasicError):
-    """No quality gives a file as small, or a picture as good, as wanted."""
 
 
 def largest_within(

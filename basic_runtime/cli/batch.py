@@ -288,7 +288,7 @@ def told(error: BasicError | MemoryError | OSError, job: Job, *others: str) -> s
         return f"{name}: not enough memory for this picture"
     if isinstance(error, OSError):
         return f"{name}: {reason(error)}"
-    return error.told_of(name, *others)
+    return error.named_line(name, *others)
 
 
 def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:

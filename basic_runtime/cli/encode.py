@@ -87,11 +87,11 @@ def encode(
     from basic_runtime.cli.setup import level_chooser, make_codec
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
+    from basic_runtime.errors import TargetError
     from basic_runtime.files import write_bytes
     from basic_runtime.imageio import input_extensions, read_picture
     from basic_runtime.metrics import bpp
     from basic_runtime.quality import quality_of_step
-    from basic_runtime.target import TargetError
 
     targets = (target_size, target_bpp, target_psnr)
     if sum(value is not None for value in (quality, *targets)) > 1:

@@ -37,7 +37,7 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
             found = file_info(read_bytes(job.source))
         except BasicError as error:
             failed = True
-            message = error.told_of(name)
+            message = error.named_line(name)
             click.echo(f"basic-run: error: {message}", err=True)
             results.append({"input": name, "error": message})
             continue

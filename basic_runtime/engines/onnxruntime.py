@@ -170,7 +170,7 @@ class _GpuBackend(OnnxRuntimeBackend):
 
     def _check_provider(self) -> None:
         if not self.available():
-            raise MissingExtraError(f"engine {self.name!r} (once onnxruntime, whose place it takes, is gone)", "gpu")
+            raise MissingExtraError.of(f"engine {self.name!r} (once onnxruntime, whose place it takes, is gone)", "gpu")
 
 
 class CudaBackend(_GpuBackend):

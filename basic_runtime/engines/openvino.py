@@ -75,7 +75,7 @@ class OpenVinoBackend(Backend):
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
         if not self.available():
-            raise MissingExtraError("engine 'openvino'", "openvino")
+            raise MissingExtraError.of("engine 'openvino'", "openvino")
         try:
             self._library = _openvino()
         except ImportError as error:

@@ -223,7 +223,7 @@ class TensorRtBackend(Backend):
         super().__init__(threads)
         self.trt = self.library.load()
         if not cuda.installed():
-            raise MissingExtraError(f"engine {self.name!r}", self.name)
+            raise MissingExtraError.of(f"engine {self.name!r}", self.name)
         self._capability, self._device = cuda.compute_capability(), cuda.device_name()
         self._log = message_log(self.trt)
         self.runtime = self.trt.Runtime(self._log)

@@ -82,7 +82,7 @@ class TorchBackend(Backend):
     def __init__(self, threads: int | None = None) -> None:
         super().__init__(threads)
         if not self.available():
-            raise MissingExtraError("engine 'torch'", "train,export")
+            raise MissingExtraError.of("engine 'torch'", "train,export")
 
     @property
     def version(self) -> str:

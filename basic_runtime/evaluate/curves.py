@@ -97,7 +97,7 @@ class BdRate:
 def require_packages() -> None:
     """Raises MissingExtraError if the package that computes BD-rates is not installed."""
     if find_spec("bjontegaard") is None:
-        raise MissingExtraError("evaluating a bundle", "evaluate")
+        raise MissingExtraError.of("evaluating a bundle", "evaluate")
 
 
 def bd_rate(anchor: Curve, curve: Curve, metric: str) -> BdRate | None:

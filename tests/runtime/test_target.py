@@ -18,12 +18,12 @@ from basic_runtime.cli import main
 from basic_runtime.cli.options import ByteSize
 from basic_runtime.codec import Codec
 from basic_runtime.container import peek
+from basic_runtime.errors import TargetError
 from basic_runtime.metrics import psnr
 from basic_runtime.target import (
     CLOSE_DECIBELS,
     MAX_PSNR_TRIALS,
     MAX_TRIALS,
-    TargetError,
     largest_within,
     smallest_reaching,
 )
