@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from basic_export.engines import Built, EngineReport
     from basic_runtime.engines.engine_set import Sizes
-    from basic_runtime.engines.library import Library
+    from basic_runtime.engines.tensorrt_library import Library
 
 #: Latents of golden vectors are those of a picture of this side.
 GOLDEN_PIXELS = 128
@@ -97,7 +97,7 @@ def request_of(
     if max(min_size) > GOLDEN_PIXELS or min(max_size) < GOLDEN_PIXELS:
         raise click.UsageError(f"engines must take the golden vectors' {GOLDEN_PIXELS}x{GOLDEN_PIXELS} pixels")
     from basic_runtime.engines.engine_set import Sizes
-    from basic_runtime.engines.library import LIBRARIES
+    from basic_runtime.engines.tensorrt_library import LIBRARIES
 
     sizes = Sizes(min_size, opt_size, max_size)
     return EngineRequest(LIBRARIES[engine], capabilities or (), precision, sizes)

@@ -34,7 +34,7 @@ from basic_runtime.engines.engine_set import (
     set_folder,
     unserved,
 )
-from basic_runtime.engines.library import Library
+from basic_runtime.engines.tensorrt_library import Library
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import GraphSpec
 from basic_train.reports import Report as Progress

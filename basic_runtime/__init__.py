@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         WrongBundleError,
     )
     from basic_runtime.imageio import read_picture, write_picture
-    from basic_runtime.info import FileInfo
+    from basic_runtime.info import FileInfo, file_info
     from basic_runtime.limits import Limits
     from basic_runtime.networks import VariantCheck
     from basic_runtime.picture import Picture
@@ -63,6 +63,7 @@ _HOME_OF = {
     "TruncatedError": "errors",
     "VariantCheck": "networks",
     "WrongBundleError": "errors",
+    "file_info": "info",
     "read_picture": "imageio",
     "write_picture": "imageio",
 }
@@ -91,6 +92,7 @@ __all__ = [
     "VariantCheck",
     "WrongBundleError",
     "__version__",
+    "file_info",
     "read_picture",
     "write_picture",
 ]

@@ -25,7 +25,7 @@ from basic_runtime.arguments import whole
 from basic_runtime.errors import BundleError
 from basic_runtime.files import size_of
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
-from basic_runtime.post_filter import Weights, between, gray_of, shape_of
+from basic_runtime.post_filter import Weights, gray_of, interpolated, shape_of
 
 if TYPE_CHECKING:
     from basic_runtime.coder import Tables
@@ -128,9 +128,9 @@ class Bundle:
 
     def entropy(self, index: int) -> EntropySpec:
         """The entropy variant `index` (h_s and its stages). Raises ValueError if there is none."""
-        if not 0 <= index < len(self.manifest.entropy):
-            raise ValueError(f"entropy variant must be 0 to {len(self.manifest.entropy) - 1}, not {index}")
-        return self.manifest.entropy[index]
+        if not 0 <= index < len(self.manifest.entropy_variants):
+            raise ValueError(f"entropy variant must be 0 to {len(self.manifest.entropy_variants) - 1}, not {index}")
+        return self.manifest.entropy_variants[index]
 
     def graph(self, graph_id: str) -> GraphSpec:
         return self.manifest.graphs[graph_id]
@@ -178,7 +178,7 @@ class Bundle:
         if spec is None:
             return None
         known = [np.frombuffer(entry, np.int8).reshape(shape_of(gray=False)) for entry in spec.weights]
-        weights = between(spec.steps, known, quality_step)
+        weights = interpolated(spec.steps, known, quality_step)
         return gray_of(weights) if gray else weights
 
     @property

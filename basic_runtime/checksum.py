@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import crc32_append, crc32_joined
+from basic_runtime._native import crc32_append, crc32_joined
 
 
 class BandedCrc:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from basic_runtime import _coder, container
+from basic_runtime import _native, container
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
@@ -34,9 +34,6 @@ from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching, steps_above
 from basic_runtime.tiles import Canvas, Rows
 
-if TYPE_CHECKING:
-    from basic_runtime.info import FileInfo
-
 DEFAULT_QUALITY = 50
 
 
@@ -59,14 +56,16 @@ class Codec:
         self,
         bundle: Bundle | str | os.PathLike[str] | None = None,
         backend: Backend | str = AUTO,
-        threads: int | None = None,
-        limits: Limits | None = None,
         *,
+        threads: int | None = None,
+        precision: str | None = None,
+        limits: Limits | None = None,
         trace: Trace = no_trace,
         tile_pixels: int | None = None,
     ) -> None:
         """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
-        `engines.BACKENDS`, `threads` how many one call may use; `trace` is told which part of the work runs.
+        `engines.BACKENDS`, `threads` how many one call may use, `precision` one of the back-end's: "int16", "float32"
+        or "bf16" (default: its first); `trace` is told which part of the work runs.
         Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
         side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
 
@@ -80,8 +79,10 @@ class Codec:
             raise TypeError(f"backend must be a Backend or a name, not {type(backend).__name__}")
         if isinstance(backend, Backend) and threads is not None:
             raise ValueError("threads are those of the backend: give them to create_backend")
+        if isinstance(backend, Backend) and precision is not None:
+            raise ValueError("precision is that of the backend: give it to create_backend")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
-        self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
+        self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads, precision)
         self.limits = DEFAULT_LIMITS if limits is None else limits
         self._trace = trace
         self._tile_pixels = tile_pixels
@@ -96,9 +97,9 @@ class Codec:
     def encode(
         self,
         image: Picture | Pixels,
+        *,
         quality: int = DEFAULT_QUALITY,
         level: int | None = None,
-        *,
         effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -121,8 +122,8 @@ class Codec:
         self,
         image: Picture | Pixels,
         max_bytes: int,
-        level: int | None = None,
         *,
+        level: int | None = None,
         effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -134,9 +135,10 @@ class Codec:
         At most four encodes without an effort, unless none of these fits, and one or two with it, or as many from
         effort 2 on. Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
         """
-        if not 1 <= number("max_bytes", max_bytes) < math.inf:
+        most, steps = whole("max_bytes", max_bytes), container.QUALITY_STEPS
+        if most < 1:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
-        most, steps = math.floor(max_bytes), container.QUALITY_STEPS
+        most = min(most, sys.maxsize)  # larger ones have no logarithm
         subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
@@ -164,8 +166,8 @@ class Codec:
         self,
         image: Picture | Pixels,
         min_psnr: float,
-        level: int | None = None,
         *,
+        level: int | None = None,
         effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -260,7 +262,7 @@ class Codec:
 
         canvas = self._networks.canvas(width, height)
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
-        coding = Encoding(self._networks.grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
+        coding = Encoding(self._networks.grouped_entropy(spec.entropy_variant, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
             "x": PictureSource(pixels, canvas, self._networks.tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
@@ -270,8 +272,8 @@ class Codec:
 
             sources |= {
                 "inside": Inside(height, width, canvas),
-                "movable": Movable(height, width, canvas, y.scale),
-                "places": Places(canvas, y.scale),
+                "movable": Movable(height, width, canvas, y.stride),
+                "places": Places(canvas, y.stride),
             }
             analysis = [self._networks.refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
         else:
@@ -292,9 +294,9 @@ class Codec:
             width=width,
             height=height,
             level=level,
-            entropy=spec.entropy,
+            entropy_variant=spec.entropy_variant,
             quality_step=step,
-            synthesis_level=level,
+            decode_level=level,
             yhat_crc=checksum,
             gray=pixels.ndim == 2,
         )
@@ -310,32 +312,32 @@ class Codec:
         self, pixels: Pixels, decoded: Mapping[Rows, Pixels], header: container.Header
     ) -> Weights | None:
         """Weights of the filter that pay for themselves with this picture, of which strips were decoded."""
-        from basic_runtime.post_filter_fit import Moments, worthwhile
+        from basic_runtime.post_filter_fit import Moments, fit_if_worthwhile
 
         with self._trace("filter"):
             moments = Moments(1 if header.gray else 3)
             moments.add_strips(pixels, decoded, self._networks.whole.threads)
             # lambda 255^2 MSE counts the mean over colours of a pixel's squared errors.
             worth = self.bundle.lambda_of(header.quality_step) / moments.colours
-            graph = self.bundle.level(header.synthesis_level).g_s
-            return worthwhile(moments, worth, self._usual_filter(header, graph))
+            graph = self.bundle.level(header.decode_level).g_s
+            return fit_if_worthwhile(moments, worth, self._usual_filter(header, graph))
 
-    def decode(self, data: Buffer, level: int | None = None) -> Pixels:
+    def decode(self, data: Buffer, *, level: int | None = None) -> Pixels:
         """Decompress the bytes of a file to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
 
         `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any file. Raises
         TypeError for what are no bytes, FormatError for damaged ones, WrongBundleError for a file of another model,
         DesyncError if this machine decodes other latents than the encoder had, LimitError for a picture too large.
         """
-        return self.decode_picture(data, level).pixels
+        return self.decode_picture(data, level=level).pixels
 
-    def decode_picture(self, data: Buffer, level: int | None = None) -> Picture:
+    def decode_picture(self, data: Buffer, *, level: int | None = None) -> Picture:
         """Like `decode`, with alpha, ICC profile, EXIF and XMP."""
         with self._trace("container"):
             content = container.read(data, self.limits)
         header = content.header
         self._check_model(header)
-        meant = self._synthesis(header, header.synthesis_level)
+        meant = self._synthesis(header, header.decode_level)
         graph = meant if level is None else self._synthesis(header, level)
         pixels = self._decoded(content, graph)
         weights = content.post_filter if graph == meant else None
@@ -346,7 +348,7 @@ class Codec:
         """Pass pixels through a filter, in place."""
         if weights is not None:
             with self._trace("filter"):
-                _coder.post_filter(pixels, weights, self._networks.whole.threads)
+                _native.post_filter(pixels, weights, self._networks.whole.threads)
 
     def _synthesis(self, header: container.Header, level: int) -> str:
         """The g_s of a level, in the model that a file was made with."""
@@ -365,7 +367,7 @@ class Codec:
         """The pixels that a g_s gives, which no filter has passed."""
         header = content.header
         canvas = self._networks.canvas(header.width, header.height)
-        entropy = self._networks.grouped_entropy(header.entropy, canvas)
+        entropy = self._networks.grouped_entropy(header.entropy_variant, canvas)
         latent, checksum = decode_latent(entropy, content.data, canvas, self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
@@ -380,12 +382,6 @@ class Codec:
         """Threads and trace of what puts pixels together."""
         return canvas.threads, self._networks.tile_trace(canvas)
 
-    def info(self, data: Buffer) -> FileInfo:
-        """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
-        from basic_runtime.info import file_info
-
-        return file_info(data, self.limits)
-
     def verify(self) -> list[VariantCheck]:
         """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
         return self._networks.verify()
@@ -394,7 +390,7 @@ class Codec:
         """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
         return self._networks.layer_times(graph_id)
 
-    def load(self, level: int, quality: int = DEFAULT_QUALITY) -> None:
+    def load(self, level: int, *, quality: int = DEFAULT_QUALITY) -> None:
         """Load all graphs of a level now, for a quality, so that the first call is as fast as the next."""
         self._networks.load(level, quality_step(quality))
 
@@ -405,11 +401,11 @@ class Codec:
                 f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
                 f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
             )
-        if header.synthesis_level >= len(bundle.manifest.levels):
-            raise FormatError(f"the header names level {header.synthesis_level}, which its model has not")
-        if header.entropy >= len(bundle.manifest.entropy):
+        if header.decode_level >= len(bundle.manifest.levels):
+            raise FormatError(f"the header names level {header.decode_level}, which its model has not")
+        if header.entropy_variant >= len(bundle.manifest.entropy_variants):
             raise FormatError(
-                f"the header names entropy variant {header.entropy}, which its model does not have"
+                f"the header names entropy variant {header.entropy_variant}, which its model does not have"
             )
 
 

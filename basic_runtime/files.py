@@ -163,9 +163,9 @@ def make_folder(folder: Path) -> None:
         raise FileError(f"{folder}: cannot be made a folder ({reason(error)}): choose another") from error
 
 
-def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
+def write_bytes(target: StrPath, data: bytes, *, overwrite: bool = False) -> None:
     """Writes `data` to the file `target`, or to standard output for ``-``, as `write_file` does."""
-    write_file(target, lambda file: file.write(data), overwrite)
+    write_file(target, lambda file: file.write(data), overwrite=overwrite)
 
 
 def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
@@ -195,7 +195,7 @@ def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
         rest = rest[count or 0 :]
 
 
-def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite: bool = False) -> _Result:
+def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwrite: bool = False) -> _Result:
     """Has `write` write the file `target`, or standard output for ``-``, and returns what it returns.
 
     It writes a file beside the target, which then takes the name: others see the whole file or none, even if `write`

@@ -73,10 +73,10 @@ class Crew:
 
 
 class Source(Protocol):
-    """What a step reads: `scale` picture rows per row, there to row `done` of the picture. One that keeps its values in
-    another type or order has a method `cut_kept` beside `cut`, which gives them as they are."""
+    """What a step reads: `stride` picture rows per row, there to row `done` of the picture. One that keeps its values
+    in another type or order has a method `cut_kept` beside `cut`, which gives them as they are."""
 
-    scale: int
+    stride: int
 
     @property
     def done(self) -> int: ...
@@ -91,7 +91,7 @@ class Source(Protocol):
 class Sink(Protocol):
     """What a step writes: rows of the picture are announced, written in parts by several threads, and ended."""
 
-    scale: int
+    stride: int
 
     def begin(self, first: int, last: int) -> None: ...
 
@@ -131,8 +131,8 @@ class Step:
         kept = "cut_kept" if engine.takes_integers else "cut"
         self._cuts = {name: getattr(source, kept, source.cut) for name, source in sources.items()}
         self._side, self._crew = side or canvas.side, crew or Crew()
-        unit = max(source.scale for source in sources.values())
-        self._align = max(unit, *(sink.scale for sink in sinks.values()))
+        unit = max(source.stride for source in sources.values())
+        self._align = max(unit, *(sink.stride for sink in sinks.values()))
         self.margin = None if reach is None else -(-reach * unit // self._align) * self._align
         self.done = 0
         self._wanted: list[Rows] = [(0, canvas.height)]
@@ -192,13 +192,13 @@ class Step:
 
     def _write(self, name: str, values: FloatArray, tile: Tile) -> None:
         sink, rows, columns = self._sinks[name], tile.rows, tile.columns
-        scale = sink.scale
-        wanted = (rows.stop - rows.start) // scale, (columns.stop - columns.start) // scale
+        stride = sink.stride
+        wanted = (rows.stop - rows.start) // stride, (columns.stop - columns.start) // stride
         if values.shape[2:] != wanted:
             raise EngineError(f"{self.name} gave {name} of shape {values.shape}, not of {wanted} rows and columns")
-        top, left = rows.first // scale, columns.first // scale
-        above, beside = rows.start // scale, columns.start // scale
-        inside = (top - above, rows.last // scale - above, left - beside, columns.last // scale - beside)
+        top, left = rows.first // stride, columns.first // stride
+        above, beside = rows.start // stride, columns.start // stride
+        inside = (top - above, rows.last // stride - above, left - beside, columns.last // stride - beside)
         if inside == (0, wanted[0], 0, wanted[1]):
             sink.write(values, top, left)
             return

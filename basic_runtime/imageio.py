@@ -103,7 +103,7 @@ def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_L
 
 
 def write_picture(
-    target: StrPath | BinaryIO, picture: Picture | Pixels, format: str | None = None, overwrite: bool = False
+    target: StrPath | BinaryIO, picture: Picture | Pixels, format: str | None = None, *, overwrite: bool = False
 ) -> list[str]:
     """Writes a picture, or its pixels alone as uint8 (H, W, 3) or (H, W), to a path, to standard output for ``-`` (as
     PNG unless `format` says otherwise), or to a file that is open in binary mode, which needs a `format`.
@@ -121,7 +121,7 @@ def write_picture(
     if kind == "PPM" and Path(target).suffix.lower() == ".pgm" and not picture.gray:
         raise ImageError(f"{name}: a .pgm file is gray, and the picture has colours: name it .ppm")
     try:
-        return write_file(target, lambda file: _save(picture, kind, file), overwrite)
+        return write_file(target, lambda file: _save(picture, kind, file), overwrite=overwrite)
     except ImageError as error:
         raise error.in_file(name) from error.__cause__
 

@@ -72,12 +72,12 @@ class Networks:
         spec = self.bundle.level(level)
         for graph_id in (spec.g_a, spec.h_a, spec.g_s):
             self._pixel_engine(graph_id, quality_step, self.whole)
-        self.entropy_on(spec.entropy, self.whole)
+        self.entropy_on(spec.entropy_variant, self.whole)
 
     def verify(self) -> list[VariantCheck]:
         """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
         results = []
-        for variant in range(len(self.bundle.manifest.entropy)):
+        for variant in range(len(self.bundle.manifest.entropy_variants)):
             native, found = False, None
             try:
                 entropy = self._load_entropy(variant, self.whole)
@@ -107,7 +107,7 @@ class Networks:
         self,
         name: str,
         graph: str,
-        step: int,
+        quality_step: int,
         sources: dict[str, Source],
         sink: Sink,
         canvas: Canvas,
@@ -118,10 +118,10 @@ class Networks:
         picture in tiles. Engines that are built ahead of time are those of whole graphs."""
         spec, runner = self.bundle.graph(graph), self._runner(canvas)
         if canvas.whole or spec.parts is None or self.longest is not None:
-            engine = self._pixel_engine(graph, step, runner)
+            engine = self._pixel_engine(graph, quality_step, runner)
             return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
         if fixed := self._in_fixed_point(graph):
-            engines = self._pixel_path.engines(graph, step, runner.threads, parts=True)
+            engines = self._pixel_path.engines(graph, quality_step, runner.threads, parts=True)
         else:
             engines = [self._engine(part.id, runner) for part in spec.parts.graphs]
         between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
@@ -133,10 +133,10 @@ class Networks:
             for engine, part in zip(engines, spec.parts.graphs, strict=True)
         ]  # fmt: skip
 
-    def synthesis(self, graph: str, step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
+    def synthesis(self, graph: str, quality_step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
         """A g_s at a quality step, from the latent to pixels."""
-        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(step), canvas)}
-        return self.steps("g_s", graph, step, sources, pixels, canvas)
+        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(quality_step), canvas)}
+        return self.steps("g_s", graph, quality_step, sources, pixels, canvas)
 
     def refining_step(
         self,
@@ -155,7 +155,7 @@ class Networks:
         assert g_s.gradient is not None
         g_a, h_a = (self._pixel_engine(graph, quality_step, self.whole) for graph in (spec.g_a, spec.h_a))
         gradient = self._engine(g_s.gradient, self.whole)
-        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy, self.whole))
+        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy_variant, self.whole))
         refinement = Refinement(graphs, self.bundle, quality_step, passes)
         known = self.bundle.graph(spec.g_a).reach is not None
         reach = MARGIN // self.bundle.manifest.y_stride if known else None
@@ -207,10 +207,10 @@ class Networks:
     def _in_fixed_point(self, graph: str) -> bool:
         return self.backend.precision == INT16 and self._pixel_path.has(graph)
 
-    def _pixel_engine(self, graph: str, step: int, runner: Runner) -> Engine:
+    def _pixel_engine(self, graph: str, quality_step: int, runner: Runner) -> Engine:
         """A whole graph of the pixel path, at a quality step where that matters."""
         if self._in_fixed_point(graph):
-            return self._pixel_path.engines(graph, step, runner.threads)[0]
+            return self._pixel_path.engines(graph, quality_step, runner.threads)[0]
         return self._engine(graph, runner)
 
     def _runner(self, canvas: Canvas) -> Runner:

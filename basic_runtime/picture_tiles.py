@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from basic_runtime._coder import convert, from_pixels, to_pixels
+from basic_runtime._native import convert, from_pixels, to_pixels
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.flow import Trace
 from basic_runtime.picture import Pixels
@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 64
 class PictureSource:
     """A picture's pixels, uint8 (H, W, 3) or (H, W), as g_a reads them: float32 (1, 3, h, w) in [0, 1]."""
 
-    scale = 1
+    stride = 1
     planes: tuple[Planes, ...] = ()
 
     def __init__(self, pixels: Pixels, canvas: Canvas, trace: Trace) -> None:
@@ -55,7 +55,7 @@ class PictureSource:
 class PictureSink:
     """The picture that g_s gives: uint8 (H, W, 3), or (H, W) if it is gray, rounded from float32 as it is written."""
 
-    scale = 1
+    stride = 1
 
     def __init__(self, height: int, width: int, gray: bool, threads: int, trace: Trace) -> None:
         self.rows: list[Rows] = [(0, height)]
@@ -83,7 +83,7 @@ class PictureSink:
 class PictureStrips:
     """Of the picture that g_s gives, rows from `first` to `last` of each strip alone."""
 
-    scale = 1
+    stride = 1
 
     def __init__(self, rows: list[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
         self.rows = rows

@@ -108,7 +108,7 @@ class BasicImageFile(ImageFile.ImageFile):
         """Decode, once."""
         if self._data is not None:
             with self._errors():
-                picture = self._codec.decode_picture(self._data, self._level)
+                picture = self._codec.decode_picture(self._data, level=self._level)
             image = image_of(picture)
             self.im = image.im.copy() if image.readonly else image.im  # else it is NumPy's memory
             self._data, self.readonly = None, 0
@@ -148,7 +148,7 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     elif "min_psnr" in given:
         data = codec.encode_reaching(picture, given["min_psnr"], **more)
     else:
-        data = codec.encode(picture, given.get("quality", DEFAULT_QUALITY), **more)
+        data = codec.encode(picture, quality=given.get("quality", DEFAULT_QUALITY), **more)
     write_whole(file, data)
 
 

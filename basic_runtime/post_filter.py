@@ -39,7 +39,7 @@ def gray_of(weights: Weights) -> Weights:
     return means[None, :, None]
 
 
-def between(steps: Sequence[int], weights: Sequence[Weights], step: int) -> Weights:
+def interpolated(steps: Sequence[int], weights: Sequence[Weights], step: int) -> Weights:
     """Weights at a quality step, from those at some steps, which rise: linear between two of them, rounded to nearest,
     halves up, and those of the nearest beyond."""
     after = int(np.searchsorted(steps, step))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from basic_runtime._coder import filter_moments, fit_filter
+from basic_runtime._native import filter_moments, fit_filter
 from basic_runtime.picture import Pixels
 from basic_runtime.post_filter import BITS, PAIRS, Weights, packed
 from basic_runtime.tiles import Rows
@@ -81,7 +81,7 @@ def fitted(moments: Moments) -> Weights:
     return fit_filter(moments.features, moments.errors, math.inf)
 
 
-def worthwhile(moments: Moments, bits_per_error: float, otherwise: Weights | None) -> Weights | None:
+def fit_if_worthwhile(moments: Moments, bits_per_error: float, otherwise: Weights | None) -> Weights | None:
     """Weights that take more bits' worth of error away than they cost, if there are any: bits_per_error is what a
     squared error of a sample is worth; otherwise, the filter that the picture gets without."""
     weights = fit_filter(moments.features, moments.errors, bits_per_error)

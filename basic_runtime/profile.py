@@ -99,10 +99,10 @@ def profile(
     levels = levels if levels is not None else range(len(bundle.manifest.levels))
     for level in levels:
         codec.load(level)
-        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=effort)
+        data = codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=effort)
         works: tuple[tuple[str, Callable[[], Any]], ...] = (
-            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=effort)),
-            ("decode", partial(codec.decode, data, level)),
+            ("encode", partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort)),
+            ("decode", partial(codec.decode, data, level=level)),
         )
         for direction, work in works:
             runs = _repeat(work, watch, repetitions)
@@ -196,7 +196,7 @@ def _timing(level: int, direction: str, part: str, seconds: list[float], macs: d
 def _macs_of_parts(bundle: Bundle, level: int, direction: str, pixels: int, effort: int) -> dict[str, float]:
     """Of the parts that are one graph each; those of a search (from effort 2 on) are not counted."""
     spec = bundle.level(level)
-    entropy = bundle.entropy(spec.entropy)
+    entropy = bundle.entropy(spec.entropy_variant)
     graphs = {"h_s": entropy.h_s, **{f"stage {k}": stage.graph for k, stage in enumerate(entropy.stages)}}
     graphs |= {"g_a": spec.g_a, "h_a": spec.h_a} if direction == "encode" else {}
     graphs |= {"g_s": spec.g_s} if direction == "decode" or effort else {}

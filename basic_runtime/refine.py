@@ -184,7 +184,7 @@ class Inside:
     """1 where pixels count, in and near a tile, and 0 beyond and outside a picture of this height and width: float32
     (1, 1, h, w)."""
 
-    scale = 1
+    stride = 1
     planes: tuple[Planes, ...] = ()
 
     def __init__(self, height: int, width: int, canvas: Canvas) -> None:
@@ -208,11 +208,11 @@ class Movable:
 
     def __init__(self, height: int, width: int, canvas: Canvas, y_stride: int) -> None:
         self._height, self._width = height, width
-        self.scale, self.done = y_stride, canvas.height
+        self.stride, self.done = y_stride, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
         rows, columns = (
-            _movable(*pair, self.scale) for pair in ((tile.rows, self._height), (tile.columns, self._width))
+            _movable(*pair, self.stride) for pair in ((tile.rows, self._height), (tile.columns, self._width))
         )
         return (rows[:, None] & columns)[None, None].astype(np.float32)
 
@@ -230,10 +230,10 @@ class Places:
     planes: tuple[Planes, ...] = ()
 
     def __init__(self, canvas: Canvas, y_stride: int) -> None:
-        self.scale, self.done = y_stride, canvas.height
+        self.stride, self.done = y_stride, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
-        sides = (np.arange(span.start, span.stop, self.scale) // self.scale for span in (tile.rows, tile.columns))
+        sides = (np.arange(span.start, span.stop, self.stride) // self.stride for span in (tile.rows, tile.columns))
         return np.stack(np.meshgrid(*sides, indexing="ij"))[None].astype(np.float32)
 
 

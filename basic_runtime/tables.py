@@ -1,6 +1,6 @@
 """Probability tables of the entropy coder, built once at export and stored in the bundle as integers.
 
-A row is a list of 12-bit frequencies, one per code; ``Tables`` in ``_coder.pyi`` says what the arrays mean.
+A row is a list of 12-bit frequencies, one per code; ``Tables`` in ``_native.pyi`` says what the arrays mean.
 Frequencies, the range of codes and the raw low bits of each row minimise its expected code length.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from basic_runtime._coder import Tables
+from basic_runtime._native import Tables
 
 PROB_BITS = 12
 PROB_TOTAL = 1 << PROB_BITS

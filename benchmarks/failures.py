@@ -101,7 +101,7 @@ def main(output: Path, quality: int, level: int) -> None:
         rivals = [code_with_pillow(kind, pixels, ours.size) for kind in ("JPEG", "WEBP")]
         sheets.append(side_by_side(pixels, [ours, *rivals]))
         rate = bpp(ours.size, pixels.shape[1], pixels.shape[0])
-        files = [codec.encode_within(pixels, ours.size, level, effort=effort) for effort in (0, MAX_EFFORT)]
+        files = [codec.encode_within(pixels, ours.size, level=level, effort=effort) for effort in (0, MAX_EFFORT)]
         without, most = (psnr(pixels, codec.decode(data)) for data in files)
         values = (without, ours.psnr, most, *(rival.psnr for rival in rivals))
         click.echo(f"| {name} | {rate:.2f} | {' | '.join(f'{value:.1f}' for value in values)} |")

@@ -278,10 +278,10 @@ def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Re
     except BrokenPipeError:
         raise
     except (BasicError, MemoryError, OSError) as error:
-        return named | {"error": told(error, job, target, str(Path(target)))}
+        return named | {"error": failure_line(error, job, target, str(Path(target)))}
 
 
-def told(error: BasicError | MemoryError | OSError, job: Job, *others: str) -> str:
+def failure_line(error: BasicError | MemoryError | OSError, job: Job, *others: str) -> str:
     """The line for a job that failed, with the input's name in front unless that, or one of others', is there."""
     name = display_name(job.source)
     if isinstance(error, MemoryError):

@@ -54,7 +54,7 @@ def decode(
     IN may be - for standard input, or a folder, which stands for all .basic files in it and below, but for hidden
     ones. Any level decodes any file.
     """
-    from basic_runtime.cli.setup import level_chooser, make_codec
+    from basic_runtime.cli.make_codec import level_chooser, make_codec
     from basic_runtime.container import peek
     from basic_runtime.files import read_bytes
     from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
@@ -74,12 +74,12 @@ def decode(
         header = peek(data)  # first of all, as the output of what is a picture already would be the input itself
         check_output(job, overwrite)
         asked = level_for(header.width, header.height)
-        picture = codec.decode_picture(data, asked)
-        notices = write_picture(job.target, picture, kind, overwrite)
+        picture = codec.decode_picture(data, level=asked)
+        notices = write_picture(job.target, picture, kind, overwrite=overwrite)
         return {
             "width": picture.width,
             "height": picture.height,
-            "level": header.synthesis_level if asked is None else asked,
+            "level": header.decode_level if asked is None else asked,
             "notices": notices,
         }
 

@@ -84,7 +84,7 @@ def encode(
     IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
     ones. Metadata, colour profile and transparency are kept.
     """
-    from basic_runtime.cli.setup import level_chooser, make_codec
+    from basic_runtime.cli.make_codec import level_chooser, make_codec
     from basic_runtime.codec import DEFAULT_QUALITY
     from basic_runtime.container import peek
     from basic_runtime.errors import TargetError
@@ -117,12 +117,12 @@ def encode(
         elif target_bpp is not None:
             most = int(min(target_bpp * pixels / 8, codec.limits.max_file_bytes))
         elif target_psnr is not None:
-            return codec.encode_reaching(picture, target_psnr, within, effort=effort)
+            return codec.encode_reaching(picture, target_psnr, level=within, effort=effort)
         else:
-            return codec.encode(picture, quality or DEFAULT_QUALITY, within, effort=effort)
+            return codec.encode(picture, quality=quality or DEFAULT_QUALITY, level=within, effort=effort)
         if most < 1:
             raise TargetError(f"{target_bpp:g} bits per pixel of this picture are less than a byte: raise the target")
-        return codec.encode_within(picture, most, within, effort=effort)
+        return codec.encode_within(picture, most, level=within, effort=effort)
 
     def work(job: Job) -> Result:
         check_output(job, overwrite)
@@ -130,7 +130,7 @@ def encode(
         if strip:
             picture = _without_metadata(picture)
         data = compress(picture)
-        write_bytes(job.target, data, overwrite)
+        write_bytes(job.target, data, overwrite=overwrite)
         header = peek(data)
         return {
             "width": picture.width,

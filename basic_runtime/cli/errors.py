@@ -21,7 +21,7 @@ from basic_runtime.files import reason
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
-_POLITE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask for what Ctrl-C asks for."""
 
 
@@ -44,7 +44,7 @@ class OneLineErrors(click.Command):
                 return super().main(*args, **options)
         except SystemExit as leaving:
             if leaving.code == STOPPED and not (args or options):  # a process of its own: its status is to stay
-                _go_deaf()
+                _ignore_signals()
             raise
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
@@ -81,7 +81,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     ours = threading.current_thread() is threading.main_thread()
-    polite = [number for number in _POLITE if ours and signal.getsignal(number) == signal.SIG_DFL]
+    polite = [number for number in _STOP_SIGNALS if ours and signal.getsignal(number) == signal.SIG_DFL]
     for number in polite:
         signal.signal(number, stop)
     try:
@@ -94,7 +94,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Around what Ctrl-C and its like are not to cut short."""
-    before = _go_deaf()
+    before = _ignore_signals()
     try:
         yield
     finally:
@@ -102,10 +102,10 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _go_deaf() -> dict[signal.Signals, Any]:
+def _ignore_signals() -> dict[signal.Signals, Any]:
     """Ignore Ctrl-C and its like from here on; returns what heard them, of the main thread, which alone can tell."""
     ours = threading.current_thread() is threading.main_thread()
-    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_POLITE) if ours}
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_STOP_SIGNALS) if ours}
 
 
 def _close_output() -> None:

@@ -96,7 +96,7 @@ def evaluate(
     hold, are left out, and the exit status is then 1.
     """
     from basic_runtime.bundle import Bundle
-    from basic_runtime.cli.setup import make_limits
+    from basic_runtime.cli.make_codec import make_limits
     from basic_runtime.evaluate import measure
     from basic_runtime.evaluate.curves import require_packages
     from basic_runtime.files import make_folder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.batch import Job, exit_after, plan_reading, run_all, share_cores, told
+from basic_runtime.cli.batch import Job, exit_after, failure_line, plan_reading, run_all, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     bundle_option,
@@ -56,7 +56,7 @@ def verify(
             raise click.UsageError("--precision, --jobs and --max-pixels are for FILEs: name some")
         _verify_engines(bundle, engines, threads, as_json)
         return
-    from basic_runtime.cli.setup import make_codec
+    from basic_runtime.cli.make_codec import make_codec
 
     jobs = plan_reading(files)
     workers, threads = share_cores(len(jobs), workers, threads)
@@ -68,7 +68,7 @@ def _verify_files(jobs: list[Job], codecs: dict[str, Codec], workers: int, as_js
     found, stopped = run_all(jobs, partial(_checks, codecs=codecs), partial(_report, quiet=as_json), workers)
     checks = [check for of_file in found for check in of_file]
     if as_json:
-        click.echo(json.dumps({"files": checks}, indent=2))
+        click.echo(json.dumps(checks, indent=2))
     exit_after(len(jobs), len(found), stopped, any(check["error"] for check in checks))
 
 
@@ -83,7 +83,7 @@ def _checks(job: Job, codecs: dict[str, Codec]) -> list[Check]:
             raise job.error
         data = read_bytes(job.source, next(iter(codecs.values())).limits)
     except (BasicError, MemoryError) as error:
-        return [named | {"engine": None, "intact": None, "error": told(error, job)}]
+        return [named | {"engine": None, "intact": None, "error": failure_line(error, job)}]
     return [named | {"engine": name} | _check(job, data, codec) for name, codec in codecs.items()]
 
 
@@ -94,7 +94,7 @@ def _check(job: Job, data: bytes, codec: Codec) -> Check:
         codec.decode(data)
     except (BasicError, MemoryError) as error:
         damaged = isinstance(error, FormatError | DesyncError)
-        return {"intact": False if damaged else None, "error": told(error, job)}
+        return {"intact": False if damaged else None, "error": failure_line(error, job)}
     return {"intact": True, "error": None}
 
 
@@ -117,7 +117,7 @@ def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int |
     results = []
     for name in engines or available_backends():
         try:
-            codec = Codec(opened, name, threads)
+            codec = Codec(opened, name, threads=threads)
         except EngineMismatchError as error:
             if engines:
                 raise

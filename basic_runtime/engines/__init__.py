@@ -52,9 +52,9 @@ def create_backend(name: str, threads: int | None = None, precision: str | None 
     if precision is None or found.precisions == (precision,):
         return found(threads=threads)
     if precision not in found.precisions:
-        raise EngineError(
-            f"engine {name!r} computes in {' or '.join(found.precisions)}, not in {precision}: take {AUTO}"
-        )
+        known = " or ".join(found.precisions)
+        way_out = "choose one of these" if name == AUTO else f"take {AUTO}"
+        raise EngineError(f"engine {name!r} computes in {known}, not in {precision}: {way_out}")
     return found(threads=threads, precision=precision)
 
 

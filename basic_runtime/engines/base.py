@@ -25,11 +25,11 @@ class Phases(NamedTuple):
     """A tensor (1, C, h, w) in parts, float32 or int16, for engines that take integers.
 
     `parts`: arrays (1, c, a, b), each with its first channel, row and column of the tensor, of which it has every
-    `step`-th row and column from there on; `unit`: times what values count.
+    `stride`-th row and column from there on; `unit`: times what values count.
     """
 
     parts: list[tuple[NDArray[Any], int, int, int]]
-    step: int
+    stride: int
     unit: float
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from basic_runtime.bundle import MODELS_FOLDER
-from basic_runtime.engines.library import TENSORRT_RTX
+from basic_runtime.engines.tensorrt_library import TENSORRT_RTX
 from basic_runtime.errors import EngineError, EngineMismatchError
 from basic_runtime.manifest import EntropySpec, GraphSpec, Manifest
 
@@ -172,7 +172,7 @@ def rows_of(manifest: Manifest, graph: GraphSpec) -> int:
 
 
 def _variants_of(manifest: Manifest, stage: str) -> list[EntropySpec]:
-    return [entropy for entropy in manifest.entropy if stage in {item.graph for item in entropy.stages}]
+    return [entropy for entropy in manifest.entropy_variants if stage in {item.graph for item in entropy.stages}]
 
 
 def input_side(manifest: Manifest, graph: GraphSpec, pixels: int) -> int:

@@ -60,24 +60,28 @@ _LEAST = 2.0**-24
 @dataclass(frozen=True)
 class FixedPoint:
     """A network that reads a picture does so in squares of `patch` x `patch` pixels, each one position whose channels
-    are its rows, columns and colours. `planes` are the formats of outputs that other networks read;
+    are its rows, columns and colours. `output_formats` are those of outputs that other networks read;
     `shuffle` is the pixel shuffle through which the picture is to be read."""
 
     integers: IntegerGraph
     patch: int | None
-    planes: dict[str, Format]
+    output_formats: dict[str, Format]
     shuffle: int
 
 
-def fixed_point(graph: PixelGraph, formats: Mapping[str, Format], planes: Mapping[str, Format]) -> FixedPoint:
-    """The integer network of a graph. `formats` of tensors by their keys, `planes` those of inputs that other networks
-    give. Raises NotPixelGraphError."""
-    return _Numbering(graph, formats, planes).run()
+def fixed_point(
+    graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]
+) -> FixedPoint:
+    """The integer network of a graph. `formats`: of tensors, by their keys; `input_formats`: of inputs that other
+    networks give, by name. Raises NotPixelGraphError."""
+    return _Numbering(graph, formats, input_formats).run()
 
 
 class _Numbering:
-    def __init__(self, graph: PixelGraph, formats: Mapping[str, Format], planes: Mapping[str, Format]) -> None:
-        self._graph, self._formats, self._given = graph, formats, planes
+    def __init__(
+        self, graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]
+    ) -> None:
+        self._graph, self._formats, self._given = graph, formats, input_formats
         self._coarsest = max(tensor.stride for tensor in graph.tensors)
         self._names = {tensor: name for name, (tensor, _) in graph.outputs.items()}
         readings = [number for number, tensor in enumerate(graph.tensors) if isinstance(tensor, Input)]

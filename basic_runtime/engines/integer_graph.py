@@ -2,7 +2,7 @@
 
 `basic-export` writes h_s and the stages as float32 graphs in which every value is an integer and every scale a power of
 two (basic_export/stages.py). This module finds the layers again: convolutions of whole tensors, whose sums are
-shifted, bounded and shuffled, as `_coder.IntegerNet` computes them.
+shifted, bounded and shuffled, as `_native.IntegerNet` computes them.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class View:
-    """Channels of a tensor, of every `step`-th row and column."""
+    """Channels of a tensor, of every `stride`-th row and column."""
 
     tensor: int
     first: int
     channels: int
-    step: int = 1
+    stride: int = 1
     row: int = 0
     column: int = 0
 
@@ -365,11 +365,11 @@ class _Lowering:
         """Every `step`-th row and column, to the end: a phase."""
         view = self._view(values[0])
         starts, ends, axes, steps = (tuple(int(v) for v in _array(value).reshape(-1)) for value in values[1:])
-        if axes != (2, 3) or len(set(steps)) != 1 or min(ends) < np.iinfo(np.int64).max or view.step != 1:
+        if axes != (2, 3) or len(set(steps)) != 1 or min(ends) < np.iinfo(np.int64).max or view.stride != 1:
             raise NotIntegerError("Slice that is not a phase")
         if len(starts) != 2 or not all(0 <= start < steps[0] for start in starts):
             raise NotIntegerError("Slice that is not a phase")
-        return replace(view, step=steps[0], row=starts[0], column=starts[1])
+        return replace(view, stride=steps[0], row=starts[0], column=starts[1])
 
     def _split(self, node: Node, values: list[_Value]) -> _Value:
         view, count = self._view(values[0]), len(node.outputs)
@@ -405,7 +405,7 @@ class _Lowering:
     def _joined(self, value: _Value) -> tuple[View, ...]:
         """Whole tensors, for a layer to read."""
         views = self._views(value)
-        if any(view.step != 1 or view.first != 0 or view.channels != self._width(view) for view in views):
+        if any(view.stride != 1 or view.first != 0 or view.channels != self._width(view) for view in views):
             raise NotIntegerError("a layer that reads a part of a tensor")
         return views
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime import __version__, _coder
-from basic_runtime._coder import IntegerNet, Plane, default_dots_kernel
+from basic_runtime import __version__, _native
+from basic_runtime._native import IntegerNet, Plane, default_dots_kernel
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import contents
 from basic_runtime.engines import integer_graph as lowering
@@ -37,7 +37,7 @@ class NativeEngine(Engine):
     def __init__(
         self, graph: IntegerGraph, threads: int, kernel: str | None = None, values: Mapping[str, float] = VALUES
     ) -> None:
-        """`kernel`: one of `_coder.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays, and
+        """`kernel`: one of `_native.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays, and
         times what they are given."""
         self.inputs = tuple(reading.name for reading in graph.readings)
         self.outputs = tuple(graph.outputs)
@@ -53,7 +53,7 @@ class NativeEngine(Engine):
             ],
             [
                 (
-                    [(v.tensor, v.first, v.channels, v.step, v.row, v.column) for v in views],
+                    [(v.tensor, v.first, v.channels, v.stride, v.row, v.column) for v in views],
                     values.get(name),
                 )
                 for name, views in graph.outputs.items()
@@ -62,8 +62,8 @@ class NativeEngine(Engine):
         )  # fmt: skip
 
     @property
-    def bytes(self) -> int:
-        """Of weights."""
+    def weight_bytes(self) -> int:
+        """Bytes of the network's weights."""
         return self._net.bytes
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -114,5 +114,5 @@ def native_version() -> str:
 
 def native_key() -> list[str]:
     """`native_version`, and the code that it stands for: what is remembered of one build says nothing of another."""
-    code = [module.__file__ or "" for module in (_coder, lowering, onnx_file)]
+    code = [module.__file__ or "" for module in (_native, lowering, onnx_file)]
     return [native_version(), __version__, *map(contents, [*code, __file__])]

@@ -2,7 +2,7 @@
 
 `basic-export` writes g_a, h_a and g_s as float32 graphs of few kinds of operations. With the gain of one quality, all
 but the picture and the latents is constant, and what is left is a network of convolutions whose sums other tensors are
-added to: what `fixed_point` gives numbers to, and `_coder.IntegerNet` computes.
+added to: what `fixed_point` gives numbers to, and `_native.IntegerNet` computes.
 """
 
 from __future__ import annotations

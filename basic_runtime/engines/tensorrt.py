@@ -26,8 +26,8 @@ from basic_runtime.engines.engine_set import (
     read_engine,
     rebuild_command,
 )
-from basic_runtime.engines.library import TENSORRT, TENSORRT_RTX, Library, message_log
 from basic_runtime.engines.packed import PACKED_MEAN, unpacked_mean
+from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX, Library, message_log
 from basic_runtime.errors import EngineError, EngineMismatchError, MissingExtraError
 
 GRAPHS_PER_CONTEXT = 8

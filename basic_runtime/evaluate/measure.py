@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from basic_runtime.codec import Codec
-from basic_runtime.engines import AUTO, create_backend
+from basic_runtime.engines import AUTO
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
 from basic_runtime.files import reason
 from basic_runtime.imageio import has_avif, input_extensions, read_picture
@@ -173,7 +173,7 @@ def ms_ssim(reference: Pixels, picture: Pixels) -> float:
 # --- one picture under one setting -------------------------------------------------------------------------------
 
 _codec: Codec | None = None
-Job = tuple[Path, Setting, int, int]
+Task = tuple[Path, Setting, int, int]
 """What `_measure` is told."""
 
 
@@ -182,7 +182,7 @@ def _start(bundle: str | None, engine: str, threads: int | None, precision: str 
     global _codec
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    _codec = Codec(bundle, create_backend(engine, threads, precision), limits=limits)
+    _codec = Codec(bundle, engine, threads=threads, precision=precision, limits=limits)
 
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
@@ -225,7 +225,7 @@ def _warm_up(setting: Setting, in_tiles: bool, effort: int) -> None:
 def _encode(setting: Setting, pixels: Pixels, effort: int) -> bytes:
     if setting.level is not None:
         assert _codec is not None
-        return _codec.encode(pixels, setting.quality, setting.level, effort=effort)
+        return _codec.encode(pixels, quality=setting.quality, level=setting.level, effort=effort)
     rival, file = RIVALS[setting.codec], io.BytesIO()
     options: dict[str, Any] = dict(rival.options)
     Image.fromarray(pixels).save(file, rival.format, quality=setting.quality, **options)
@@ -313,9 +313,8 @@ def _parse(values: dict[str, str]) -> Row | None:
 
 @dataclass(frozen=True)
 class Options:
-    """bundle, engine and threads as for `Codec`, precision as for `create_backend`; jobs: processes side by side,
-    which disturb each other's times; reps: times that everything is coded, of which the fastest counts; effort: of our
-    encoder."""
+    """bundle, engine, threads, precision and limits as for `Codec`; jobs: processes side by side, which disturb each
+    other's times; reps: times that everything is coded, of which the fastest counts; effort: of our encoder."""
 
     bundle: str | None = None
     engine: str = AUTO
@@ -342,7 +341,7 @@ def measure(
         yield row
 
 
-def _side_by_side(jobs: Sequence[Job], start: tuple[Any, ...], processes: int) -> Iterator[Row]:
+def _side_by_side(jobs: Sequence[Task], start: tuple[Any, ...], processes: int) -> Iterator[Row]:
     """New processes, not forks of this one: engines have threads, which a fork leaves behind."""
     try:
         with ProcessPoolExecutor(processes, get_context("spawn"), _start, start) as pool:

@@ -24,7 +24,7 @@ from basic_export.tensorrt import EngineBuilder, Profile
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.engine_set import PORTABLE, Sizes, find_set, read_engine, set_folder
-from basic_runtime.engines.library import TENSORRT, TENSORRT_RTX
+from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX
 from basic_runtime.errors import EngineError, FileError
 from basic_train.model.presets import PAPER
 from basic_train.model.supernet import Supernet

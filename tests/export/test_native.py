@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from basic_export.stages import CompiledEntropy, compile_entropy
-from basic_runtime._coder import IntegerNet, KernelError, Plane, dots_kernels, pixels_of_patches
+from basic_runtime._native import IntegerNet, KernelError, Plane, dots_kernels, pixels_of_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.base import Phases
@@ -102,7 +102,7 @@ def test_all_graphs_of_a_bundle_and_all_kernels(exported: Exported) -> None:
     bundle = Bundle(exported.path)
     reference = OnnxRuntimeBackend(1)
     z = np.random.default_rng(3).integers(-127, 128, (1, TINY.z_channels, 5, 7)).astype(np.float32)
-    for variant, spec in enumerate(bundle.manifest.entropy):
+    for variant, spec in enumerate(bundle.manifest.entropy_variants):
         assert set(native_engines(bundle, variant, 1) or {}) == set(spec.graphs)
         path = bundle.graph_path(spec.h_s)
         wanted = reference.load(path, external_data=bundle.weights_folder, strict=True).run({"z": z})
@@ -123,7 +123,7 @@ def test_files_are_those_of_other_engines(exported: Exported, photo_folder: Path
     codecs = [Codec(exported.path, name, threads=1), Codec(exported.path, name, threads=2), Codec(exported.path, other)]
     codecs += [Codec(exported.path, name, tile_pixels=64), Codec(exported.path, "torch"), Codec(exported.path)]
     for level in (0, 7):
-        files = [codec.encode(picture, 70, level) for codec in codecs[:4]]
+        files = [codec.encode(picture, quality=70, level=level) for codec in codecs[:4]]
         for codec in codecs:
             for data in files:
                 codec.decode(data)  # raises where latents differ from the encoder's
@@ -158,7 +158,7 @@ def test_graphs_of_another_form_run_as_before() -> None:
 
 def test_the_reader_reads_what_onnx_reads(exported: Exported) -> None:
     bundle = Bundle(exported.path)
-    for name in (name for spec in bundle.manifest.entropy for name in spec.graphs):
+    for name in (name for spec in bundle.manifest.entropy_variants for name in spec.graphs):
         path = bundle.graph_path(name)
         found = read_graph(path, bundle.weights_folder)
         wanted = onnx.load(path, load_external_data=False).graph

@@ -61,7 +61,7 @@ def test_rows_are_those_of_real_files(pictures, tiny_path, tmp_path):
     rows = list(csv.DictReader(output.with_suffix(".csv").open()))
     assert len(rows) == 3 * (2 * 2 + 9 + 9)
     codec, pixels = Codec(tiny_path), np.asarray(Image.open(pictures / "a.png"))
-    data = codec.encode(pixels, 80, 1)
+    data = codec.encode(pixels, quality=80, level=1)
     found = next(
         r for r in rows if (r["picture"], r["level"], r["quality"], r["codec"]) == ("a.png", "1", "80", OURS)
     )

@@ -9,7 +9,6 @@ import click
 
 from basic_runtime.cli.options import AUTO, DEFAULT_BUDGET_MS
 from basic_runtime.codec import Codec
-from basic_runtime.engines import create_backend
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 
@@ -31,7 +30,7 @@ def make_codec(
     Raises BundleError if the bundle has no such level, and BundleError, EngineError or MissingExtraError as
     `Codec` does.
     """
-    codec = Codec(bundle, create_backend(engine, threads, precision), limits=make_limits(max_pixels))
+    codec = Codec(bundle, engine, threads=threads, precision=precision, limits=make_limits(max_pixels))
     if isinstance(level, int):
         codec.bundle.check_level(level, "--level")
     return codec
