@@ -1,5 +1,5 @@
-"""Numbers that callers give, checked before any work begins. NumPy's are as good as Python's, and become such: those of
-few bits would overflow."""
+"""Checks of the numbers that callers give, before any work begins. NumPy's become Python's, as those of few bits would
+overflow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def number(name: str, value: object) -> float:
         raise TypeError(f"{name} must be a number, not {shown(value)}")
     try:
         return float(value)
-    except OverflowError:  # of a whole number
+    except OverflowError:  # an int that is too large
         raise ValueError(f"{name} is out of all bounds: {shown(value)}") from None
 
 

@@ -1,4 +1,4 @@
-"""CRC-32 of integers in an array whose rows arrive in bands, as if its channels had come one after the other."""
+"""CRC-32 of an array (C, h, w) in channel order while its rows arrive in bands."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from basic_runtime import _native, container
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, create_backend
@@ -38,11 +39,11 @@ DEFAULT_QUALITY = 50
 
 
 class _Subject(NamedTuple):
-    """A picture to encode, perhaps more than once."""
+    """A picture to encode, perhaps several times."""
 
     pixels: Pixels
     extras: tuple[bytes, ...]
-    """What goes with them, as `container.pack_extras` gives it."""
+    """The chunks of metadata and alpha (`container.pack_extras`)."""
 
 
 class Codec:
@@ -197,7 +198,7 @@ class Codec:
         return search(effort, None)[1]
 
     def _subject(self, picture: Picture, level: int | None, effort: int | None) -> tuple[_Subject, int, int]:
-        """What is encoded, at which level and with which effort, all of it checked."""
+        """The picture to encode, its level and its effort, all checked."""
         level = len(self.bundle.manifest.levels) - 1 if level is None else whole("level", level)
         self.bundle.level(level)
         effort = self._checked_effort(effort, level)
@@ -212,7 +213,7 @@ class Codec:
         effort = whole("effort", effort)
         if effort == 0:
             return effort
-        from basic_runtime.refine import MAX_EFFORT, PASSES
+        from basic_runtime.refine import PASSES
 
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
@@ -230,7 +231,7 @@ class Codec:
     def _encode(self, subject: _Subject, step: int, level: int, effort: int) -> bytes:
         if not effort:
             return self._written(subject, *self._coded(subject, step, level, effort))
-        from basic_runtime.post_filter_fit import strips_of  # here and below: most commands do without
+        from basic_runtime.post_filter_fit import strips_of  # not at the top: most commands do without
 
         height, width = subject.pixels.shape[:2]
         canvas = self._networks.canvas(width, height)
@@ -278,8 +279,8 @@ class Codec:
             analysis = [self._networks.refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [
-                *self._networks.steps("g_a", spec.g_a, step, sources, y, canvas),
-                *self._networks.steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
+                *self._networks.steps(spec.g_a, step, sources, y, canvas),
+                *self._networks.steps(spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
             ]
         steps = [*analysis, *coding.steps]
         if decoded is not None:
@@ -410,7 +411,7 @@ class Codec:
 
 
 def _passes(effort: int) -> int:
-    """Those of the search that an effort pays for."""
+    """Passes of the search of an effort."""
     if not effort:
         return 0
     from basic_runtime.refine import PASSES

@@ -21,19 +21,19 @@ import numpy as np
 import numpy.typing as npt
 
 from basic_runtime.alpha import decode_alpha, encode_alpha
+from basic_runtime.definitions import EXTENSION
 from basic_runtime.deflate import Buffer, deflate, inflate
 from basic_runtime.errors import FormatError, LimitError, TruncatedError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.post_filter import Weights, packed, unpacked
 
-EXTENSION = ".basic"
 SIGNATURE = b"\x89BSC\r\n\x1a\n"
 FORMAT_VERSION = 1
 QUALITY_STEPS = 64
 LEVELS = 8
 
 CODE, ALPHA, ICC, EXIF, XMP, FILTER = "CODE", "ALPH", "iccp", "exif", "xmpd", "filt"
-STORED, ZLIB = 0, 1
+_STORED, _ZLIB = 0, 1
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
 _MODEL_ID = re.compile(r"[0-9a-f]{8}")
@@ -44,7 +44,7 @@ _AGAIN = "get the file again"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a decoder must know before it touches the coded data."""
+    """All that a decoder must know before it touches the coded data."""
 
     model_name: str
     """Name of the bundle, 1 to 15 of [A-Za-z0-9._-]; for messages, the id decides."""
@@ -342,8 +342,8 @@ def _pack_varint(value: int) -> bytes:
 
 
 def _pack_metadata(data: bytes) -> bytes:
-    packed = bytes([ZLIB]) + _pack_varint(len(data)) + deflate([data])
-    return packed if len(packed) <= len(data) else bytes([STORED]) + data
+    packed = bytes([_ZLIB]) + _pack_varint(len(data)) + deflate([data])
+    return packed if len(packed) <= len(data) else bytes([_STORED]) + data
 
 
 def _unpack_metadata(kind: str, payload: memoryview | None, limits: Limits) -> bytes | None:
@@ -352,14 +352,14 @@ def _unpack_metadata(kind: str, payload: memoryview | None, limits: Limits) -> b
     what = f"chunk {kind}"
     reader = _Reader(payload)
     method = reader.take(1, what)[0]
-    if method not in (STORED, ZLIB):
+    if method not in (_STORED, _ZLIB):
         raise FormatError(f"{what} is packed in an unknown way: install a newer basic-codec")
-    size = reader.left if method == STORED else reader.varint(what)
+    size = reader.left if method == _STORED else reader.varint(what)
     if not size:
         raise FormatError(f"{what} is empty: {_AGAIN}")
     limits.check_bytes(what, size, "max_metadata_bytes")
     rest = reader.take(reader.left, what)
-    return bytes(rest) if method == STORED else inflate(rest, size, what)
+    return bytes(rest) if method == _STORED else inflate(rest, size, what)
 
 
 def _expect(condition: bool, message: str) -> None:

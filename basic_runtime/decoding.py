@@ -1,16 +1,15 @@
-"""The decoder's side of the entropy path: a stream to the latent, stage by stage."""
+"""The entropy path in the decoder: from a stream to the latent, stage by stage."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime._native import crc32_of_integers
 from basic_runtime.coder import Decoder, StreamError, dequantise, indexes_from_scale
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import EngineError, FormatError
 from basic_runtime.flow import Trace, last_readers, no_trace
@@ -95,7 +94,7 @@ class _Indexes(Band):
         super().__init__(canvas, stride, channels)
         self._lut = lut
 
-    def write(self, part: NDArray[Any], row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         indexes = np.empty(part.shape, np.uint8)
         indexes_from_scale(np.ascontiguousarray(part, np.float32), self._lut, indexes, self._threads)
         super().write(indexes, row, column)

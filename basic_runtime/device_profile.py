@@ -1,4 +1,4 @@
-"""Where the time of a GPU goes: computing and moving data, by part of the codec, and the layers of each engine.
+"""Measures where the time of a GPU goes: computing and transfers by part of the codec, and the layers of each engine.
 
 The spans are those between CUDA events on the codec's stream. Asking for them waits for the GPU after each part, so
 these runs come after those in which `basic_runtime.profile` times the whole from outside.
@@ -50,7 +50,7 @@ class LayerTime:
     ms: float
 
 
-class DeviceWatch:
+class _DeviceWatch:
     """A trace that gives the GPU time between its beginnings and ends to the parts they belong to."""
 
     def __init__(self, collect: DeviceTimes) -> None:
@@ -78,7 +78,7 @@ def device_profile(
     collect = backend.device_times()
     if collect is None:
         return (), ()
-    watch = DeviceWatch(collect)
+    watch = _DeviceWatch(collect)
     codec = Codec(bundle, backend, trace=watch)
     timings: list[DeviceTiming] = []
     layers: list[LayerTime] = []

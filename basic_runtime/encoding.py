@@ -1,4 +1,4 @@
-"""The encoder's side of the entropy path: all stages over the rows of a picture, their symbols to one stream."""
+"""The entropy path in the encoder: from the latent to a stream, all stages over the rows of a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from basic_runtime._native import convert, crc32_of_channels, crc32_of_integers
 from basic_runtime.checksum import BandedCrc
 from basic_runtime.coder import Encoder
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.entropy import GroupedEntropy, Quantised
 from basic_runtime.flow import Step, Trace, no_trace
 from basic_runtime.planes import Band, Planes, Scratch, room
@@ -37,8 +37,8 @@ class Encoding:
 
     def finish(self) -> tuple[bytes, int]:
         """The stream, and the checksum of yhat, after all steps have run."""
-        # Steps and stages know this object: a ring would keep their arrays until Python looks for rings, and the next
-        # picture would need new memory.
+        # Steps and stages refer to this object: a cycle would keep their arrays until the next garbage collection, and
+        # the next picture would need new memory.
         self.steps.clear()
         self._stages.clear()
         with self._trace("ans"):
@@ -62,8 +62,8 @@ class HyperLatent(Planes):
         super().__init__(canvas, entropy.z_stride)
         self._entropy = entropy
 
-    def write(self, part: FloatArray, row: int, column: int) -> None:
-        super().write(self._entropy.rounded(part), row, column)
+    def write(self, part: TensorLike, row: int, column: int) -> None:
+        super().write(self._entropy.rounded(np.asarray(part)), row, column)
 
     def drop(self, before: int) -> None:
         """Nothing: the coder reads all of it."""
@@ -73,8 +73,8 @@ class HyperLatent(Planes):
 
 
 class _Arrays:
-    """What a stage writes for the rows that it was just run on. Stages of a picture in tiles share it, as all that
-    stays is copied from it."""
+    """Memory for the rows that a stage was just run on. Stages of a picture in tiles share it, as all that stays is
+    copied from it."""
 
     def __init__(self) -> None:
         self.mean, self.scale, self.y = Scratch(), Scratch(), Scratch()
@@ -109,7 +109,7 @@ class _Stage:
         self._crc = BandedCrc(channels)
 
     def new_step(self) -> Step:
-        """What runs the stage and hands its rows on to it; not kept here, as it keeps this object."""
+        """The step that runs the stage. It keeps this object, which therefore must not keep it."""
         sinks = {"mean": self._mean, "scale": self._scales}
         return self._entropy.stage_step(
             self._stage, self._canvas, self._state, sinks, self._code, self._trace, also=(self._y,)

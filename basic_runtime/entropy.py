@@ -19,18 +19,15 @@ from basic_runtime._native import convert
 from basic_runtime.bundle import Bundle
 from basic_runtime.coder import quantise
 from basic_runtime.engines import Engine
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import INDEX, FloatArray, TensorLike
 from basic_runtime.engines.native import NativeEngine
-from basic_runtime.engines.packed import INDEX
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.flow import Crew, Sink, Source, Step, Trace
 from basic_runtime.latent import Latent, slot_name
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.planes import Planes
+from basic_runtime.tables import SCALE_ROWS
 from basic_runtime.tiles import Canvas
-
-SCALE_ROWS = 64
-"""Rows of the coder's tables that belong to scales of y; row 64 + c belongs to z channel c."""
 
 Quantised = tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]
 """Symbols, rows of the coder's tables, and yhat, all of one shape."""
@@ -142,11 +139,11 @@ class GroupedEntropy:
             raise EngineError("z holds NaN or infinity: this engine computes h_a wrongly; take another with --engine")
         return np.asarray(np.clip(np.floor(z + np.float32(0.5)), -self.z_amax, self.z_amax))
 
-    def prior(self, z: FloatArray) -> dict[str, FloatArray]:
-        """What h_s makes of the whole z, for `quantised`."""
+    def prior(self, z: FloatArray) -> dict[str, TensorLike]:
+        """The outputs of h_s for the whole z, as `quantised` takes them."""
         return self._h_s.run({self._h_s.inputs[0]: z})
 
-    def quantised(self, y: FloatArray, prior: Mapping[str, FloatArray]) -> Quantised:
+    def quantised(self, y: FloatArray, prior: Mapping[str, TensorLike]) -> Quantised:
         """Symbols, rows of the coder's tables and yhat, in units of y, of a whole latent: what its stream would hold.
 
         All are (1, M, h, w). Raises EngineError for means and scales that cannot be coded.
@@ -233,7 +230,7 @@ class GroupedEntropy:
             part = values[:, position * size : (position + 1) * size]
             out[:, group * size : (group + 1) * size, row::tile, column::tile] = part
 
-    def _check_index(self, outputs: Mapping[str, FloatArray]) -> None:
+    def _check_index(self, outputs: Mapping[str, TensorLike]) -> None:
         """Raises EngineError if an engine that looks the table up itself finds other rows than the host."""
         if INDEX not in outputs:
             return
@@ -253,6 +250,6 @@ class GroupedEntropy:
             known |= set(spec.outputs) | {slot_name(slot) for slot in spec.slots}
 
 
-def _as_int32(values: FloatArray) -> memoryview:
+def _as_int32(values: TensorLike) -> memoryview:
     with np.errstate(invalid="ignore"):
         return np.ascontiguousarray(np.asarray(values).astype("<i4")).data

@@ -92,7 +92,7 @@ class MissingExtraError(BasicError):
     @classmethod
     def of(cls, what: str, extra: str) -> Self:
         """The error for work that needs an extra: ``MissingExtraError.of("exporting a model", "export")``."""
-        # Not by the distribution's name alone: an index may have something else of that name.
+        # Not `pip install basic-codec[...]`: an index may have another package of that name.
         way_out = f"pip install '.[{extra}]' in the sources of {DISTRIBUTION}"
         error = cls(f"{what} needs packages that are missing: {way_out}")
         error.extra = extra

@@ -1,4 +1,4 @@
-"""Whole files in and out: size limits, `-` for the standard streams, never half a file under a final name."""
+"""Reads and writes whole files: size limits, `-` for the standard streams, never half a file under a final name."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def read_file(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """What is left to read of a binary file that is open.
+    """The rest of a binary file that is open.
 
     Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for what is no file, or one in text mode.
     """
@@ -148,7 +148,7 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
             )
         if not path.parent.is_dir():
             raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
-        is_special = path.exists() and not path.is_file()  # like /dev/null, which is written where it is
+        is_special = path.exists() and not path.is_file()  # like /dev/null, which is written to directly
         if not is_special and not os.access(path.parent, os.W_OK):
             raise FileError(f"{path}: cannot be written (its folder may not be written to): choose another folder")
     except OSError as error:  # a name that is too long, a folder that may not be searched
@@ -183,14 +183,14 @@ def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
 
 
 def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
-    """All of the bytes, however few of them a file without a buffer takes at a time, and however long that takes."""
+    """Write all bytes, even to a file without a buffer, which takes some at a time."""
     if not isinstance(file, io.RawIOBase):
         file.write(data)
         return
     rest = memoryview(data)
     while rest:
         count = file.write(rest)
-        if count is None:  # of a stream that does not wait by itself
+        if count is None:  # a non-blocking stream
             select.select([], [file], [])
         rest = rest[count or 0 :]
 
@@ -226,7 +226,7 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwri
 
 
 def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:
-    # Of its bytes, as names have a longest length in bytes.
+    # The limit on the length of names is in bytes.
     known = os.fsencode(path.name)[:64].decode(sys.getfilesystemencoding(), "ignore")
     beside = path.with_name(f".{known}.{os.urandom(4).hex()}.tmp")
     try:
@@ -255,7 +255,7 @@ def _rename_to_new(beside: Path, path: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What the system says of an error, as messages have it."""
+    """The system's reason for an error, as messages state it."""
     if isinstance(error, io.UnsupportedOperation):
         return "it is not open for that"
     return (error.strerror or str(error)).lower()

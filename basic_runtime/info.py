@@ -1,4 +1,4 @@
-"""What a compressed file is, told without a model: all of it is in the header and the chunk list."""
+"""Describes a compressed file from its header and chunks, without a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The latent y in slots, as the stages decode it, and put together, as g_s reads it."""
+"""The latent y: in slots, as the stages decode it, and whole, as g_s reads it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Latent:
         return Phases(self._parts(tile), self._tile, self._unit)
 
     def _parts(self, tile: Tile) -> list[tuple[NDArray[Any], int, int, int]]:
-        """Of each slot, what lies in a tile, and its first channel, row and column there."""
+        """The part of each slot that lies in a tile, and its first channel, row and column there."""
         top, bottom = tile.rows.start // self.stride, tile.rows.stop // self.stride
         left, right = tile.columns.start // self.stride, tile.columns.stop // self.stride
         parts = []
@@ -79,6 +79,6 @@ class Latent:
         return parts
 
     def whole(self) -> FloatArray:
-        """All of it."""
+        """The whole latent, float32 (1, M, h, w)."""
         height, width = self._canvas.height, self._canvas.width
         return self.cut(Tile(Span(0, height, 0, height), Span(0, width, 0, width)))

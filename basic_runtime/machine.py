@@ -1,4 +1,4 @@
-"""What each level costs on this machine: measured once, remembered, and asked for the level of a time budget."""
+"""The time of each level on this machine: measured once, remembered, and used to find the level of a time budget."""
 
 from __future__ import annotations
 
@@ -80,16 +80,12 @@ class MachineProfile:
         return max(fitting)
 
 
-def measure(
-    bundle: Bundle, engine: str, threads: int | None, repetitions: int, precision: str | None = None
-) -> MachineProfile:
+def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfile:
     """Time every level at all `SIZES`."""
     runs = [
         profile(
             bundle,
-            engine,
-            threads,
-            precision=precision,
+            backend,
             width=width,
             height=height,
             repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
@@ -102,7 +98,7 @@ def measure(
         for direction in ("encode", "decode")
     ]
     return MachineProfile(
-        bundle.manifest.model_id, runs[0].engine, threads, bundle.manifest.z_stride, tuple(times)
+        bundle.manifest.model_id, runs[0].engine, backend.threads, bundle.manifest.z_stride, tuple(times)
     )
 
 
@@ -130,7 +126,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
         return MachineProfile(times=rows, **values).checked()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         options = each = ""
-        if backend.threads is not None:  # chosen, or left by --jobs
+        if backend.threads is not None:  # chosen with --threads, or what --jobs leaves
             options = f" --threads {backend.threads}"
             each = f" with {backend.threads} of its threads a picture (by --threads or --jobs)"
         options += "" if backend.precision == backend.precisions[0] else f" --precision {backend.precision}"

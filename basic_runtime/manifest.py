@@ -40,8 +40,8 @@ class PartsSpec:
 
 @dataclass(frozen=True)
 class FormatsSpec:
-    """How the tensors of a graph of the pixel path are kept in fixed point (`engines.fixed_point`): by key, the bits at
-    each of some quality steps, which rise; and the keys of those that no convolution reads."""
+    """The formats of the tensors of a graph of the pixel path in fixed point (`engines.fixed_point`): by key, the bits
+    at each of some quality steps, which rise; and the keys of those that no convolution reads."""
 
     steps: tuple[int, ...]
     bits: dict[str, tuple[int, ...]]
@@ -128,15 +128,13 @@ class EarlierModel:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All fields of manifest.json that the runtime reads. `lambdas`: of the lowest and the highest quality step, rising
-    geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not stated, in
-    older bundles). `earlier`: other models whose files it decodes, by their ids."""
+    """All fields of manifest.json that the runtime reads. `lambdas`: those of the lowest and the highest quality step,
+    rising geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not
+    stated, in older bundles). `earlier`: other models whose files it decodes, by their ids."""
 
     model_name: str
     model_id: str
     earlier: dict[str, EarlierModel]
-    producer: dict[str, str]
-    opset: int
     y_channels: int
     z_channels: int
     y_stride: int
@@ -248,8 +246,6 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
         model_name=model.text("name", "[A-Za-z0-9._-]{1,15}"),
         model_id=model.text("id", "[0-9a-f]{8}"),
         earlier=_parse_earlier(model.child("earlier"), len(levels), graphs) if "earlier" in model.value else {},
-        producer={key: str(item) for key, item in top.child("producer").value.items()},
-        opset=top.integer("opset", 1, 1000),
         y_channels=y_channels,
         z_channels=latent.integer("z_channels", 1, 192),
         y_stride=latent.integer("y_stride", 1, 64),

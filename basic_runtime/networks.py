@@ -1,4 +1,4 @@
-"""What computes a bundle's graphs: engines, and how a picture goes through them, whole or in tiles."""
+"""Runs the graphs of a bundle on a picture, whole or in tiles."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _log = logging.getLogger("basic_runtime")  # warnings go to standard error unles
 
 @dataclass(frozen=True)
 class Runner:
-    """What runs graphs: a back-end, and threads that run tiles side by side."""
+    """A back-end, and threads that run tiles side by side on it."""
 
     backend: Backend
     crew: Crew
 
     @property
     def threads(self) -> int:
-        """Those of one run of a graph."""
+        """Threads of one run of a graph."""
         return self.backend.threads or default_threads()
 
 
@@ -93,7 +93,7 @@ class Networks:
         return self._engine(graph_id, self.whole).layer_times()
 
     def canvas(self, width: int, height: int) -> Canvas:
-        """Of a picture of this size."""
+        """The padded canvas for a picture of this size."""
         align = self.bundle.manifest.z_stride
         height, width = (-(-side // align) * align for side in (height, width))
         canvas = Canvas(height, width, self.tile_pixels, align, self.longest)
@@ -105,7 +105,6 @@ class Networks:
 
     def steps(
         self,
-        name: str,
         graph: str,
         quality_step: int,
         sources: dict[str, Source],
@@ -119,7 +118,7 @@ class Networks:
         spec, runner = self.bundle.graph(graph), self._runner(canvas)
         if canvas.whole or spec.parts is None or self.longest is not None:
             engine = self._pixel_engine(graph, quality_step, runner)
-            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
+            return [self._step(spec.transform, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
         if fixed := self._in_fixed_point(graph):
             engines = self._pixel_path.engines(graph, quality_step, runner.threads, parts=True)
         else:
@@ -127,7 +126,7 @@ class Networks:
         between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
         return [
             self._step(
-                name, engine, sources | between, between, sink, canvas,
+                spec.transform, engine, sources | between, between, sink, canvas,
                 reach=part.reach, side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
             )
             for engine, part in zip(engines, spec.parts.graphs, strict=True)
@@ -136,7 +135,7 @@ class Networks:
     def synthesis(self, graph: str, quality_step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
         """A g_s at a quality step, from the latent to pixels."""
         sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(quality_step), canvas)}
-        return self.steps("g_s", graph, quality_step, sources, pixels, canvas)
+        return self.steps(graph, quality_step, sources, pixels, canvas)
 
     def refining_step(
         self,
@@ -147,8 +146,8 @@ class Networks:
         sinks: Mapping[str, Sink],
         canvas: Canvas,
     ) -> Step:
-        """What stands in for g_a and h_a where an effort pays for passes. Tiles run one after the other: each takes all
-        threads, and the memory of a whole g_s."""
+        """The step that replaces g_a and h_a where an effort pays for passes. Tiles run one after the other: each takes
+        all threads, and the memory of a whole g_s."""
         from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
 
         g_s = self.bundle.graph(spec.g_s)
@@ -193,7 +192,7 @@ class Networks:
         reach: int | None,
         side: int | None = None,
     ) -> Step:
-        """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
+        """The step of a graph that reads some of `sources` and writes to `between`, or else to `sink`."""
         unknown = set(engine.inputs) - set(sources)
         if unknown:
             raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
@@ -214,7 +213,7 @@ class Networks:
         return self._engine(graph, runner)
 
     def _runner(self, canvas: Canvas) -> Runner:
-        """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
+        """The runner for a picture: tiles may be faster side by side, on engines of fewer threads."""
         if canvas.whole:
             return self.whole
         with self._lock:

@@ -35,7 +35,7 @@ class Picture:
     def check(self) -> None:
         """Raises what the constructor does, for what was set since."""
         _check_array(self.pixels)
-        self.pixels = np.asarray(self.pixels)  # of a subclass, such as a matrix, which has ways of its own
+        self.pixels = np.asarray(self.pixels)  # subclasses such as np.matrix behave differently
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
             raise ValueError(f"pixels must be uint8 (H, W, 3) or (H, W), not {self.pixels.dtype} {shape}")

@@ -1,11 +1,11 @@
-"""Pixels of a picture, cut into tiles for g_a and put together from those of g_s."""
+"""Pixels of a picture: cut into tiles for g_a, and put together from the tiles of g_s."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from basic_runtime._native import convert, from_pixels, to_pixels
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.flow import Trace
 from basic_runtime.picture import Pixels
 from basic_runtime.planes import Planes
@@ -65,7 +65,7 @@ class PictureSink:
     def begin(self, first: int, last: int) -> None:
         """There is room for all of it."""
 
-    def write(self, part: FloatArray, row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         with self._trace("to pixels"):
             place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
             inside = np.asarray(part)[0, :, : place.shape[0], : place.shape[1]]
@@ -81,7 +81,7 @@ class PictureSink:
 
 
 class PictureStrips:
-    """Of the picture that g_s gives, rows from `first` to `last` of each strip alone."""
+    """Strips of the picture that g_s gives, each from row `first` to row `last`."""
 
     stride = 1
 
@@ -98,7 +98,7 @@ class PictureStrips:
     def begin(self, first: int, last: int) -> None:
         """There is room for all of them."""
 
-    def write(self, part: FloatArray, row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         for (first, last), sink in self._sinks.items():
             low, high = max(first, row), min(last, row + part.shape[2])
             if low < high:

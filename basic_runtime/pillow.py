@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 
 from basic_runtime import container
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
+from basic_runtime.definitions import EXTENSION
 from basic_runtime.errors import BasicError
 from basic_runtime.exif import PREFIX, strip_prefix
 from basic_runtime.files import file_name, read_file, write_whole
@@ -63,7 +64,7 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
     _Registered.codec, _Registered.level = codec, level
     Image.register_open(FORMAT, BasicImageFile, _is_ours)
     Image.register_save(FORMAT, _save)
-    Image.register_extension(FORMAT, container.EXTENSION)
+    Image.register_extension(FORMAT, EXTENSION)
     Image.register_mime(FORMAT, MIME_TYPE)
 
 

@@ -1,4 +1,4 @@
-"""Tensors of a picture that are written and read in parts, of which only what is still to be read stays in memory."""
+"""Tensors of a picture that are written and read in parts; rows stay in memory until they have been read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime._native import convert
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.errors import EngineError
 from basic_runtime.tiles import Canvas, Tile
 
@@ -42,7 +42,7 @@ class Planes:
 
     @classmethod
     def of(cls, canvas: Canvas, values: FloatArray) -> Planes:
-        """All of a tensor that is there already."""
+        """The planes of a tensor (1, C, h, w) that is there already."""
         planes = cls(canvas, canvas.height // values.shape[2], integers=False)
         planes._data, planes.done = values, canvas.height
         return planes
@@ -55,17 +55,17 @@ class Planes:
         """Rows of the picture to `last` are about to be written."""
         self._last = last // self.stride
 
-    def write(self, part: NDArray[Any], row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         """A part (1, C, h, w), whose upper left corner lies at a row and column of this tensor."""
         if part.shape[2:] == (self._rows, self._columns) and self._dtype == np.float32:
             self._data = part  # as it is: it may stay on a device until somebody looks
             return
-        part = np.asarray(part)
+        values = np.asarray(part)
         with self._lock:
-            place = self._place(self._room(part), part, row, column)
-            if not convert(part, place, threads=self._threads):  # the first that is no int16
+            place = self._place(self._room(values), values, row, column)
+            if not convert(values, place, threads=self._threads):  # the first that is no int16
                 self._dtype, self._data = np.float32, self._data.astype(np.float32)
-                convert(part, self._place(self._data, part, row, column), threads=self._threads)
+                convert(values, self._place(self._data, values, row, column), threads=self._threads)
 
     def _place(self, data: NDArray[Any], part: NDArray[Any], row: int, column: int) -> NDArray[Any]:
         """Where a part goes."""
@@ -76,19 +76,19 @@ class Planes:
         """Rows of the picture to `last` are written."""
         self.done = last
 
-    def cut(self, tile: Tile) -> FloatArray:
+    def cut(self, tile: Tile) -> TensorLike:
         """What a graph reads for a tile: float32, C-contiguous, or all of what an engine gave as that gave it."""
         return self._cut(tile)
 
-    def cut_kept(self, tile: Tile) -> FloatArray:
+    def cut_kept(self, tile: Tile) -> TensorLike:
         """The same, but as it is kept, in type and order."""
         return self._cut(tile, kept=True)
 
-    def _cut(self, tile: Tile, *, kept: bool = False) -> FloatArray:
+    def _cut(self, tile: Tile, *, kept: bool = False) -> TensorLike:
         sides = (tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop)
         whole = tuple(side // self.stride for side in sides) == (0, self._rows, 0, self._columns)
         if whole and self._data is not None and not isinstance(self._data, np.ndarray):
-            given: FloatArray = self._data
+            given: TensorLike = self._data
             return given
         part = self.part(*(side // self.stride for side in sides))
         return part if kept else contiguous(part, self._threads)
@@ -102,7 +102,7 @@ class Planes:
         return self.view()[:, :, top - self._top : bottom - self._top, left:right]
 
     def view(self) -> NDArray[Any]:
-        """All of the tensor as it is kept, int16 or float32."""
+        """The whole tensor as it is kept, int16 or float32."""
         assert self._data is not None
         values: NDArray[Any] = np.asarray(self._data)
         self._data = values
@@ -172,6 +172,8 @@ class Constant:
     def cut(self, tile: Tile) -> FloatArray:
         return self._values
 
+    cut_kept = cut
+
 
 class Scratch:
     """Memory for the moment, which one band or stage after another uses: the system gives it once."""
@@ -188,8 +190,8 @@ class Scratch:
 
 
 class Band:
-    """What a graph gives for the rows that it was just run on, (1, C, h, w), to be taken away once, and to be done with
-    before the next band that has the same `scratch` is written."""
+    """The output (1, C, h, w) of a graph for the rows that it was just run on. It is taken once, and no longer used
+    when the next band with the same `scratch` is written."""
 
     def __init__(self, canvas: Canvas, stride: int, channels: int, scratch: Scratch | None = None) -> None:
         self.stride, self._scratch = stride, scratch or Scratch()
@@ -203,25 +205,25 @@ class Band:
         self._top = first // self.stride
         self._shape = (1, self._channels, (last - first) // self.stride, self._columns)
 
-    def write(self, part: NDArray[Any], row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         if part.shape[1] != self._channels:
             raise EngineError(f"a stage gave a mean or scale of {part.shape[1]} channels, not {self._channels}")
         if part.shape == self._shape:
             self._values = np.ascontiguousarray(part)
             return
-        part = np.asarray(part)
+        values = np.asarray(part)
         with self._lock:
             if self._values is None:
-                self._values = self._scratch.array(self._shape, part.dtype)
+                self._values = self._scratch.array(self._shape, values.dtype)
         top = row - self._top
-        place = self._values[:, :, top : top + part.shape[2], column : column + part.shape[3]]
-        convert(part, place, threads=self._threads)
+        place = self._values[:, :, top : top + values.shape[2], column : column + values.shape[3]]
+        convert(values, place, threads=self._threads)
 
     def end(self, first: int, last: int) -> None:
         """Nothing is left to do."""
 
     def take(self) -> NDArray[Any]:
-        """All of it, C-contiguous."""
+        """The band (1, C, h, w), C-contiguous."""
         values, self._values = self._values, None
         assert values is not None
         return values

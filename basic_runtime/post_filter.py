@@ -1,7 +1,7 @@
-"""The filter that decoded pixels pass through at last (docs/format.md): a few weights for each picture or each g_s.
+"""The post-filter, through which decoded pixels pass last (docs/format.md): a few weights for a picture or a g_s.
 
-A bundle has weights for some of its g_s, fitted to many photos. A file may have others, fitted to its picture. What
-they weigh are differences to neighbours, as they are and clipped, as in the adaptive loop filter of VVC (Karczewicz
+A bundle has weights for some of its g_s, fitted to many photos. A file may have others, fitted to its picture. They
+weigh differences to neighbours, as they are and clipped, as in the adaptive loop filter of VVC (Karczewicz
 et al., "VVC In-Loop Filters", IEEE Trans. Circuits Syst. Video Technol. 31(10), 2021).
 """
 

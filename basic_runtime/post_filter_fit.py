@@ -1,4 +1,4 @@
-"""Weights of the filter of decoded pixels by least squares.
+"""Fits the weights of the post-filter by least squares.
 
 The error that a filter leaves is a quadratic function of its weights, whose coefficients are sums over samples:
 products of features with each other and with the error before. So weights are found, rounded and, where they are not
@@ -19,8 +19,8 @@ from basic_runtime.post_filter import BITS, PAIRS, Weights, packed
 from basic_runtime.tiles import Rows
 
 _STRIP, _LEAST_STRIPS, _PIXELS = 64, 8, 2_000_000
-"""Of large pictures so many pixels are looked at, or so many strips where these are more: rows evenly apart, for which
-g_s need not compute the others."""
+"""Rows of a strip; of a large picture, so many strips are looked at, or as many as have so many pixels. They lie evenly
+apart, and g_s need not compute what is between them."""
 
 _MARGIN = max(down for down, _ in PAIRS)
 """Rows of a strip, above and below, that are there for the features of the others."""

@@ -1,4 +1,4 @@
-"""Quality as people name it (1..100) and as a bundle counts it (steps 0..63, 0 = smallest files)."""
+"""Quality 1..100, as users name it, and quality steps 0..63, as a bundle counts them; 0 gives the smallest files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The size of a WebP picture from its header, as libwebp allocates all of it when a file is opened.
+"""Reads the size of a WebP picture from its header: libwebp allocates all of it when a file is opened.
 
 Layouts are those of RFC 9649.
 """

@@ -41,8 +41,8 @@ def timed(work: Callable[[], object], reps: int) -> float:
 def main(engine: str, threads: int, reps: int) -> None:
     """Print a Markdown table."""
     bundle = Bundle()
-    found = machine.measure(bundle, engine, threads, reps)
     codec = Codec(bundle, engine, threads=threads)
+    found = machine.measure(bundle, codec.backend, reps)
     print("| size | direction | budgets, ms | of prediction | of budget |\n|---|---|---|---|---|")
     for width, height in SIZES:
         picture = synthetic_picture(width, height)

@@ -106,7 +106,8 @@ def print_parts(bundle: Bundle, engine: str, size: tuple[int, int], threads: int
     """A row per part, median milliseconds of encode / decode at three levels; all stages are one."""
     levels = sorted({0, len(bundle.manifest.levels) // 2 - 1, len(bundle.manifest.levels) - 1} & {*range(8)})
     width, height = size
-    result = profile(bundle, engine, threads, width=width, height=height, levels=levels, repetitions=reps)
+    backend = create_backend(engine, threads)
+    result = profile(bundle, backend, width=width, height=height, levels=levels, repetitions=reps)
     parts: dict[str, Table] = {}
     for timing in result.timings:
         name = "stages" if timing.part.startswith("stage ") else timing.part

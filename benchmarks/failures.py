@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from basic_runtime.codec import Codec
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.demo import code_with_codec, code_with_pillow, side_by_side
 from basic_runtime.metrics import bpp, psnr
-from basic_runtime.refine import MAX_EFFORT
 
 Pixels = NDArray[np.uint8]
 

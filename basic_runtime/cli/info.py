@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.batch import plan_reading
+from basic_runtime.cli.plan import plan_reading
 
 if TYPE_CHECKING:
     from basic_runtime.info import FileInfo

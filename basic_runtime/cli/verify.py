@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.batch import Job, exit_after, failure_line, plan_reading, run_all, share_cores
+from basic_runtime.cli.batch import exit_after, failure_line, run_all, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     bundle_option,
@@ -17,6 +17,7 @@ from basic_runtime.cli.options import (
     precision_option,
     threads_option,
 )
+from basic_runtime.cli.plan import Job, plan_reading
 
 if TYPE_CHECKING:
     from basic_runtime.codec import Codec
@@ -73,7 +74,7 @@ def _verify_files(jobs: list[Job], codecs: dict[str, Codec], workers: int, as_js
 
 
 def _checks(job: Job, codecs: dict[str, Codec]) -> list[Check]:
-    """What each codec finds of a file: whether it is intact, None where that was not to be found out, and the error."""
+    """A check of a file by each codec: whether it is intact (None: could not be found out), and the error."""
     from basic_runtime.errors import BasicError
     from basic_runtime.files import display_name, read_bytes
 

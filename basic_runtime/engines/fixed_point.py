@@ -1,4 +1,4 @@
-"""Numbers for a network of the pixel path: values int16, sums int32, all scales powers of two.
+"""Gives a network of the pixel path its integers: values int16, sums int32, all scales powers of two.
 
 A tensor is kept in units of 2^-bits; the bundle states the bits of each, as the exporter found them on pictures
 (basic_export.fixed_point). Weights need nothing stated: each output channel has the finest unit in which its sum cannot
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.engines.integer_graph import IntegerGraph, Reading, Skip, Term, View
-from basic_runtime.engines.integer_graph import Layer as IntegerLayer
+from basic_runtime.engines.integer_net import IntegerGraph, Reading, Skip, Term, View
+from basic_runtime.engines.integer_net import Layer as IntegerLayer
 from basic_runtime.engines.pixel_graph import (
     Convolution,
     Floats,
@@ -179,14 +179,14 @@ class _Numbering:
         )  # fmt: skip
 
     def _exponent(self, convolutions: list[Convolution], tensor: Layer, bits: int) -> NDArray[np.int64]:
-        """Of each output, the bits of its sum: the most with which it cannot pass `_SUM`, nor a weight int16."""
+        """The bits of the sum of each output: the most with which it cannot pass `_SUM`, nor a weight int16."""
         most = np.full(len(tensor.bias), bits + 31)
         sums = np.abs(tensor.bias) + 2.0**-bits
         for k in tensor.skips:
             sums += self._format(k).limit * 2.0 ** -self._bits_of(k)
         for c in convolutions:
             absolute, scale = np.abs(c.weights).reshape(len(c.weights), -1), np.abs(c.scale)
-            # Weights were float16, of which a sum in float64 is exact, in whatever order a processor adds them up.
+            # Weights come from float16: their sums in float64 are exact, in whatever order a processor adds them.
             total = absolute.sum(axis=1, dtype=np.float64) * scale
             sums += total * (self._format(c.source).limit * 2.0 ** -self._bits_of(c.source))
             largest = np.maximum(absolute.max(axis=1) * scale, _LEAST)

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from basic_runtime.engines.base import Backend, Engine, FloatArray, package_version
+from basic_runtime.engines.base import Backend, Engine, TensorLike, package_version
 from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.threads import ProcessLock, default_threads
 
@@ -58,18 +58,16 @@ class OnnxRuntimeEngine(Engine):
         self.inputs = tuple(node.name for node in session.get_inputs())
         self.outputs = tuple(node.name for node in session.get_outputs())
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         try:
             values = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
-        except (
-            Exception
-        ) as error:  # the library raises several unrelated classes, all of them bare Exceptions
+        except Exception as error:  # the library raises several unrelated classes
             raise EngineError(f"ONNX Runtime could not run a graph: {_first_line(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
 
 
 def library_version() -> str:
-    """Of ONNX Runtime."""
+    """Version of ONNX Runtime."""
     return package_version(*PACKAGES) or str(onnxruntime().__version__)
 
 
@@ -106,7 +104,7 @@ class OnnxRuntimeBackend(Backend):
             return False
         try:
             return cls.provider in onnxruntime().get_available_providers()
-        except Exception:  # a package that is damaged or does not fit this system fails as it likes
+        except Exception:  # a damaged package, or one for another system, may raise anything
             return False
 
     def settings(self) -> Any:

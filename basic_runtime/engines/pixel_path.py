@@ -1,7 +1,4 @@
-"""The pixel path in fixed point, by the C++ of this package: the same pixels on every processor.
-
-docs/fixed-point.md tells how.
-"""
+"""The pixel path in fixed point, by the C++ of this package: the same pixels everywhere (docs/fixed-point.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 
 from basic_runtime._native import pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines.base import Engine, FloatArray
+from basic_runtime.engines.base import Engine, IntegerEngine, Phases, TensorLike
 from basic_runtime.engines.fixed_point import (
     LATENT_BITS,
     LATENTS,
@@ -42,11 +39,9 @@ _KEPT_BYTES = 64 << 20
 """Weights of networks that are kept, of which each is for one quality."""
 
 
-class PixelEngine(Engine):
+class PixelEngine(IntegerEngine):
     """A graph of the pixel path, or a part of one, at one quality. It reads x as float32 in [0, 1] or uint8, of which
     255 is white, and gives xhat as uint8."""
-
-    takes_integers = True
 
     def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
         self._net = NativeEngine(network.integers, threads, kernel, dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
@@ -54,10 +49,10 @@ class PixelEngine(Engine):
         self.weight_bytes = self._net.weight_bytes
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
         given = {name: inputs[name] for name in self.inputs}
         if PICTURE in given:
-            given[PICTURE] = self._read(given[PICTURE])
+            given[PICTURE] = self._read(np.asarray(given[PICTURE]))
         found: dict[str, Any] = self._net.run(given)
         if PIXELS in found:
             pixels = pixels_of_patches(found[PIXELS], self._shuffle, PIXEL_BITS, self._threads)
@@ -66,7 +61,7 @@ class PixelEngine(Engine):
 
     def _read(self, picture: NDArray[Any]) -> NDArray[Any]:
         assert self._patch is not None
-        values = np.asarray(picture)[0].transpose(1, 2, 0)
+        values = picture[0].transpose(1, 2, 0)
         if values.dtype != np.uint8:
             values = np.clip(np.floor(values * np.float32(255) + np.float32(0.5)), 0, 255).astype(np.uint8)
         if values.strides[1:] != (3, 1):

@@ -35,7 +35,7 @@ class Library:
 
     @property
     def version(self) -> str:
-        """As the library states it; engines only load in the version that built them."""
+        """Version of the library; engines only load in the one that built them."""
         return str(self.load().__version__)
 
 

@@ -1,4 +1,4 @@
-"""Measuring: every picture through every codec and setting, real bytes, 8-bit pixels, milliseconds."""
+"""Measures every picture with every codec and setting: bytes of real files, 8-bit pixels, milliseconds."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    # A pipe of such a name would be waited for. A link to nothing is an error, which is told. Hidden are what other
-    # systems leave beside pictures, under their names.
+    # Pipes are left out: reading one may never end. A link to nothing stays: reading it is an error. Hidden files are
+    # what other systems leave beside pictures, under their names.
     named = path.suffix.lower() in input_extensions() and path.name[0] != "."
     return named and (path.is_file() or not path.exists())
 
@@ -133,7 +133,7 @@ def _is_picture(path: Path) -> bool:
 def comparable(
     pictures: Sequence[Path], rivals: Sequence[str], limits: Limits
 ) -> tuple[list[Path], list[BasicError]]:
-    """Those that can be read, and written by all rivals; and what is wrong with the others."""
+    """The pictures that can be read, and written by all rivals; and what is wrong with the others."""
     good, errors = [], []
     for picture in pictures:
         try:
@@ -174,7 +174,7 @@ def ms_ssim(reference: Pixels, picture: Pixels) -> float:
 
 _codec: Codec | None = None
 Task = tuple[Path, Setting, int, int]
-"""What `_measure` is told."""
+"""The arguments of `_measure`."""
 
 
 def _start(bundle: str | None, engine: str, threads: int | None, precision: str | None, limits: Limits) -> None:
@@ -334,7 +334,7 @@ def measure(
     if not jobs:
         return
     start = (options.bundle, options.engine, options.threads, options.precision, options.limits)
-    _start(*start)  # here too, where what is wrong with the bundle or the engine is an error in one line
+    _start(*start)  # here too, so that a wrong bundle or engine is an error in one line
     alone = options.jobs == 1
     for row in (_measure(*job) for job in jobs) if alone else _side_by_side(jobs, start, options.jobs):
         results.add(row)

@@ -21,7 +21,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import FLOAT32, pixel_path
 from basic_runtime.engines.fixed_point import FixedPoint, Format, fixed_point
-from basic_runtime.engines.integer_graph import IntegerGraph, Reading, View
+from basic_runtime.engines.integer_net import IntegerGraph, Reading, View
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import NotPixelGraphError, pixel_graph
@@ -299,7 +299,7 @@ def test_networks_of_many_qualities_take_bounded_memory(exported: Exported, monk
     path = PixelPath(bundle)
     (first,) = path.engines(name, 0, 1)
     assert isinstance(first, PixelEngine)
-    monkeypatch.setattr(pixel_path, "_KEPT_BYTES", 3 * first.bytes)
+    monkeypatch.setattr(pixel_path, "_KEPT_BYTES", 3 * first.weight_bytes)
     assert path.engines(name, 0, 1)[0] is first
     for step in (1, 2):
         path.engines(name, step, 1)

@@ -24,7 +24,8 @@ from basic_runtime._native import IntegerNet, KernelError, Plane, dots_kernels, 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.base import Phases
-from basic_runtime.engines.integer_graph import IntegerGraph, NotIntegerError, integer_graph
+from basic_runtime.engines.entropy_graph import NotIntegerError, entropy_graph
+from basic_runtime.engines.integer_net import IntegerGraph
 from basic_runtime.engines.native import NativeEngine, native_engines
 from basic_runtime.engines.onnx_file import UnreadableError, read_graph
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
@@ -43,7 +44,7 @@ GOLDEN_OF_OLD = Path(__file__).parents[1] / "golden" / "tiny-golden"
 def network(model: ModelProto, folder: Path) -> IntegerGraph:
     path = folder / f"{model.graph.name}.onnx"
     path.write_bytes(model.SerializeToString())
-    return integer_graph(read_graph(path, folder))
+    return entropy_graph(read_graph(path, folder))
 
 
 def engine(model: ModelProto, folder: Path, threads: int = 1, kernel: str | None = None) -> NativeEngine:
@@ -106,7 +107,7 @@ def test_all_graphs_of_a_bundle_and_all_kernels(exported: Exported) -> None:
         assert set(native_engines(bundle, variant, 1) or {}) == set(spec.graphs)
         path = bundle.graph_path(spec.h_s)
         wanted = reference.load(path, external_data=bundle.weights_folder, strict=True).run({"z": z})
-        graph = integer_graph(read_graph(path, bundle.weights_folder))
+        graph = entropy_graph(read_graph(path, bundle.weights_folder))
         for kernel in dots_kernels():
             for threads in (1, 2, 3):
                 found = NativeEngine(graph, threads, kernel).run({"z": z})
@@ -197,7 +198,7 @@ def test_damaged_files_are_refused_in_an_orderly_way(
     path = tmp_path_factory.getbasetemp() / "damaged.onnx"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
     try:
-        NativeEngine(integer_graph(read_graph(path, stage_file[1])), 1)
+        NativeEngine(entropy_graph(read_graph(path, stage_file[1])), 1)
     except (UnreadableError, NotIntegerError, ValueError, OSError):
         return
 

@@ -19,8 +19,9 @@ from basic_export.photos import bundled_photo
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import Engine
+from basic_runtime.engines.base import INDEX
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
-from basic_runtime.engines.packed import INDEX, PACKED_MEAN, unpacked_mean
+from basic_runtime.engines.tensorrt import PACKED_MEAN, unpacked_mean
 from basic_runtime.engines.torch import TorchBackend, TorchEngine
 from basic_runtime.metrics import psnr
 

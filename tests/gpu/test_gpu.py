@@ -142,7 +142,7 @@ def test_an_array_crosses_and_comes_back() -> None:
 def test_a_profile_of_the_gpu(bundle: Bundle, backend: Backend) -> None:
     if not isinstance(backend, TensorRtBackend):
         pytest.skip("ONNX Runtime's providers are timed from outside only")
-    result = profile(bundle, backend.name, width=256, height=256, levels=(0, 7), repetitions=3)
+    result = profile(bundle, backend, width=256, height=256, levels=(0, 7), repetitions=3)
     total = {(t.level, t.direction, t.kind): t.p50 for t in result.device if t.part == TOTAL}
     for level in (0, 7):
         for direction in ("encode", "decode"):

@@ -15,12 +15,13 @@ from basic_runtime import container, refine
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.picture import Picture
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Movable, Places, Refinement
+from basic_runtime.refine import PASSES, Inside, Movable, Places, Refinement
 from basic_runtime.tables import code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
