@@ -167,7 +167,7 @@ class Bundle:
         return self._gain("gain.decode", quality_step)
 
     def post_filter(self, graph_id: str, quality_step: int, gray: bool) -> Weights | None:
-        """Weights of the filter for what this g_s gives at this quality step; None if it has none."""
+        """Weights of the filter for the pixels of a g_s at this quality step; None if it has none."""
         spec = self.graph(graph_id).post_filter
         if spec is None:
             return None

@@ -57,7 +57,7 @@ def check_storable(path: Path) -> None:
 
 
 def store(path: Path, data: bytes) -> None:
-    """Write a file of the cache folder: whole or not at all, whoever else writes the same. Raises FileError."""
+    """Write a file of the cache folder: whole or not at all, even if others write it too. Raises FileError."""
     check_storable(path)
     write_bytes(path, data, overwrite=True)
 

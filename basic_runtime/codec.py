@@ -66,7 +66,7 @@ class Codec:
     ) -> None:
         """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
         `engines.BACKENDS`, `threads` how many one call may use, `precision` one of the back-end's: "int16", "float32"
-        or "bf16" (default: its first); `trace` is told which part of the work runs.
+        or "bf16" (default: its first); `trace` is called with the name of each part of the work.
         Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
         side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
 
@@ -327,7 +327,7 @@ class Codec:
         """Decompress the bytes of a file to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
 
         `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any file. Raises
-        TypeError for what are no bytes, FormatError for damaged ones, WrongBundleError for a file of another model,
+        TypeError for anything but bytes, FormatError for damaged ones, WrongBundleError for a file of another model,
         DesyncError if this machine decodes other latents than the encoder had, LimitError for a picture too large.
         """
         return self.decode_picture(data, level=level).pixels
@@ -358,7 +358,7 @@ class Codec:
         return spec.g_s if earlier is None else earlier.synthesis[level]
 
     def _usual_filter(self, header: container.Header, graph: str) -> Weights | None:
-        """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
+        """The bundle's filter for a g_s; None for files that were made before it had one."""
         earlier = self.bundle.manifest.earlier.get(header.model_id)
         if earlier is not None and not earlier.filtered:
             return None

@@ -35,7 +35,7 @@ def display_name(path: StrPath, *, output: bool = False) -> str:
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file; None for what is none, such as a pipe or a device, and may have no end. Raises OSError."""
+    """The size of a regular file in bytes; None for a folder, a pipe or a device. Raises OSError."""
     status = path.stat()
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -70,7 +70,8 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
 def read_file(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The rest of a binary file that is open.
 
-    Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for what is no file, or one in text mode.
+    Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for anything but a file, or for one in text
+    mode.
     """
     if not hasattr(file, "read"):
         raise TypeError(f"a path, bytes or an open file are wanted, not {type(file).__name__}")
@@ -113,7 +114,7 @@ def _read(file: IO[bytes], known: int, most: int) -> bytes:
 
 
 def _check_name(path: StrPath) -> None:
-    """Raises `FileError` for what no file can be called."""
+    """Raises `FileError` for a name that no file can have."""
     try:
         possible = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -244,7 +245,7 @@ def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: b
 
 
 def _rename_to_new(beside: Path, path: Path) -> None:
-    """Gives `beside` the name `path`, and fails if somebody took it meanwhile."""
+    """Gives `beside` the name `path`, and fails if it was taken meanwhile."""
     try:
         os.link(beside, path)
     except FileExistsError:

@@ -1,7 +1,7 @@
 """Graphs that feed each other, run over the rows of a picture: each starts as soon as it has enough to read.
 
-What a graph wrote is dropped when all its readers are past it. So all that is in memory of a large picture are the
-few rows between one graph and the next, and what nobody dropped: pixels and coded symbols.
+What a graph wrote is dropped when all its readers are past it. So of a large picture only the few rows between one
+graph and the next are in memory, and the pixels and coded symbols, which stay.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Step:
     """A graph that reads some tensors of the picture and writes others, from the top down.
 
     `reach` is in rows of its coarsest input, None if unknown: the graph then runs on the whole picture. `side` is that
-    of its tiles, the canvas's unless told.
+    of its tiles, by default the canvas's.
     """
 
     def __init__(
@@ -256,6 +256,6 @@ def readers_of(steps: Sequence[Step]) -> dict[Planes, list[Step]]:
 
 
 def drop_read(step: Step, readers: Mapping[Planes, Sequence[Step]]) -> None:
-    """Give up the rows that nobody will read again, now that a step has been run."""
+    """Drop the rows that no step will read again, after this one has been run."""
     for planes in step.planes:
         planes.drop(min(reader.needed for reader in readers[planes]))

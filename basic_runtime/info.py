@@ -27,7 +27,7 @@ class FileInfo:
     level: int
     """Level the encoder ran at."""
     decode_level: int
-    """Level a decoder runs g_s at unless told otherwise."""
+    """Level at which a decoder runs g_s by default."""
     entropy_variant: int
     bytes: int
     bpp: float

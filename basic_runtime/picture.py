@@ -19,7 +19,7 @@ class Picture:
 
     `pixels` is uint8, (H, W, 3) for RGB or (H, W) for gray; `alpha` is uint8 (H, W) or None; `exif` starts
     with its TIFF header; `notices` says, a line each, what reading changed.
-    Raises TypeError for what is no array, ValueError for arrays of another dtype or shape.
+    Raises TypeError for anything but an array, ValueError for arrays of another dtype or shape.
     """
 
     pixels: Pixels
@@ -33,7 +33,7 @@ class Picture:
         self.check()
 
     def check(self) -> None:
-        """Raises what the constructor does, for what was set since."""
+        """Raises what the constructor does, for attributes that were set since."""
         _check_array(self.pixels)
         self.pixels = np.asarray(self.pixels)  # subclasses such as np.matrix behave differently
         shape = self.pixels.shape
@@ -73,7 +73,7 @@ class Picture:
 
 
 def _check_array(pixels: object) -> None:
-    """Raises TypeError for what is no array, and says how it becomes a picture."""
+    """Raises TypeError for anything but an array, and says how it becomes a picture."""
     if isinstance(pixels, np.ndarray):
         return
     kind = type(pixels).__name__

@@ -84,7 +84,7 @@ def _bundled() -> Codec:
 
 
 class BasicImageFile(ImageFile.ImageFile):
-    """A compressed file that is decoded when somebody asks for its pixels."""
+    """A compressed file that is decoded when its pixels are first read."""
 
     format = FORMAT
     format_description = "BaSIC learned image codec"

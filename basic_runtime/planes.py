@@ -58,7 +58,7 @@ class Planes:
     def write(self, part: TensorLike, row: int, column: int) -> None:
         """A part (1, C, h, w), whose upper left corner lies at a row and column of this tensor."""
         if part.shape[2:] == (self._rows, self._columns) and self._dtype == np.float32:
-            self._data = part  # as it is: it may stay on a device until somebody looks
+            self._data = part  # as it is: it may stay on a device until it is read
             return
         values = np.asarray(part)
         with self._lock:

@@ -78,7 +78,7 @@ def code_lengths(values: npt.NDArray[np.int64], rice: int) -> npt.NDArray[np.int
 
 
 def unpacked(payload: bytes | memoryview, gray: bool) -> Weights:
-    """The weights of a chunk's payload. Raises FormatError for what no writer writes."""
+    """The weights of a chunk's payload. Raises FormatError for any that no writer makes."""
     shape = shape_of(gray)
     if not payload or payload[0] > _LARGEST_RICE:
         raise FormatError("the filter of the picture is of an unknown kind: install a newer basic-codec")

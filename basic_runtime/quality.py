@@ -9,7 +9,7 @@ MIN_QUALITY, MAX_QUALITY = 1, 100
 
 
 def quality_step(quality: int) -> int:
-    """The step of a quality 1..100, monotonic. Raises ValueError outside, TypeError for what is no whole number."""
+    """The step of a quality 1..100, monotonic. Raises ValueError outside, TypeError for anything but a whole number."""
     value = whole("quality", quality)
     if not MIN_QUALITY <= value <= MAX_QUALITY:
         raise ValueError(f"quality must be {MIN_QUALITY} to {MAX_QUALITY}, not {shown(value)}")

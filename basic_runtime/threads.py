@@ -17,8 +17,8 @@ MAX_THREADS = 1024
 
 
 def checked_threads(threads: int | None) -> int | None:
-    """The number of threads; None is the default. Raises ValueError for one that cannot be, TypeError for what is no
-    whole number."""
+    """The number of threads; None is the default. Raises ValueError unless it is 1 to 1024, TypeError for anything but
+    a whole number."""
     if threads is None:
         return None
     count = whole("threads", threads)

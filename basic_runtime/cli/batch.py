@@ -47,7 +47,7 @@ def run_jobs(
     there are left out.
 
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
-    Exits with status 1 if any job failed, and with 130 after Ctrl-C, when all that is done is told.
+    Exits with status 1 if any job failed, and with 130 after Ctrl-C, once all that is done is reported.
     """
     jobs = plan.jobs
     if as_json and any(job.target == STREAM for job in jobs):

@@ -223,7 +223,7 @@ def _without_metadata(picture: Picture) -> Picture:
 
 
 def _describe(result: Result, chosen: Sequence[str]) -> str:
-    """A line for a file; `chosen`: what of the result the command found out."""
+    """A line for a file; `chosen`: entries of the result that the command chose."""
     return (
         f"{result['input']} -> {result['output']}  {result['width']}x{result['height']}  "
         f"{result['bytes']:,} bytes  {result['bpp']:.3f} bpp  {result['seconds'] * 1000:.0f} ms"

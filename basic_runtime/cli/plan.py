@@ -132,7 +132,7 @@ def _default_target(given: Input, out_dir: str | None, extension: str, keep_exte
 
 
 def _refuse_doubles(jobs: Sequence[Job], may_keep_extension: bool) -> list[Job]:
-    """The jobs, where those that would write what one before them writes, by whatever name, have an error instead."""
+    """The jobs, in which those that would write the same file as one before them have an error instead."""
     first: dict[str, Job] = {}
     checked = []
     for job in jobs:

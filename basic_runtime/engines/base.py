@@ -1,4 +1,4 @@
-"""The interface between the codec and whatever runs its graphs."""
+"""The interface between the codec and the engines that run its graphs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Phases(NamedTuple):
     """A tensor (1, C, h, w) in parts, float32 or int16, for engines that take integers.
 
     `parts`: arrays (1, c, a, b), each with its first channel, row and column of the tensor, of which it has every
-    `stride`-th row and column from there on; `unit`: times what values count.
+    `stride`-th row and column from there on; `unit`: what values are multiplied by.
     """
 
     parts: list[tuple[NDArray[Any], int, int, int]]
@@ -152,5 +152,5 @@ class Backend(ABC):
         return None
 
     def device_times(self) -> DeviceTimes | None:
-        """Start to time the work of this thread on a device; None if there is none whose time could be told."""
+        """Start to time the work of this thread on a device; None for a back-end without a device."""
         return None

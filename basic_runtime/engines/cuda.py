@@ -116,13 +116,13 @@ class Pool:
             self._idle.setdefault(size, []).append(address)
 
     def drop_idle(self) -> None:
-        """Release what nobody uses."""
+        """Release the blocks that are not in use."""
         for addresses in self._idle.values():
             while addresses:
                 self._release(addresses.pop())
 
     def close(self) -> None:
-        """Release what nobody uses, and the rest as soon as it dies."""
+        """Release the blocks that are not in use, and the others as soon as they are free."""
         self._closed = True
         self.drop_idle()
 
@@ -145,7 +145,7 @@ class _HostView:
 
 
 def host_array(pool: Pool, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], Block]:
-    """An array in a block of host memory, and the block. Its content is whatever was there."""
+    """An array of any content in a block of host memory, and the block."""
     kind = np.dtype(dtype)
     block = pool.take(int(np.prod(shape)) * kind.itemsize)
     return np.asarray(_HostView(block, shape, kind)), block
@@ -193,7 +193,7 @@ class Stream:
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[None]:
-        """Times the work that is queued within, if somebody listens."""
+        """Times the work that is queued within, if there is a clock."""
         if self.clock is None:
             yield
             return

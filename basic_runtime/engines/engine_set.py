@@ -22,7 +22,7 @@ FOLDER, INDEX_FILE = "engines", "index.json"
 FORMAT, FORMAT_VERSION = "basic-engines", 1
 
 PORTABLE = "sm80+"
-"""What TensorRT-RTX builds unless told a compute capability: Ampere (8.0) and later, not Turing (7.5)."""
+"""The default target of TensorRT-RTX: Ampere (8.0) and later, not Turing (7.5)."""
 PORTABLE_CAPABILITIES = (80, 86, 89, 120)
 """Compute capabilities that run PORTABLE, with all above the last: the list that TensorRT-RTX gave when it refused an
 H100 (9.0)."""

@@ -100,7 +100,7 @@ class _Affine:
 
 @dataclass(frozen=True)
 class _Shuffled:
-    """A tensor that nobody reads but through a pixel shuffle."""
+    """A tensor that is read through a pixel shuffle only."""
 
     tensor: int
     size: int

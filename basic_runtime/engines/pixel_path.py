@@ -140,7 +140,7 @@ def input_strides(bundle: Bundle, spec: GraphSpec) -> dict[str, int]:
 
 
 def formats_at(spec: FormatsSpec, quality_step: int) -> dict[str, Format]:
-    """The formats at a quality step: between two that are stated, what is safe for both."""
+    """The formats at a quality step: between two that are stated, bits that are safe for both."""
     return {
         key: Format(_between(spec.steps, values, quality_step), WIDE if key in spec.wide else LIMIT)
         for key, values in spec.bits.items()

@@ -1,7 +1,7 @@
 """Serialised engines of TensorRT and TensorRT-RTX, from the bundle's folder `engines` (docs/gpu.md).
 
-Outputs stay on the GPU as `DeviceArray`s and go into the next engine as they are; NumPy copies one to the host when
-somebody asks for its values. Each thread has its own stream, execution contexts and memory.
+Outputs stay on the GPU as `DeviceArray`s, which go into the next engine as they are; `np.asarray` copies one to the
+host. Each thread has its own stream, execution contexts and memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ of little-endian int16."""
 
 
 class DeviceArray:
-    """An array in GPU memory, float32 to whoever asks: `np.asarray` copies it to the host."""
+    """An array in GPU memory; `np.asarray` copies it to the host, as float32."""
 
     def __init__(
         self,
