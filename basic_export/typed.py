@@ -16,7 +16,8 @@ from onnx.external_data_helper import load_external_data_for_model
 from onnx.reference import ReferenceEvaluator
 
 from basic_export.errors import ExportError
-from basic_runtime.engines.packed import INDEX, PACKED_MEAN
+from basic_runtime.engines.base import INDEX
+from basic_runtime.engines.tensorrt import PACKED_MEAN
 
 #: Changes whenever the graphs made here change: part of the key of cached engines.
 REVISION = 1

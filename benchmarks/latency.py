@@ -32,11 +32,11 @@ def codec_works(bundle: Bundle, picture: np.ndarray, levels: list[int]) -> dict[
     works: dict[tuple[str, str], Work] = {}
     for name in available_backends():
         for threads in (1, 2):
-            codec = Codec(bundle, name, threads)
+            codec = Codec(bundle, name, threads=threads)
             for level in levels:
-                data = codec.encode(picture, QUALITY, level, effort=0)
+                data = codec.encode(picture, quality=QUALITY, level=level, effort=0)
                 label = f"{name}, threads {threads}, level {level}"
-                works[label, "encode"] = partial(codec.encode, picture, QUALITY, level, effort=0)
+                works[label, "encode"] = partial(codec.encode, picture, quality=QUALITY, level=level, effort=0)
                 works[label, "decode"] = partial(codec.decode, data)
     return works
 

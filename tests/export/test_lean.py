@@ -65,7 +65,7 @@ def test_a_leaner_analysis_keeps_the_model_and_what_files_decode_to(
     codecs = [Codec(bundle, threads=1) for bundle in (whole, less)]
     assert all(check.error is None for check in codecs[1].verify())
     for level in (0, 7):
-        files = [codec.encode(pixels, 70, level) for codec in codecs]
+        files = [codec.encode(pixels, quality=70, level=level) for codec in codecs]
         assert files[0] != files[1]  # as the layer did something
         for data in files:
             np.testing.assert_array_equal(*(codec.decode(data) for codec in codecs))

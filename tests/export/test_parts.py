@@ -91,7 +91,7 @@ def test_a_bundle_without_parts_decodes_the_same_and_can_get_them(
 ) -> None:
     older = _without_parts(exported.path, tmp_path / "older")
     pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
-    data = Codec(exported.path, tile_pixels=64).encode(pixels, 70, 7)
+    data = Codec(exported.path, tile_pixels=64).encode(pixels, quality=70, level=7)
     difference = np.abs(
         Codec(exported.path, tile_pixels=64).decode(data).astype(int) - Codec(older, tile_pixels=64).decode(data)
     )

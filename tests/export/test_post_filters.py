@@ -51,7 +51,7 @@ def add(bundle: Path, pictures: Path, *options: str) -> Result:
 def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_first(bundle: Path, pictures: Path) -> None:
     photo = bundled_photo("astronaut")[:200, :170]
     before = Codec(bundle, threads=1)
-    data = before.encode(photo, 60, 0, effort=0)
+    data = before.encode(photo, quality=60, level=0, effort=0)
     pixels = before.decode(data)
     result = add(bundle, pictures)
     assert result.exit_code == 0 and "2 g_s have filters" in result.output
@@ -59,7 +59,7 @@ def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_firs
     assert after.bundle.name == "filtered-1" and not after.bundle.manifest.earlier["01234567"].filtered
     assert after.bundle.model_id != "01234567"
     np.testing.assert_array_equal(after.decode(data), pixels)
-    again = after.encode(photo, 60, 0, effort=0)
+    again = after.encode(photo, quality=60, level=0, effort=0)
     assert psnr(photo, after.decode(again)) > psnr(photo, pixels) + 0.1
 
 
