@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from basic_train.model import linear
+from basic_train.model.context import GroupedContext
 from basic_train.model.slimmable import SlimConvTranspose2d
 from basic_train.model.supernet import Supernet
 from basic_train.muon import Muon
@@ -64,6 +65,8 @@ def _factors(module: nn.Module) -> dict[int, Tensor]:
             sizes = linear.latent_sizes(net)
             found[id(net.h_a.layers[0].weight)] = 1 / sizes[None, :, None, None]
             for context in (net.context, *net.alternatives):
+                if not isinstance(context, GroupedContext):
+                    continue  # without a context model nothing but h_a reads y
                 found[id(context.context_weight)] = 1 / sizes[None, :, None, None]
                 means_and_scales = torch.stack([sizes, torch.ones_like(sizes)], 1).flatten()
                 found[id(context.merge_out.weight)] = means_and_scales[:, None]

@@ -136,10 +136,12 @@ class Trainer:
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if resumed:
                 self._resume()
-            self.writer = self._writer()
         except OSError as error:
-            raise FileError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error
+            raise self._unwritable(error) from error
         self._stopped = False
+
+    def _unwritable(self, error: OSError) -> FileError:
+        return FileError(f"{self.folder}: cannot be written ({error.strerror}); name another folder")
 
     @property
     def module(self) -> TrainingStep:
@@ -250,7 +252,10 @@ class Trainer:
 
         if not self.fabric.is_global_zero:
             return nullcontext()
-        return SummaryWriter(str(self.folder), purge_step=self.step + 1)
+        try:
+            return SummaryWriter(str(self.folder), purge_step=self.step + 1)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _load_photos(self, data: Path) -> None:
         recipe, world = self.recipe, self.fabric.world_size
@@ -356,6 +361,7 @@ class Trainer:
             self.report(f"{self.folder}: this run is complete; raise its minutes or steps to go on")
             return
         saved, self._begun = self.minutes, time.monotonic() - 60 * self.minutes
+        self.writer = self._writer()
         with closing(self.crops.batches(self.step)) as batches, self.writer:
             for x in batches:
                 progress = self._train_step(x.chunk(self.recipe.accumulate))

@@ -134,6 +134,14 @@ def test_layers_at_latents_of_unequal_size_have_factors():
     assert (found[id(context.merge_out.weight)][1::2] == 1).all()
 
 
+def test_a_linear_path_without_a_context_model_trains(tmp_path, photos):
+    model = {"context": "scale-only", "priors": [16, 16, 16], "contexts": []}
+    trainer = train(tmp_path, photos, replace(RECIPE, model=model, steps=2))
+    net = trainer.module.net
+    found = {id(p) for g in trainer.optimizers[0].param_groups if g["factors"] is not None for p in g["params"]}
+    assert trainer.finished and found == {id(net.h_a.layers[0].weight)}
+
+
 class Recorder(Objective):
     """An objective with a module of its own, which keeps what it is given."""
 
@@ -273,9 +281,11 @@ def test_training_lowers_the_loss(tmp_path, photos):
 
 def test_a_complete_run_does_nothing_more(finished, photos):
     lines = []
+    before = sorted(path.name for path in finished.folder.iterdir())
     trainer = Trainer(RECIPE, finished.folder, photos, report=lines.append)
     trainer.run(lambda progress: pytest.fail("a step was made"))
     assert "this run is complete" in lines[-1]
+    assert sorted(path.name for path in finished.folder.iterdir()) == before
 
 
 def test_another_preset_in_the_folder_is_refused(finished, photos):
