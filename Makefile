@@ -80,7 +80,6 @@ lint: .venv-test/.installed
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -P -W ignore benchmarks/coder.py
-	.venv-bench/bin/python -P benchmarks/latency.py
 	.venv-bench/bin/python -P benchmarks/cost_table.py
 	.venv-bench/bin/python -P benchmarks/entropy_path.py
 	.venv-bench/bin/python -P -W ignore benchmarks/transforms.py

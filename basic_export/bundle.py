@@ -114,20 +114,16 @@ class BundleWriter:
         self._save(GOLDEN, golden)
 
     def write_manifest(
-        self,
-        name: str,
-        fields: Mapping[str, Any],
-        model: Mapping[str, Any] | None = None,
-        earlier: Mapping[str, Any] | None = None,
+        self, name: str, fields: Mapping[str, Any], earlier: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
-        and from what was written before; returns it. model: that of an older copy, where it decodes as that does;
-        earlier: other models whose files it decodes (`earlier_models`)."""
-        own = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
+        and from what was written before; returns it. earlier: other models whose files it decodes
+        (`earlier_models`)."""
+        model = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": model or own,
+            "model": model,
             "producer": {
                 "basic": basic_runtime.__version__,
                 "torch": torch.__version__.partition("+")[0],
@@ -178,11 +174,11 @@ def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([model_id, filters], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def earlier_models(manifest: Mapping[str, Any], filtered: bool = True) -> dict[str, Any]:
-    """The models whose files a bundle decodes that another is made from, with that one itself, which has the filters of
-    its g_s or not: what a manifest's model says of those before it."""
+def earlier_models(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The models whose files a bundle made from another one decodes: that of `manifest` and those before it, as the
+    new manifest's model lists them."""
     model = manifest["model"]
-    own = {"g_s": [level["g_s"] for level in manifest["levels"]], "filtered": filtered}
+    own = {"g_s": [level["g_s"] for level in manifest["levels"]], "filtered": True}
     return model.get("earlier", {}) | {model["id"]: own}
 
 

@@ -39,7 +39,6 @@ from basic_runtime.errors import FileError
 from basic_runtime.manifest import GraphSpec
 from basic_train.reports import Report as Progress
 
-PRECISIONS = ("fp16", "fp32")
 #: From the smallest padded picture, tuned for a photo as it is measured elsewhere; also what the command's options say.
 SIZES = Sizes((64, 64), (768, 512), (1536, 1536))
 
@@ -160,14 +159,14 @@ def profile_of(bundle: Bundle, spec: GraphSpec, model: ModelProto, sizes: Sizes)
     return Profile(whole(sizes.smallest), whole(sizes.typical), shapes(width, height))
 
 
-def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> tuple[ModelProto, str]:
-    """The graph as it is built, and its precision: "fp32" or "fp16"."""
+def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> ModelProto:
+    """The graph as it is built; precision, "fp32" or "fp16", is that of the pixel path."""
     model = typed.load_folded(bundle.graph_path(spec.id), bundle.weights_folder)
     if spec.path == "entropy":
         if spec.transform == "stage":
             model = typed.with_packed_outputs(model, bundle.index_lut)
-        return model, "fp32"
-    return (typed.with_half(model), "fp16") if precision == "fp16" else (model, "fp32")
+        return model
+    return typed.with_half(model) if precision == "fp16" else model
 
 
 class _Set:
@@ -202,7 +201,7 @@ class _Set:
         cached = self._cache / f"{key}.engine"
         hit, started = cached.is_file(), time.perf_counter()
         if not hit:
-            typed_model, _ = typed_graph(self._bundle, spec, self._precision)
+            typed_model = typed_graph(self._bundle, spec, self._precision)
             store(cached, self._builder.build(typed_model, f"{spec.id} ({spec.transform})", profile))
         seconds = 0.0 if hit else time.perf_counter() - started
         path = engine_path(self._folder, spec.id)

@@ -92,9 +92,14 @@ def load_all(paths: list[Path], min_side: int) -> tuple[list[np.ndarray], list[s
 
 
 class Photos(Protocol):
-    """Pictures that crops are drawn from: pixels by index, and how often each is drawn, in any unit."""
+    """Pictures that crops are drawn from: pixels of each, and how often each is drawn, in any unit."""
 
-    odds: np.ndarray
+    areas: np.ndarray
+
+    @property
+    def odds(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
 
     def pixels(self, index: int) -> np.ndarray | None:
         """uint8 (H, W, 3), or None for a file that turned out to be damaged."""
@@ -104,26 +109,14 @@ class Photos(Protocol):
         """Whether each crop of this picture is to be shrunk."""
         ...
 
+    def forget(self) -> None:
+        """Give the memory of decoded pictures back."""
+        ...
+
     @property
     def decoders(self) -> int:
         """Threads worth using."""
         ...
-
-
-class PhotosInMemory:
-    """Decoded photos, uint8 (H, W, 3) each."""
-
-    decoders = 1
-
-    def __init__(self, pictures: list[np.ndarray]) -> None:
-        self.pictures = pictures
-        self.odds = np.array([p.shape[0] * p.shape[1] for p in pictures], np.int64)
-
-    def pixels(self, index: int) -> np.ndarray:
-        return self.pictures[index]
-
-    def is_photo(self, index: int) -> bool:
-        return True
 
 
 class PhotoFiles:
@@ -354,7 +347,7 @@ class CropStream:
 
     def __init__(
         self,
-        photos: Photos | list[np.ndarray],
+        photos: Photos,
         size: int,
         batch: int,
         seed: int,
@@ -364,7 +357,7 @@ class CropStream:
     ) -> None:
         if batch % ranks:
             raise ValueError(f"a batch of {batch} crops does not divide among {ranks} processes")
-        self.photos = PhotosInMemory(photos) if isinstance(photos, list) else photos
+        self.photos = photos
         self.size, self.seed, self.gamma = size, seed, gamma
         self.batch_size = batch // ranks
         self.first = rank * self.batch_size

@@ -56,17 +56,11 @@ class Objective(nn.Module):
         they cannot go on where False turns out to be wrong."""
         return True
 
-    def prepare(self, net: Supernet) -> None:
-        """Called once, with the weights a run starts from, before the optimisers are made; may freeze parts with
-        `requires_grad_(False)`. A resumed run calls it too, then loads its state."""
-
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         """The loss of a batch and what the log shows of it.
 
-        x: (B, 3, H, W) in [0, 1]; quality: (B,) in [0, 1]; rng: the same on every process, fresh for each step;
-        progress: share of the schedule used up, in [0, 1]. Torch's own generator differs between processes.
+        x: (B, 3, H, W) in [0, 1]; quality: (B,) in [0, 1]; rng: the same on every process, fresh for each step.
+        Torch's own generator differs between processes.
         """
         raise NotImplementedError(f"{type(self).__name__} defines forward()")
 
@@ -110,9 +104,7 @@ class RandomWidths(Objective):
     def leaves_out(cls, config: ModelConfig) -> bool:
         return bool(config.latents)  # the priors of z of other widths
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         return self.measure(net(x, quality, widths), x, quality)
 
@@ -126,9 +118,7 @@ class Distillation(RandomWidths):
     leaves it unweighted.
     """
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         choices = self.config.choices()[3]
         narrowest, full = choices[0], choices[-1]
@@ -170,9 +160,7 @@ class Interchange(RandomWidths):
         levels = [Widths(**level) for level in other.config.levels]
         self._levels = levels or [other.trained(index) for index in range(len(other.config.widths))]
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         self._require_shared(net)
         widths = random_widths(self.config, self.recipe, rng)
         latents = net.latents(x, quality, widths)
@@ -227,9 +215,7 @@ class Combined(RandomWidths):
         if recipe.blend == "learned":
             self.blend = nn.Parameter(torch.zeros(len(config.coders())))
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         latents = net.latents(x, quality, widths)
         learned = self.recipe.blend == "learned"
@@ -284,14 +270,11 @@ class TrainingStep(nn.Module):
 
     def __init__(self, net: Supernet, objective: Objective) -> None:
         super().__init__()
-        objective.prepare(net)
         self.net, self.objective = net, objective
 
-    def forward(
-        self, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, quality: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (), bpp (B,) and mse (B,) of a batch."""
-        result = self.objective(self.net, x, quality, rng, progress)
+        result = self.objective(self.net, x, quality, rng)
         return result.loss, result.bpp, result.mse
 
     def stored(

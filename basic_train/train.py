@@ -24,6 +24,7 @@ from basic_train.data import (
     WIDTHS,
     CropStream,
     PhotoFiles,
+    Photos,
     WithPages,
     cache_budget,
     centre_crop,
@@ -289,7 +290,7 @@ class Trainer:
         self.report(f"{len(pages)} pages drawn, from which {self.recipe.pages:.0%} of the crops come")
         return pages
 
-    def _stream(self, photos: PhotoFiles | WithPages) -> CropStream | DeviceCropStream:
+    def _stream(self, photos: Photos) -> CropStream | DeviceCropStream:
         """Crops, cut by a GPU where all photos fit into its memory."""
         recipe, fabric = self.recipe, self.fabric
         rank, world = fabric.global_rank, fabric.world_size
@@ -425,7 +426,7 @@ class Trainer:
         # Fabric's own mixed precision would round the inputs too, which are what the loss compares with.
         mixed = recipe.precision == "bf16-mixed"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
-            return self._wrapped(x, quality, rng, recipe.progress(self.step, self.minutes))
+            return self._wrapped(x, quality, rng)
 
     def _mean(self, values: Tensor) -> Tensor:
         """Mean over all processes, on the CPU."""

@@ -162,19 +162,6 @@ def code_latents(entropy: EntropyPath, tables: TableArrays, y: Tensor, z: Tensor
     return CodedLatents(bits, z_bits, y_hat * 2.0**-MEAN_BITS)
 
 
-@dataclass
-class CodedPicture:
-    """Bits of a picture's latents (files add header and coder overhead) and the decoded pixels, uint8 (H, W, 3)."""
-
-    y_bits: float
-    z_bits: float
-    pixels: np.ndarray
-
-    @property
-    def bits(self) -> float:
-        return self.y_bits + self.z_bits
-
-
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) to float32 (1, 3, H', W') in [0, 1], edges repeated to multiples of Z_STRIDE."""
     x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
@@ -188,22 +175,6 @@ def analyse(net: Supernet, pixels: np.ndarray, step: int, widths: Widths) -> tup
     quality = torch.tensor([step / (QUALITY_STEPS - 1)])
     y = net.analyse(to_tensor(pixels), quality, widths.g_a)
     return y, net.h_a(y, widths.h_a)
-
-
-@torch.no_grad()
-def code_picture(
-    net: Supernet, entropy: EntropyPath, tables: TableArrays, pixels: np.ndarray, step: int, widths: Widths
-) -> CodedPicture:
-    """Evaluation forward of a picture uint8 (H, W, 3) at a quality step 0 .. 63, as encoder and decoder would do it.
-
-    `entropy` must be of width `widths.h_s`; any picture size.
-    """
-    latents = code_latents(entropy, tables, *analyse(net, pixels, step, widths))
-    quality = torch.tensor([step / (QUALITY_STEPS - 1)])
-    x_hat = net.reconstruct(latents.y_hat, quality, widths.g_s)
-    decoded = torch.clamp(torch.floor(x_hat * 255 + 0.5), 0, 255).to(torch.uint8)
-    cropped = decoded[0, :, : pixels.shape[0], : pixels.shape[1]]
-    return CodedPicture(latents.y_bits, latents.z_bits, cropped.permute(1, 2, 0).numpy())
 
 
 @dataclass

@@ -224,10 +224,6 @@ class ModelConfig:
         found = type(self).from_json(values)
         return found if found == type(self).from_json(self.to_json()) else replace(found, levels=[])
 
-    def with_grouping(self, name: str, groups: int) -> ModelConfig:
-        """The same model with another fixed grouping."""
-        return replace(self, grouping_name=name, grouping=tiled(name, groups).tile.tolist())
-
 
 def _slim_contexts(channels: tuple[int, ...]) -> tuple[ContextShape, ...]:
     return tuple(ContextShape(c, c, c) for c in channels)

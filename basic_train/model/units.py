@@ -18,6 +18,9 @@ from basic_train.model.supernet import Supernet, Widths
 #: Parts of the net whose units these are: the entropy path has its own arithmetic.
 TRANSFORMS = ("g_a", "g_s")
 
+#: How many qualities pictures run at.
+QUALITIES = 4
+
 
 class Layer(NamedTuple):
     """Units of a residual block: outputs of `into`, which `relu` bounds and `out` alone reads."""
@@ -41,25 +44,23 @@ def layers(net: nn.Module) -> dict[str, Layer]:
 
 
 @torch.no_grad()
-def stirred(
-    net: Supernet, pictures: Sequence[Tensor], widths: Sequence[Widths], qualities: int = 4
-) -> dict[str, Tensor]:
+def stirred(net: Supernet, pictures: Sequence[Tensor], widths: Sequence[Widths]) -> dict[str, Tensor]:
     """Which units of `layers` are above zero anywhere, bool (units of the widest,), by layer.
 
-    pictures: (B, 3, H, W) in [0, 1] each; they run at all `widths`, and each at two of as many evenly spread qualities,
-    which take turns. Units that only wider ones use count as not stirred.
+    pictures: (B, 3, H, W) in [0, 1] each; they run at all `widths`, and each at two of QUALITIES evenly spread
+    qualities, which take turns. Units that only wider ones use count as not stirred.
     """
     found = {name: torch.zeros(max(layer.into.outs), dtype=torch.bool) for name, layer in layers(net).items()}
     handles = [
         layer.relu.register_forward_hook(lambda _, __, values, seen=found[name]: _mark(seen, values))
         for name, layer in layers(net).items()
     ]
-    values = torch.linspace(0, 1, qualities)
+    values = torch.linspace(0, 1, QUALITIES)
     try:
         for number, x in enumerate(pictures):
             turns = torch.arange(len(x)) + number
-            for turn in (turns, turns + qualities // 2):
-                _run(net, x, values[turn % qualities], widths)
+            for turn in (turns, turns + QUALITIES // 2):
+                _run(net, x, values[turn % QUALITIES], widths)
     finally:
         for handle in handles:
             handle.remove()

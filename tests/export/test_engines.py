@@ -146,7 +146,7 @@ def builder(tmp_path: Path) -> EngineBuilder:
 
 def graph_of(bundle: Bundle, transform: str) -> tuple[onnx.ModelProto, Profile]:
     spec = next(spec for spec in bundle.manifest.graphs.values() if spec.transform == transform)
-    model, _ = typed_graph(bundle, spec, "fp16")
+    model = typed_graph(bundle, spec, "fp16")
     return model, profile_of(bundle, spec, model, SIZES)
 
 

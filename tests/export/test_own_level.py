@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +17,17 @@ from basic_export.levels import choose_levels
 from basic_export.options import Options
 from basic_export.own_level import replace_level
 from basic_export.photos import bundled_photo, calibration_latents, calibration_photos
-from basic_export.upgrade import upgrade
 from basic_runtime import container
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.quality import quality_of_step
 from basic_train import checkpoint
-from basic_train.model.coded import code_picture, coder_tables
+from basic_train.model.coded import coder_tables
 from basic_train.model.narrow import narrow
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 
+from .coding import code_picture
 from .models import Exported, unfiltered
 
 SMALLER = {"quarter_blocks": 0, "contexts": [{"context": 12, "hidden1": 16, "hidden2": 12}]}
@@ -117,15 +116,6 @@ def test_a_second_level_keeps_what_the_first_bundle_decoded(
         for level in (0, 1):
             data = older.encode(photo, 60, level)
             np.testing.assert_array_equal(newest.decode(data), older.decode(data))
-
-
-def test_an_upgrade_leaves_what_files_of_the_old_bundle_need(
-    exported: Exported, report: Report, photo_folder: Path, tmp_path: Path
-) -> None:
-    path = shutil.copytree(report.path, tmp_path / "upgraded")
-    upgrade(path, photo_folder)
-    data = Codec(exported.path, threads=1).encode(bundled_photo("astronaut")[:64, :64], 60, 0)
-    np.testing.assert_array_equal(*(Codec(folder, threads=1).decode(data) for folder in (report.path, path)))
 
 
 def test_nets_that_do_not_belong_are_refused(

@@ -220,7 +220,7 @@ def interchange(own, path, full_share):
     objective = Interchange(own.config, replace(beside(path), beside_weight=WEIGHT, full_share=full_share))
     x, quality = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 1, 16)
     torch.manual_seed(4)
-    result = objective(own, x, quality, np.random.default_rng(0), 0.0)
+    result = objective(own, x, quality, np.random.default_rng(0))
     return objective, x, quality, result
 
 

@@ -60,7 +60,7 @@ def distil(**changes):
     net, x = Supernet(TINY), torch.rand(2, 3, 64, 64)
     objective = Distillation(TINY, recipe)
     torch.manual_seed(4)
-    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(SEED), 0.0)
+    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(SEED))
     result.loss.backward()
     return net, x, result
 
@@ -149,7 +149,7 @@ def combine(net, blend="all"):
     objective = Combined(net.config, Recipe(preset="tiny", full_share=1.0, blend=blend))
     torch.manual_seed(4)
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(0), 0.0)
+    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(0))
     net.zero_grad()
     result.loss.backward()
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}, objective

@@ -103,7 +103,7 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
 def test_qualities_may_come_in_steps(tmp_path, photos, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "recorder", Recorder)
     trainer = train(tmp_path, photos, replace(RECIPE, objective="recorder", quality_steps=5, batch=4))
-    drawn = torch.cat([quality for _, quality, _, _ in trainer.module.objective.given])
+    drawn = torch.cat([quality for _, quality, _ in trainer.module.objective.given])
     assert set(drawn.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
@@ -151,11 +151,8 @@ class Recorder(Objective):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.given = []
 
-    def prepare(self, net):
-        net.g_a.requires_grad_(False)
-
-    def forward(self, net, x, quality, rng, progress):
-        self.given.append((x, quality, rng.random(), progress))
+    def forward(self, net, x, quality, rng):
+        self.given.append((x, quality, rng.random()))
         self.calls += 1
         result = self.measure(net(x, quality, net.full), x, quality)
         result.loss = result.loss * self.factor
@@ -174,18 +171,17 @@ def test_an_objective_of_ones_own(tmp_path, photos, monkeypatch):
     objective, net = trainer.module.objective, trainer.module.net
     assert len(objective.given) == 12
     stream = CropStream(PhotoFiles(split(list_photos(photos))[0], 64, 2**30), 64, 2, RECIPE.seed)
-    for number, (x, quality, draw, progress) in enumerate(objective.given):
+    for number, (x, quality, draw) in enumerate(objective.given):
         step, part = divmod(number, 2)
         assert torch.equal(x, stream.batch(step)[part : part + 1])  # in full precision
         assert quality.dtype == torch.float32 and draw == objective.given[2 * step][2]
-        assert progress == pytest.approx(step / 6)
-    assert len({float(quality[0]) for _, quality, _, _ in objective.given}) == 12
+    assert len({float(quality[0]) for _, quality, _ in objective.given}) == 12
     torch.manual_seed(RECIPE.seed)
     start = Supernet(config)
     moved = {
         k.split(".")[0] for k, v in start.state_dict().items() if not torch.equal(v, net.state_dict()[k])
     }
-    assert moved == {name for name, _ in net.named_children()} - {"g_a", "alternatives"}
+    assert moved == {name for name, _ in net.named_children()} - {"alternatives"}
     assert checkpoint.read_header(tmp_path / MODEL_FILE)[0].lambda_max == 0.1
     longer = replace(recipe, steps=7)
     resumed = Trainer(longer, tmp_path, photos, report=lambda line: None)
