@@ -335,6 +335,26 @@ def to_tensor(crops: list[np.ndarray]) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
+def centre_crops(
+    photos: Sequence[Path], side: int, count: int, report: Callable[[str], None] = lambda _: None
+) -> Tensor:
+    """Middles of at most `count` of the photos, evenly chosen, float32 (N, 3, side, side) in [0, 1]; those that are too
+    small or cannot be read are left out, each with a message to `report`."""
+    pictures, skipped = load_all(evenly(photos, count), side)
+    for message in skipped:
+        report(message)
+    crops = [centre_crop(picture, side) for picture in pictures]
+    return to_tensor(crops) if crops else torch.empty(0, 3, side, side)
+
+
+def held_out_crops(folder: Path, side: int, count: int, way_out: str) -> Tensor:
+    """`centre_crops` of the held-out photos of a folder. Raises ImageError, with a way out, if none is so large."""
+    crops = centre_crops(split(list_photos(folder))[1], side, count)
+    if not len(crops):
+        raise ImageError(f"{folder}: no held-out photo has {side} pixels a side; {way_out}")
+    return crops
+
+
 class CropStream:
     """Endless batches of crops, float32 (B, 3, size, size) in [0, 1], prepared ahead by threads.
 
@@ -367,6 +387,10 @@ class CropStream:
     def batch(self, number: int) -> Tensor:
         """This rank's part of the batch with a number."""
         return to_tensor([self._crop(rng) for rng in self.draws(number)])
+
+    def first_crops(self, count: int) -> Tensor:
+        """The crops of the first batches, as many of these as `count` crops take."""
+        return torch.cat([self.batch(number) for number in range(-(-count // self.batch_size))])
 
     def draws(self, number: int) -> Iterator[np.random.Generator]:
         """A generator for each of this rank's crops of a batch."""

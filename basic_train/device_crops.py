@@ -1,4 +1,4 @@
-"""Random crops cut on a GPU from photos that lie in its memory: threads of a processor cannot keep up with one."""
+"""Random crops cut on a GPU from photos in its memory, where the threads of a processor are too slow."""
 
 from __future__ import annotations
 

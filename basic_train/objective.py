@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from basic_runtime.errors import BasicError
 from basic_train import checkpoint
-from basic_train.losses import RateDistortion, balance, lambda_of_quality, rate_distortion, squared_error
-from basic_train.model.presets import ModelConfig
+from basic_train.losses import RateDistortion, balance, rate_distortion, squared_error
+from basic_train.model.config import ModelConfig
 from basic_train.model.supernet import Supernet, TrainOutput, Widths
 from basic_train.recipe import Recipe
 
@@ -45,13 +45,13 @@ class Objective(nn.Module):
         super().__init__()
         if config.alternatives and not self.trains_alternatives and "alternatives" not in recipe.frozen:
             raise ValueError(
-                f"objective {recipe.objective!r} trains one grouping, and this model has {len(config.coders())}: take "
-                "--objective combined, or leave the others as they are with --freeze alternatives"
+                f"objective {recipe.objective!r} trains one grouping, and this model has {len(config.groupings())}: "
+                "take --objective combined, or leave the others as they are with --freeze alternatives"
             )
         self.config, self.recipe = config, recipe
 
     @classmethod
-    def leaves_out(cls, config: ModelConfig) -> bool:
+    def has_unused_parameters(cls, config: ModelConfig) -> bool:
         """Whether a step may give some parameters no gradient. Several processes then look for them, which takes time;
         they cannot go on where False turns out to be wrong."""
         return True
@@ -73,12 +73,12 @@ class Objective(nn.Module):
 
     def measure(self, output: TrainOutput, x: Tensor, quality: Tensor) -> RateDistortion:
         """The recipe's rate-distortion loss of an output."""
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        lambdas = self.config.lambda_of(quality)
         return rate_distortion(output, x, lambdas, self.recipe.distortion)
 
     def error_weights(self, quality: Tensor) -> Tensor:
         """What a squared error of each image (B,) counts in the rate-distortion loss by MSE."""
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        lambdas = self.config.lambda_of(quality)
         return balance(lambdas) * lambdas * 255**2
 
 
@@ -101,7 +101,7 @@ class RandomWidths(Objective):
     """A random width of each transform, or of all together, in each step."""
 
     @classmethod
-    def leaves_out(cls, config: ModelConfig) -> bool:
+    def has_unused_parameters(cls, config: ModelConfig) -> bool:
         return bool(config.latents)  # the priors of z of other widths
 
     def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
@@ -213,21 +213,21 @@ class Combined(RandomWidths):
                 "take preset paper-combined"
             )
         if recipe.blend == "learned":
-            self.blend = nn.Parameter(torch.zeros(len(config.coders())))
+            self.blend = nn.Parameter(torch.zeros(len(config.groupings())))
 
     def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         latents = net.latents(x, quality, widths)
         learned = self.recipe.blend == "learned"
         y, prior = (v if learned else v.detach() for v in (latents.y, latents.prior))
-        others = [net.code(context, y, prior, widths.h_s)[1] for context in net.alternatives]
+        others = [net.means_and_rate(context, y, prior, widths.h_s)[1] for context in net.alternatives]
         y_bits = latents.y_bits
         if learned:
             y_bits = torch.einsum("k,kb->b", self.blend.softmax(0), torch.stack([y_bits, *others]))
         picture = net.reconstruct(latents.y_hat, quality, widths.g_s)
         result = self.measure(TrainOutput(y_bits, latents.z_bits, picture), x, quality)
         if not learned:
-            lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+            lambdas = self.config.lambda_of(quality)
             pixels = x.shape[-1] * x.shape[-2]
             for bits in others:
                 result.loss = result.loss + torch.mean(balance(lambdas) * bits / pixels)
@@ -254,7 +254,7 @@ def _with_first(
             return place + name.removeprefix("context.")
         return "context." + name.removeprefix(place) if name.startswith(place) else name
 
-    groupings = config.coders()
+    groupings = config.groupings()
     groupings[0], groupings[chosen] = groupings[chosen], groupings[0]
     changed = replace(
         config,

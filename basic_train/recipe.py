@@ -39,6 +39,9 @@ def _setting(
 #: Parts of the net that `Recipe.freeze` may name.
 PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "alternatives", "gains", "z_prior")
 
+#: Fields by the names that they have in older checkpoints.
+EARLIER_NAMES = {"validation_photos": "held_out"}
+
 #: What values of a type are called.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
 
@@ -101,7 +104,7 @@ class Recipe:
     )
     revive: int | None = _setting(
         None,
-        "Begin by drawing afresh hidden units that no crop stirs, in each layer from this one on: "
+        "Begin by reinitialising dead hidden units, which no crop activates, in each layer from this one on: "
         "0 for all, more to leave those of narrow widths out, for `basic-export` to drop.",
         least=0,
     )
@@ -119,7 +122,7 @@ class Recipe:
     )
     seed: int = _setting(0, "Of the weights, crops, widths and noise.", least=0)
     save_minutes: float = _setting(3.0, "Time between saves.", least=0)
-    validation_photos: int = _setting(12, "Held-out photos measured at each save.", above=0)
+    held_out: int = _setting(12, "Held-out photos measured at each save.", above=0)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -192,6 +195,7 @@ class Recipe:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of `dataclasses.asdict`; fields that the file does not have keep their defaults."""
+        values = {EARLIER_NAMES.get(name, name): value for name, value in values.items()}
         known = {setting.name for setting in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 

@@ -16,15 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from basic_runtime.container import QUALITY_STEPS
 from basic_runtime.errors import BasicError
 from basic_runtime.tables import SCALES, TableArrays, code_lengths, concatenate, rows_from_pmf
 from basic_train.grouping import Grouping
 from basic_train.model.integer import MEAN_BITS, Z_MAX, IntegerEntropy
 from basic_train.model.priors import DENSITIES, LOG_SCALE_STEP, SCALE_MIN
 from basic_train.model.supernet import Z_STRIDE, Supernet, Widths
-
-#: Steps of the quality scale in a bundle; step s is quality s / (QUALITY_STEPS - 1).
-QUALITY_STEPS = 64
 
 #: So many symbols of its density stand beside those that were counted in a table row, or a rare row would follow a few
 #: photos: fitted to half of 48 photos, weights of 100 to 20,000 gain alike on the other half (docs/lab.md).
@@ -69,8 +67,8 @@ class FloatEntropy:
 
     @torch.no_grad()
     def parameters(self, y_hat: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.net.context(y_hat * 2.0**-MEAN_BITS, prior, self.index)
-        return torch.floor(out[:, 0::2] * 2.0**MEAN_BITS + 0.5), self.net.sigma(out[:, 1::2])
+        mean, sigma = self.net.mean_and_sigma(self.net.context(y_hat * 2.0**-MEAN_BITS, prior, self.index))
+        return torch.floor(mean * 2.0**MEAN_BITS + 0.5), sigma
 
     def indexes(self, scale: Tensor) -> Tensor:
         """Nearest table scale in the log domain."""

@@ -1,4 +1,4 @@
-"""The preparation of a training set from start to end."""
+"""Prepares a training set from start to end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from basic_train.prepare.pictures import (
     read_header,
 )
 from basic_train.prepare.procedure import Procedure, Size
-from basic_train.reports import Report, unheard
+from basic_train.progress import Progress, silent
 from basic_train.signals import held_back
 
 INDEX_FILE = "index.csv"
@@ -86,7 +86,7 @@ class Preparation:
     """
 
     def __init__(
-        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: Report = unheard
+        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: Progress = silent
     ) -> None:
         self.source, self.out, self.procedure = source, out, procedure
         self.jobs, self.progress = jobs, progress

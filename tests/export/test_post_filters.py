@@ -77,7 +77,7 @@ def test_one_photo_decides_nothing(
     assert filters_of(Bundle(bundle), [photo]) == {}
     (tmp_path / "one").mkdir()
     Image.fromarray(photo).save(tmp_path / "one" / "coffee.png")
-    arguments = [tiny_checkpoint, "-o", tmp_path / "new", "--photos", tmp_path / "one", "--levels", 1, "--no-verify"]
+    arguments = [tiny_checkpoint, "-o", tmp_path / "new", "--data", tmp_path / "one", "--levels", 1, "--no-verify"]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0
     assert "no filters of decoded pixels: they take two photos or more" in " ".join(result.output.split())

@@ -13,13 +13,14 @@ from small_models import dense_macs
 from basic_export.stages import axis_taps, compile_entropy
 from basic_runtime.latent import slot_name
 from basic_train.grouping import Grouping, tiled
+from basic_train.model.config import ModelConfig
 from basic_train.model.integer import (
     MEAN_BITS,
     OverflowBoundError,
     exact_share,
     prove,
 )
-from basic_train.model.presets import TINY, ModelConfig
+from basic_train.model.presets import TINY
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 

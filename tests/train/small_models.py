@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from basic_train.model.config import ModelConfig
 from basic_train.model.context import GroupedContext
-from basic_train.model.presets import ModelConfig
 
 LATENTS = 16
 

@@ -22,7 +22,7 @@ def test_every_recipe_trains_and_its_checkpoint_loads(name, photos, tmp_path):
     recipe = recipes.load(name).recipe
     crop = 192 if recipe.distortion == "ms-ssim" else 64
     recipe = replace(
-        recipe, model=small(PRESETS[recipe.preset]), steps=3, crop=crop, batch=2, validation_photos=1
+        recipe, model=small(PRESETS[recipe.preset]), steps=3, crop=crop, batch=2, held_out=1
     )
     trainer = Trainer(recipe, tmp_path, photos, report=lambda line: None)
     before = {name: value.clone() for name, value in trainer.module.state_dict().items()}

@@ -18,7 +18,7 @@ from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
 from basic_train.data import CropStream, PhotoFiles, list_photos, split
 from basic_train.model import units
-from basic_train.model.linear import EVENNESS
+from basic_train.model.linear_start import EVENNESS
 from basic_train.model.presets import PAPER, TINY
 from basic_train.model.slimmable import SlimConvTranspose2d
 from basic_train.model.supernet import Supernet
@@ -72,9 +72,10 @@ def test_impossible_recipes_are_refused(wrong):
 
 def test_recipes_of_older_and_newer_files_are_read():
     assert Recipe.from_json({"batch": 3, "colour": "blue"}) == Recipe(batch=3)
+    assert Recipe.from_json({"validation_photos": 5}) == Recipe(held_out=5)
 
 
-def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, finished, monkeypatch):
+def test_dead_units_may_be_reinitialised_and_pages_among_the_crops(tmp_path, photos, finished, monkeypatch):
     monkeypatch.setattr("basic_train.pages.PAGES", 4)
     net, _ = checkpoint.load(finished.folder / MODEL_FILE)
     layer = units.layers(net)["g_a.body.layers.3.body.layers.3"]
@@ -85,7 +86,7 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
     messages = []
     recipe = replace(RECIPE, revive=4, pages=1.0)
     trainer = Trainer(recipe, tmp_path / "new", photos, messages.append, tmp_path / "idle.safetensors")
-    assert any("13 hidden units that nothing stirred drawn afresh" in message for message in messages)
+    assert any("13 dead hidden units reinitialised" in message for message in messages)
     started = units.layers(trainer.module.net)["g_a.body.layers.3.body.layers.3"]
     assert (started.into.bias[:4] == -30).all() and (started.into.bias[4:] == 0).all()
     pages = {page.tobytes() for page in draw_pages(recipe.seed, 4)}
@@ -95,7 +96,7 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
     assert trainer.finished
     again = Trainer(replace(recipe, steps=7), tmp_path / "new", photos, messages.append)
     again.run()
-    assert sum("drawn afresh" in message for message in messages) == 1
+    assert sum("dead hidden units" in message for message in messages) == 1
     with pytest.raises(TrainingError, match="name a checkpoint with --start-from"):
         Trainer(replace(RECIPE, revive=0), tmp_path / "none", photos, messages.append)
 
@@ -327,6 +328,17 @@ def test_too_few_photos_are_refused(tmp_path, photos):
         Trainer(RECIPE, tmp_path / "run", tmp_path)
 
 
+def test_held_out_photos_that_are_all_too_small_are_named(tmp_path, photos):
+    """No crops were stacked: a ValueError."""
+    for number, source in enumerate(list_photos(photos)[:2], 1):
+        (tmp_path / f"{number}.png").write_bytes(source.read_bytes())
+    Image.new("RGB", (50, 80)).save(tmp_path / "0.png")
+    lines = []
+    with pytest.raises(ImageError, match="2 usable photos to train on and 0 to hold out"):
+        Trainer(RECIPE, tmp_path / "run", tmp_path, lines.append)
+    assert any("0.png: smaller than 64 pixels" in line for line in lines)
+
+
 def test_the_stored_run_of_a_folder(tmp_path, finished):
     assert stored_run(tmp_path) is None
     assert stored_run(finished.folder) == (TINY, RECIPE)
@@ -393,6 +405,6 @@ def test_a_state_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_its_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match="but not the state.pt of a run to go on with: name another --out"):
+    with pytest.raises(CheckpointError, match="but not the state.pt of a run to go on with: name another --output"):
         stored_run(tmp_path)
     assert stored_run(tmp_path / "new") is None

@@ -15,17 +15,17 @@ from basic_export.errors import ExportError
 from basic_export.export import Report
 from basic_export.levels import choose_levels
 from basic_export.options import Options
-from basic_export.own_level import replace_level
 from basic_export.photos import bundled_photo, calibration_latents, calibration_photos
+from basic_export.replace_level import replace_level
 from basic_runtime import container
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.quality import quality_of_step
 from basic_train import checkpoint
 from basic_train.model.coded import coder_tables
-from basic_train.model.narrow import narrow
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
+from basic_train.narrow import narrow
 
 from .coding import code_picture
 from .models import Exported, unfiltered
@@ -149,7 +149,7 @@ def test_the_command(
     target = tmp_path / "bundle"
 
     def run(*arguments: object) -> tuple[int, str]:
-        result = CliRunner().invoke(main, [str(item) for item in (*arguments, "-o", target, "--photos", photo_folder)])
+        result = CliRunner().invoke(main, [str(item) for item in (*arguments, "-o", target, "--data", photo_folder)])
         return result.exit_code, " ".join(result.output.split())
 
     named = ("--name", "tiny-2")
