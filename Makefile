@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo test test-gpu test-nightly test-cpp test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: help demo wheel test test-gpu test-nightly test-cpp test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -31,8 +31,10 @@ help:
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make wheel              a manylinux wheel, in dist"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
+	@echo "make test-arm           C++ tests on an emulated 64-bit ARM"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
 
@@ -107,14 +109,20 @@ reproduce-bundle: .venv-test/.installed
 	    --full-share 0.3 --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 50 --ema 0.998
 	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --data $(DATA) --overwrite
 
-# The lowest versions of what pyproject.toml asks for: a picture goes to a file and back, with the engine, too.
-test-lowest:
+# Its tag says which Linux it is for: that of the machine which builds it, and later ones (PEP 600).
+wheel: .venv-test/.installed
+	rm -rf build/lib* build/wheel dist
+	.venv-test/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH=$(CURDIR)/.venv-test/bin:$$PATH .venv-test/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
+
+# The wheel with the lowest versions of what pyproject.toml asks for: a picture goes to a file and back, with the engine, too.
+test-lowest: wheel
 	rm -rf .venv-lowest
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) -c "import tomllib; \
 	    print(*(line.replace('>=', '==') for line in tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']), sep='\n')" \
 	    > .venv-lowest/constraints.txt
-	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt .
+	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt dist/*.whl
 	.venv-lowest/bin/basic-run --version
 	.venv-lowest/bin/basic-run encode docs/demo.jpg -o .venv-lowest/a.basic --level 0 --effort 2
 	.venv-lowest/bin/basic-run decode .venv-lowest/a.basic -o .venv-lowest/own.png
@@ -127,6 +135,16 @@ test-cpp: .venv-test/.installed
 	    -DCMAKE_CXX_FLAGS="-Werror -Wno-error=maybe-uninitialized"  # of which gcc 12 is wrong
 	.venv-test/bin/cmake --build build-cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-cpp --output-on-failure
+
+# The NEON kernels, on an emulated processor; needs aarch64-linux-gnu-g++ and qemu-aarch64-static.
+# .ci/arm-python does the same with the golden files and the whole runtime.
+test-arm: .venv-test/.installed
+	.venv-test/bin/cmake -S . -B build-arm/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
+	    -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+	    -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64-static;-L;/usr/aarch64-linux-gnu" \
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON
+	.venv-test/bin/cmake --build build-arm/cpp --parallel 2
+	.venv-test/bin/ctest --test-dir build-arm/cpp --output-on-failure --parallel 2
 
 sanitize: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \

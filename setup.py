@@ -65,4 +65,4 @@ def _tool(name: str) -> str:
     return found
 
 
-setup(ext_modules=[CMakeExtension("basic_runtime._coder")], cmdclass={"build_ext": CMakeBuild})
+setup(ext_modules=[CMakeExtension("basic_runtime._native")], cmdclass={"build_ext": CMakeBuild})

@@ -112,7 +112,7 @@ def main(
     if output is None:
         raise click.UsageError("name the new bundle with -o")
     if any(find_spec(package) is None for package in NEEDED):
-        raise MissingExtraError("exporting a model", "export")
+        raise MissingExtraError.of("exporting a model", "export")
     from basic_export.bundle import check_target
 
     check_target(output, overwrite)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from basic_export.engines import Built, EngineReport
     from basic_runtime.engines.engine_set import Sizes
-    from basic_runtime.engines.library import Library
+    from basic_runtime.engines.tensorrt_library import Library
 
 _SMALLEST, _TYPICAL, _LARGEST = (f"{width}x{height}" for width, height in PICTURE_SIZES)
 
@@ -98,7 +98,7 @@ def request_of(
     if max(min_size) > GOLDEN_SIDE or min(max_size) < GOLDEN_SIDE:
         raise click.UsageError(f"engines must take the golden vectors' {GOLDEN_SIDE}x{GOLDEN_SIDE} pixels")
     from basic_runtime.engines.engine_set import Sizes
-    from basic_runtime.engines.library import LIBRARIES
+    from basic_runtime.engines.tensorrt_library import LIBRARIES
 
     sizes = Sizes(min_size, opt_size, max_size)
     return EngineRequest(LIBRARIES[engine], capabilities or (), precision, sizes)
@@ -123,7 +123,7 @@ def require_builder(request: EngineRequest) -> list[str]:
     """Targets of a request, after notices on standard error. Raises MissingExtraError or EngineError for a library
     that is not there, ExportError for targets that it does not build for."""
     if find_spec("onnx") is None:
-        raise MissingExtraError("building engines", request.library.name)
+        raise MissingExtraError.of("building engines", request.library.name)
     from basic_export.engines import choose_targets
 
     targets, notices = choose_targets(request.library, request.capabilities)

@@ -28,14 +28,12 @@ from basic_runtime.engines.engine_set import (
     Shape,
     Sizes,
     engine_path,
-    input_side,
-    largest_side,
     portable_serves,
     set_folder,
     unserved,
 )
-from basic_runtime.engines.library import Library
-from basic_runtime.manifest import GraphSpec
+from basic_runtime.engines.tensorrt_library import Library
+from basic_runtime.manifest import GraphSpec, Manifest
 from basic_train.progress import Progress
 
 #: Of pictures, unless told.
@@ -152,6 +150,30 @@ def profile_of(bundle: Bundle, spec: GraphSpec, model: ModelProto, sizes: Sizes)
 
     width, height = (largest_side(manifest, spec, side) for side in sizes.largest)
     return Profile(whole(sizes.smallest), whole(sizes.typical), shapes(width, height))
+
+
+def _rows_of(manifest: Manifest, graph: GraphSpec) -> int:
+    """Pixels of the picture that one input row or column of a graph stands for."""
+    if graph.transform != "stage":
+        strides = {"g_a": 1, "h_a": manifest.y_stride, "h_s": manifest.z_stride, "g_s": manifest.y_stride}
+        return strides[graph.transform]
+    return manifest.y_stride * min(spec.tile for spec in manifest.entropy_variants if graph.id in spec.graphs)
+
+
+def input_side(manifest: Manifest, graph: GraphSpec, pixels: int) -> int:
+    """Input rows (or columns) of a graph for a picture of so many pixels that side, padded to the grid of z."""
+    return -(-pixels // manifest.z_stride) * manifest.z_stride // _rows_of(manifest, graph)
+
+
+def largest_side(manifest: Manifest, graph: GraphSpec, pixels: int) -> int:
+    """Input rows of the largest tile, whose own side is `pixels`, with the margin of its graph on both ends.
+
+    A graph that does not state its reach runs on whole pictures only.
+    """
+    if graph.reach is None:
+        return input_side(manifest, graph, pixels)
+    grid = manifest.z_stride // _rows_of(manifest, graph)
+    return input_side(manifest, graph, pixels) + 2 * (-(-graph.reach // grid) * grid)
 
 
 def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> ModelProto:

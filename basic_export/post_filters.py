@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import post_filter
+from basic_runtime._native import post_filter
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.metrics import psnr
@@ -45,7 +45,8 @@ def filters_of(
         progress(f"filter of what g_s gives, width {bundle.graph(graph).width}")
         weights, gains = [], []
         for step in STEPS:
-            files = [codec.encode(picture, quality_of_step(step), level, effort=0) for picture in pictures]
+            quality = quality_of_step(step)
+            files = [codec.encode(picture, quality=quality, level=level, effort=0) for picture in pictures]
             decoded = [codec.decode(data) for data in files]
             pairs = list(zip(pictures, decoded, strict=True))
             weights.append(fitted(_moments(pairs[::2])))

@@ -18,7 +18,7 @@ from onnx import ModelProto
 from basic_export.errors import ExportError
 from basic_runtime.engines.cuda import compute_capability
 from basic_runtime.engines.engine_set import PORTABLE, Shape
-from basic_runtime.engines.library import Library, message_log
+from basic_runtime.engines.tensorrt_library import Library, message_log
 
 #: Sources of kernels that TensorRT 10 may choose from besides its own, and that are refused.
 _FOREIGN_SOURCES = ("CUBLAS", "CUBLAS_LT", "CUDNN")

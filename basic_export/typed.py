@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 
 from basic_export.errors import ExportError
 from basic_export.graphs import GraphBuilder, load_inline
-from basic_runtime.engines.packed import INDEX, PACKED_MEAN
+from basic_runtime.engines.base import INDEX
+from basic_runtime.engines.tensorrt import PACKED_MEAN
 
 #: Changes whenever the graphs made here change: part of the key of cached engines.
 REVISION = 1

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
         FormatError,
         ImageError,
         LimitError,
+        MachineProfileError,
         MissingExtraError,
+        TargetError,
         TruncatedError,
         WrongBundleError,
     )
     from basic_runtime.imageio import read_picture, write_picture
-    from basic_runtime.info import FileInfo
+    from basic_runtime.info import FileInfo, file_info
     from basic_runtime.limits import Limits
-    from basic_runtime.machine import MachineProfileError
     from basic_runtime.networks import VariantCheck
     from basic_runtime.picture import Picture
-    from basic_runtime.target import TargetError
 
 _HOME_OF = {
     "BasicError": "errors",
@@ -56,13 +56,14 @@ _HOME_OF = {
     "ImageError": "errors",
     "LimitError": "errors",
     "Limits": "limits",
-    "MachineProfileError": "machine",
+    "MachineProfileError": "errors",
     "MissingExtraError": "errors",
     "Picture": "picture",
-    "TargetError": "target",
+    "TargetError": "errors",
     "TruncatedError": "errors",
     "VariantCheck": "networks",
     "WrongBundleError": "errors",
+    "file_info": "info",
     "read_picture": "imageio",
     "write_picture": "imageio",
 }
@@ -91,6 +92,7 @@ __all__ = [
     "VariantCheck",
     "WrongBundleError",
     "__version__",
+    "file_info",
     "read_picture",
     "write_picture",
 ]

@@ -1,4 +1,4 @@
-"""`python -m basic_runtime`: `basic-run`, of this Python."""
+"""`python -m basic_runtime` runs `basic-run` with this Python."""
 
 from basic_runtime.cli import main
 

@@ -15,30 +15,30 @@ from basic_runtime.errors import FormatError
 
 Plane = npt.NDArray[np.uint8]
 
-CONSTANT, FILTERED = 0, 1
-FILTERS = range(4)
+_CONSTANT, _FILTERED = 0, 1
+_FILTERS = range(4)
 
 
 def encode_alpha(alpha: Plane) -> bytes:
     """The payload of an ALPH chunk for `alpha`, uint8 (H, W)."""
     first = alpha[0, 0]
     if (alpha == first).all():
-        return bytes([CONSTANT, int(first)])
+        return bytes([_CONSTANT, int(first)])
     plain = deflate([bytes(len(alpha)), np.ascontiguousarray(alpha).data])
     filters, residuals = _choose_filters(alpha)
     filtered = deflate([filters.tobytes(), residuals.data])
-    return bytes([FILTERED]) + min(plain, filtered, key=len)
+    return bytes([_FILTERED]) + min(plain, filtered, key=len)
 
 
 def decode_alpha(payload: bytes | memoryview, height: int, width: int) -> Plane:
     """Inverse of `encode_alpha`: uint8 (H, W). Raises `FormatError` for a payload that is not one."""
-    if len(payload) == 2 and payload[0] == CONSTANT:
+    if len(payload) == 2 and payload[0] == _CONSTANT:
         return np.full((height, width), payload[1], np.uint8)
-    if len(payload) < 2 or payload[0] != FILTERED:
+    if len(payload) < 2 or payload[0] != _FILTERED:
         raise FormatError("the alpha plane is coded in an unknown way: a newer version may read it")
     raw = inflate(payload[1:], height * (width + 1), "the alpha plane")
     filters = np.frombuffer(raw, np.uint8, height)
-    if filters.max() > FILTERS[-1]:
+    if filters.max() > _FILTERS[-1]:
         raise FormatError("the alpha plane names an unknown row filter: get the file again")
     alpha = np.frombuffer(raw, np.uint8, offset=height).reshape(height, width).copy()
     left_rows = np.flatnonzero(filters & 1)
@@ -54,7 +54,7 @@ def _choose_filters(alpha: Plane) -> tuple[Plane, Plane]:
     filters = np.zeros(len(alpha), np.uint8)
     residuals = np.array(alpha, order="C")
     least = _magnitude(residuals)
-    for number in FILTERS[1:]:
+    for number in _FILTERS[1:]:
         candidate = _filter(alpha, number)
         cost = _magnitude(candidate)
         better = cost < least

@@ -1,5 +1,5 @@
-"""Numbers that callers give, checked before any work begins. NumPy's are as good as Python's, and become such: those of
-few bits would overflow."""
+"""Checks of the numbers that callers give, before any work begins. NumPy's become Python's, as those of few bits would
+overflow."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ def whole(name: str, value: SupportsIndex) -> int:
     if not isinstance(value, bool):
         with suppress(TypeError):
             return operator.index(value)
-    raise TypeError(f"{name} must be a whole number, not {_shown(value)}")
+    raise TypeError(f"{name} must be a whole number, not {shown(value)}")
 
 
 def number(name: str, value: object) -> float:
     """The number `value`. Raises TypeError, which names the argument, for anything else, and ValueError for one that no
     float can hold."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {_shown(value)}")
+        raise TypeError(f"{name} must be a number, not {shown(value)}")
     try:
         return float(value)
-    except OverflowError:  # of a whole number
-        raise ValueError(f"{name} is out of all bounds: {_shown(value)}") from None
+    except OverflowError:  # an int that is too large
+        raise ValueError(f"{name} is out of all bounds: {shown(value)}") from None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """The value, and no more than a line of it."""
     return " ".join(shortly(value).split())

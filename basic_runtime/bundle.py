@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.arguments import whole
+from basic_runtime.definitions import DEFAULT_MODEL
 from basic_runtime.errors import BundleError
 from basic_runtime.files import size_of
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
-from basic_runtime.post_filter import Weights, between, gray_of, shape_of
+from basic_runtime.post_filter import Weights, gray_of, interpolated, shape_of
+from basic_runtime.tables import SCALE_ROWS
 
 if TYPE_CHECKING:
     from basic_runtime.coder import Tables
 
-DEFAULT_MODEL = "lite-11"
-"""Name of the bundle inside this package that is used when none is named."""
 BUNDLE_VARIABLE = "BASIC_BUNDLE"
 """Environment variable that names another default bundle."""
 
@@ -65,25 +65,25 @@ def find_bundle(given: str | os.PathLike[str]) -> Path:
     bare = path.name == os.fspath(given)
     try:
         return shipped if bare and not path.exists() and (shipped / "manifest.json").is_file() else path
-    except (OSError, ValueError) as error:  # too long, or with a null byte
+    except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
         raise BundleError(f"{given!r}: no bundle can have this name") from error
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """What a tensor of a safetensors file must be; None in `shape` stands for any length."""
+    """Requirements on a tensor of a safetensors file; None in `shape` stands for any length."""
 
     name: str
     dtype: type
     shape: tuple[int | None, ...]
 
 
-#: Bytes of a manifest, at most.
+#: The largest manifest in bytes.
 _MAX_MANIFEST = 16 << 20
 
 
 def _require_file(path: Path) -> int:
-    """Bytes of a file. Raises OSError if it is not there, BundleError for what is no file, and may have no end."""
+    """The size of a file in bytes. Raises OSError if it is not there, BundleError for a pipe, a device or a folder."""
     size = size_of(path)
     if size is None:
         raise BundleError(f"{path}: is no file: get the bundle again")
@@ -120,17 +120,11 @@ class Bundle:
             raise ValueError(f"level must be 0 to {len(self.manifest.levels) - 1}, not {index}")
         return self.manifest.levels[index]
 
-    def check_level(self, index: int, option: str) -> None:
-        """Raises BundleError, which names the option that asked, if there is no level `index`."""
-        last = len(self.manifest.levels) - 1
-        if index > last:
-            raise BundleError(f"{self.path}: has levels 0 to {last}, not {index}: choose another with {option}")
-
     def entropy(self, index: int) -> EntropySpec:
         """The entropy variant `index` (h_s and its stages). Raises ValueError if there is none."""
-        if not 0 <= index < len(self.manifest.entropy):
-            raise ValueError(f"entropy variant must be 0 to {len(self.manifest.entropy) - 1}, not {index}")
-        return self.manifest.entropy[index]
+        if not 0 <= index < len(self.manifest.entropy_variants):
+            raise ValueError(f"entropy variant must be 0 to {len(self.manifest.entropy_variants) - 1}, not {index}")
+        return self.manifest.entropy_variants[index]
 
     def graph(self, graph_id: str) -> GraphSpec:
         return self.manifest.graphs[graph_id]
@@ -145,7 +139,7 @@ class Bundle:
 
     @cached_property
     def coder_tables(self) -> Tables:
-        """The coder's tables: rows 0..63 the scales of y, 64 + c the z channel c."""
+        """The coder's tables: `SCALE_ROWS` rows for the scales of y, then one for each z channel."""
         from basic_runtime.coder import Tables
 
         try:
@@ -173,17 +167,17 @@ class Bundle:
         return self._gain("gain.decode", quality_step)
 
     def post_filter(self, graph_id: str, quality_step: int, gray: bool) -> Weights | None:
-        """Weights of the filter for what this g_s gives at this quality step; None if it has none."""
+        """Weights of the filter for the pixels of a g_s at this quality step; None if it has none."""
         spec = self.graph(graph_id).post_filter
         if spec is None:
             return None
         known = [np.frombuffer(entry, np.int8).reshape(shape_of(gray=False)) for entry in spec.weights]
-        weights = between(spec.steps, known, quality_step)
+        weights = interpolated(spec.steps, known, quality_step)
         return gray_of(weights) if gray else weights
 
     @property
     def default_effort(self) -> int:
-        """Of encodes that ask for none: 1, the filter alone, or 0 where the bundle does not say what a bit is worth."""
+        """The effort when the caller names none: 1 (post-filter only), or 0 for a bundle without lambdas."""
         return 0 if self.manifest.lambdas is None else 1
 
     def lambda_of(self, quality_step: int) -> float:
@@ -208,7 +202,7 @@ class Bundle:
     def _tables(self) -> dict[str, NDArray[Any]]:
         stored = self._read_tensors("tables.safetensors")
         gain_shape = (self.manifest.quality_steps, self.manifest.y_channels)
-        rows = 64 + self.manifest.z_channels
+        rows = SCALE_ROWS + self.manifest.z_channels
         for wanted in (
             _Tensor("coder.freqs", np.uint16, (None,)),
             _Tensor("coder.sizes", np.uint16, (rows,)),
@@ -219,8 +213,8 @@ class Bundle:
             _Tensor("gain.decode", np.float32, gain_shape),
         ):
             self._require(stored, wanted)
-        if stored["index_lut"].size == 0 or int(stored["index_lut"].max()) >= 64:
-            raise BundleError(f"{self.path / 'tables.safetensors'}: index_lut must hold rows 0 to 63")
+        if stored["index_lut"].size == 0 or int(stored["index_lut"].max()) >= SCALE_ROWS:
+            raise BundleError(f"{self.path / 'tables.safetensors'}: index_lut must hold rows 0 to {SCALE_ROWS - 1}")
         return stored
 
     def _require(self, stored: dict[str, NDArray[Any]], wanted: _Tensor) -> None:

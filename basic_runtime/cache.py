@@ -1,4 +1,4 @@
-"""What a machine remembers between runs, in the user's cache folder: each answer in a file named by its question."""
+"""Answers that are remembered between runs, in the user's cache folder: each in a file named by its question."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from basic_runtime.errors import FileError
 from basic_runtime.files import size_of, write_bytes
 
-#: Bytes of an answer; what is larger is none of ours.
+#: The largest answer in bytes; a larger file is none of ours.
 _MAX_ANSWER = 1 << 16
 
 
@@ -57,7 +57,7 @@ def check_storable(path: Path) -> None:
 
 
 def store(path: Path, data: bytes) -> None:
-    """Write a file of the cache folder: whole or not at all, whoever else writes the same. Raises FileError."""
+    """Write a file of the cache folder: whole or not at all, even if others write it too. Raises FileError."""
     check_storable(path)
     write_bytes(path, data, overwrite=True)
 
@@ -88,5 +88,5 @@ def contents(file: str) -> str:
     """A checksum of a file of this program, looked at once: after an update, old answers are no longer found."""
     try:
         return f"{zlib.crc32(Path(file).read_bytes()):08x}"
-    except OSError:  # a module that was packed with others into one file
+    except OSError:  # a module from an archive
         return ""

@@ -1,11 +1,11 @@
-"""CRC-32 of integers in an array whose rows arrive in bands, as if its channels had come one after the other."""
+"""CRC-32 of an array (C, h, w) in channel order while its rows arrive in bands."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import crc32_append, crc32_joined
+from basic_runtime._native import crc32_append, crc32_joined
 
 
 class BandedCrc:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from basic_runtime import _coder, container
+from basic_runtime import _native, container
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, create_backend
@@ -34,18 +35,15 @@ from basic_runtime.quality import quality_step
 from basic_runtime.target import largest_within, search_twice, smallest_reaching, steps_above
 from basic_runtime.tiles import Canvas, Rows
 
-if TYPE_CHECKING:
-    from basic_runtime.info import FileInfo
-
 DEFAULT_QUALITY = 50
 
 
 class _Subject(NamedTuple):
-    """A picture to encode, perhaps more than once."""
+    """A picture to encode, perhaps several times."""
 
     pixels: Pixels
     extras: tuple[bytes, ...]
-    """What goes with them, as `container.pack_extras` gives it."""
+    """The chunks of metadata and alpha (`container.pack_extras`)."""
 
 
 class Codec:
@@ -59,14 +57,16 @@ class Codec:
         self,
         bundle: Bundle | str | os.PathLike[str] | None = None,
         backend: Backend | str = AUTO,
-        threads: int | None = None,
-        limits: Limits | None = None,
         *,
+        threads: int | None = None,
+        precision: str | None = None,
+        limits: Limits | None = None,
         trace: Trace = no_trace,
         tile_pixels: int | None = None,
     ) -> None:
         """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
-        `engines.BACKENDS`, `threads` how many one call may use; `trace` is told which part of the work runs.
+        `engines.BACKENDS`, `threads` how many one call may use, `precision` one of the back-end's: "int16", "float32"
+        or "bf16" (default: its first); `trace` is called with the name of each part of the work.
         Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
         side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
 
@@ -80,8 +80,10 @@ class Codec:
             raise TypeError(f"backend must be a Backend or a name, not {type(backend).__name__}")
         if isinstance(backend, Backend) and threads is not None:
             raise ValueError("threads are those of the backend: give them to create_backend")
+        if isinstance(backend, Backend) and precision is not None:
+            raise ValueError("precision is that of the backend: give it to create_backend")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
-        self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads)
+        self.backend = backend if isinstance(backend, Backend) else create_backend(backend, threads, precision)
         self.limits = DEFAULT_LIMITS if limits is None else limits
         self._trace = trace
         self._tile_pixels = tile_pixels
@@ -96,9 +98,9 @@ class Codec:
     def encode(
         self,
         image: Picture | Pixels,
+        *,
         quality: int = DEFAULT_QUALITY,
         level: int | None = None,
-        *,
         effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -121,8 +123,8 @@ class Codec:
         self,
         image: Picture | Pixels,
         max_bytes: int,
-        level: int | None = None,
         *,
+        level: int | None = None,
         effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -134,9 +136,10 @@ class Codec:
         At most four encodes without an effort, unless none of these fits, and one or two with it, or as many from
         effort 2 on. Raises TargetError if even the lowest quality's file is larger, and what `encode` does.
         """
-        if not 1 <= number("max_bytes", max_bytes) < math.inf:
+        most, steps = whole("max_bytes", max_bytes), container.QUALITY_STEPS
+        if most < 1:
             raise ValueError(f"max_bytes must be 1 or more, not {max_bytes}")
-        most, steps = math.floor(max_bytes), container.QUALITY_STEPS
+        most = min(most, sys.maxsize)  # larger ones have no logarithm
         subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
@@ -164,8 +167,8 @@ class Codec:
         self,
         image: Picture | Pixels,
         min_psnr: float,
-        level: int | None = None,
         *,
+        level: int | None = None,
         effort: int | None = None,
         alpha: Pixels | None = None,
         icc: bytes | None = None,
@@ -195,7 +198,7 @@ class Codec:
         return search(effort, None)[1]
 
     def _subject(self, picture: Picture, level: int | None, effort: int | None) -> tuple[_Subject, int, int]:
-        """What is encoded, at which level and with which effort, all of it checked."""
+        """The picture to encode, its level and its effort, all checked."""
         level = len(self.bundle.manifest.levels) - 1 if level is None else whole("level", level)
         self.bundle.level(level)
         effort = self._checked_effort(effort, level)
@@ -210,7 +213,7 @@ class Codec:
         effort = whole("effort", effort)
         if effort == 0:
             return effort
-        from basic_runtime.refine import MAX_EFFORT, PASSES
+        from basic_runtime.refine import PASSES
 
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
@@ -228,7 +231,7 @@ class Codec:
     def _encode(self, subject: _Subject, step: int, level: int, effort: int) -> bytes:
         if not effort:
             return self._written(subject, *self._coded(subject, step, level, effort))
-        from basic_runtime.post_filter_fit import strips_of  # here and below: most commands do without
+        from basic_runtime.post_filter_fit import strips_of  # not at the top: most commands do without
 
         height, width = subject.pixels.shape[:2]
         canvas = self._networks.canvas(width, height)
@@ -260,7 +263,7 @@ class Codec:
 
         canvas = self._networks.canvas(width, height)
         y = Planes(canvas, self.bundle.manifest.y_stride, integers=False)
-        coding = Encoding(self._networks.grouped_entropy(spec.entropy, canvas), canvas, y, self._trace)
+        coding = Encoding(self._networks.grouped_entropy(spec.entropy_variant, canvas), canvas, y, self._trace)
         sources: dict[str, Source] = {
             "x": PictureSource(pixels, canvas, self._networks.tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
@@ -270,14 +273,14 @@ class Codec:
 
             sources |= {
                 "inside": Inside(height, width, canvas),
-                "movable": Movable(height, width, canvas, y.scale),
-                "places": Places(canvas, y.scale),
+                "movable": Movable(height, width, canvas, y.stride),
+                "places": Places(canvas, y.stride),
             }
             analysis = [self._networks.refining_step(spec, step, passes, sources, {"y": y, "z": coding.z}, canvas)]
         else:
             analysis = [
-                *self._networks.steps("g_a", spec.g_a, step, sources, y, canvas),
-                *self._networks.steps("h_a", spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
+                *self._networks.steps(spec.g_a, step, sources, y, canvas),
+                *self._networks.steps(spec.h_a, step, {"y": y}, coding.z, canvas, side=canvas.latent_side),
             ]
         steps = [*analysis, *coding.steps]
         if decoded is not None:
@@ -292,9 +295,9 @@ class Codec:
             width=width,
             height=height,
             level=level,
-            entropy=spec.entropy,
+            entropy_variant=spec.entropy_variant,
             quality_step=step,
-            synthesis_level=level,
+            decode_level=level,
             yhat_crc=checksum,
             gray=pixels.ndim == 2,
         )
@@ -310,32 +313,32 @@ class Codec:
         self, pixels: Pixels, decoded: Mapping[Rows, Pixels], header: container.Header
     ) -> Weights | None:
         """Weights of the filter that pay for themselves with this picture, of which strips were decoded."""
-        from basic_runtime.post_filter_fit import Moments, worthwhile
+        from basic_runtime.post_filter_fit import Moments, fit_if_worthwhile
 
         with self._trace("filter"):
             moments = Moments(1 if header.gray else 3)
             moments.add_strips(pixels, decoded, self._networks.whole.threads)
             # lambda 255^2 MSE counts the mean over colours of a pixel's squared errors.
             worth = self.bundle.lambda_of(header.quality_step) / moments.colours
-            graph = self.bundle.level(header.synthesis_level).g_s
-            return worthwhile(moments, worth, self._usual_filter(header, graph))
+            graph = self.bundle.level(header.decode_level).g_s
+            return fit_if_worthwhile(moments, worth, self._usual_filter(header, graph))
 
-    def decode(self, data: Buffer, level: int | None = None) -> Pixels:
+    def decode(self, data: Buffer, *, level: int | None = None) -> Pixels:
         """Decompress the bytes of a file to uint8 (H, W, 3) RGB, or (H, W) if gray was encoded.
 
         `level` 0..7 picks how much g_s computes (default: what the file suggests); any level decodes any file. Raises
-        TypeError for what are no bytes, FormatError for damaged ones, WrongBundleError for a file of another model,
+        TypeError for anything but bytes, FormatError for damaged ones, WrongBundleError for a file of another model,
         DesyncError if this machine decodes other latents than the encoder had, LimitError for a picture too large.
         """
-        return self.decode_picture(data, level).pixels
+        return self.decode_picture(data, level=level).pixels
 
-    def decode_picture(self, data: Buffer, level: int | None = None) -> Picture:
+    def decode_picture(self, data: Buffer, *, level: int | None = None) -> Picture:
         """Like `decode`, with alpha, ICC profile, EXIF and XMP."""
         with self._trace("container"):
             content = container.read(data, self.limits)
         header = content.header
         self._check_model(header)
-        meant = self._synthesis(header, header.synthesis_level)
+        meant = self._synthesis(header, header.decode_level)
         graph = meant if level is None else self._synthesis(header, level)
         pixels = self._decoded(content, graph)
         weights = content.post_filter if graph == meant else None
@@ -346,7 +349,7 @@ class Codec:
         """Pass pixels through a filter, in place."""
         if weights is not None:
             with self._trace("filter"):
-                _coder.post_filter(pixels, weights, self._networks.whole.threads)
+                _native.post_filter(pixels, weights, self._networks.whole.threads)
 
     def _synthesis(self, header: container.Header, level: int) -> str:
         """The g_s of a level, in the model that a file was made with."""
@@ -355,7 +358,7 @@ class Codec:
         return spec.g_s if earlier is None else earlier.synthesis[level]
 
     def _usual_filter(self, header: container.Header, graph: str) -> Weights | None:
-        """The bundle's filter for what this g_s gives, which files have not met that were made before it had one."""
+        """The bundle's filter for a g_s; None for files that were made before it had one."""
         earlier = self.bundle.manifest.earlier.get(header.model_id)
         if earlier is not None and not earlier.filtered:
             return None
@@ -365,7 +368,7 @@ class Codec:
         """The pixels that a g_s gives, which no filter has passed."""
         header = content.header
         canvas = self._networks.canvas(header.width, header.height)
-        entropy = self._networks.grouped_entropy(header.entropy, canvas)
+        entropy = self._networks.grouped_entropy(header.entropy_variant, canvas)
         latent, checksum = decode_latent(entropy, content.data, canvas, self._trace)
         if checksum != header.yhat_crc:
             raise DesyncError(
@@ -380,12 +383,6 @@ class Codec:
         """Threads and trace of what puts pixels together."""
         return canvas.threads, self._networks.tile_trace(canvas)
 
-    def info(self, data: Buffer) -> FileInfo:
-        """What the compressed file `data` says of itself; no graph is loaded and no model compared."""
-        from basic_runtime.info import file_info
-
-        return file_info(data, self.limits)
-
     def verify(self) -> list[VariantCheck]:
         """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
         return self._networks.verify()
@@ -394,7 +391,7 @@ class Codec:
         """Milliseconds of each layer of a graph's engine in a repetition of its last run, if engines can tell."""
         return self._networks.layer_times(graph_id)
 
-    def load(self, level: int, quality: int = DEFAULT_QUALITY) -> None:
+    def load(self, level: int, *, quality: int = DEFAULT_QUALITY) -> None:
         """Load all graphs of a level now, for a quality, so that the first call is as fast as the next."""
         self._networks.load(level, quality_step(quality))
 
@@ -405,16 +402,16 @@ class Codec:
                 f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
                 f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
             )
-        if header.synthesis_level >= len(bundle.manifest.levels):
-            raise FormatError(f"the header names level {header.synthesis_level}, which its model has not")
-        if header.entropy >= len(bundle.manifest.entropy):
+        if header.decode_level >= len(bundle.manifest.levels):
+            raise FormatError(f"the header names level {header.decode_level}, which its model has not")
+        if header.entropy_variant >= len(bundle.manifest.entropy_variants):
             raise FormatError(
-                f"the header names entropy variant {header.entropy}, which its model does not have"
+                f"the header names entropy variant {header.entropy_variant}, which its model does not have"
             )
 
 
 def _passes(effort: int) -> int:
-    """Those of the search that an effort pays for."""
+    """Passes of the search of an effort."""
     if not effort:
         return 0
     from basic_runtime.refine import PASSES

@@ -23,7 +23,7 @@ The inner loops exist once per instruction set, with the same results: :func:`ke
 
 from __future__ import annotations
 
-from basic_runtime._coder import (
+from basic_runtime._native import (
     Decoder,
     Encoder,
     KernelError,

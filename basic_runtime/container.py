@@ -21,19 +21,19 @@ import numpy as np
 import numpy.typing as npt
 
 from basic_runtime.alpha import decode_alpha, encode_alpha
+from basic_runtime.definitions import EXTENSION
 from basic_runtime.deflate import Buffer, deflate, inflate
 from basic_runtime.errors import FormatError, LimitError, TruncatedError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.post_filter import Weights, packed, unpacked
 
-EXTENSION = ".basic"
 SIGNATURE = b"\x89BSC\r\n\x1a\n"
 FORMAT_VERSION = 1
 QUALITY_STEPS = 64
 LEVELS = 8
 
 CODE, ALPHA, ICC, EXIF, XMP, FILTER = "CODE", "ALPH", "iccp", "exif", "xmpd", "filt"
-STORED, ZLIB = 0, 1
+_STORED, _ZLIB = 0, 1
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,15}")
 _MODEL_ID = re.compile(r"[0-9a-f]{8}")
@@ -44,7 +44,7 @@ _AGAIN = "get the file again"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a decoder must know before it touches the coded data."""
+    """All that a decoder must know before it touches the coded data."""
 
     model_name: str
     """Name of the bundle, 1 to 15 of [A-Za-z0-9._-]; for messages, the id decides."""
@@ -54,11 +54,11 @@ class Header:
     height: int
     level: int
     """The level that the encoder used, 0..7."""
-    entropy: int
+    entropy_variant: int
     """Index of the bundle's entropy variant (h_s and context model), 0..255."""
     quality_step: int
     """Index of the gain vectors, 0..63."""
-    synthesis_level: int
+    decode_level: int
     """The level whose g_s the encoder suggests, 0..7."""
     yhat_crc: int
     """CRC-32 of the quantised latents, as the decoder must find it."""
@@ -68,8 +68,8 @@ class Header:
         _expect(bool(_NAME.fullmatch(self.model_name)), "the model's name is not 1 to 15 of [A-Za-z0-9._-]")
         _expect(bool(_MODEL_ID.fullmatch(self.model_id)), "the model's id is not 8 hexadecimal digits")
         _expect(1 <= self.width < 1 << 32 and 1 <= self.height < 1 << 32, "the picture has no pixels")
-        _expect(0 <= self.level < LEVELS and 0 <= self.synthesis_level < LEVELS, "there is no such level")
-        _expect(0 <= self.entropy < 256, "there is no such entropy variant")
+        _expect(0 <= self.level < LEVELS and 0 <= self.decode_level < LEVELS, "there is no such level")
+        _expect(0 <= self.entropy_variant < 256, "there is no such entropy variant")
         _expect(0 <= self.quality_step < QUALITY_STEPS, "there is no such quality step")
         _expect(0 <= self.yhat_crc < 1 << 32, "the checksum of the latents is no 32-bit number")
 
@@ -88,7 +88,7 @@ class Container:
     """EXIF from its TIFF header on (no "Exif\\0\\0" in front); it tells the orientation of the pixels."""
     xmp: bytes | None = None
     post_filter: Weights | None = None
-    """For what the g_s of `synthesis_level` gives; None: that of the bundle."""
+    """For what the g_s of `decode_level` gives; None: that of the bundle."""
 
 
 class Chunk(NamedTuple):
@@ -255,7 +255,7 @@ def _read_header(reader: _Reader) -> Header:
     name = bytes(reader.take(reader.take(1, what)[0], what))
     model_id = reader.take(4, what).hex()
     width, height = reader.varint(what), reader.varint(what)
-    mode, entropy, quality_step = reader.take(3, what)
+    mode, entropy_variant, quality_step = reader.take(3, what)
     yhat_crc = int.from_bytes(reader.take(4, what), "little")
     reader.check_crc(start, what)
     if mode & 0x80:
@@ -268,8 +268,8 @@ def _read_header(reader: _Reader) -> Header:
             height=height,
             gray=bool(mode & 1),
             level=mode >> 1 & 7,
-            synthesis_level=mode >> 4 & 7,
-            entropy=entropy,
+            decode_level=mode >> 4 & 7,
+            entropy_variant=entropy_variant,
             quality_step=quality_step,
             yhat_crc=yhat_crc,
         )
@@ -292,7 +292,7 @@ def _check_signature(reader: _Reader) -> None:
 
 def _pack_header(header: Header) -> bytes:
     name = header.model_name.encode("ascii")
-    mode = header.gray | header.level << 1 | header.synthesis_level << 4
+    mode = header.gray | header.level << 1 | header.decode_level << 4
     body = b"".join(
         (
             bytes([FORMAT_VERSION, len(name)]),
@@ -300,7 +300,7 @@ def _pack_header(header: Header) -> bytes:
             bytes.fromhex(header.model_id),
             _pack_varint(header.width),
             _pack_varint(header.height),
-            bytes([mode, header.entropy, header.quality_step]),
+            bytes([mode, header.entropy_variant, header.quality_step]),
             header.yhat_crc.to_bytes(4, "little"),
         )
     )
@@ -342,8 +342,8 @@ def _pack_varint(value: int) -> bytes:
 
 
 def _pack_metadata(data: bytes) -> bytes:
-    packed = bytes([ZLIB]) + _pack_varint(len(data)) + deflate([data])
-    return packed if len(packed) <= len(data) else bytes([STORED]) + data
+    packed = bytes([_ZLIB]) + _pack_varint(len(data)) + deflate([data])
+    return packed if len(packed) <= len(data) else bytes([_STORED]) + data
 
 
 def _unpack_metadata(kind: str, payload: memoryview | None, limits: Limits) -> bytes | None:
@@ -352,14 +352,14 @@ def _unpack_metadata(kind: str, payload: memoryview | None, limits: Limits) -> b
     what = f"chunk {kind}"
     reader = _Reader(payload)
     method = reader.take(1, what)[0]
-    if method not in (STORED, ZLIB):
+    if method not in (_STORED, _ZLIB):
         raise FormatError(f"{what} is packed in an unknown way: install a newer basic-codec")
-    size = reader.left if method == STORED else reader.varint(what)
+    size = reader.left if method == _STORED else reader.varint(what)
     if not size:
         raise FormatError(f"{what} is empty: {_AGAIN}")
     limits.check_bytes(what, size, "max_metadata_bytes")
     rest = reader.take(reader.left, what)
-    return bytes(rest) if method == STORED else inflate(rest, size, what)
+    return bytes(rest) if method == _STORED else inflate(rest, size, what)
 
 
 def _expect(condition: bool, message: str) -> None:

@@ -1,16 +1,15 @@
-"""The decoder's side of the entropy path: a stream to the latent, stage by stage."""
+"""The entropy path in the decoder: from a stream to the latent, stage by stage."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import crc32_of_integers
+from basic_runtime._native import crc32_of_integers
 from basic_runtime.coder import Decoder, StreamError, dequantise, indexes_from_scale
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import EngineError, FormatError
 from basic_runtime.flow import Trace, last_readers, no_trace
@@ -50,13 +49,13 @@ class _Decoding:
         entropy, canvas = self._entropy, self._canvas
         z = Planes.of(canvas, self._hyper_latent())
         steps = [entropy.hyper_step(canvas, z, self._state, self._trace)]
-        for number in range(len(entropy.spec.stages)):
-            stride, channels = entropy.slot_stride, entropy.stage_channels(number)
+        for stage in range(len(entropy.spec.stages)):
+            stride, channels = entropy.slot_stride, entropy.stage_channels(stage)
             mean = Band(canvas, stride, channels)
-            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(number))
-            decode = partial(self._decode, number, mean, scale)
+            scale = _Indexes(canvas, stride, channels, entropy.scale_rows(stage))
+            decode = partial(self._decode, stage, mean, scale)
             sinks = {"mean": mean, "scale": scale}
-            steps.append(entropy.stage_step(number, canvas, self._state, sinks, decode, self._trace))
+            steps.append(entropy.stage_step(stage, canvas, self._state, sinks, decode, self._trace))
         latent = entropy.latent(self._state, canvas, self._trace if canvas.whole else no_trace)
         over, kept = last_readers(steps), set(latent.planes)
         for step in steps:
@@ -77,7 +76,7 @@ class _Decoding:
             raise FormatError("the coded latents are damaged (z is out of range): get the file again")
         return z.astype(np.float32)
 
-    def _decode(self, number: int, mean: Band, scale: _Indexes, first: int, last: int) -> None:
+    def _decode(self, stage: int, mean: Band, scale: _Indexes, first: int, last: int) -> None:
         """The symbols of a stage whose means and scales are there, to its slots."""
         with self._trace("ans"):
             symbols = self._decoder.get(scale.take())
@@ -85,17 +84,17 @@ class _Decoding:
             dequantise(symbols, yhat, self._entropy.mean_bits, yhat, self._entropy.all_threads)
         with self._trace("checksum"):
             self._checksum = crc32_of_integers(yhat, self._checksum, self._entropy.all_threads)
-        self._entropy.store(number, yhat, self._state, first, last)
+        self._entropy.store(stage, yhat, self._state, first, last)
 
 
 class _Indexes(Band):
     """A stage's scales as they are written, as rows of the coder's tables: uint8 (1, C, h, w)."""
 
-    def __init__(self, canvas: Canvas, scale: int, channels: int, lut: NDArray[np.uint8]) -> None:
-        super().__init__(canvas, scale, channels)
+    def __init__(self, canvas: Canvas, stride: int, channels: int, lut: NDArray[np.uint8]) -> None:
+        super().__init__(canvas, stride, channels)
         self._lut = lut
 
-    def write(self, part: NDArray[Any], row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         indexes = np.empty(part.shape, np.uint8)
         indexes_from_scale(np.ascontiguousarray(part, np.float32), self._lut, indexes, self._threads)
         super().write(indexes, row, column)

@@ -24,7 +24,7 @@ def inflate(stream: Buffer, size: int, what: str) -> bytes:
     """
     unpacker = zlib.decompressobj()
     try:
-        # One byte more than wanted: a longer stream shows itself, and an exact one reaches its checksum.
+        # One byte more than expected: that detects a longer stream, and lets an exact one reach its checksum.
         data = unpacker.decompress(stream, size + 1)
     except zlib.error as error:
         raise FormatError(f"{what} is damaged ({error}): get the file again") from error

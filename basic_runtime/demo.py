@@ -52,9 +52,9 @@ class Coded:
 
 def code_with_codec(codec: Codec, pixels: Pixels, quality: int, level: int) -> Coded:
     """The picture through `codec` at a level; times are the best of a few calls after a first one."""
-    data = codec.encode(pixels, quality, level)
+    data = codec.encode(pixels, quality=quality, level=level)
     back = codec.decode(data)
-    encode_ms = _best_ms(partial(codec.encode, pixels, quality, level))
+    encode_ms = _best_ms(partial(codec.encode, pixels, quality=quality, level=level))
     decode_ms = _best_ms(partial(codec.decode, data))
     return Coded(f"BaSIC level {level}", back, len(data), psnr(pixels, back), encode_ms, decode_ms)
 
@@ -114,7 +114,7 @@ def load_photos(paths: Sequence[str]) -> list[tuple[str, Pixels]]:
         from skimage import data
     except ImportError as error:
         if not paths:
-            raise MissingExtraError("the demo, without a photo of yours,", "demo") from error
+            raise MissingExtraError.of("the demo, without a photo of yours,", "demo") from error
     else:
         photos += [(name, getattr(data, name)()) for name in BUNDLED_PHOTOS]
     for path in paths:

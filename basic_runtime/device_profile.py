@@ -1,4 +1,4 @@
-"""Where the time of a GPU goes: computing and moving data, by part of the codec, and the layers of each engine.
+"""Measures where the time of a GPU goes: computing and transfers by part of the codec, and the layers of each engine.
 
 The spans are those between CUDA events on the codec's stream. Asking for them waits for the GPU after each part, so
 these runs come after those in which `basic_runtime.profile` times the whole from outside.
@@ -50,7 +50,7 @@ class LayerTime:
     ms: float
 
 
-class DeviceWatch:
+class _DeviceWatch:
     """A trace that gives the GPU time between its beginnings and ends to the parts they belong to."""
 
     def __init__(self, collect: DeviceTimes) -> None:
@@ -78,21 +78,21 @@ def device_profile(
     collect = backend.device_times()
     if collect is None:
         return (), ()
-    watch = DeviceWatch(collect)
+    watch = _DeviceWatch(collect)
     codec = Codec(bundle, backend, trace=watch)
     timings: list[DeviceTiming] = []
     layers: list[LayerTime] = []
     for level in levels:
-        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=0)
-        codec.decode(data, level)
+        data = codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=0)
+        codec.decode(data, level=level)
         for direction in ("encode", "decode"):
             runs = []
             for _ in range(repetitions):
                 watch.seconds = {}
                 if direction == "encode":
-                    codec.encode(picture, DEFAULT_QUALITY, level, effort=0)
+                    codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=0)
                 else:
-                    codec.decode(data, level)
+                    codec.decode(data, level=level)
                 runs.append(watch.seconds)
             timings += _timings(level, direction, runs)
         layers += _layers(bundle, codec, level)
@@ -130,7 +130,7 @@ def _timings(level: int, direction: str, runs: list[dict[str, dict[str, float]]]
 
 def _layers(bundle: Bundle, codec: Codec, level: int) -> list[LayerTime]:
     spec = bundle.level(level)
-    entropy = bundle.entropy(spec.entropy)
+    entropy = bundle.entropy(spec.entropy_variant)
     graphs = {"g_a": spec.g_a, "h_a": spec.h_a, "h_s": entropy.h_s}
     graphs |= {f"stage {number}": stage.graph for number, stage in enumerate(entropy.stages)} | {"g_s": spec.g_s}
     return [

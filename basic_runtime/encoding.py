@@ -1,4 +1,4 @@
-"""The encoder's side of the entropy path: all stages over the rows of a picture, their symbols to one stream."""
+"""The entropy path in the encoder: from the latent to a stream, all stages over the rows of a picture."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import convert, crc32_of_channels, crc32_of_integers
+from basic_runtime._native import convert, crc32_of_channels, crc32_of_integers
 from basic_runtime.checksum import BandedCrc
 from basic_runtime.coder import Encoder
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.entropy import GroupedEntropy, Quantised
 from basic_runtime.flow import Step, Trace, no_trace
 from basic_runtime.planes import Band, Planes, Scratch, room
@@ -29,17 +29,16 @@ class Encoding:
         self.steps: list[Step] = [entropy.hyper_step(canvas, self.z, state, trace)]
         self._stages: list[_Stage] = []
         shared = _Arrays()
-        for number in range(len(entropy.spec.stages)):
+        for stage in range(len(entropy.spec.stages)):
             arrays = _Arrays() if canvas.whole else shared
-            stage = _Stage(entropy, number, canvas, y, state, arrays, self._put_complete, trace)
-            self._stages.append(stage)
-            self.steps.append(stage.new_step())
+            self._stages.append(_Stage(entropy, stage, canvas, y, state, arrays, self._put_complete, trace))
+            self.steps.append(self._stages[-1].new_step())
         self.latent = entropy.latent(state, canvas, trace if canvas.whole else no_trace)
 
     def finish(self) -> tuple[bytes, int]:
         """The stream, and the checksum of yhat, after all steps have run."""
-        # Steps and stages know this object: a ring would keep their arrays until Python looks for rings, and the next
-        # picture would need new memory.
+        # Steps and stages refer to this object: a cycle would keep their arrays until the next garbage collection, and
+        # the next picture would need new memory.
         self.steps.clear()
         self._stages.clear()
         with self._trace("ans"):
@@ -63,8 +62,8 @@ class HyperLatent(Planes):
         super().__init__(canvas, entropy.z_stride)
         self._entropy = entropy
 
-    def write(self, part: FloatArray, row: int, column: int) -> None:
-        super().write(self._entropy.rounded(part), row, column)
+    def write(self, part: TensorLike, row: int, column: int) -> None:
+        super().write(self._entropy.rounded(np.asarray(part)), row, column)
 
     def drop(self, before: int) -> None:
         """Nothing: the coder reads all of it."""
@@ -74,8 +73,8 @@ class HyperLatent(Planes):
 
 
 class _Arrays:
-    """What a stage writes for the rows that it was just run on. Stages of a picture in tiles share it, as all that
-    stays is copied from it."""
+    """Memory for the rows that a stage was just run on. Stages of a picture in tiles share it, as all that stays is
+    copied from it."""
 
     def __init__(self) -> None:
         self.mean, self.scale, self.y = Scratch(), Scratch(), Scratch()
@@ -88,7 +87,7 @@ class _Stage:
     def __init__(
         self,
         entropy: GroupedEntropy,
-        number: int,
+        stage: int,
         canvas: Canvas,
         y: Planes,
         state: dict[str, Planes],
@@ -96,24 +95,24 @@ class _Stage:
         coded: Callable[[], None],
         trace: Trace,
     ) -> None:
-        self._entropy, self._number, self._canvas, self._trace = entropy, number, canvas, trace
+        self._entropy, self._stage, self._canvas, self._trace = entropy, stage, canvas, trace
         self._y, self._state, self._arrays, self._coded = y, state, arrays, coded
-        self._scale = entropy.slot_stride
-        channels = entropy.stage_channels(number)
-        self._shape = (1, channels, canvas.height // self._scale, canvas.width // self._scale)
+        self._stride = entropy.slot_stride
+        channels = entropy.stage_channels(stage)
+        self._shape = (1, channels, canvas.height // self._stride, canvas.width // self._stride)
         self._shares = entropy.crew.shares(channels)
-        self._mean = Band(canvas, self._scale, channels, arrays.mean)
-        self._scales = Band(canvas, self._scale, channels, arrays.scale)
-        self._symbols = Planes(canvas, self._scale)
+        self._mean = Band(canvas, self._stride, channels, arrays.mean)
+        self._scales = Band(canvas, self._stride, channels, arrays.scale)
+        self._symbols = Planes(canvas, self._stride)
         self._indexes: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._yhat: FloatArray = np.empty(0, np.float32)
         self._crc = BandedCrc(channels)
 
     def new_step(self) -> Step:
-        """What runs the stage and hands its rows on to it; not kept here, as it keeps this object."""
+        """The step that runs the stage. It keeps this object, which therefore must not keep it."""
         sinks = {"mean": self._mean, "scale": self._scales}
         return self._entropy.stage_step(
-            self._number, self._canvas, self._state, sinks, self._code, self._trace, also=(self._y,)
+            self._stage, self._canvas, self._state, sinks, self._code, self._trace, also=(self._y,)
         )
 
     @property
@@ -143,16 +142,16 @@ class _Stage:
             self._keep(symbols, indexes, first, last)
         with self._trace("checksum"):
             self._check(yhat)
-        self._entropy.store(self._number, yhat, self._state, first, last)
+        self._entropy.store(self._stage, yhat, self._state, first, last)
         self._coded()
 
     def _gathered(self, first: int, last: int) -> FloatArray:
         """The stage's elements of these rows of y."""
         with self._trace("split"):
             rows = self._y.rows(first, last)
-            shape = (*self._shape[:2], (last - first) // self._scale, self._shape[3])
+            shape = (*self._shape[:2], (last - first) // self._stride, self._shape[3])
             part = self._arrays.y.array(shape, np.float32)
-            self._entropy.crew.each(lambda c: self._entropy.gather(rows, self._number, c, part), self._shares)
+            self._entropy.crew.each(lambda c: self._entropy.gather(rows, self._stage, c, part), self._shares)
             return part
 
     def _quantised(self, y: FloatArray) -> Quantised:
@@ -163,7 +162,7 @@ class _Stage:
         yhat = arrays.yhat.array(y.shape, np.float32)
 
         def work(c: slice) -> None:
-            entropy.quantise(self._number, y[:, c], mean[:, c], scale[:, c], (symbols[:, c], indexes[:, c], yhat[:, c]))
+            entropy.quantise(self._stage, y[:, c], mean[:, c], scale[:, c], (symbols[:, c], indexes[:, c], yhat[:, c]))
 
         entropy.crew.each(work, self._shares)
         return symbols, indexes, yhat
@@ -181,8 +180,8 @@ class _Stage:
         else:
             if first == 0:
                 self._indexes = room(self._shape, np.uint8)
-            rows = self._indexes[:, :, first // self._scale : last // self._scale]
+            rows = self._indexes[:, :, first // self._stride : last // self._stride]
             convert(indexes, rows, threads=self._canvas.threads)
         self._symbols.begin(0, self._canvas.height)
-        self._symbols.write(symbols, first // self._scale, 0)
+        self._symbols.write(symbols, first // self._stride, 0)
         self._symbols.end(first, last)

@@ -15,22 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import convert
+from basic_runtime._native import convert
 from basic_runtime.bundle import Bundle
 from basic_runtime.coder import quantise
 from basic_runtime.engines import Engine
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import INDEX, FloatArray, TensorLike
 from basic_runtime.engines.native import NativeEngine
-from basic_runtime.engines.packed import INDEX
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.flow import Crew, Sink, Source, Step, Trace
 from basic_runtime.latent import Latent, slot_name
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.planes import Planes
+from basic_runtime.tables import SCALE_ROWS
 from basic_runtime.tiles import Canvas
-
-SCALE_ROWS = 64
-"""Rows of the coder's tables that belong to scales of y; row 64 + c belongs to z channel c."""
 
 Quantised = tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]
 """Symbols, rows of the coder's tables, and yhat, all of one shape."""
@@ -92,7 +89,7 @@ class GroupedEntropy:
 
     def stage_step(
         self,
-        number: int,
+        stage: int,
         canvas: Canvas,
         state: dict[str, Planes],
         sinks: Mapping[str, Sink],
@@ -102,32 +99,32 @@ class GroupedEntropy:
     ) -> Step:
         """A stage, which reads `state` and adds to it what it caches, and its slots, for `after` to fill. `sinks` are
         those of "mean" and "scale", `also` what `after` reads."""
-        stage, engine = self._stages[number]
-        inputs = {name: state[name] for name in stage.inputs if name in engine.inputs}
-        cached = {n: Planes(canvas, self.slot_stride) for n in stage.outputs if n not in sinks}
+        spec, engine = self._stages[stage]
+        inputs = {name: state[name] for name in spec.inputs if name in engine.inputs}
+        cached = {n: Planes(canvas, self.slot_stride) for n in spec.outputs if n not in sinks}
         scale = INDEX if INDEX in engine.outputs else "scale"
         results = cached | {"mean": sinks["mean"], scale: sinks["scale"]}
-        slots = {slot_name(slot): Planes(canvas, self.slot_stride) for slot in stage.slots}
+        slots = {slot_name(slot): Planes(canvas, self.slot_stride) for slot in spec.slots}
         state.update(cached | slots)
         return Step(
-            f"stage {number}", engine, inputs, results, canvas,
-            reach=self._reach[stage.graph], side=canvas.latent_side, also=also, after=after,
+            f"stage {stage}", engine, inputs, results, canvas,
+            reach=self._reach[spec.graph], side=canvas.latent_side, also=also, after=after,
             crew=self.crew, trace=trace,
         )  # fmt: skip
 
-    def store(self, number: int, yhat: FloatArray, state: Mapping[str, Planes], first: int, last: int) -> None:
+    def store(self, stage: int, yhat: FloatArray, state: Mapping[str, Planes], first: int, last: int) -> None:
         """Put a stage's yhat for rows `first` to `last` of the picture into its slots."""
         size = self.slot_channels
-        for position, slot in enumerate(self.spec.stages[number].slots):
+        for position, slot in enumerate(self.spec.stages[stage].slots):
             planes = state[slot_name(slot)]
             planes.begin(first, last)
             planes.write(yhat[:, position * size : (position + 1) * size], first // self.slot_stride, 0)
             planes.end(first, last)
 
-    def gather(self, y: FloatArray, number: int, channels: slice, out: FloatArray) -> None:
+    def gather(self, y: FloatArray, stage: int, channels: slice, out: FloatArray) -> None:
         """A stage's elements of rows of y to `out`, as its graph orders them: some of the `stage_channels`."""
         size, tile = self.slot_channels, self.spec.tile
-        for position, (group, row, column) in enumerate(self.spec.stages[number].slots):
+        for position, (group, row, column) in enumerate(self.spec.stages[stage].slots):
             low, high = max(channels.start, position * size), min(channels.stop, (position + 1) * size)
             if low < high:
                 shift = (group - position) * size
@@ -142,11 +139,11 @@ class GroupedEntropy:
             raise EngineError("z holds NaN or infinity: this engine computes h_a wrongly; take another with --engine")
         return np.asarray(np.clip(np.floor(z + np.float32(0.5)), -self.z_amax, self.z_amax))
 
-    def prior(self, z: FloatArray) -> dict[str, FloatArray]:
-        """What h_s makes of the whole z, for `quantised`."""
+    def prior(self, z: FloatArray) -> dict[str, TensorLike]:
+        """The outputs of h_s for the whole z, as `quantised` takes them."""
         return self._h_s.run({self._h_s.inputs[0]: z})
 
-    def quantised(self, y: FloatArray, prior: Mapping[str, FloatArray]) -> Quantised:
+    def quantised(self, y: FloatArray, prior: Mapping[str, TensorLike]) -> Quantised:
         """Symbols, rows of the coder's tables and yhat, in units of y, of a whole latent: what its stream would hold.
 
         All are (1, M, h, w). Raises EngineError for means and scales that cannot be coded.
@@ -154,28 +151,28 @@ class GroupedEntropy:
         state = dict(prior)
         symbols, indexes = np.empty(y.shape, np.int32), np.empty(y.shape, np.uint8)
         yhat = np.empty(y.shape, np.float32)
-        for number, (stage, engine) in enumerate(self._stages):
-            outputs = engine.run({name: state[name] for name in stage.inputs if name in engine.inputs})
-            part = self._gathered(y, number)
+        for stage, (spec, engine) in enumerate(self._stages):
+            outputs = engine.run({name: state[name] for name in spec.inputs if name in engine.inputs})
+            part = self._gathered(y, stage)
             found = np.empty(part.shape, np.int32), np.empty(part.shape, np.uint8), np.empty_like(part)
             scale = outputs[INDEX] if INDEX in outputs else outputs["scale"]
-            self.quantise(number, part, np.asarray(outputs["mean"]), np.asarray(scale, np.float32), found)
-            self._scatter(found[0], number, symbols)
-            self._scatter(found[1], number, indexes)
-            self._scatter(found[2], number, yhat)
+            self.quantise(stage, part, np.asarray(outputs["mean"]), np.asarray(scale, np.float32), found)
+            self._scatter(found[0], stage, symbols)
+            self._scatter(found[1], stage, indexes)
+            self._scatter(found[2], stage, yhat)
             state.update(outputs)
-            for slot, decoded in zip(stage.slots, np.split(found[2], len(stage.slots), axis=1), strict=True):
+            for slot, decoded in zip(spec.slots, np.split(found[2], len(spec.slots), axis=1), strict=True):
                 state[slot_name(slot)] = np.ascontiguousarray(decoded)
         yhat *= np.float32(2.0**-self.mean_bits)
         return symbols, indexes, yhat
 
-    def quantise(self, number: int, y: FloatArray, mean: FloatArray, scale: FloatArray, results: Quantised) -> None:
+    def quantise(self, stage: int, y: FloatArray, mean: FloatArray, scale: FloatArray, results: Quantised) -> None:
         """Elements of a stage to their symbols, rows of the coder's tables, and yhat in units of 2^-mean_bits.
 
         Raises EngineError for means and scales that cannot be coded.
         """
         symbols, indexes, yhat = results
-        rows = self.scale_rows(number)
+        rows = self.scale_rows(stage)
         try:
             quantise(
                 y, mean, scale, rows, self.mean_bits,
@@ -188,16 +185,16 @@ class GroupedEntropy:
         """yhat of slots that are all there, or will be."""
         slots = {slot: state[slot_name(slot)] for stage in self.spec.stages for slot in stage.slots}
         return Latent(
-            slots, canvas, scale=self.y_stride, tile=self.spec.tile, channels=self.y_channels,
+            slots, canvas, stride=self.y_stride, tile=self.spec.tile, channels=self.y_channels,
             mean_bits=self.mean_bits, trace=trace,
         )  # fmt: skip
 
-    def scale_rows(self, number: int) -> NDArray[np.uint8]:
+    def scale_rows(self, stage: int) -> NDArray[np.uint8]:
         """Row of the coder's tables for each value that a stage writes as "scale": engines may look the rows up."""
-        return _ROWS if INDEX in self._stages[number][1].outputs else self._index_lut
+        return _ROWS if INDEX in self._stages[stage][1].outputs else self._index_lut
 
-    def stage_channels(self, number: int) -> int:
-        return self.slot_channels * len(self.spec.stages[number].slots)
+    def stage_channels(self, stage: int) -> int:
+        return self.slot_channels * len(self.spec.stages[stage].slots)
 
     def z_indexes(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Rows of the coder's tables for the elements of z."""
@@ -220,20 +217,20 @@ class GroupedEntropy:
                 state[slot_name(slot)] = slots[slot_name(slot)]
         return digest.hexdigest()
 
-    def _gathered(self, y: FloatArray, number: int) -> FloatArray:
-        channels, tile = self.stage_channels(number), self.spec.tile
+    def _gathered(self, y: FloatArray, stage: int) -> FloatArray:
+        channels, tile = self.stage_channels(stage), self.spec.tile
         part = np.empty((1, channels, y.shape[2] // tile, y.shape[3] // tile), np.float32)
-        self.gather(y, number, slice(0, channels), part)
+        self.gather(y, stage, slice(0, channels), part)
         return part
 
-    def _scatter(self, values: NDArray[Any], number: int, out: NDArray[Any]) -> None:
+    def _scatter(self, values: NDArray[Any], stage: int, out: NDArray[Any]) -> None:
         """A stage's elements, as its graph orders them, to their places in `out` (1, M, h, w)."""
         size, tile = self.slot_channels, self.spec.tile
-        for position, (group, row, column) in enumerate(self.spec.stages[number].slots):
+        for position, (group, row, column) in enumerate(self.spec.stages[stage].slots):
             part = values[:, position * size : (position + 1) * size]
             out[:, group * size : (group + 1) * size, row::tile, column::tile] = part
 
-    def _check_index(self, outputs: Mapping[str, FloatArray]) -> None:
+    def _check_index(self, outputs: Mapping[str, TensorLike]) -> None:
         """Raises EngineError if an engine that looks the table up itself finds other rows than the host."""
         if INDEX not in outputs:
             return
@@ -243,16 +240,16 @@ class GroupedEntropy:
 
     def _check_names(self, bundle: Bundle) -> None:
         known = set(self._h_s.outputs)
-        for number, (stage, engine) in enumerate(self._stages):
-            where = f"{bundle.path / 'manifest.json'}: stage {number} of the variant with h_s {self.spec.h_s}"
-            missing = [name for name in stage.inputs if name not in known]
+        for stage, (spec, engine) in enumerate(self._stages):
+            where = f"{bundle.path / 'manifest.json'}: stage {stage} of the variant with h_s {self.spec.h_s}"
+            missing = [name for name in spec.inputs if name not in known]
             if missing:
                 raise BundleError(f"{where} reads {missing[0]!r}, which nothing before it gives")
-            if set(stage.outputs) - set(engine.outputs) or set(engine.inputs) - set(stage.inputs):
+            if set(spec.outputs) - set(engine.outputs) or set(engine.inputs) - set(spec.inputs):
                 raise BundleError(f"{where} lists other inputs or outputs than its graph has")
-            known |= set(stage.outputs) | {slot_name(slot) for slot in stage.slots}
+            known |= set(spec.outputs) | {slot_name(slot) for slot in spec.slots}
 
 
-def _as_int32(values: FloatArray) -> memoryview:
+def _as_int32(values: TensorLike) -> memoryview:
     with np.errstate(invalid="ignore"):
         return np.ascontiguousarray(np.asarray(values).astype("<i4")).data

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Self
 
 DISTRIBUTION = "basic-codec"
 
@@ -22,31 +21,18 @@ class BasicError(Exception):
 
     def in_file(self, name: str | os.PathLike[str]) -> Self:
         """The same error with the file's name in front, for code that only saw the file's bytes."""
-        return _made(type(self), f"{os.fspath(name)}: {self}", self.__dict__)
+        error = type(self)(f"{os.fspath(name)}: {self}")
+        error.__dict__.update(self.__dict__)
+        return error
 
-    def told_of(self, name: str, *others: str) -> str:
-        """The line, with the file's name in front unless it begins with that, or with one of others', already."""
+    def named_line(self, name: str, *others: str) -> str:
+        """The line, with the file's name in front unless it begins with that, or with one of the others, already."""
         line = str(self)
         return line if any(line.startswith(f"{known}: ") for known in (name, *others)) else f"{name}: {line}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Errors come whole out of other processes, whatever they were made of."""
-        return _made, (type(self), str(self), self.__dict__)
 
 
 def _one_line(message: str) -> str:
     return re.sub(r"\s*[\r\n]+\s*", " ", message).strip()
-
-
-_Kind = TypeVar("_Kind", bound=BasicError)
-
-
-def _made(kind: type[_Kind], message: str, attributes: Mapping[str, Any]) -> _Kind:
-    """An error with this message, whatever its class makes one of."""
-    error = kind.__new__(kind)
-    Exception.__init__(error, _one_line(message))
-    error.__dict__.update(attributes)
-    return error
 
 
 class FileError(BasicError):
@@ -89,14 +75,25 @@ class DesyncError(BasicError):
     """The decoded latents do not match the checksum that the encoder stored."""
 
 
+class TargetError(BasicError):
+    """No quality gives a file as small, or a picture as good, as wanted."""
+
+
+class MachineProfileError(BasicError):
+    """This machine has not been measured, or nothing fits the budget."""
+
+
 class MissingExtraError(BasicError):
-    """An optional dependency is not installed.
+    """An optional dependency is not installed."""
 
-    ``MissingExtraError("exporting a model", "export")`` says which ``pip install`` brings it.
-    """
+    extra = ""
+    """The extra of this package that brings it."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        # Not by the distribution's name alone: an index may have something else of that name.
+    @classmethod
+    def of(cls, what: str, extra: str) -> Self:
+        """The error for work that needs an extra: ``MissingExtraError.of("exporting a model", "export")``."""
+        # Not `pip install basic-codec[...]`: an index may have another package of that name.
         way_out = f"pip install '.[{extra}]' in the sources of {DISTRIBUTION}"
-        super().__init__(f"{what} needs packages that are missing: {way_out}")
-        self.extra = extra
+        error = cls(f"{what} needs packages that are missing: {way_out}")
+        error.extra = extra
+        return error

@@ -1,4 +1,4 @@
-"""The little of EXIF that picture files need: orientation, and the tags that TIFF mixes with its own."""
+"""The part of EXIF that picture files need: orientation, and the tags that TIFF mixes with its own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def photo_tags(exif: Image.Exif) -> Image.Exif:
-    """Those tags of `exif` that describe the photo and not the layout of a TIFF file."""
+    """The tags of `exif` that describe the photo and not the layout of a TIFF file."""
     kept = Image.Exif()
     for tag in _PHOTO_TAGS:
         if tag in exif and (tag != ORIENTATION or exif[tag] in _ORIENTATIONS):  # libtiff takes no other

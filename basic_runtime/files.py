@@ -1,4 +1,4 @@
-"""Whole files in and out: size limits, `-` for the standard streams, never half a file under a final name."""
+"""Reads and writes whole files: size limits, `-` for the standard streams, never half a file under a final name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def display_name(path: StrPath, *, output: bool = False) -> str:
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file; None for what is none, such as a pipe or a device, and may have no end. Raises OSError."""
+    """The size of a regular file in bytes; None for a folder, a pipe or a device. Raises OSError."""
     status = path.stat()
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -68,9 +68,10 @@ def read_bytes(source: StrPath, limits: Limits = DEFAULT_LIMITS) -> bytes:
 
 
 def read_file(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> bytes:
-    """What is left to read of a binary file that is open.
+    """The rest of a binary file that is open.
 
-    Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for what is no file, or one in text mode.
+    Raises `FileError` and `LimitError` as `read_bytes` does, TypeError for anything but a file, or for one in text
+    mode.
     """
     if not hasattr(file, "read"):
         raise TypeError(f"a path, bytes or an open file are wanted, not {type(file).__name__}")
@@ -113,7 +114,7 @@ def _read(file: IO[bytes], known: int, most: int) -> bytes:
 
 
 def _check_name(path: StrPath) -> None:
-    """Raises `FileError` for what no file can be called."""
+    """Raises `FileError` for a name that no file can have."""
     try:
         possible = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -148,7 +149,7 @@ def check_target(target: StrPath, overwrite: bool = False) -> None:
             )
         if not path.parent.is_dir():
             raise FileError(f"{path}: cannot be written (no folder {path.parent}): make the folder first")
-        is_special = path.exists() and not path.is_file()  # like /dev/null, which is written where it is
+        is_special = path.exists() and not path.is_file()  # like /dev/null, which is written to directly
         if not is_special and not os.access(path.parent, os.W_OK):
             raise FileError(f"{path}: cannot be written (its folder may not be written to): choose another folder")
     except OSError as error:  # a name that is too long, a folder that may not be searched
@@ -163,9 +164,9 @@ def make_folder(folder: Path) -> None:
         raise FileError(f"{folder}: cannot be made a folder ({reason(error)}): choose another") from error
 
 
-def write_bytes(target: StrPath, data: bytes, overwrite: bool = False) -> None:
+def write_bytes(target: StrPath, data: bytes, *, overwrite: bool = False) -> None:
     """Writes `data` to the file `target`, or to standard output for ``-``, as `write_file` does."""
-    write_file(target, lambda file: file.write(data), overwrite)
+    write_file(target, lambda file: file.write(data), overwrite=overwrite)
 
 
 def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
@@ -183,19 +184,19 @@ def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
 
 
 def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
-    """All of the bytes, however few of them a file without a buffer takes at a time, and however long that takes."""
+    """Write all bytes, even to a file without a buffer, which takes some at a time."""
     if not isinstance(file, io.RawIOBase):
         file.write(data)
         return
     rest = memoryview(data)
     while rest:
         count = file.write(rest)
-        if count is None:  # of a stream that does not wait by itself
+        if count is None:  # a non-blocking stream
             select.select([], [file], [])
         rest = rest[count or 0 :]
 
 
-def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite: bool = False) -> _Result:
+def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwrite: bool = False) -> _Result:
     """Has `write` write the file `target`, or standard output for ``-``, and returns what it returns.
 
     It writes a file beside the target, which then takes the name: others see the whole file or none, even if `write`
@@ -226,7 +227,7 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], overwrite:
 
 
 def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:
-    # Of its bytes, as names have a longest length in bytes.
+    # The limit on the length of names is in bytes.
     known = os.fsencode(path.name)[:64].decode(sys.getfilesystemencoding(), "ignore")
     beside = path.with_name(f".{known}.{os.urandom(4).hex()}.tmp")
     try:
@@ -244,7 +245,7 @@ def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: b
 
 
 def _rename_to_new(beside: Path, path: Path) -> None:
-    """Gives `beside` the name `path`, and fails if somebody took it meanwhile."""
+    """Gives `beside` the name `path`, and fails if it was taken meanwhile."""
     try:
         os.link(beside, path)
     except FileExistsError:
@@ -255,7 +256,7 @@ def _rename_to_new(beside: Path, path: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """What the system says of an error, as messages have it."""
+    """The system's reason for an error, as messages state it."""
     if isinstance(error, io.UnsupportedOperation):
         return "it is not open for that"
     return (error.strerror or str(error)).lower()

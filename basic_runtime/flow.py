@@ -1,7 +1,7 @@
 """Graphs that feed each other, run over the rows of a picture: each starts as soon as it has enough to read.
 
-What a graph wrote is dropped when all its readers are past it. So all that is in memory of a large picture are the
-few rows between one graph and the next, and what nobody dropped: pixels and coded symbols.
+What a graph wrote is dropped when all its readers are past it. So of a large picture only the few rows between one
+graph and the next are in memory, and the pixels and coded symbols, which stay.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from basic_runtime.engines import Engine
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import IntegerEngine, Phases, TensorLike
 from basic_runtime.errors import EngineError
 from basic_runtime.planes import Planes
 from basic_runtime.tiles import Canvas, Rows, Tile
@@ -73,10 +73,9 @@ class Crew:
 
 
 class Source(Protocol):
-    """What a step reads: `scale` picture rows per row, there to row `done` of the picture. One that keeps its values in
-    another type or order has a method `cut_kept` beside `cut`, which gives them as they are."""
+    """A tensor that a step reads: `stride` picture rows per row, there to row `done` of the picture."""
 
-    scale: int
+    stride: int
 
     @property
     def done(self) -> int: ...
@@ -85,17 +84,22 @@ class Source(Protocol):
     def planes(self) -> tuple[Planes, ...]:
         """The tensors that must stay as long as they are read."""
 
-    def cut(self, tile: Tile) -> FloatArray: ...
+    def cut(self, tile: Tile) -> TensorLike:
+        """What a graph reads for a tile, float32, C-contiguous."""
+
+    def cut_kept(self, tile: Tile) -> TensorLike | Phases:
+        """The same in the type and order in which it is kept, for an `IntegerEngine`."""
 
 
 class Sink(Protocol):
-    """What a step writes: rows of the picture are announced, written in parts by several threads, and ended."""
+    """A tensor that a step writes: rows of the picture are announced, written in parts by several threads, and
+    ended."""
 
-    scale: int
+    stride: int
 
     def begin(self, first: int, last: int) -> None: ...
 
-    def write(self, part: FloatArray, row: int, column: int) -> None: ...
+    def write(self, part: TensorLike, row: int, column: int) -> None: ...
 
     def end(self, first: int, last: int) -> None: ...
 
@@ -104,7 +108,7 @@ class Step:
     """A graph that reads some tensors of the picture and writes others, from the top down.
 
     `reach` is in rows of its coarsest input, None if unknown: the graph then runs on the whole picture. `side` is that
-    of its tiles, the canvas's unless told.
+    of its tiles, by default the canvas's.
     """
 
     def __init__(
@@ -125,14 +129,12 @@ class Step:
         """`after` is called with the first and last row of the picture of each run, and reads those rows of `also`.
         `crew` works on the tiles."""
         self.name, self._engine, self._canvas, self._trace = name, engine, canvas, trace
-        self._sinks, self._after = sinks, after
+        self._sources, self._sinks, self._after = sources, sinks, after
         self._read = (*sources.values(), *also)
         self.planes = tuple(planes for source in self._read for planes in source.planes)  # the tensors that it reads
-        kept = "cut_kept" if engine.takes_integers else "cut"
-        self._cuts = {name: getattr(source, kept, source.cut) for name, source in sources.items()}
         self._side, self._crew = side or canvas.side, crew or Crew()
-        unit = max(source.scale for source in sources.values())
-        self._align = max(unit, *(sink.scale for sink in sinks.values()))
+        unit = max(source.stride for source in sources.values())
+        self._align = max(unit, *(sink.stride for sink in sinks.values()))
         self.margin = None if reach is None else -(-reach * unit // self._align) * self._align
         self.done = 0
         self._wanted: list[Rows] = [(0, canvas.height)]
@@ -186,27 +188,30 @@ class Step:
         return [(max(0, top - margin), min(height, bottom + margin)) for top, bottom in self._wanted]
 
     def _run(self, tile: Tile) -> None:
-        found = self._engine.run({name: cut(tile) for name, cut in self._cuts.items()})
+        if isinstance(self._engine, IntegerEngine):
+            found = self._engine.run({name: source.cut_kept(tile) for name, source in self._sources.items()})
+        else:
+            found = self._engine.run({name: source.cut(tile) for name, source in self._sources.items()})
         for name in self._sinks:
             self._write(name, _known(found[name]), tile)
 
-    def _write(self, name: str, values: FloatArray, tile: Tile) -> None:
+    def _write(self, name: str, values: TensorLike, tile: Tile) -> None:
         sink, rows, columns = self._sinks[name], tile.rows, tile.columns
-        scale = sink.scale
-        wanted = (rows.stop - rows.start) // scale, (columns.stop - columns.start) // scale
+        stride = sink.stride
+        wanted = (rows.stop - rows.start) // stride, (columns.stop - columns.start) // stride
         if values.shape[2:] != wanted:
             raise EngineError(f"{self.name} gave {name} of shape {values.shape}, not of {wanted} rows and columns")
-        top, left = rows.first // scale, columns.first // scale
-        above, beside = rows.start // scale, columns.start // scale
-        inside = (top - above, rows.last // scale - above, left - beside, columns.last // scale - beside)
+        top, left = rows.first // stride, columns.first // stride
+        above, beside = rows.start // stride, columns.start // stride
+        inside = (top - above, rows.last // stride - above, left - beside, columns.last // stride - beside)
         if inside == (0, wanted[0], 0, wanted[1]):
             sink.write(values, top, left)
             return
         sink.write(np.asarray(values)[:, :, inside[0] : inside[1], inside[2] : inside[3]], top, left)
 
 
-def _known(values: FloatArray) -> FloatArray:
-    """What an engine gave, as what tensors of a picture are made of."""
+def _known(values: TensorLike) -> TensorLike:
+    """An output of an engine, in float32 unless it has a type that tensors of a picture have."""
     if getattr(values, "dtype", np.float32) in (np.float32, np.int16, np.int32, np.uint8):
         return values
     return np.asarray(values).astype(np.float32)
@@ -234,7 +239,7 @@ def limit(steps: Sequence[Step], rows: Iterable[Rows]) -> None:
 
 
 def last_readers(steps: Sequence[Step]) -> dict[Step, set[Planes]]:
-    """What nobody needs after each of the steps, if they run in their order, each to the end."""
+    """The tensors that each of the steps reads last, if they run in their order, each to the end."""
     found: dict[Step, set[Planes]] = {step: set() for step in steps}
     for planes, readers in readers_of(steps).items():
         found[readers[-1]].add(planes)
@@ -251,6 +256,6 @@ def readers_of(steps: Sequence[Step]) -> dict[Planes, list[Step]]:
 
 
 def drop_read(step: Step, readers: Mapping[Planes, Sequence[Step]]) -> None:
-    """Give up the rows that nobody will read again, now that a step has been run."""
+    """Drop the rows that no step will read again, after this one has been run."""
     for planes in step.planes:
         planes.drop(min(reader.needed for reader in readers[planes]))

@@ -1,7 +1,7 @@
-"""Does an engine on this machine compute the entropy path bit by bit as the exporter did?
+"""Checks that an engine computes the entropy path bit by bit as the exporter did.
 
-Asked once per bundle, engine and CPU, and version of what computes: a good answer is remembered in the user's cache
-folder.
+It does so once for each bundle, engine, version and processor: a check that was passed is remembered in the user's
+cache folder.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_L
 
 
 def write_picture(
-    target: StrPath | BinaryIO, picture: Picture | Pixels, format: str | None = None, overwrite: bool = False
+    target: StrPath | BinaryIO, picture: Picture | Pixels, format: str | None = None, *, overwrite: bool = False
 ) -> list[str]:
     """Writes a picture, or its pixels alone as uint8 (H, W, 3) or (H, W), to a path, to standard output for ``-`` (as
     PNG unless `format` says otherwise), or to a file that is open in binary mode, which needs a `format`.
@@ -121,7 +121,7 @@ def write_picture(
     if kind == "PPM" and Path(target).suffix.lower() == ".pgm" and not picture.gray:
         raise ImageError(f"{name}: a .pgm file is gray, and the picture has colours: name it .ppm")
     try:
-        return write_file(target, lambda file: _save(picture, kind, file), overwrite)
+        return write_file(target, lambda file: _save(picture, kind, file), overwrite=overwrite)
     except ImageError as error:
         raise error.in_file(name) from error.__cause__
 
@@ -201,7 +201,7 @@ def _decode(data: bytes, limits: Limits) -> Picture:
     notices: list[str] = []
     raw_mode = _raw_mode(image)
     try:
-        several = getattr(image, "is_animated", False)  # to count them takes the longer the more there are
+        several = getattr(image, "is_animated", False)  # counting them would take time for each
         image.load()
     except Exception as error:
         raise ImageError(f"the picture is damaged ({error}): {_AGAIN}") from error
@@ -263,7 +263,7 @@ def _convert(image: Image.Image, raw_mode: str, notices: list[str]) -> tuple[Pix
 def _from_inks(image: Image.Image, notices: list[str]) -> Image.Image:
     """CMYK as RGB: in sRGB where the profile of the inks is there, and Pillow's LittleCMS."""
     profile, without = image.info.get("icc_profile"), "a colour profile"
-    if not isinstance(profile, bytes):  # but of whatever type a TIFF says
+    if not isinstance(profile, bytes):  # a TIFF may give it any type
         profile = None
     if profile and features.check("littlecms2"):
         from PIL import ImageCms
@@ -271,7 +271,7 @@ def _from_inks(image: Image.Image, notices: list[str]) -> Image.Image:
         try:
             inks, screen = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(image, inks, screen, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):  # damaged, or of other colours
+        except (ImageCms.PyCMSError, OSError, ValueError):  # damaged, or for other colours
             without = "its colour profile, which does not fit"
         else:
             assert converted is not None  # as it is not converted in place
@@ -348,7 +348,7 @@ def _metadata(
 
 
 def _as_bytes(kind: str, value: object, limits: Limits, notices: list[str]) -> bytes:
-    """What Pillow has of some metadata, whose type is that of the file's tag; b"" for what is left out."""
+    """Metadata as Pillow has it, in whatever type the file's tag has, as bytes; b"" where it is left out."""
     value = value.encode() if isinstance(value, str) else b"" if value is None else value
     if not isinstance(value, bytes):
         notices.append(f"damaged {kind} was left out (it is no text)")
@@ -393,9 +393,9 @@ class _PillowGuard:
 _pillow_guard = _PillowGuard()
 
 
-#: What zlib is told for PNG. The lowest level takes a quarter of the time of the usual 6. PNG's filters leave little of
-#: a photo that repeats but runs: to look for these alone takes 8 % less (print 40 %), for files as large.
-PNG_OPTIONS = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+#: Options of zlib for PNG. The lowest level takes a quarter of the time of the usual 6. Of a photo, PNG's filters leave
+#: little that repeats but runs: looking for these alone takes 8 % less time (of print 40 %), for files as large.
+_PNG_OPTIONS = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 # --- writing ---------------------------------------------------------------------------------------------
 
@@ -421,7 +421,7 @@ def _opaque(picture: Picture, kind: str, notices: list[str]) -> Pixels:
 
 def _for_png(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[str, Any]]:
     options = _common_options(picture)
-    options |= PNG_OPTIONS
+    options |= _PNG_OPTIONS
     if picture.xmp:
         texts = PngImagePlugin.PngInfo()
         texts.add_itxt("XML:com.adobe.xmp", _text_of(picture.xmp, notices))

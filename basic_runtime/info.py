@@ -1,4 +1,4 @@
-"""What a compressed file is, told without a model: all of it is in the header and the chunk list."""
+"""Describes a compressed file from its header and chunks, without a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from basic_runtime.container import ALPHA, EXIF, ICC, XMP, parse
 from basic_runtime.deflate import Buffer
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
+from basic_runtime.metrics import bpp
 from basic_runtime.quality import quality_of_step
 
 
@@ -26,10 +27,10 @@ class FileInfo:
     level: int
     """Level the encoder ran at."""
     decode_level: int
-    """Level a decoder runs g_s at unless told otherwise."""
+    """Level at which a decoder runs g_s by default."""
     entropy_variant: int
-    file_bytes: int
-    bits_per_pixel: float
+    bytes: int
+    bpp: float
     chunks: tuple[tuple[str, int], ...]
 
     @property
@@ -46,7 +47,7 @@ class FileInfo:
         return any(found == kind for found, _ in self.chunks)
 
 
-def file_info(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
+def file_info(data: Buffer, *, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
     """Describe the compressed file `data`. Raises FormatError or LimitError as `container.parse` does, but takes
     pictures of any size, as nothing is decoded."""
     header, chunks = parse(data, replace(limits, max_pixels=sys.maxsize, max_side=sys.maxsize))
@@ -60,9 +61,9 @@ def file_info(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> FileInfo:
         quality=quality_of_step(header.quality_step),
         quality_step=header.quality_step,
         level=header.level,
-        decode_level=header.synthesis_level,
-        entropy_variant=header.entropy,
-        file_bytes=size,
-        bits_per_pixel=8 * size / (header.width * header.height),
+        decode_level=header.decode_level,
+        entropy_variant=header.entropy_variant,
+        bytes=size,
+        bpp=bpp(size, header.width, header.height),
         chunks=tuple((chunk.type, chunk.size) for chunk in chunks),
     )

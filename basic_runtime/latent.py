@@ -1,4 +1,4 @@
-"""The latent y in slots, as the stages decode it, and put together, as g_s reads it."""
+"""The latent y: in slots, as the stages decode it, and whole, as g_s reads it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import convert
+from basic_runtime._native import convert
 from basic_runtime.engines.base import FloatArray, Phases
 from basic_runtime.flow import Trace, no_trace
 from basic_runtime.planes import Planes
@@ -30,14 +30,14 @@ class Latent:
         slots: Mapping[Slot, Planes],
         canvas: Canvas,
         *,
-        scale: int,
+        stride: int,
         tile: int,
         channels: int,
         mean_bits: int,
         trace: Trace = no_trace,
     ) -> None:
-        """`scale`: picture rows per row of y; `tile`: rows of y per row of a slot; `channels`: those of y."""
-        self.scale = scale
+        """`stride`: picture rows per row of y; `tile`: rows of y per row of a slot; `channels`: those of y."""
+        self.stride = stride
         self._slots, self._canvas, self._tile, self._trace = slots, canvas, tile, trace
         self._channels, self._unit = channels, 2.0**-mean_bits
         self._group = channels * tile**2 // len(slots)
@@ -52,7 +52,7 @@ class Latent:
 
     def cut(self, tile: Tile) -> FloatArray:
         """What g_s reads for a tile: float32, C-contiguous."""
-        height, width = ((span.stop - span.start) // self.scale for span in (tile.rows, tile.columns))
+        height, width = ((span.stop - span.start) // self.stride for span in (tile.rows, tile.columns))
         with self._trace("split"):
             result = np.empty((1, self._channels, height, width), np.float32)
             for part, channel, row, column in self._parts(tile):
@@ -65,9 +65,9 @@ class Latent:
         return Phases(self._parts(tile), self._tile, self._unit)
 
     def _parts(self, tile: Tile) -> list[tuple[NDArray[Any], int, int, int]]:
-        """Of each slot, what lies in a tile, and its first channel, row and column there."""
-        top, bottom = tile.rows.start // self.scale, tile.rows.stop // self.scale
-        left, right = tile.columns.start // self.scale, tile.columns.stop // self.scale
+        """The part of each slot that lies in a tile, and its first channel, row and column there."""
+        top, bottom = tile.rows.start // self.stride, tile.rows.stop // self.stride
+        left, right = tile.columns.start // self.stride, tile.columns.stop // self.stride
         parts = []
         for (group, row, column), planes in self._slots.items():
             # The slot's first row is the first one from `top` on in this phase.
@@ -79,6 +79,6 @@ class Latent:
         return parts
 
     def whole(self) -> FloatArray:
-        """All of it."""
+        """The whole latent, float32 (1, M, h, w)."""
         height, width = self._canvas.height, self._canvas.width
         return self.cut(Tile(Span(0, height, 0, height), Span(0, width, 0, width)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from basic_runtime.arguments import whole
 from basic_runtime.errors import LimitError
 
-MIB = 1 << 20
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Limits:
     process below 2 GB."""
     max_side: int = 65_535
     """Width, and height, of a picture."""
-    max_file_bytes: int = 2048 * MIB
+    max_file_bytes: int = 2048 * _MIB
     """Size of any file that is read, compressed or not."""
-    max_chunk_bytes: int = 1024 * MIB
+    max_chunk_bytes: int = 1024 * _MIB
     """Payload of one chunk of a compressed file."""
     max_chunks: int = 64
     """Chunks in one compressed file."""
-    max_metadata_bytes: int = 16 * MIB
+    max_metadata_bytes: int = 16 * _MIB
     """ICC profile, EXIF and XMP, each, after decompression."""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What each level costs on this machine: measured once, remembered, and asked for the level of a time budget."""
+"""The time of each level on this machine: measured once, remembered, and used to find the level of a time budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.cache import check_storable, place_of, processor, store
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
-from basic_runtime.errors import BasicError
+from basic_runtime.errors import MachineProfileError
 from basic_runtime.profile import TOTAL, Profile, profile
 
 #: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
@@ -25,10 +25,6 @@ SIZES = ((250, 250), (760, 500), (1530, 1020), (2300, 1530))
 
 #: A large picture needs fewer repetitions for as steady a median.
 LARGE_PIXELS, LARGE_SHARE = 1_000_000, 3
-
-
-class MachineProfileError(BasicError):
-    """This machine has not been measured, or nothing fits the budget."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +80,12 @@ class MachineProfile:
         return max(fitting)
 
 
-def measure(
-    bundle: Bundle, engine: str, threads: int | None, repetitions: int, precision: str | None = None
-) -> MachineProfile:
+def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfile:
     """Time every level at all `SIZES`."""
     runs = [
         profile(
             bundle,
-            engine,
-            threads,
-            precision=precision,
+            backend,
             width=width,
             height=height,
             repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
@@ -106,7 +98,7 @@ def measure(
         for direction in ("encode", "decode")
     ]
     return MachineProfile(
-        bundle.manifest.model_id, runs[0].engine, threads, bundle.manifest.z_stride, tuple(times)
+        bundle.manifest.model_id, runs[0].engine, backend.threads, bundle.manifest.z_stride, tuple(times)
     )
 
 
@@ -134,7 +126,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
         return MachineProfile(times=rows, **values).checked()
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         options = each = ""
-        if backend.threads is not None:  # chosen, or left by --jobs
+        if backend.threads is not None:  # chosen with --threads, or what --jobs leaves
             options = f" --threads {backend.threads}"
             each = f" with {backend.threads} of its threads a picture (by --threads or --jobs)"
         options += "" if backend.precision == backend.precisions[0] else f" --precision {backend.precision}"

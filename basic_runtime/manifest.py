@@ -40,8 +40,8 @@ class PartsSpec:
 
 @dataclass(frozen=True)
 class FormatsSpec:
-    """How the tensors of a graph of the pixel path are kept in fixed point (`engines.fixed_point`): by key, the bits at
-    each of some quality steps, which rise; and the keys of those that no convolution reads."""
+    """The formats of the tensors of a graph of the pixel path in fixed point (`engines.fixed_point`): by key, the bits
+    at each of some quality steps, which rise; and the keys of those that no convolution reads."""
 
     steps: tuple[int, ...]
     bits: dict[str, tuple[int, ...]]
@@ -111,7 +111,7 @@ class LevelSpec:
 
     g_a: str
     h_a: str
-    entropy: int
+    entropy_variant: int
     g_s: str
     encode_macs_per_pixel: float
     decode_macs_per_pixel: float
@@ -128,15 +128,13 @@ class EarlierModel:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All fields of manifest.json that the runtime reads. `lambdas`: of the lowest and the highest quality step, rising
-    geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not stated, in
-    older bundles). `earlier`: other models whose files it decodes, by their ids."""
+    """All fields of manifest.json that the runtime reads. `lambdas`: those of the lowest and the highest quality step,
+    rising geometrically between; the model was trained for the least bits per pixel + lambda 255^2 MSE (None: not
+    stated, in older bundles). `earlier`: other models whose files it decodes, by their ids."""
 
     model_name: str
     model_id: str
     earlier: dict[str, EarlierModel]
-    producer: dict[str, str]
-    opset: int
     y_channels: int
     z_channels: int
     y_stride: int
@@ -146,7 +144,7 @@ class Manifest:
     quality_steps: int
     files: dict[str, str]
     graphs: dict[str, GraphSpec]
-    entropy: tuple[EntropySpec, ...]
+    entropy_variants: tuple[EntropySpec, ...]
     levels: tuple[LevelSpec, ...]
     lambdas: tuple[float, float] | None
 
@@ -242,14 +240,12 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
     y_channels = latent.integer("y_channels", 1, 4096)
     if len(top.array("levels")) > LEVELS:
         raise top.fail("levels", f"has more than {LEVELS} levels")
-    entropy = tuple(_parse_entropy(item, y_channels, graph_of) for item in top.children("entropy"))
-    levels = tuple(_parse_level(item, len(entropy), graph_of) for item in top.children("levels"))
+    entropy_variants = tuple(_parse_entropy(item, y_channels, graph_of) for item in top.children("entropy"))
+    levels = tuple(_parse_level(item, len(entropy_variants), graph_of) for item in top.children("levels"))
     return Manifest(
         model_name=model.text("name", "[A-Za-z0-9._-]{1,15}"),
         model_id=model.text("id", "[0-9a-f]{8}"),
         earlier=_parse_earlier(model.child("earlier"), len(levels), graphs) if "earlier" in model.value else {},
-        producer={key: str(item) for key, item in top.child("producer").value.items()},
-        opset=top.integer("opset", 1, 1000),
         y_channels=y_channels,
         z_channels=latent.integer("z_channels", 1, 192),
         y_stride=latent.integer("y_stride", 1, 64),
@@ -259,7 +255,7 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
         quality_steps=top.integer("quality_steps", QUALITY_STEPS, QUALITY_STEPS),
         files=_parse_files(top.child("files")),
         graphs=graphs,
-        entropy=entropy,
+        entropy_variants=entropy_variants,
         levels=levels,
         lambdas=_parse_lambdas(top.child("lambda")) if "lambda" in top.value else None,
     )
@@ -423,7 +419,7 @@ def _parse_level(fields: _Fields, variants: int, graph_of: _GraphReader) -> Leve
     return LevelSpec(
         g_a=graph_of(fields, "g_a", "g_a"),
         h_a=graph_of(fields, "h_a", "h_a"),
-        entropy=fields.integer("entropy", 0, variants - 1),
+        entropy_variant=fields.integer("entropy", 0, variants - 1),
         g_s=graph_of(fields, "g_s", "g_s"),
         encode_macs_per_pixel=fields.number("encode_macs_per_pixel"),
         decode_macs_per_pixel=fields.number("decode_macs_per_pixel"),

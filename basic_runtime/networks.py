@@ -1,4 +1,4 @@
-"""What computes a bundle's graphs: engines, and how a picture goes through them, whole or in tiles."""
+"""Runs the graphs of a bundle on a picture, whole or in tiles."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _log = logging.getLogger("basic_runtime")  # warnings go to standard error unles
 
 @dataclass(frozen=True)
 class Runner:
-    """What runs graphs: a back-end, and threads that run tiles side by side."""
+    """A back-end, and threads that run tiles side by side on it."""
 
     backend: Backend
     crew: Crew
 
     @property
     def threads(self) -> int:
-        """Those of one run of a graph."""
+        """Threads of one run of a graph."""
         return self.backend.threads or default_threads()
 
 
@@ -72,12 +72,12 @@ class Networks:
         spec = self.bundle.level(level)
         for graph_id in (spec.g_a, spec.h_a, spec.g_s):
             self._pixel_engine(graph_id, quality_step, self.whole)
-        self.entropy_on(spec.entropy, self.whole)
+        self.entropy_on(spec.entropy_variant, self.whole)
 
     def verify(self) -> list[VariantCheck]:
         """Run every golden vector of the bundle on this engine, whatever is remembered of earlier runs."""
         results = []
-        for variant in range(len(self.bundle.manifest.entropy)):
+        for variant in range(len(self.bundle.manifest.entropy_variants)):
             native, found = False, None
             try:
                 entropy = self._load_entropy(variant, self.whole)
@@ -93,7 +93,7 @@ class Networks:
         return self._engine(graph_id, self.whole).layer_times()
 
     def canvas(self, width: int, height: int) -> Canvas:
-        """Of a picture of this size."""
+        """The padded canvas for a picture of this size."""
         align = self.bundle.manifest.z_stride
         height, width = (-(-side // align) * align for side in (height, width))
         canvas = Canvas(height, width, self.tile_pixels, align, self.longest)
@@ -105,9 +105,8 @@ class Networks:
 
     def steps(
         self,
-        name: str,
         graph: str,
-        step: int,
+        quality_step: int,
         sources: dict[str, Source],
         sink: Sink,
         canvas: Canvas,
@@ -118,25 +117,25 @@ class Networks:
         picture in tiles. Engines that are built ahead of time are those of whole graphs."""
         spec, runner = self.bundle.graph(graph), self._runner(canvas)
         if canvas.whole or spec.parts is None or self.longest is not None:
-            engine = self._pixel_engine(graph, step, runner)
-            return [self._step(name, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
+            engine = self._pixel_engine(graph, quality_step, runner)
+            return [self._step(spec.transform, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
         if fixed := self._in_fixed_point(graph):
-            engines = self._pixel_path.engines(graph, step, runner.threads, parts=True)
+            engines = self._pixel_path.engines(graph, quality_step, runner.threads, parts=True)
         else:
             engines = [self._engine(part.id, runner) for part in spec.parts.graphs]
         between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
         return [
             self._step(
-                name, engine, sources | between, between, sink, canvas,
+                spec.transform, engine, sources | between, between, sink, canvas,
                 reach=part.reach, side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
             )
             for engine, part in zip(engines, spec.parts.graphs, strict=True)
         ]  # fmt: skip
 
-    def synthesis(self, graph: str, step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
+    def synthesis(self, graph: str, quality_step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
         """A g_s at a quality step, from the latent to pixels."""
-        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(step), canvas)}
-        return self.steps("g_s", graph, step, sources, pixels, canvas)
+        sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(quality_step), canvas)}
+        return self.steps(graph, quality_step, sources, pixels, canvas)
 
     def refining_step(
         self,
@@ -147,15 +146,15 @@ class Networks:
         sinks: Mapping[str, Sink],
         canvas: Canvas,
     ) -> Step:
-        """What stands in for g_a and h_a where an effort pays for passes. Tiles run one after the other: each takes all
-        threads, and the memory of a whole g_s."""
+        """The step that replaces g_a and h_a where an effort pays for passes. Tiles run one after the other: each takes
+        all threads, and the memory of a whole g_s."""
         from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
 
         g_s = self.bundle.graph(spec.g_s)
         assert g_s.gradient is not None
         g_a, h_a = (self._pixel_engine(graph, quality_step, self.whole) for graph in (spec.g_a, spec.h_a))
         gradient = self._engine(g_s.gradient, self.whole)
-        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy, self.whole))
+        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy_variant, self.whole))
         refinement = Refinement(graphs, self.bundle, quality_step, passes)
         known = self.bundle.graph(spec.g_a).reach is not None
         reach = MARGIN // self.bundle.manifest.y_stride if known else None
@@ -193,7 +192,7 @@ class Networks:
         reach: int | None,
         side: int | None = None,
     ) -> Step:
-        """A graph that reads some of `sources`, and writes some of `between`, or else `sink`."""
+        """The step of a graph that reads some of `sources` and writes to `between`, or else to `sink`."""
         unknown = set(engine.inputs) - set(sources)
         if unknown:
             raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
@@ -207,14 +206,14 @@ class Networks:
     def _in_fixed_point(self, graph: str) -> bool:
         return self.backend.precision == INT16 and self._pixel_path.has(graph)
 
-    def _pixel_engine(self, graph: str, step: int, runner: Runner) -> Engine:
+    def _pixel_engine(self, graph: str, quality_step: int, runner: Runner) -> Engine:
         """A whole graph of the pixel path, at a quality step where that matters."""
         if self._in_fixed_point(graph):
-            return self._pixel_path.engines(graph, step, runner.threads)[0]
+            return self._pixel_path.engines(graph, quality_step, runner.threads)[0]
         return self._engine(graph, runner)
 
     def _runner(self, canvas: Canvas) -> Runner:
-        """What runs the graphs of a picture: tiles may be faster side by side, on engines of fewer threads."""
+        """The runner for a picture: tiles may be faster side by side, on engines of fewer threads."""
         if canvas.whole:
             return self.whole
         with self._lock:

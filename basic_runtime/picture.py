@@ -19,7 +19,7 @@ class Picture:
 
     `pixels` is uint8, (H, W, 3) for RGB or (H, W) for gray; `alpha` is uint8 (H, W) or None; `exif` starts
     with its TIFF header; `notices` says, a line each, what reading changed.
-    Raises TypeError for what is no array, ValueError for arrays of another dtype or shape.
+    Raises TypeError for anything but an array, ValueError for arrays of another dtype or shape.
     """
 
     pixels: Pixels
@@ -33,9 +33,9 @@ class Picture:
         self.check()
 
     def check(self) -> None:
-        """Raises what the constructor does, for what was set since."""
+        """Raises what the constructor does, for attributes that were set since."""
         _check_array(self.pixels)
-        self.pixels = np.asarray(self.pixels)  # of a subclass, such as a matrix, which has ways of its own
+        self.pixels = np.asarray(self.pixels)  # subclasses such as np.matrix behave differently
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
             raise ValueError(f"pixels must be uint8 (H, W, 3) or (H, W), not {self.pixels.dtype} {shape}")
@@ -73,7 +73,7 @@ class Picture:
 
 
 def _check_array(pixels: object) -> None:
-    """Raises TypeError for what is no array, and says how it becomes a picture."""
+    """Raises TypeError for anything but an array, and says how it becomes a picture."""
     if isinstance(pixels, np.ndarray):
         return
     kind = type(pixels).__name__

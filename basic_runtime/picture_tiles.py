@@ -1,11 +1,11 @@
-"""Pixels of a picture, cut into tiles for g_a and put together from those of g_s."""
+"""Pixels of a picture: cut into tiles for g_a, and put together from the tiles of g_s."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from basic_runtime._coder import convert, from_pixels, to_pixels
-from basic_runtime.engines.base import FloatArray
+from basic_runtime._native import convert, from_pixels, to_pixels
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.flow import Trace
 from basic_runtime.picture import Pixels
 from basic_runtime.planes import Planes
@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 64
 class PictureSource:
     """A picture's pixels, uint8 (H, W, 3) or (H, W), as g_a reads them: float32 (1, 3, h, w) in [0, 1]."""
 
-    scale = 1
+    stride = 1
     planes: tuple[Planes, ...] = ()
 
     def __init__(self, pixels: Pixels, canvas: Canvas, trace: Trace) -> None:
@@ -55,7 +55,7 @@ class PictureSource:
 class PictureSink:
     """The picture that g_s gives: uint8 (H, W, 3), or (H, W) if it is gray, rounded from float32 as it is written."""
 
-    scale = 1
+    stride = 1
 
     def __init__(self, height: int, width: int, gray: bool, threads: int, trace: Trace) -> None:
         self.rows: list[Rows] = [(0, height)]
@@ -65,7 +65,7 @@ class PictureSink:
     def begin(self, first: int, last: int) -> None:
         """There is room for all of it."""
 
-    def write(self, part: FloatArray, row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         with self._trace("to pixels"):
             place = self.values[row : row + part.shape[2], column : column + part.shape[3]]
             inside = np.asarray(part)[0, :, : place.shape[0], : place.shape[1]]
@@ -81,9 +81,9 @@ class PictureSink:
 
 
 class PictureStrips:
-    """Of the picture that g_s gives, rows from `first` to `last` of each strip alone."""
+    """Strips of the picture that g_s gives, each from row `first` to row `last`."""
 
-    scale = 1
+    stride = 1
 
     def __init__(self, rows: list[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
         self.rows = rows
@@ -98,7 +98,7 @@ class PictureStrips:
     def begin(self, first: int, last: int) -> None:
         """There is room for all of them."""
 
-    def write(self, part: FloatArray, row: int, column: int) -> None:
+    def write(self, part: TensorLike, row: int, column: int) -> None:
         for (first, last), sink in self._sinks.items():
             low, high = max(first, row), min(last, row + part.shape[2])
             if low < high:

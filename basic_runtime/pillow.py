@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 
 from basic_runtime import container
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
+from basic_runtime.definitions import EXTENSION
 from basic_runtime.errors import BasicError
 from basic_runtime.exif import PREFIX, strip_prefix
 from basic_runtime.files import file_name, read_file, write_whole
@@ -63,7 +64,7 @@ def register(codec: Codec | None = None, level: int | None = None) -> None:
     _Registered.codec, _Registered.level = codec, level
     Image.register_open(FORMAT, BasicImageFile, _is_ours)
     Image.register_save(FORMAT, _save)
-    Image.register_extension(FORMAT, container.EXTENSION)
+    Image.register_extension(FORMAT, EXTENSION)
     Image.register_mime(FORMAT, MIME_TYPE)
 
 
@@ -83,7 +84,7 @@ def _bundled() -> Codec:
 
 
 class BasicImageFile(ImageFile.ImageFile):
-    """A compressed file that is decoded when somebody asks for its pixels."""
+    """A compressed file that is decoded when its pixels are first read."""
 
     format = FORMAT
     format_description = "BaSIC learned image codec"
@@ -108,7 +109,7 @@ class BasicImageFile(ImageFile.ImageFile):
         """Decode, once."""
         if self._data is not None:
             with self._errors():
-                picture = self._codec.decode_picture(self._data, self._level)
+                picture = self._codec.decode_picture(self._data, level=self._level)
             image = image_of(picture)
             self.im = image.im.copy() if image.readonly else image.im  # else it is NumPy's memory
             self._data, self.readonly = None, 0
@@ -128,7 +129,7 @@ class BasicImageFile(ImageFile.ImageFile):
         except BasicError as error:
             name = os.fspath(self.filename) if self.filename else "the picture"
             name = name.decode(errors="replace") if isinstance(name, bytes) else name
-            raise OSError(error.told_of(name, file_name(self.fp))) from error
+            raise OSError(error.named_line(name, file_name(self.fp))) from error
 
 
 def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
@@ -148,7 +149,7 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     elif "min_psnr" in given:
         data = codec.encode_reaching(picture, given["min_psnr"], **more)
     else:
-        data = codec.encode(picture, given.get("quality", DEFAULT_QUALITY), **more)
+        data = codec.encode(picture, quality=given.get("quality", DEFAULT_QUALITY), **more)
     write_whole(file, data)
 
 

@@ -1,7 +1,7 @@
-"""The filter that decoded pixels pass through at last (docs/format.md): a few weights for each picture or each g_s.
+"""The post-filter, through which decoded pixels pass last (docs/format.md): a few weights for a picture or a g_s.
 
-A bundle has weights for some of its g_s, fitted to many photos. A file may have others, fitted to its picture. What
-they weigh are differences to neighbours, as they are and clipped, as in the adaptive loop filter of VVC (Karczewicz
+A bundle has weights for some of its g_s, fitted to many photos. A file may have others, fitted to its picture. They
+weigh differences to neighbours, as they are and clipped, as in the adaptive loop filter of VVC (Karczewicz
 et al., "VVC In-Loop Filters", IEEE Trans. Circuits Syst. Video Technol. 31(10), 2021).
 """
 
@@ -39,7 +39,7 @@ def gray_of(weights: Weights) -> Weights:
     return means[None, :, None]
 
 
-def between(steps: Sequence[int], weights: Sequence[Weights], step: int) -> Weights:
+def interpolated(steps: Sequence[int], weights: Sequence[Weights], step: int) -> Weights:
     """Weights at a quality step, from those at some steps, which rise: linear between two of them, rounded to nearest,
     halves up, and those of the nearest beyond."""
     after = int(np.searchsorted(steps, step))
@@ -78,7 +78,7 @@ def code_lengths(values: npt.NDArray[np.int64], rice: int) -> npt.NDArray[np.int
 
 
 def unpacked(payload: bytes | memoryview, gray: bool) -> Weights:
-    """The weights of a chunk's payload. Raises FormatError for what no writer writes."""
+    """The weights of a chunk's payload. Raises FormatError for any that no writer makes."""
     shape = shape_of(gray)
     if not payload or payload[0] > _LARGEST_RICE:
         raise FormatError("the filter of the picture is of an unknown kind: install a newer basic-codec")

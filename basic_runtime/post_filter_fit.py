@@ -1,4 +1,4 @@
-"""Weights of the filter of decoded pixels by least squares.
+"""Fits the weights of the post-filter by least squares.
 
 The error that a filter leaves is a quadratic function of its weights, whose coefficients are sums over samples:
 products of features with each other and with the error before. So weights are found, rounded and, where they are not
@@ -13,14 +13,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from basic_runtime._coder import filter_moments, fit_filter
+from basic_runtime._native import filter_moments, fit_filter
 from basic_runtime.picture import Pixels
 from basic_runtime.post_filter import BITS, PAIRS, Weights, packed
 from basic_runtime.tiles import Rows
 
 _STRIP, _LEAST_STRIPS, _PIXELS = 64, 8, 2_000_000
-"""Of large pictures so many pixels are looked at, or so many strips where these are more: rows evenly apart, for which
-g_s need not compute the others."""
+"""Rows of a strip; of a large picture, so many strips are looked at, or as many as have so many pixels. They lie evenly
+apart, and g_s need not compute what is between them."""
 
 _MARGIN = max(down for down, _ in PAIRS)
 """Rows of a strip, above and below, that are there for the features of the others."""
@@ -81,7 +81,7 @@ def fitted(moments: Moments) -> Weights:
     return fit_filter(moments.features, moments.errors, math.inf)
 
 
-def worthwhile(moments: Moments, bits_per_error: float, otherwise: Weights | None) -> Weights | None:
+def fit_if_worthwhile(moments: Moments, bits_per_error: float, otherwise: Weights | None) -> Weights | None:
     """Weights that take more bits' worth of error away than they cost, if there are any: bits_per_error is what a
     squared error of a sample is worth; otherwise, the filter that the picture gets without."""
     weights = fit_filter(moments.features, moments.errors, bits_per_error)

@@ -1,4 +1,4 @@
-"""Where the time goes: percentiles of each part of encoding and decoding at each level, with its MACs."""
+"""Times each part of encoding and decoding at each level: percentiles, with the MACs of each part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
 from basic_runtime.device_profile import TOTAL as TOTAL
-from basic_runtime.engines import AUTO, create_backend
+from basic_runtime.engines import AUTO, Backend
 from basic_runtime.errors import MissingExtraError
 from basic_runtime.files import check_target, write_file
 
@@ -80,38 +80,38 @@ class _Stopwatch:
 
 def profile(
     bundle: Bundle,
-    engine: str = AUTO,
-    threads: int | None = None,
+    backend: Backend | str = AUTO,
     *,
-    precision: str | None = None,
     width: int = 768,
     height: int = 512,
     levels: Sequence[int] | None = None,
     repetitions: int = 10,
     effort: int = 0,
 ) -> Profile:
-    """Time encode, with this effort, and decode of a synthetic picture at `levels` (default: all), after one warm-up
-    each."""
+    """Time encode, with this effort, and decode of a synthetic picture at `levels` (default: all) on a back-end, or the
+    one of this name, after one warm-up each."""
     watch = _Stopwatch()
-    codec = Codec(bundle, create_backend(engine, threads, precision), trace=watch)
+    codec = Codec(bundle, backend, trace=watch)
+    backend = codec.backend
     picture = synthetic_picture(width, height)
     timings: list[Timing] = []
     levels = levels if levels is not None else range(len(bundle.manifest.levels))
     for level in levels:
         codec.load(level)
-        data = codec.encode(picture, DEFAULT_QUALITY, level, effort=effort)
+        data = codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=effort)
         works: tuple[tuple[str, Callable[[], Any]], ...] = (
-            ("encode", partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=effort)),
-            ("decode", partial(codec.decode, data, level)),
+            ("encode", partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort)),
+            ("decode", partial(codec.decode, data, level=level)),
         )
         for direction, work in works:
             runs = _repeat(work, watch, repetitions)
             macs = _macs_of_parts(bundle, level, direction, width * height, effort)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
-    label = f"{codec.backend.name} {codec.backend.version}" + ("" if precision is None else f", {precision}")
-    device, layers = device_profile(bundle, codec.backend, picture, levels, repetitions)
+    usual = backend.precision == backend.precisions[0]
+    label = f"{backend.name} {backend.version}" + ("" if usual else f", {backend.precision}")
+    device, layers = device_profile(bundle, backend, picture, levels, repetitions)
     return Profile(
-        bundle.name, label, threads, width, height, repetitions, tuple(timings), device, layers
+        bundle.name, label, backend.threads, width, height, repetitions, tuple(timings), device, layers
     )
 
 
@@ -153,7 +153,7 @@ def check_plot(path: str | Path) -> None:
     """Raises MissingExtraError without matplotlib, FileError if `path` cannot be written: better known before
     measuring."""
     if find_spec("matplotlib") is None:
-        raise MissingExtraError("a plot", "plot")
+        raise MissingExtraError.of("a plot", "plot")
     check_target(path, overwrite=True)
 
 
@@ -194,9 +194,9 @@ def _timing(level: int, direction: str, part: str, seconds: list[float], macs: d
 
 
 def _macs_of_parts(bundle: Bundle, level: int, direction: str, pixels: int, effort: int) -> dict[str, float]:
-    """Of the parts that are one graph each; those of a search (from effort 2 on) are not counted."""
+    """Giga-MACs of the parts that are one graph each; those of a search (from effort 2 on) are not counted."""
     spec = bundle.level(level)
-    entropy = bundle.entropy(spec.entropy)
+    entropy = bundle.entropy(spec.entropy_variant)
     graphs = {"h_s": entropy.h_s, **{f"stage {k}": stage.graph for k, stage in enumerate(entropy.stages)}}
     graphs |= {"g_a": spec.g_a, "h_a": spec.h_a} if direction == "encode" else {}
     graphs |= {"g_s": spec.g_s} if direction == "decode" or effort else {}

@@ -1,18 +1,18 @@
-"""Quality as people name it (1..100) and as a bundle counts it (steps 0..63, 0 = smallest files)."""
+"""Quality 1..100, as users name it, and quality steps 0..63, as a bundle counts them; 0 gives the smallest files."""
 
 from __future__ import annotations
 
-from basic_runtime.arguments import number
+from basic_runtime.arguments import shown, whole
 from basic_runtime.container import QUALITY_STEPS
 
 MIN_QUALITY, MAX_QUALITY = 1, 100
 
 
 def quality_step(quality: int) -> int:
-    """The step of a quality 1..100, monotonic. Raises ValueError outside, TypeError for what is no number."""
-    value = number("quality", quality)
+    """The step of a quality 1..100, monotonic. Raises ValueError outside, TypeError for anything but a whole number."""
+    value = whole("quality", quality)
     if not MIN_QUALITY <= value <= MAX_QUALITY:
-        raise ValueError(f"quality must be {MIN_QUALITY} to {MAX_QUALITY}, not {quality}")
+        raise ValueError(f"quality must be {MIN_QUALITY} to {MAX_QUALITY}, not {shown(value)}")
     return round((value - MIN_QUALITY) * (QUALITY_STEPS - 1) / (MAX_QUALITY - MIN_QUALITY))
 
 

@@ -1,4 +1,4 @@
-"""What an encoder can do beyond g_a: move elements of y by one quantisation step where that saves more than it costs.
+"""Refines the latent of a picture: moves elements of y by one quantisation step where that saves more than it costs.
 
 g_a gives each picture what was best on average over those it was trained with. Here the derivative of the picture's
 squared error, through g_s, says what one step more or less of an element would do to it, and the coder's tables what
@@ -21,13 +21,11 @@ from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Engine
-from basic_runtime.engines.base import FloatArray
-from basic_runtime.entropy import SCALE_ROWS, GroupedEntropy
+from basic_runtime.engines.base import FloatArray, TensorLike
+from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.planes import Planes
-from basic_runtime.tables import TableArrays, code_lengths
+from basic_runtime.tables import SCALE_ROWS, TableArrays, code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
-
-MAX_EFFORT = 9
 
 PASSES = (0, 0, 2, 3, 4, 6, 8, 12, 16, 24)
 """Passes of each effort, 0 to MAX_EFFORT: from 1 on the picture gets a filter of its own, too (`post_filter_fit`)."""
@@ -37,27 +35,27 @@ MARGIN, NEAR = 192, 64
 nearest, which are refined with it, as each element counts on its neighbours to make the best of it, too."""
 
 BYTES_PER_PIXEL = 14.0
-"""As if the largest tensor took so many, for the side of a tile: all tensors on the way to the error stay for the way
-back."""
+"""Taken for those of the largest tensor when the side of a tile is chosen: all tensors on the way to the error stay for
+the way back."""
 
 SHARE = 0.85
-"""Of the elements that should move, how many a pass moves: all together would go too far."""
+"""Share of the elements that should move which a pass moves: all together would go too far."""
 
 CAUTION, STIFFER = 1.05, 1.5
 """The curvature that is reckoned with, in units of the measured one, and its growth where an element wants to go back:
 it went too far."""
 
-#: Symbols whose bits are tabulated; beyond, a step changes them by little, which is taken for nothing.
+#: The largest symbol whose bits are tabulated; beyond, a step changes them by so little that it is taken for nothing.
 _LARGEST = 255
 
-#: Step of the difference that measures curvature, the least curvature of a channel as a share of the mean, and the
-#: bounds of that of a place in units of its channel's.
+#: Step of the difference that measures curvature; the least curvature of a channel, as a share of the mean; the bounds
+#: of the curvature of a place, in units of its channel's.
 _PROBE, _FLATTEST, _LOCAL = 0.5, 0.3, (0.7, 3.0)
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """What a picture is refined with: engines of g_a, of h_a and of the gradient, and the entropy path."""
+    """The engines that refine a picture: of g_a, of h_a and of the gradient, and the entropy path."""
 
     g_a: Engine
     h_a: Engine
@@ -94,11 +92,12 @@ class Refinement(Engine):
         self._weight = bundle.lambda_of(quality_step) * 255**2 / 3
         self._bits = _bits_of_symbols(bundle)
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         graphs, entropy = self._graphs, self._graphs.entropy
-        y = np.array(_only(graphs.g_a, {"x": inputs["x"], "gain": inputs["gain"]}))
+        arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
+        y = np.array(_only(graphs.g_a, {"x": arrays["x"], "gain": arrays["gain"]}))
         z = entropy.rounded(_only(graphs.h_a, {"y": y}))
-        search = _Search(graphs, entropy.prior(z), self._gain, self._weight, self._bits, inputs)
+        search = _Search(graphs, entropy.prior(z), self._gain, self._weight, self._bits, arrays)
         return {"y": search.best(y, self._passes), "z": z}
 
 
@@ -108,7 +107,7 @@ class _Search:
     def __init__(
         self,
         graphs: Graphs,
-        prior: Mapping[str, FloatArray],
+        prior: Mapping[str, TensorLike],
         gain: FloatArray,
         weight: float,
         bits: NDArray[np.float32],
@@ -184,7 +183,7 @@ class Inside:
     """1 where pixels count, in and near a tile, and 0 beyond and outside a picture of this height and width: float32
     (1, 1, h, w)."""
 
-    scale = 1
+    stride = 1
     planes: tuple[Planes, ...] = ()
 
     def __init__(self, height: int, width: int, canvas: Canvas) -> None:
@@ -193,6 +192,8 @@ class Inside:
     def cut(self, tile: Tile) -> FloatArray:
         rows, columns = (_near(*pair) for pair in ((tile.rows, self._height), (tile.columns, self._width)))
         return (rows[:, None] & columns)[None, None].astype(np.float32)
+
+    cut_kept = cut
 
 
 def _near(span: Span, length: int) -> NDArray[np.bool_]:
@@ -208,13 +209,15 @@ class Movable:
 
     def __init__(self, height: int, width: int, canvas: Canvas, y_stride: int) -> None:
         self._height, self._width = height, width
-        self.scale, self.done = y_stride, canvas.height
+        self.stride, self.done = y_stride, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
         rows, columns = (
-            _movable(*pair, self.scale) for pair in ((tile.rows, self._height), (tile.columns, self._width))
+            _movable(*pair, self.stride) for pair in ((tile.rows, self._height), (tile.columns, self._width))
         )
         return (rows[:, None] & columns)[None, None].astype(np.float32)
+
+    cut_kept = cut
 
 
 def _movable(span: Span, length: int, stride: int) -> NDArray[np.bool_]:
@@ -230,16 +233,18 @@ class Places:
     planes: tuple[Planes, ...] = ()
 
     def __init__(self, canvas: Canvas, y_stride: int) -> None:
-        self.scale, self.done = y_stride, canvas.height
+        self.stride, self.done = y_stride, canvas.height
 
     def cut(self, tile: Tile) -> FloatArray:
-        sides = (np.arange(span.start, span.stop, self.scale) // self.scale for span in (tile.rows, tile.columns))
+        sides = (np.arange(span.start, span.stop, self.stride) // self.stride for span in (tile.rows, tile.columns))
         return np.stack(np.meshgrid(*sides, indexing="ij"))[None].astype(np.float32)
+
+    cut_kept = cut
 
 
 def _only(engine: Engine, inputs: Mapping[str, FloatArray]) -> FloatArray:
     (name,) = engine.outputs
-    return engine.run(inputs)[name]
+    return np.asarray(engine.run(inputs)[name])
 
 
 def _bits_of_symbols(bundle: Bundle) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Probability tables of the entropy coder, built once at export and stored in the bundle as integers.
 
-A row is a list of 12-bit frequencies, one per code; ``Tables`` in ``_coder.pyi`` says what the arrays mean.
+A row is a list of 12-bit frequencies, one per code; ``Tables`` in ``_native.pyi`` says what the arrays mean.
 Frequencies, the range of codes and the raw low bits of each row minimise its expected code length.
 """
 
@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from basic_runtime._coder import Tables
+from basic_runtime._native import Tables
 
 PROB_BITS = 12
 PROB_TOTAL = 1 << PROB_BITS
 MAX_CODES = 255  # before the escape
 MAX_SHIFT = 15
 
-# 64 scales as in CompressAI's Gaussian conditional.
-SCALES: NDArray[np.float64] = np.exp(np.linspace(math.log(0.11), math.log(256.0), 64))
+SCALE_ROWS = 64
+"""Rows of a bundle's tables that belong to scales of y; row SCALE_ROWS + c belongs to z channel c."""
+
+# As many scales as in CompressAI's Gaussian conditional, and the same.
+SCALES: NDArray[np.float64] = np.exp(np.linspace(math.log(0.11), math.log(256.0), SCALE_ROWS))
 
 # Standard deviations beyond which a density's mass is below 2^-49.
 _GAUSSIAN_TAIL, _LOGISTIC_TAIL = 8.0, 19.0
@@ -68,13 +71,9 @@ def gaussian_pmfs(scales: ArrayLike = SCALES) -> list[Pmf]:
     return _pmfs(scales, lambda edge: 0.5 * math.erfc(edge / math.sqrt(2.0)), _GAUSSIAN_TAIL)
 
 
-def logistic_rows(scales: ArrayLike = SCALES) -> TableArrays:
-    """Rows for rounded symbols of a logistic distribution about 0, one per scale (standard deviation, > 0)."""
-    return rows_from_pmf(logistic_pmfs(scales))
-
-
 def logistic_pmfs(scales: ArrayLike = SCALES) -> list[Pmf]:
-    """Probabilities of the symbols of `logistic_rows`, symmetric about 0."""
+    """Probabilities of rounded symbols of a logistic distribution about 0, one list per scale (its standard deviation,
+    > 0)."""
 
     def upper_tail(edge: float) -> float:  # in powers that cannot overflow, however narrow the scale
         x = edge * math.pi / math.sqrt(3.0)
@@ -135,7 +134,7 @@ def _escape_bits(distance: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _pmfs(scales: ArrayLike, upper_tail: Callable[[float], float], sigmas: float) -> list[Pmf]:
-    """Of a symmetric density, of which `upper_tail` is the mass above a number of standard deviations."""
+    """Probabilities under a symmetric density, whose mass above a number of standard deviations is `upper_tail`."""
     return [_pmf(float(scale), upper_tail, sigmas) for scale in np.atleast_1d(scales)]
 
 

@@ -1,4 +1,4 @@
-"""How many threads work gets unless told otherwise, and a lock for what they share."""
+"""The default number of threads, and a lock that is open in a forked process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from weakref import WeakSet
 from basic_runtime.arguments import whole
 
 MAX_DEFAULT_THREADS = 8
-"""Threads of a session unless told otherwise, at most: a level has a dozen sessions, each with its own."""
+"""The most threads of a session by default: a level has a dozen sessions, each with its own."""
 
 
 MAX_THREADS = 1024
@@ -17,8 +17,8 @@ MAX_THREADS = 1024
 
 
 def checked_threads(threads: int | None) -> int | None:
-    """The number of threads; None is the default. Raises ValueError for one that cannot be, TypeError for what is no
-    whole number."""
+    """The number of threads; None is the default. Raises ValueError unless it is 1 to 1024, TypeError for anything but
+    a whole number."""
     if threads is None:
         return None
     count = whole("threads", threads)

@@ -1,4 +1,4 @@
-"""How a picture is cut into tiles.
+"""Cuts a picture into tiles.
 
 A graph's *reach* is how far beside its own place an output can look (basic_export.reach). A tile is run with that much
 more on each side, and the margin of its outputs is dropped. At the picture's own edges there is no margin, and the
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 Rows = tuple[int, int]
-"""Of the picture: the first, and the one after the last."""
+"""Rows of the picture: the first, and the one after the last."""
 
 TILE_PIXELS = 1024
 """Side of a tile, without its margin, and of the largest picture that is computed whole."""

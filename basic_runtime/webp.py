@@ -1,4 +1,4 @@
-"""The size of a WebP picture from its header, as libwebp allocates all of it when a file is opened.
+"""Reads the size of a WebP picture from its header: libwebp allocates all of it when a file is opened.
 
 Layouts are those of RFC 9649.
 """
@@ -10,7 +10,7 @@ _KIND, _CONTENT, _SIZES = 12, 20, 30
 
 
 def canvas_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height; None for what is no WebP, or too short or damaged to say."""
+    """Width and height; None for any other file, and for one that is too short or damaged to say."""
     if data[:4] != b"RIFF" or data[8:_KIND] != b"WEBP" or len(data) < _SIZES:
         return None
     kind, content = data[_KIND : _KIND + 4], data[_CONTENT:_SIZES]

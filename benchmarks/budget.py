@@ -19,7 +19,6 @@ import click
 from basic_runtime import machine
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
-from basic_runtime.engines import create_backend
 from basic_runtime.profile import synthetic_picture
 
 SIZES = ((400, 300), (640, 480), (1000, 700), (1280, 960), (2000, 1400))
@@ -42,13 +41,13 @@ def timed(work: Callable[[], object], reps: int) -> float:
 def main(engine: str, threads: int, reps: int) -> None:
     """Print a Markdown table."""
     bundle = Bundle()
-    found = machine.measure(bundle, engine, threads, reps)
-    codec = Codec(bundle, create_backend(engine, threads))
+    codec = Codec(bundle, engine, threads=threads)
+    found = machine.measure(bundle, codec.backend, reps)
     print("| size | direction | budgets, ms | of prediction | of budget |\n|---|---|---|---|---|")
     for width, height in SIZES:
         picture = synthetic_picture(width, height)
         levels = range(len(bundle.manifest.levels))
-        files = [codec.encode(picture, DEFAULT_QUALITY, level, effort=0) for level in levels]
+        files = [codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=0) for level in levels]
         for direction in ("encode", "decode"):
             rows = [row for row in found.times if row.direction == direction]
             predicted = sorted(row.predict(found.computed(width, height)) for row in rows)
@@ -57,9 +56,9 @@ def main(engine: str, threads: int, reps: int) -> None:
             for budget in budgets:
                 level = found.level_within(direction, width, height, budget)
                 if direction == "encode":
-                    ms = timed(partial(codec.encode, picture, DEFAULT_QUALITY, level, effort=0), reps)
+                    ms = timed(partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=0), reps)
                 else:
-                    ms = timed(partial(codec.decode, files[level], level), reps)
+                    ms = timed(partial(codec.decode, files[level], level=level), reps)
                 (row,) = (row for row in rows if row.level == level)
                 foretold.append(ms / row.predict(found.computed(width, height)))
                 kept.append(ms / budget)

@@ -35,7 +35,7 @@ from pathlib import Path
 from basic_runtime.codec import Codec
 from basic_runtime.profile import synthetic_picture
 width, height, level, direction, file, bundle, engine, threads = json.loads(sys.argv[1])
-codec = Codec(bundle, engine, threads)
+codec = Codec(bundle, engine, threads=threads)
 if direction == "encode":
     Path(file).write_bytes(codec.encode(synthetic_picture(width, height), 50, level, effort=0))
 else:
@@ -63,14 +63,14 @@ def engines() -> list[tuple[str, str]]:
 
 def times(bundle: Bundle, engine: str, precision: str, size: tuple[int, int], threads: int, reps: int) -> Table:
     """Median milliseconds, rounds interleaved over levels."""
-    codec = Codec(bundle, create_backend(engine, threads, precision))
+    codec = Codec(bundle, engine, threads=threads, precision=precision)
     picture = synthetic_picture(*size)
     works = {}
     for level in range(len(bundle.manifest.levels)):
-        data = codec.encode(picture, QUALITY, level, effort=0)
-        codec.decode(data, level)
-        works[level, "encode"] = partial(codec.encode, picture, QUALITY, level, effort=0)
-        works[level, "decode"] = partial(codec.decode, data, level)
+        data = codec.encode(picture, quality=QUALITY, level=level, effort=0)
+        codec.decode(data, level=level)
+        works[level, "encode"] = partial(codec.encode, picture, quality=QUALITY, level=level, effort=0)
+        works[level, "decode"] = partial(codec.decode, data, level=level)
     seconds: dict[tuple[int, str], list[float]] = {key: [] for key in works}
     for _ in range(reps):
         for key, work in works.items():
@@ -107,7 +107,8 @@ def print_parts(bundle: Bundle, engine: str, size: tuple[int, int], threads: int
     """A row per part, median milliseconds of encode / decode at three levels; all stages are one."""
     levels = sorted({0, len(bundle.manifest.levels) // 2 - 1, len(bundle.manifest.levels) - 1} & {*range(8)})
     width, height = size
-    result = profile(bundle, engine, threads, width=width, height=height, levels=levels, repetitions=reps)
+    backend = create_backend(engine, threads)
+    result = profile(bundle, backend, width=width, height=height, levels=levels, repetitions=reps)
     parts: dict[str, Table] = {}
     for timing in result.timings:
         name = "stages" if timing.part.startswith("stage ") else timing.part

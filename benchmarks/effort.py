@@ -23,7 +23,6 @@ from rich.table import Table
 
 from basic_runtime.cli.options import LevelList
 from basic_runtime.codec import Codec
-from basic_runtime.engines import create_backend
 from basic_runtime.evaluate.measure import list_pictures
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp
@@ -46,7 +45,7 @@ def middle(path: Path) -> Pixels:
 def coded(codec: Codec, pixels: Pixels, quality: int, level: int, effort: int) -> tuple[float, float, float]:
     """Bits per pixel, those + lambda 255^2 MSE, and milliseconds to encode."""
     begun = time.perf_counter()
-    data = codec.encode(pixels, quality, level, effort=effort)
+    data = codec.encode(pixels, quality=quality, level=level, effort=effort)
     milliseconds = 1000 * (time.perf_counter() - begun)
     error = float(np.square(codec.decode(data).astype(np.float32) - pixels).mean())
     rate = bpp(len(data), pixels.shape[1], pixels.shape[0])
@@ -67,12 +66,12 @@ def main(
     """Print a row for each level and effort."""
     paths = list_pictures(photos)
     pictures = [middle(path) for path in paths[:: max(1, len(paths) // count)][:count]]
-    codec = Codec(backend=create_backend(engine, precision=precision))
+    codec = Codec(backend=engine, precision=precision)
     wanted = [0, *(int(effort) for effort in efforts.split(","))]
     savings, times = defaultdict(list), defaultdict(list)
     for level in levels:
         for effort in wanted[:2]:
-            codec.encode(pictures[0], 50, level, effort=effort)  # loads the graphs
+            codec.encode(pictures[0], quality=50, level=level, effort=effort)  # loads the graphs
         for pixels in pictures:
             for quality in QUALITIES:
                 found = {effort: coded(codec, pixels, quality, level, effort) for effort in wanted}

@@ -15,7 +15,7 @@ from statistics import median
 import click
 import numpy as np
 
-from basic_runtime._coder import dots_kernels
+from basic_runtime._native import dots_kernels
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli.options import PictureSize
 from basic_runtime.engines import available_backends, create_backend
@@ -63,7 +63,7 @@ def main(bundle: str | None, size: tuple[int, int], reps: int, threads: int) -> 
     rng = np.random.default_rng(0)
     z = rng.integers(-9, 9, (1, opened.manifest.z_channels, rows, columns)).astype(np.float32)
     print("| h_s | engine | ms | GMAC/s | load, ms |\n|---|---|---|---|---|")
-    for spec in opened.manifest.entropy:
+    for spec in opened.manifest.entropy_variants:
         channels, ratio = opened.manifest.y_channels // spec.channel_groups, 4 // spec.tile
         shape = (1, channels, ratio * rows, ratio * columns)
         y = {

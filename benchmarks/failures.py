@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from basic_runtime.codec import Codec
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.demo import code_with_codec, code_with_pillow, side_by_side
 from basic_runtime.metrics import bpp, psnr
-from basic_runtime.refine import MAX_EFFORT
 
 Pixels = NDArray[np.uint8]
 
@@ -101,7 +101,7 @@ def main(output: Path, quality: int, level: int) -> None:
         rivals = [code_with_pillow(kind, pixels, ours.size) for kind in ("JPEG", "WEBP")]
         sheets.append(side_by_side(pixels, [ours, *rivals]))
         rate = bpp(ours.size, pixels.shape[1], pixels.shape[0])
-        files = [codec.encode_within(pixels, ours.size, level, effort=effort) for effort in (0, MAX_EFFORT)]
+        files = [codec.encode_within(pixels, ours.size, level=level, effort=effort) for effort in (0, MAX_EFFORT)]
         without, most = (psnr(pixels, codec.decode(data)) for data in files)
         values = (without, ours.psnr, most, *(rival.psnr for rival in rivals))
         click.echo(f"| {name} | {rate:.2f} | {' | '.join(f'{value:.1f}' for value in values)} |")

@@ -50,7 +50,7 @@ def main() -> None:
     for name, picture in pictures().items():
         for quality in (30, 100):
             for level in (3, 7):
-                files = exact.encode(picture, quality, level, effort=0), half.encode(picture, quality, level, effort=0)
+                files = [codec.encode(picture, quality=quality, level=level, effort=0) for codec in (exact, half)]
                 wanted = psnr(picture, exact.decode(files[0]))
                 decoder = psnr(picture, half.decode(files[0])) - wanted
                 encoder = psnr(picture, exact.decode(files[1])) - wanted

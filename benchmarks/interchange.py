@@ -44,10 +44,10 @@ def exchanges(codec: Codec, paths: list[Path], quality: int, effort: int, consol
     for number, path in enumerate(track(paths, f"quality {quality}", console=console, disable=quiet)):
         pixels = read_picture(path).pixels
         for encoder in levels:
-            data = codec.encode(pixels, quality, encoder, effort=effort)
+            data = codec.encode(pixels, quality=quality, level=encoder, effort=effort)
             bpp[number, encoder] = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
             for decoder in levels:
-                values[number, encoder, decoder] = psnr(pixels, codec.decode(data, decoder))
+                values[number, encoder, decoder] = psnr(pixels, codec.decode(data, level=decoder))
     means, rates = values.mean(axis=0), bpp.mean(axis=0)
     return [Exchange(quality, a, b, float(rates[a]), float(means[a, b])) for a in levels for b in levels]
 

@@ -24,15 +24,15 @@ from basic_runtime.cli.options import LevelList
 
 CHILD = """
 import json, resource, statistics, sys, time
-from basic_runtime import Codec, read_picture, write_picture
+from basic_runtime import Codec, file_info, read_picture, write_picture
 from basic_runtime.files import read_bytes, write_bytes
 from basic_runtime.profile import synthetic_picture
 
 direction, picture_file, packed_file, level, tile, bundle = json.loads(sys.argv[1])
 codec = Codec(bundle, **({"tile_pixels": tile} if tile else {}))
 small_picture = synthetic_picture(768, 512)
-small = codec.encode(small_picture, 50, level, effort=0)
-codec.decode(small, level)
+small = codec.encode(small_picture, quality=50, level=level, effort=0)
+codec.decode(small, level=level)
 
 def timed(work):
     seconds = []
@@ -43,27 +43,29 @@ def timed(work):
     return result, statistics.median(seconds), len(seconds)
 
 def reference():
-    encode, decode = lambda: codec.encode(small_picture, 50, level, effort=0), lambda: codec.decode(small, level)
-    return timed(encode if direction == "encode" else decode)[1]
+    if direction == "encode":
+        return timed(lambda: codec.encode(small_picture, quality=50, level=level, effort=0))[1]
+    return timed(lambda: codec.decode(small, level=level))[1]
 
 references = [reference()]
 start = time.perf_counter()
 if direction == "encode":
     picture = read_picture(picture_file)
     read = time.perf_counter()
-    data, seconds, runs = timed(lambda: codec.encode(picture, 50, level, effort=0))
+    data, seconds, runs = timed(lambda: codec.encode(picture, quality=50, level=level, effort=0))
     done = time.perf_counter()
     write_bytes(packed_file, data, overwrite=True)
 else:
     data = read_bytes(packed_file)
     read = time.perf_counter()
-    picture, seconds, runs = timed(lambda: codec.decode_picture(data, level))
+    picture, seconds, runs = timed(lambda: codec.decode_picture(data, level=level))
     done = time.perf_counter()
     write_picture(picture_file, picture, overwrite=True)
 outside = read - start + time.perf_counter() - done
 del picture
 references.append(reference())
-pixels = codec.info(data).width * codec.info(data).height
+info = file_info(data)
+pixels = info.width * info.height
 print(json.dumps({
     "codec_seconds": seconds, "all_seconds": seconds + outside, "runs": runs, "bytes": len(data),
     "ratio": seconds / pixels / (statistics.mean(references) / (768 * 512)),

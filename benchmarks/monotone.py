@@ -44,7 +44,7 @@ def ladder(codec: Codec, path: Path, level: int) -> Ladder:
     qualities = {quality_step(quality): quality for quality in range(1, 101)}  # several qualities share a step
     sizes, values = [], []
     for step in sorted(qualities):
-        data = codec.encode(pixels, qualities[step], level)
+        data = codec.encode(pixels, quality=qualities[step], level=level)
         sizes.append(len(data))
         values.append(psnr(pixels, codec.decode(data)))
     growth, gain = np.diff(sizes) / sizes[:-1] * 100, np.diff(values)

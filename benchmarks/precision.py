@@ -20,7 +20,7 @@ import numpy as np
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli.options import LevelList
 from basic_runtime.codec import Codec
-from basic_runtime.engines import AUTO, BF16, FLOAT32, INT16, create_backend
+from basic_runtime.engines import BF16, FLOAT32, INT16
 from basic_runtime.errors import BasicError
 from basic_runtime.evaluate.measure import QUALITIES, list_pictures
 from basic_runtime.imageio import read_picture
@@ -40,10 +40,10 @@ def points(codecs: dict[str, Codec], pictures: list[np.ndarray], level: int) -> 
         rows: dict[Ends, list[tuple[float, float]]] = {ends: [] for ends in found}
         for picture in pictures:
             for encoder in codecs:
-                data = codecs[encoder].encode(picture, quality, level, effort=0)
+                data = codecs[encoder].encode(picture, quality=quality, level=level, effort=0)
                 rate = bpp(len(data), picture.shape[1], picture.shape[0])
                 for decoder in codecs:
-                    decoded = codecs[decoder].decode(data, level)
+                    decoded = codecs[decoder].decode(data, level=level)
                     rows[encoder, decoder].append((rate, psnr(picture, decoded)))
         for ends, values in rows.items():
             found[ends].append(np.mean(values, axis=0))
@@ -54,7 +54,7 @@ def codecs_of(bundle: Bundle, threads: int) -> Iterator[tuple[str, Codec]]:
     """One for each precision that can be computed here."""
     for precision in PRECISIONS:
         try:
-            yield precision, Codec(bundle, create_backend(AUTO, threads, precision))
+            yield precision, Codec(bundle, threads=threads, precision=precision)
         except BasicError as error:
             print(f"no {precision}: {error}", file=sys.stderr)
 

@@ -83,7 +83,7 @@ def load_strict(path: Path, bundle: Bundle, backend: Backend) -> Engine:
 
 def probability_works(bundle: Bundle, backend: Backend, level: int, width: int, height: int) -> dict[str, Work]:
     """The three ways for one level, on random latents."""
-    spec = bundle.entropy(bundle.level(level).entropy)
+    spec = bundle.entropy(bundle.level(level).entropy_variant)
     rows, columns = -(-height // 64), -(-width // 64)
     rng = np.random.default_rng(0)
 
@@ -169,9 +169,9 @@ def main(
     print("| level | whole decode | h_s and stages | merged | no context | decode over merged | over no context |")
     print("|---|---|---|---|---|---|---|")
     for level in levels:
-        data = codec.encode(picture, QUALITY, level, effort=0)
+        data = codec.encode(picture, quality=QUALITY, level=level, effort=0)
         works = probability_works(opened, backend, level, width, height)
-        found = measure(works | {"decode": partial(codec.decode, data, level)}, reps)
+        found = measure(works | {"decode": partial(codec.decode, data, level=level)}, reps)
         whole[level] = found["decode"]
         rest = found["decode"] - found["stages"]
         row = [found["decode"], found["stages"], found.get("merged", float("nan")), found["no context"]]

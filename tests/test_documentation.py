@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import re
+import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from PIL import Image
 
 import basic_export.cli
 import basic_runtime.cli
 import basic_train.cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "MODEL_CARD.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
 COMMANDS = {
     "basic-run": basic_runtime.cli.main,
     "basic-train": basic_train.cli.main,
@@ -58,3 +63,38 @@ def test_commands_have_the_options_of_the_page(page: Path) -> None:
             command = command.commands[words[0]]
         given = [re.sub(r"[^\w-].*$", "", word) for word in words if re.match(r"--?[a-z]", word)]
         assert set(given) <= options_of(command), f"{name} {' '.join(words)}"
+
+
+def test_the_service_of_the_page_converts_uploads_and_refuses_others() -> None:
+    """The handler of docs/serving.md, as it stands there."""
+    page = (ROOT / "docs" / "serving.md").read_text()
+    names: dict[str, Any] = {"__name__": "service"}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)  # type: ignore[index]
+    server = names["ThreadingHTTPServer"](("127.0.0.1", 0), names["Handler"])
+    server.RequestHandlerClass.log_message = lambda *_: None
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def post(path: str, body: bytes) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((90, 70)).save(picture, "PNG")
+    try:
+        status, packed = post("/encode", picture.getvalue())
+        assert status == 200
+        status, png = post("/decode", packed)
+        assert status == 200
+        assert Image.open(io.BytesIO(png)).size == (90, 70)
+        assert post("/encode", b"no picture")[0] == 422
+        assert post("/decode", packed[:-9])[0] == 422
+        too_many = io.BytesIO()
+        Image.new("1", (5000, 5000)).save(too_many, "PNG")
+        assert post("/encode", too_many.getvalue())[0] == 413
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -44,10 +44,10 @@ def main() -> None:
     basic-run encode photo.jpg                 writes photo.basic
     basic-run decode photo.basic -o back.png
     """
-    # NumPy's threads, which no command here uses, would spin for 25 ms after its import: a fifth of a small decode's
-    # processor time. So they sleep at once (2^4 cycles); it is read when NumPy is imported, after this.
+    # NumPy's threads, which no command uses, would spin for 25 ms after its import: a fifth of the processor time of a
+    # small decode. This, which NumPy reads when it is imported, sends them to sleep at once (after 2^4 cycles).
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    # What a start makes stays: looking for garbage every 700 objects takes a twelfth of a small decode and finds none.
+    # Objects made at the start stay: looking for garbage every 700 of them takes a twelfth of a small decode in vain.
     gc.set_threshold(50_000)
 
 

@@ -1,4 +1,4 @@
-"""Runs a command over many files: names of outputs, progress, a summary, errors that do not stop the rest."""
+"""Runs a command over many files, several at a time: an error in one does not stop the rest, and a summary ends it."""
 
 from __future__ import annotations
 
@@ -6,143 +6,30 @@ import json
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from threading import enumerate as enumerate_threads
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from basic_runtime.cli import progress
 from basic_runtime.cli.errors import STOPPED, undisturbed
-from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
-from basic_runtime.cli.options import check_named
-from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STANDARD_OUTPUT, STREAM, check_target, display_name, make_folder, reason
+from basic_runtime.cli.plan import Job, Plan
+from basic_runtime.errors import BasicError
+from basic_runtime.files import STREAM, display_name, reason
 from basic_runtime.threads import default_threads
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
 
 Result = dict[str, Any]
 _Outcome = TypeVar("_Outcome")
 
-PATIENCE = 1.0
-"""Seconds that a single file may take without a word on a terminal."""
-
 _THREADS = "files"
-"""How the names begin of threads that work on files."""
+"""The prefix of the names of threads that work on files."""
 
 _OTHERS = {"skipped": "skipped", "error": "failed"}
-"""Keys of results that are none of the command's work, and how a summary calls them."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One input and where its output goes; `-` is a standard stream, a target of "" none. One with an error fails."""
-
-    source: str
-    target: str = ""
-    error: BasicError | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a command is to do, and a note for the end: on what lies in its folders and is not done."""
-
-    jobs: list[Job]
-    note: str = ""
-
-
-def plan_jobs(
-    sources: Sequence[str],
-    output: str | None,
-    out_dir: str | None,
-    extension: str,
-    known: Collection[str],
-    overwrite: bool,
-    skip_existing: bool,
-    keep_extension: bool | None = None,
-) -> Plan:
-    """Pair inputs with outputs; a folder stands for the files of `known` extensions in it, whose tree is kept under
-    `out_dir`. Of inputs that would get one output, all but the first fail. `keep_extension`: whether the output's
-    extension goes behind the input's; None where a command has no such option.
-
-    Raises click.UsageError for options that contradict each other, FileError for a folder without such files.
-    """
-    output = STREAM if output in STANDARD_OUTPUT else output
-    _check_options(sources, output, out_dir, overwrite, skip_existing, bool(keep_extension))
-    inputs = find_inputs(sources, known)
-    jobs = [_job(each, output, out_dir, extension, bool(keep_extension)) for each in inputs.found.values()]
-    if out_dir is not None:
-        for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs if job.target}):
-            make_folder(folder)
-    return Plan(_refuse_doubles(jobs, keep_extension is False), _note(inputs, known, extension))
-
-
-def plan_reading(sources: Sequence[str]) -> list[Job]:
-    """Packed files to read, without outputs; a folder stands for those in it.
-
-    Raises click.UsageError if standard input is named twice, FileError for a folder without such files.
-    """
-    from basic_runtime.container import EXTENSION
-
-    inputs = find_inputs(sources, [EXTENSION])
-    return [Job(each.source, error=each.error) for each in inputs.found.values()]
-
-
-def _check_options(
-    sources: Sequence[str],
-    output: str | None,
-    out_dir: str | None,
-    overwrite: bool,
-    skip_existing: bool,
-    keep_extension: bool,
-) -> None:
-    check_named("-o or --out-dir", output, out_dir)
-    if overwrite and skip_existing:
-        raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    if output is None:
-        return
-    if out_dir is not None:
-        raise click.UsageError("-o and --out-dir exclude each other")
-    if keep_extension:
-        raise click.UsageError("-o and --keep-extension exclude each other")
-    if len(sources) > 1:
-        raise click.UsageError("-o names one output and there are several inputs: use --out-dir")
-    if is_folder(sources[0]):
-        raise FileError(f"{sources[0]}: is a folder, and -o names one file: use --out-dir")
-
-
-def _job(given: Input, output: str | None, out_dir: str | None, extension: str, keep_extension: bool) -> Job:
-    if given.error is not None:
-        return Job(given.source, error=given.error)
-    return Job(given.source, output or _default_target(given, out_dir, extension, keep_extension))
-
-
-def _note(inputs: Inputs, known: Collection[str], extension: str) -> str:
-    """On files that were left out by their names. Outputs that lie beside their inputs are none of them."""
-    counts = Counter(each for each in inputs.left_out.values() if each != extension)
-    count = counts.total()
-    if not count:
-        return ""
-    which = ", ".join(f"{number} {each or 'without an extension'}" for each, number in counts.most_common())
-    if len(known) == 1:
-        why = f"not named {next(iter(known))}"
-    else:
-        why = "no picture by its name" if count == 1 else "no pictures by their names"
-    return f"left out {count} {'file that is' if count == 1 else 'files that are'} {why}: {which}"
-
-
-def check_output(job: Job, overwrite: bool) -> None:
-    """Raises FileError if the output is the input itself, or cannot or may not be written."""
-    if job.target != STREAM and os.path.realpath(job.target) == os.path.realpath(job.source):
-        raise FileError(f"{job.target}: is the input itself: name another output with -o")
-    check_target(job.target, overwrite)
+"""Keys of results on which the command did no work, and what a summary calls them."""
 
 
 def run_jobs(
@@ -160,7 +47,7 @@ def run_jobs(
     there are left out.
 
     What it lists under "notices" is printed. Results go to standard output, all else to standard error.
-    Exits with status 1 if any job failed, and with 130 after Ctrl-C, when all that is done is told.
+    Exits with status 1 if any job failed, and with 130 after Ctrl-C, once all that is done is reported.
     """
     jobs = plan.jobs
     if as_json and any(job.target == STREAM for job in jobs):
@@ -186,8 +73,8 @@ def run_all(
     report: Callable[[Job, _Outcome], None],
     workers: int,
 ) -> tuple[list[_Outcome], bool]:
-    """What `attempt` made of each job, `workers` at a time, in order, each reported, and whether Ctrl-C left some jobs
-    out."""
+    """Attempt all jobs, `workers` at a time, and report each in order. Returns what `attempt` gave for each, and
+    whether Ctrl-C left some jobs out."""
     finished: dict[int, _Outcome] = {}
     reported = 0
 
@@ -195,12 +82,13 @@ def run_all(
         finished[number] = attempt(jobs[number])
 
     try:
-        with _progress(jobs) as advance, _calls(finish, len(jobs), workers) as calls:
+        names = [display_name(job.source) for job in jobs]
+        with progress.files(names) as advance, _calls(finish, len(jobs), workers) as calls:
             for _ in calls:
                 reported += 1
                 report(jobs[reported - 1], finished[reported - 1])
                 advance()
-    except KeyboardInterrupt:  # by now those that had begun are done, unless it came twice
+    except KeyboardInterrupt:  # the jobs that had begun are done now, unless it came twice
         with undisturbed():
             for number in sorted(set(finished) - set(range(reported))):
                 report(jobs[number], finished[number])
@@ -232,10 +120,10 @@ def _summary(results: list[Result], summarise: Callable[[list[Result]], str]) ->
 def share_cores(
     jobs: int, workers: int | None, threads: int | None, cores: int | None = None, *, timed: bool = False
 ) -> tuple[int, int | None]:
-    """How many files at a time, and threads of the engine for each, as --jobs and --threads ask.
+    """The number of files at a time, and of threads of the engine for each, as --jobs and --threads ask.
 
-    Several files run side by side on one thread each: what of the work has no threads, such as reading and
-    writing pictures, then keeps no core idle. `timed` work is done one by one unless asked otherwise, as files side
+    Several files run side by side on one thread each, so that work without threads, such as reading and writing
+    pictures, keeps no core idle. `timed` work is done one by one unless asked otherwise, as files side
     by side slow each other down.
     """
     workers = 1 if timed and workers is None else workers
@@ -278,17 +166,17 @@ def _attempt(job: Job, work: Callable[[Job], Result], skip_existing: bool) -> Re
     except BrokenPipeError:
         raise
     except (BasicError, MemoryError, OSError) as error:
-        return named | {"error": told(error, job, target, str(Path(target)))}
+        return named | {"error": failure_line(error, job, target, str(Path(target)))}
 
 
-def told(error: BasicError | MemoryError | OSError, job: Job, *others: str) -> str:
-    """The line for a job that failed, with the input's name in front unless that, or one of others', is there."""
+def failure_line(error: BasicError | MemoryError | OSError, job: Job, *others: str) -> str:
+    """The line for a job that failed. It begins with the input's name, or with one of `others` if the error does."""
     name = display_name(job.source)
     if isinstance(error, MemoryError):
         return f"{name}: not enough memory for this picture"
     if isinstance(error, OSError):
         return f"{name}: {reason(error)}"
-    return error.told_of(name, *others)
+    return error.named_line(name, *others)
 
 
 def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:
@@ -303,81 +191,3 @@ def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quie
         click.echo(f"basic-run: note: {display_name(job.source)}: {notice}", err=True)
     if not quiet:
         click.echo(describe(result), err=job.target == STREAM)
-
-
-@contextmanager
-def _progress(jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error if that is a terminal; for a single job, how long it has been going on."""
-    if not jobs or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    if len(jobs) == 1:
-        with _elapsed(display_name(jobs[0].source)):
-            yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
-    with _shown(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=len(jobs))
-        yield lambda: bar.advance(task)
-
-
-@contextmanager
-def _elapsed(name: str) -> Iterator[None]:
-    """The name and the time, once `PATIENCE` is over: until then nothing is loaded that would show it."""
-    over = Event()
-
-    def show() -> None:
-        if over.wait(PATIENCE):
-            return
-        from rich.markup import escape
-        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        with _shown(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
-            bar.add_task(escape(name))
-            over.wait()
-
-    thread = Thread(target=show, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _shown(*columns: ProgressColumn) -> Progress:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    # Lines for a terminal go above the bar; those for a file or pipe must stay on standard output.
-    lines_above = sys.stdout is not None and sys.stdout.isatty()
-    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=lines_above)
-
-
-def _default_target(given: Input, out_dir: str | None, extension: str, keep_extension: bool) -> str:
-    source = Path(given.source)
-    if given.source == STREAM:
-        if out_dir is not None:
-            raise click.UsageError("standard input has no name to use in --out-dir: use -o")
-        return STREAM
-    if source.name:
-        source = source.with_name(source.name + extension) if keep_extension else source.with_suffix(extension)
-    return str(source if out_dir is None else Path(out_dir) / given.folder / source.name)
-
-
-def _refuse_doubles(jobs: Sequence[Job], may_keep_extension: bool) -> list[Job]:
-    """The jobs, where those that would write what one before them writes, by whatever name, have an error instead."""
-    first: dict[str, Job] = {}
-    checked = []
-    for job in jobs:
-        before = first.setdefault(os.path.realpath(job.target), job) if job.target not in ("", STREAM) else job
-        checked.append(job if before is job else _refused(job, before, may_keep_extension))
-    return checked
-
-
-def _refused(job: Job, before: Job, may_keep_extension: bool) -> Job:
-    kept = may_keep_extension and Path(job.source).suffix != Path(before.source).suffix
-    way_out = f"{'use --keep-extension, ' if kept else ''}rename one, or name its output with -o"
-    reason = f"would be written to {job.target}, as {before.source} is: {way_out}"
-    return replace(job, error=FileError(f"{job.source}: {reason}"))

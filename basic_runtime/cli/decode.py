@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from basic_runtime.cli.batch import Job, Result, check_output, plan_jobs, run_jobs, share_cores
+from basic_runtime.cli.batch import Result, run_jobs, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     LevelChoice,
@@ -15,6 +15,8 @@ from basic_runtime.cli.options import (
     limit_option,
     output_options,
 )
+from basic_runtime.cli.plan import Job, check_output, plan_jobs
+from basic_runtime.definitions import EXTENSION
 
 
 @click.command(short_help="Decompress .basic files.")
@@ -54,7 +56,7 @@ def decode(
     IN may be - for standard input, or a folder, which stands for all .basic files in it and below, but for hidden
     ones. Any level decodes any file.
     """
-    from basic_runtime.cli.setup import level_chooser, make_codec
+    from basic_runtime.cli.make_codec import level_chooser, make_codec
     from basic_runtime.container import peek
     from basic_runtime.files import read_bytes
     from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
@@ -62,7 +64,7 @@ def decode(
     named = EXTENSIONS.get(Path(output or "").suffix.lower())
     if kind is not None and named not in (None, EXTENSIONS[f".{kind}"]):
         raise click.UsageError(f"--format {kind} and the extension of {output} contradict each other")
-    plan = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [".basic"], overwrite, skip_existing)
+    plan = plan_jobs(inputs, output, out_dir, f".{kind or 'png'}", [EXTENSION], overwrite, skip_existing)
     timed = budget_ms is not None or level == AUTO
     workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
@@ -71,15 +73,15 @@ def decode(
     def work(job: Job) -> Result:
         output_format(job.target, kind)
         data = read_bytes(job.source, codec.limits)
-        header = peek(data)  # first of all, as the output of what is a picture already would be the input itself
+        header = peek(data)  # first: the output for an input that is a picture already would be that input
         check_output(job, overwrite)
         asked = level_for(header.width, header.height)
-        picture = codec.decode_picture(data, asked)
-        notices = write_picture(job.target, picture, kind, overwrite)
+        picture = codec.decode_picture(data, level=asked)
+        notices = write_picture(job.target, picture, kind, overwrite=overwrite)
         return {
             "width": picture.width,
             "height": picture.height,
-            "level": header.synthesis_level if asked is None else asked,
+            "level": header.decode_level if asked is None else asked,
             "notices": notices,
         }
 

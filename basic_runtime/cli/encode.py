@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from basic_runtime.cli.batch import Job, Result, check_output, plan_jobs, run_jobs, share_cores
+from basic_runtime.cli.batch import Result, run_jobs, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     ByteSize,
@@ -19,11 +22,56 @@ from basic_runtime.cli.options import (
     limit_option,
     output_options,
 )
+from basic_runtime.cli.plan import Job, check_output, plan_jobs
+from basic_runtime.definitions import EXTENSION
+from basic_runtime.files import STREAM, write_bytes
 
 if TYPE_CHECKING:
+    from basic_runtime.codec import Codec
+    from basic_runtime.limits import Limits
     from basic_runtime.picture import Picture
 
-EXTENSION = ".basic"
+
+@dataclass(frozen=True)
+class Aim:
+    """The aim of an encode: a quality, at most so many bytes or bits per pixel, or at least a PSNR in dB; the default
+    quality if none is named. Raises click.UsageError for more than one of them."""
+
+    quality: int | None
+    size: int | None
+    bpp: float | None
+    psnr: float | None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.quality, self.size, self.bpp, self.psnr)) > 1:
+            raise click.UsageError("--quality, --target-size, --target-bpp and --target-psnr exclude each other")
+
+    @property
+    def searched(self) -> bool:
+        """Whether the quality is to be found."""
+        return any(value is not None for value in (self.size, self.bpp, self.psnr))
+
+    def encode(self, codec: Codec, picture: Picture, level: int | None, effort: int) -> bytes:
+        """The file of a picture. Raises what `Codec` does."""
+        from basic_runtime.codec import DEFAULT_QUALITY
+
+        if self.psnr is not None:
+            return codec.encode_reaching(picture, self.psnr, level=level, effort=effort)
+        if self.size is not None:
+            return codec.encode_within(picture, self.size, level=level, effort=effort)
+        if self.bpp is not None:
+            return codec.encode_within(picture, _bytes_of(self.bpp, picture, codec), level=level, effort=effort)
+        return codec.encode(picture, quality=self.quality or DEFAULT_QUALITY, level=level, effort=effort)
+
+
+def _bytes_of(bpp: float, picture: Picture, codec: Codec) -> int:
+    """The largest file of so many bits per pixel. Raises TargetError if that is less than a byte."""
+    from basic_runtime.errors import TargetError
+
+    size = int(min(bpp * picture.width * picture.height / 8, codec.limits.max_file_bytes))
+    if size < 1:
+        raise TargetError(f"{bpp:g} bits per pixel of this picture are less than a byte: raise the target")
+    return size
 
 
 @click.command(short_help="Compress pictures.")
@@ -84,18 +132,10 @@ def encode(
     IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
     ones. Metadata, colour profile and transparency are kept.
     """
-    from basic_runtime.cli.setup import level_chooser, make_codec
-    from basic_runtime.codec import DEFAULT_QUALITY
-    from basic_runtime.container import peek
-    from basic_runtime.files import write_bytes
-    from basic_runtime.imageio import input_extensions, read_picture
-    from basic_runtime.metrics import bpp
-    from basic_runtime.quality import quality_of_step
-    from basic_runtime.target import TargetError
+    from basic_runtime.cli.make_codec import level_chooser, make_codec
+    from basic_runtime.imageio import input_extensions
 
-    targets = (target_size, target_bpp, target_psnr)
-    if sum(value is not None for value in (quality, *targets)) > 1:
-        raise click.UsageError("--quality, --target-size, --target-bpp and --target-psnr exclude each other")
+    aim = Aim(quality, target_size, target_bpp, target_psnr)
     timed = budget_ms is not None or level == AUTO
     if effort and timed:
         option = "--level auto" if budget_ms is None else "--budget-ms"
@@ -110,50 +150,17 @@ def encode(
         effort = 0 if timed else codec.bundle.default_effort
     level_for = level_chooser(codec, level, budget_ms, "encode")
 
-    def compress(picture: Picture) -> bytes:
-        pixels, within = picture.width * picture.height, level_for(picture.width, picture.height)
-        if target_size is not None:
-            most = target_size
-        elif target_bpp is not None:
-            most = int(min(target_bpp * pixels / 8, codec.limits.max_file_bytes))
-        elif target_psnr is not None:
-            return codec.encode_reaching(picture, target_psnr, within, effort=effort)
-        else:
-            return codec.encode(picture, quality or DEFAULT_QUALITY, within, effort=effort)
-        if most < 1:
-            raise TargetError(f"{target_bpp:g} bits per pixel of this picture are less than a byte: raise the target")
-        return codec.encode_within(picture, most, within, effort=effort)
-
     def work(job: Job) -> Result:
         check_output(job, overwrite)
-        picture = read_picture(job.source, codec.limits)
-        if strip:
-            picture = _without_metadata(picture)
-        data = compress(picture)
-        write_bytes(job.target, data, overwrite)
-        header = peek(data)
-        return {
-            "width": picture.width,
-            "height": picture.height,
-            "bytes": len(data),
-            "bpp": round(bpp(len(data), picture.width, picture.height), 5),
-            "quality": quality_of_step(header.quality_step),
-            "level": header.level,
-            "effort": effort,
-            "notices": [*picture.notices, *_larger(job.source, len(data))],
-        }
+        picture = _read(job.source, codec.limits, strip)
+        data = aim.encode(codec, picture, level_for(picture.width, picture.height), effort)
+        write_bytes(job.target, data, overwrite=overwrite)
+        return _result(job, picture, data, effort)
 
-    chosen = [
-        *(["quality"] if any(target is not None for target in targets) else []),
-        *(["level"] if timed else []),
-    ]
-
-    def describe(result: Result) -> str:
-        return _describe(result) + "".join(f"  {name} {result[name]}" for name in chosen)
-
+    chosen = [*(["quality"] if aim.searched else []), *(["level"] if timed else [])]
     run_jobs(
-        plan, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
-        skip_existing=skip_existing,
+        plan, work, describe=partial(_describe, chosen=chosen), summarise=_summarise, as_json=as_json,
+        workers=workers, skip_existing=skip_existing,
     )  # fmt: skip
 
 
@@ -167,10 +174,33 @@ def _check_name(output: str | None) -> None:
         raise click.UsageError(f"-o {output}: encode writes {EXTENSION} files, and no pictures: name it {ours}")
 
 
+def _read(source: str, limits: Limits, strip: bool) -> Picture:
+    from basic_runtime.imageio import read_picture
+
+    picture = read_picture(source, limits)
+    return _without_metadata(picture) if strip else picture
+
+
+def _result(job: Job, picture: Picture, data: bytes, effort: int) -> Result:
+    from basic_runtime.container import peek
+    from basic_runtime.metrics import bpp
+    from basic_runtime.quality import quality_of_step
+
+    header = peek(data)
+    return {
+        "width": picture.width,
+        "height": picture.height,
+        "bytes": len(data),
+        "bpp": round(bpp(len(data), picture.width, picture.height), 5),
+        "quality": quality_of_step(header.quality_step),
+        "level": header.level,
+        "effort": effort,
+        "notices": [*picture.notices, *_larger(job.source, len(data))],
+    }
+
+
 def _larger(source: str, size: int) -> list[str]:
     """A notice if the result is no smaller than its source, as with drawings and hard-compressed sources."""
-    from basic_runtime.files import STREAM
-
     try:
         before = 0 if source == STREAM else Path(source).stat().st_size
     except OSError:  # it was a pipe, or is gone
@@ -192,10 +222,12 @@ def _without_metadata(picture: Picture) -> Picture:
     return Picture(upright(picture.pixels, turn), alpha, icc=picture.icc, notices=picture.notices)
 
 
-def _describe(result: Result) -> str:
+def _describe(result: Result, chosen: Sequence[str]) -> str:
+    """A line for a file; `chosen`: entries of the result that the command chose."""
     return (
         f"{result['input']} -> {result['output']}  {result['width']}x{result['height']}  "
         f"{result['bytes']:,} bytes  {result['bpp']:.3f} bpp  {result['seconds'] * 1000:.0f} ms"
+        + "".join(f"  {name} {result[name]}" for name in chosen)
     )
 
 

@@ -1,4 +1,4 @@
-"""How all commands of the toolkit end when something fails: one line, exit status 1, no traceback; 130 if stopped."""
+"""Ends all commands alike when something fails: one line, exit status 1, no traceback; 130 if stopped."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from basic_runtime.files import reason
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the number of the signal."""
 
-_POLITE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals that ask for what Ctrl-C asks for."""
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a command as Ctrl-C does."""
 
 
 class OneLineErrors(click.Command):
@@ -34,23 +34,24 @@ class OneLineErrors(click.Command):
     program = ""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """All of a run: options such as --version do their work before the command is invoked."""
-        # Of damaged files; what they tell is in the error, or does not matter.
+        """The whole run, with options such as --version, which do their work before the command is invoked."""
+        # Pillow warns of damaged files; the error says the same, or it does not matter.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-            sys.stdout.reconfigure(errors="backslashreplace")  # names of files are bytes that may be no text
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text
         try:
             with _terminated_as_interrupted():
                 return super().main(*args, **options)
         except SystemExit as leaving:
-            if leaving.code == STOPPED and not (args or options):  # a process of its own: its status is to stay
-                _go_deaf()
+            # A second signal must not change the status of a process of its own.
+            if leaving.code == STOPPED and not (args or options):
+                _ignore_signals()
             raise
         except BasicError as error:
             click.echo(f"{self.program}: error: {error}", err=True)
         except MemoryError:
             click.echo(f"{self.program}: error: not enough memory for this picture: try a smaller one", err=True)
-        except OSError as error:  # mostly of standard output, as errors of files are BasicErrors
+        except OSError as error:  # mostly standard output: errors of files are BasicErrors
             if error.filename is None:
                 _close_output()
             failed = "standard output: cannot be written" if error.filename is None else f"{error.filename}: failed"
@@ -64,14 +65,14 @@ class OneLineErrors(click.Command):
             click.echo(f"{self.program}: stopped", err=True)
             ctx.exit(STOPPED)
         except BrokenPipeError:
-            _close_output()  # whoever read it has gone
+            _close_output()  # the reader has gone
             ctx.exit(1)
 
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Whoever ends this process politely ends it as Ctrl-C does, so that nothing half-written stays behind. Processes
-    that are forked from it end at once."""
+    """Let signals that end this process end it as Ctrl-C does, so that nothing half-written stays behind. Forks of it
+    end at once."""
     process = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -81,7 +82,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     ours = threading.current_thread() is threading.main_thread()
-    polite = [number for number in _POLITE if ours and signal.getsignal(number) == signal.SIG_DFL]
+    polite = [number for number in _STOP_SIGNALS if ours and signal.getsignal(number) == signal.SIG_DFL]
     for number in polite:
         signal.signal(number, stop)
     try:
@@ -93,8 +94,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Around what Ctrl-C and its like are not to cut short."""
-    before = _go_deaf()
+    """A context that Ctrl-C and its like do not cut short."""
+    before = _ignore_signals()
     try:
         yield
     finally:
@@ -102,10 +103,11 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _go_deaf() -> dict[signal.Signals, Any]:
-    """Ignore Ctrl-C and its like from here on; returns what heard them, of the main thread, which alone can tell."""
+def _ignore_signals() -> dict[signal.Signals, Any]:
+    """Ignore Ctrl-C and its like from here on, and return the handlers before. Only the main thread can set them: in
+    others, do nothing."""
     ours = threading.current_thread() is threading.main_thread()
-    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_POLITE) if ours}
+    return {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *_STOP_SIGNALS) if ours}
 
 
 def _close_output() -> None:

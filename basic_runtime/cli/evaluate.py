@@ -37,7 +37,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # which it has since
 
 
 def _output(ctx: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
-    """What results are called, without the extension of one of them."""
+    """The name of all results, without the extension of any."""
     from basic_runtime.errors import FileError
 
     if given is None:
@@ -96,7 +96,7 @@ def evaluate(
     hold, are left out, and the exit status is then 1.
     """
     from basic_runtime.bundle import Bundle
-    from basic_runtime.cli.setup import make_limits
+    from basic_runtime.cli.make_codec import check_level, make_limits
     from basic_runtime.evaluate import measure
     from basic_runtime.evaluate.curves import require_packages
     from basic_runtime.files import make_folder
@@ -104,7 +104,7 @@ def evaluate(
     require_packages()
     opened = Bundle(bundle)
     chosen = levels if levels is not None else tuple(range(len(opened.manifest.levels)))
-    opened.check_level(max(chosen), "--levels")
+    check_level(opened, max(chosen), "--levels")
     limits = make_limits(max_pixels)
     rivals = _rivals(codecs)
     pictures, left_out = _comparable(folder, rivals, limits)
@@ -160,19 +160,16 @@ def _with_extension(output: Path, extension: str) -> Path:
 
 
 def _measure(pictures: list[Path], wanted: list[Setting], results: Results, options: Options) -> None:
-    """All measurements, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
+    """Measure everything, with a progress bar on a terminal."""
+    from basic_runtime.cli.progress import tracked
     from basic_runtime.errors import MissingExtraError
     from basic_runtime.evaluate.measure import has_ms_ssim, measure
 
     if not has_ms_ssim():
-        click.echo(f"basic-run: note: {MissingExtraError('MS-SSIM', 'evaluate')}", err=True)
-    console = Console(stderr=True)
+        click.echo(f"basic-run: note: {MissingExtraError.of('MS-SSIM', 'evaluate')}", err=True)
     missing = sum((setting, path.name) not in results.rows for path in pictures for setting in wanted)
     rows = measure(pictures, wanted, results, options)
-    for _ in track(rows, "coding", missing, console=console, disable=not console.is_terminal, transient=True):
+    for _ in tracked(rows, "coding", missing):
         pass
 
 

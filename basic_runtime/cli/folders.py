@@ -26,7 +26,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a command is to read, and the extensions of the files in folders that it is not, by where they lie."""
+    """Inputs of a command, and the extensions of files in folders that are left out, both by real path."""
 
     found: dict[str, Input] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -82,8 +82,8 @@ def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a pipe or a device, which to read may never end. A link to nothing is none: reading it fails, which
-    is told."""
+    """Whether a path is a pipe or a device, whose end may never come. A link to nothing is neither: reading it is an
+    error."""
     try:
         return size_of(path) is None
     except OSError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.batch import plan_reading
+from basic_runtime.cli.plan import plan_reading
 
 if TYPE_CHECKING:
     from basic_runtime.info import FileInfo
@@ -37,11 +37,12 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
             found = file_info(read_bytes(job.source))
         except BasicError as error:
             failed = True
-            message = error.told_of(name)
+            message = error.named_line(name)
             click.echo(f"basic-run: error: {message}", err=True)
             results.append({"input": name, "error": message})
             continue
-        results.append({"input": name, **asdict(found), "alpha": found.has_alpha, "metadata": found.metadata})
+        extras = {"bpp": round(found.bpp, 5), "alpha": found.has_alpha, "metadata": found.metadata}
+        results.append({"input": name} | asdict(found) | extras)
         if not as_json:
             click.echo(_describe(name, found))
     if as_json:
@@ -58,7 +59,7 @@ def _describe(name: str, found: FileInfo) -> str:
             name,
             f"  picture   {found.width}x{found.height} {'gray' if found.gray else 'RGB'}"
             + (f" with {', '.join(extras)}" if extras else ""),
-            f"  size      {found.file_bytes:,} bytes, {found.bits_per_pixel:.3f} bpp",
+            f"  size      {found.bytes:,} bytes, {found.bpp:.3f} bpp",
             f"  quality   {found.quality} (step {found.quality_step})",
             f"  level     {found.level}, decoded at {found.decode_level}",
             f"  model     {found.model_name} ({found.model_id}), entropy variant {found.entropy_variant}",

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from basic_runtime.definitions import DEFAULT_MODEL, MAX_EFFORT
+
 
 def check_named(what: str, *names: str | None) -> None:
     """Raises click.UsageError for a name that is empty, which would mean the current folder."""
@@ -86,10 +88,10 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-#: The level that the machine's profile gives for a time budget; the faster engine.
+#: The level for a time budget, by the machine's profile; the default engine.
 AUTO = "auto"
 
-#: What --level auto may take when no budget is named.
+#: Milliseconds that --level auto may take by default.
 DEFAULT_BUDGET_MS = 1000.0
 
 Command = Callable[..., Any]
@@ -131,7 +133,7 @@ engine_options = _combine(
 )
 
 bundle_option = click.option(
-    "--bundle", metavar="DIR", help="Model bundle, or the name of an installed one (default: lite-11)."
+    "--bundle", metavar="DIR", help=f"Model bundle, or the name of an installed one (default: {DEFAULT_MODEL})."
 )
 
 codec_options = _combine(bundle_option, engine_options)
@@ -145,7 +147,7 @@ budget_option = click.option(
 
 effort_option = click.option(
     "--effort",
-    type=click.IntRange(0, 9),
+    type=click.IntRange(0, MAX_EFFORT),
     help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast "
     "[default: 1, with a time budget 0].",
 )

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from basic_runtime.cli.options import LevelList, PictureSize, bundle_option, engine_options
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
 )
 @click.option(
-    "--effort", type=click.IntRange(0, 9), default=0, show_default=True, help="Of the encodes that are timed."
+    "--effort", type=click.IntRange(0, MAX_EFFORT), default=0, show_default=True, help="Of the encodes that are timed."
 )
 @bundle_option
 @engine_options
@@ -51,7 +52,9 @@ def profile(
     from rich.console import Console
 
     from basic_runtime.bundle import Bundle
+    from basic_runtime.cli.make_codec import check_level
     from basic_runtime.device_profile import device_table
+    from basic_runtime.engines import create_backend
     from basic_runtime.profile import check_plot, table, write_plot
     from basic_runtime.profile import profile as run
 
@@ -69,13 +72,11 @@ def profile(
         _save(opened, engine, precision, threads, reps, as_json)
         return
     if levels is not None:
-        opened.check_level(max(levels), "--levels")
+        check_level(opened, max(levels), "--levels")
     if plot is not None:
         check_plot(plot)
-    result = run(
-        opened, engine, threads, precision=precision, width=width, height=height, levels=levels, repetitions=reps,
-        effort=effort,
-    )  # fmt: skip
+    backend = create_backend(engine, threads, precision)
+    result = run(opened, backend, width=width, height=height, levels=levels, repetitions=reps, effort=effort)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
     else:
@@ -95,7 +96,7 @@ def _save(
 
     backend = create_backend(engine, threads, precision)
     machine.check_place(bundle, backend)
-    found = machine.measure(bundle, engine, threads, reps, precision)
+    found = machine.measure(bundle, backend, reps)
     path = machine.save(found, bundle, backend)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.batch import Job, exit_after, plan_reading, run_all, share_cores, told
+from basic_runtime.cli.batch import exit_after, failure_line, run_all, share_cores
 from basic_runtime.cli.options import (
     AUTO,
     bundle_option,
@@ -17,6 +17,7 @@ from basic_runtime.cli.options import (
     precision_option,
     threads_option,
 )
+from basic_runtime.cli.plan import Job, plan_reading
 
 if TYPE_CHECKING:
     from basic_runtime.codec import Codec
@@ -52,11 +53,11 @@ def verify(
     files in it and below, but for hidden ones.
     """
     if not files:
-        if precision is not None or workers is not None:
-            raise click.UsageError("--precision and --jobs are for FILEs: name some")
+        if any(option is not None for option in (precision, workers, max_pixels)):
+            raise click.UsageError("--precision, --jobs and --max-pixels are for FILEs: name some")
         _verify_engines(bundle, engines, threads, as_json)
         return
-    from basic_runtime.cli.setup import make_codec
+    from basic_runtime.cli.make_codec import make_codec
 
     jobs = plan_reading(files)
     workers, threads = share_cores(len(jobs), workers, threads)
@@ -68,12 +69,12 @@ def _verify_files(jobs: list[Job], codecs: dict[str, Codec], workers: int, as_js
     found, stopped = run_all(jobs, partial(_checks, codecs=codecs), partial(_report, quiet=as_json), workers)
     checks = [check for of_file in found for check in of_file]
     if as_json:
-        click.echo(json.dumps({"files": checks}, indent=2))
+        click.echo(json.dumps(checks, indent=2))
     exit_after(len(jobs), len(found), stopped, any(check["error"] for check in checks))
 
 
 def _checks(job: Job, codecs: dict[str, Codec]) -> list[Check]:
-    """What each codec finds of a file: whether it is intact, None where that was not to be found out, and the error."""
+    """A check of a file by each codec: whether it is intact (None: could not be found out), and the error."""
     from basic_runtime.errors import BasicError
     from basic_runtime.files import display_name, read_bytes
 
@@ -83,7 +84,7 @@ def _checks(job: Job, codecs: dict[str, Codec]) -> list[Check]:
             raise job.error
         data = read_bytes(job.source, next(iter(codecs.values())).limits)
     except (BasicError, MemoryError) as error:
-        return [named | {"engine": None, "intact": None, "error": told(error, job)}]
+        return [named | {"engine": None, "intact": None, "error": failure_line(error, job)}]
     return [named | {"engine": name} | _check(job, data, codec) for name, codec in codecs.items()]
 
 
@@ -94,7 +95,7 @@ def _check(job: Job, data: bytes, codec: Codec) -> Check:
         codec.decode(data)
     except (BasicError, MemoryError) as error:
         damaged = isinstance(error, FormatError | DesyncError)
-        return {"intact": False if damaged else None, "error": told(error, job)}
+        return {"intact": False if damaged else None, "error": failure_line(error, job)}
     return {"intact": True, "error": None}
 
 
@@ -117,7 +118,7 @@ def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int |
     results = []
     for name in engines or available_backends():
         try:
-            codec = Codec(opened, name, threads)
+            codec = Codec(opened, name, threads=threads)
         except EngineMismatchError as error:
             if engines:
                 raise

@@ -20,8 +20,8 @@ __all__ = [
 ]
 
 AUTO = "auto"
-"""The name under which `create_backend` gives what computes here, for graphs that it knows, and for others the faster
-of those that are installed."""
+"""The name of the default back-end: this package's integers, and for other graphs the faster engine that is
+installed."""
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
@@ -45,16 +45,16 @@ def backend_class(name: str) -> type[Backend]:
 
 
 def create_backend(name: str, threads: int | None = None, precision: str | None = None) -> Backend:
-    """Make the back-end `name` ready, with the first of its precisions unless told. Raises EngineError for an unknown
+    """Make the back-end `name` ready, by default in the first of its precisions. Raises EngineError for an unknown
     name, a library that does not work here or a precision that it does not have, MissingExtraError if its package is
     not installed, ValueError for threads that are not 1 to 1024."""
     found = backend_class(name)
     if precision is None or found.precisions == (precision,):
         return found(threads=threads)
     if precision not in found.precisions:
-        raise EngineError(
-            f"engine {name!r} computes in {' or '.join(found.precisions)}, not in {precision}: take {AUTO}"
-        )
+        known = " or ".join(found.precisions)
+        way_out = "choose one of these" if name == AUTO else f"take {AUTO}"
+        raise EngineError(f"engine {name!r} computes in {known}, not in {precision}: {way_out}")
     return found(threads=threads, precision=precision)
 
 

@@ -1,9 +1,8 @@
-"""This package's own arithmetic where the bundle says how; or else the faster of ONNX Runtime and OpenVINO for each
-graph of the pixel path, found by timing both once per machine."""
+"""The default back-end: integers by this package where the bundle states their formats; elsewhere, for each graph of
+the pixel path, the faster of ONNX Runtime and OpenVINO, which are timed once per machine."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,13 +12,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from basic_runtime.cache import processor, remember, remembered
-from basic_runtime.engines.base import BF16, FLOAT32, INT16, Backend, Engine, FloatArray, package_version
+from basic_runtime.engines.base import (
+    BF16,
+    FLOAT32,
+    INT16,
+    Backend,
+    Engine,
+    FloatArray,
+    TensorLike,
+    package_version,
+)
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend, library_version
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError
+from basic_runtime.threads import ProcessLock
 
-#: Rounds in which both engines run once each; the first, in which they allocate, does not count. Later ones are left
-#: out once this many seconds have gone.
+#: Rounds in which both engines run once each. The first, in which they allocate, does not count; no other begins after
+#: so many seconds.
 ROUNDS, ENOUGH_SECONDS = 4, 0.25
 
 #: The second engine must be so much faster: its threads and those of other graphs' engines wait for each other's.
@@ -39,14 +48,14 @@ class RacingEngine(Engine):
         """`engines` by back-end; the winner's name is remembered as the answer to `question`."""
         self._engines, self._question = dict(engines), question
         self._winner: Engine | None = None
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         first = next(iter(engines.values()))
         self.inputs, self.outputs = first.inputs, first.outputs
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         with self._lock:
             if self._winner is None:
-                name = fastest(self._engines, inputs)
+                name = fastest(self._engines, {key: np.asarray(value) for key, value in inputs.items()})
                 remember("engines", self._question, name)
                 self._winner = self._engines[name]
                 self._engines.clear()
@@ -54,11 +63,12 @@ class RacingEngine(Engine):
 
 
 class AutoBackend(Backend):
-    """For the pixel path the integers of this package, or, in float32 and where a bundle does not say how, ONNX Runtime
-    or OpenVINO; for graphs of the entropy path that are unknown here ONNX Runtime.
+    """Integers by this package. In float32, and for bundles that state no formats, ONNX Runtime or OpenVINO runs the
+    pixel path, and ONNX Runtime graphs of the entropy path that this package does not know. In bf16 the pixel path is
+    OpenVINO's.
 
-    The choice is made when a graph first runs, in less than a second, and remembered for this graph, processor, number
-    of threads and versions. In bf16 the pixel path is OpenVINO's.
+    The choice between the two is made when a graph first runs, in less than a second, and remembered for this graph,
+    processor, number of threads and versions.
     """
 
     name: ClassVar[str] = "auto"
@@ -67,7 +77,7 @@ class AutoBackend(Backend):
 
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
-        if precision == BF16:  # now, so that a machine which lacks it is found before any work
+        if precision == BF16:  # now, to fail before any work on a machine without it
             _ = self._openvino
 
     @property
@@ -92,7 +102,7 @@ class AutoBackend(Backend):
             return self._onnxruntime.load(model, external_data=external_data, strict=False)
         try:
             second = self._openvino.load(model, external_data=external_data, strict=False)
-        except EngineError:  # what is optional and does not work here is not missed
+        except EngineError:  # an optional library that does not work here
             return self._onnxruntime.load(model, external_data=external_data, strict=False)
         if chosen == OpenVinoBackend.name:
             return second
@@ -109,9 +119,9 @@ class AutoBackend(Backend):
         return OpenVinoBackend(self.threads, BF16 if self.precision == BF16 else FLOAT32)
 
     def _versions(self) -> list[str]:
-        """Of the libraries, from what is installed: importing OpenVINO to ask it would cost as much as a picture."""
+        """Versions of the libraries, by their packages: importing OpenVINO to ask it takes as long as a picture."""
         versions = [f"onnxruntime {library_version()}"]
-        if OpenVinoBackend.available():  # which may be an archive of its own beside Python's packages
+        if OpenVinoBackend.available():  # perhaps from an archive that is no Python package
             versions.append(f"openvino {package_version(*OpenVinoBackend.packages) or 'of no package'}")
         return versions
 
@@ -127,7 +137,7 @@ def fastest(engines: Mapping[str, Engine], inputs: Mapping[str, FloatArray]) -> 
             began = time.perf_counter()
             try:
                 engine.run(sample)
-            except EngineError:  # whoever takes it meets the error again; another may do better
+            except EngineError:  # another engine may do better; if none does, the run repeats the error
                 continue
             if round_number > 0:
                 best[name] = min(best[name], time.perf_counter() - began)

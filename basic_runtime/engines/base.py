@@ -1,4 +1,4 @@
-"""The interface between the codec and whatever runs its graphs."""
+"""The interface between the codec and the engines that run its graphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,39 +20,58 @@ DeviceTimes = Callable[[], dict[str, float]]
 
 FLOAT32, BF16, INT16 = "float32", "bf16", "int16"
 
+INDEX = "index"
+"""An output that engines of stages may have beside those of their graph, to send less from a device to the host: uint8
+(1, C, h, w), the row of the coder's tables for each scale."""
+
+
+class TensorLike(Protocol):
+    """A tensor, or what stands in for one that lies elsewhere: `np.asarray` fetches its values, at no cost if it is an
+    array already."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __array__(self) -> NDArray[Any]: ...
+
 
 class Phases(NamedTuple):
     """A tensor (1, C, h, w) in parts, float32 or int16, for engines that take integers.
 
     `parts`: arrays (1, c, a, b), each with its first channel, row and column of the tensor, of which it has every
-    `step`-th row and column from there on; `unit`: times what values count.
+    `stride`-th row and column from there on; `unit`: what values are multiplied by.
     """
 
     parts: list[tuple[NDArray[Any], int, int, int]]
-    step: int
+    stride: int
     unit: float
 
 
 class Engine(ABC):
     """One graph made runnable. Tensors are float32, C-contiguous, of shape (1, channels, height, width).
 
-    An engine that computes on a device may return stand-ins for arrays, and takes them as inputs: they have a `shape`,
-    and `np.asarray` fetches their values. Whoever wants values calls that, which costs nothing with an array.
+    An engine that computes on a device may return stand-ins for arrays, and takes them as inputs.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    takes_integers: ClassVar[bool] = False
-    """Whether inputs may be as they are kept, integers as int16, pixels as uint8 and latents as `Phases`, and outputs
-    are such."""
 
     @abstractmethod
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         """Run the graph and return its outputs by name; `inputs` must hold every name of `self.inputs`."""
 
     def layer_times(self) -> dict[str, float]:
         """Milliseconds of each layer, by name, in a repetition of this thread's last run; {} if it cannot tell."""
         return {}
+
+
+class IntegerEngine(Engine):
+    """An engine that takes inputs as they are kept, integers as int16, pixels as uint8 and latents as `Phases`, and
+    gives such outputs."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
+        """Run the graph, as `Engine.run` does."""
 
 
 def package_version(*names: str) -> str | None:
@@ -76,7 +95,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
-    """Those of which one brings its library."""
+    """Names of the Python packages of which each brings its library."""
     precisions: ClassVar[tuple[str, ...]] = (FLOAT32,)
     native_entropy: bool = False
     """Whether the codec takes the graphs of the entropy path, where it can, from `native` instead of from this
@@ -89,11 +108,11 @@ class Backend(ABC):
         self.precision = precision or self.precisions[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process makes one of its own, with the same arguments."""
+        """Unpickling makes a new back-end from the same arguments."""
         return partial(type(self), **self._arguments()), (), {"native_entropy": self.native_entropy}
 
     def _arguments(self) -> dict[str, Any]:
-        """What the class is to be given to make another one; of those that have one precision it takes none."""
+        """The arguments that make another one; classes of a single precision take none."""
         precision = {} if len(self.precisions) == 1 else {"precision": self.precision}
         return {"threads": self.threads} | precision
 
@@ -121,7 +140,7 @@ class Backend(ABC):
         return self, 1
 
     def settings(self) -> Any:
-        """What else of the configuration can change results; part of the key of a golden check."""
+        """The rest of the configuration that can change results; part of the key of a golden check."""
         return None
 
     def engines_key(self, bundle: Path) -> str:
@@ -133,5 +152,5 @@ class Backend(ABC):
         return None
 
     def device_times(self) -> DeviceTimes | None:
-        """Start to time the work of this thread on a device; None if there is none whose time could be told."""
+        """Start to time the work of this thread on a device; None for a back-end without a device."""
         return None

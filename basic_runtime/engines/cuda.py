@@ -45,7 +45,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def compute_capability() -> int:
-    """Of the first GPU, 86 for 8.6. Raises EngineError if there is no GPU or no driver."""
+    """Compute capability of the first GPU, 86 for 8.6. Raises EngineError if there is no GPU or no driver."""
     if not installed():
         raise EngineError("no NVIDIA GPU can be used without cuda-python: pip install cuda-bindings")
     from cuda.bindings import runtime
@@ -60,7 +60,7 @@ def compute_capability() -> int:
 
 
 def device_name() -> str:
-    """Of the first GPU, with the version of its driver. Raises EngineError."""
+    """Name of the first GPU, with the version of its driver. Raises EngineError."""
     name = call("cudaGetDeviceProperties", 0).name.decode().rstrip("\0")
     return f"{name}, driver {call('cudaDriverGetVersion')}"
 
@@ -116,13 +116,13 @@ class Pool:
             self._idle.setdefault(size, []).append(address)
 
     def drop_idle(self) -> None:
-        """Release what nobody uses."""
+        """Release the blocks that are not in use."""
         for addresses in self._idle.values():
             while addresses:
                 self._release(addresses.pop())
 
     def close(self) -> None:
-        """Release what nobody uses, and the rest as soon as it dies."""
+        """Release the blocks that are not in use, and the others as soon as they are free."""
         self._closed = True
         self.drop_idle()
 
@@ -135,7 +135,7 @@ class Pool:
 
 
 class _HostView:
-    """What NumPy needs to see pinned memory as an array; the array keeps the block alive."""
+    """Pinned memory as NumPy's array interface; the array keeps the block alive."""
 
     def __init__(self, block: Block, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._block = block
@@ -145,7 +145,7 @@ class _HostView:
 
 
 def host_array(pool: Pool, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], Block]:
-    """An array in a block of host memory, and the block. Its content is whatever was there."""
+    """An array of any content in a block of host memory, and the block."""
     kind = np.dtype(dtype)
     block = pool.take(int(np.prod(shape)) * kind.itemsize)
     return np.asarray(_HostView(block, shape, kind)), block
@@ -193,7 +193,7 @@ class Stream:
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[None]:
-        """Times the work that is queued within, if somebody listens."""
+        """Times the work that is queued within, if there is a clock."""
         if self.clock is None:
             yield
             return
@@ -217,7 +217,7 @@ class Stream:
 
 
 def _close(stream: Any, *pools: Pool) -> None:
-    """What is left to do when a thread's stream dies."""
+    """Free a stream and its memory when its thread ends."""
     call("cudaStreamSynchronize", stream)
     for pool in pools:
         pool.close()

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from basic_runtime.bundle import MODELS_FOLDER
-from basic_runtime.engines.library import TENSORRT_RTX
+from basic_runtime.engines.tensorrt_library import TENSORRT_RTX
 from basic_runtime.errors import EngineError, EngineMismatchError
-from basic_runtime.manifest import EntropySpec, GraphSpec, Manifest
 
 FOLDER, INDEX_FILE = "engines", "index.json"
 FORMAT, FORMAT_VERSION = "basic-engines", 1
 
 PORTABLE = "sm80+"
-"""What TensorRT-RTX builds unless told a compute capability: Ampere (8.0) and later, not Turing (7.5)."""
+"""The default target of TensorRT-RTX: Ampere (8.0) and later, not Turing (7.5)."""
 PORTABLE_CAPABILITIES = (80, 86, 89, 120)
-"""Those that run it, with all above the last: the list in TensorRT-RTX's own refusal on an H100 (9.0)."""
+"""Compute capabilities that run PORTABLE, with all above the last: the list that TensorRT-RTX gave when it refused an
+H100 (9.0)."""
 
 Size = tuple[int, int]
 """Width and height of a picture in pixels."""
@@ -161,31 +161,3 @@ def _parse_engine(value: Any) -> EngineFile:
         str(value["key"]), int(value["bytes"]), str(value["sha256"]), float(value["seconds"]),
         str(value["precision"]), *shapes,
     )  # fmt: skip
-
-
-def rows_of(manifest: Manifest, graph: GraphSpec) -> int:
-    """Pixels of the picture that one input row or column of a graph stands for."""
-    if graph.transform != "stage":
-        strides = {"g_a": 1, "h_a": manifest.y_stride, "h_s": manifest.z_stride, "g_s": manifest.y_stride}
-        return strides[graph.transform]
-    return manifest.y_stride * min(entropy.tile for entropy in _variants_of(manifest, graph.id))
-
-
-def _variants_of(manifest: Manifest, stage: str) -> list[EntropySpec]:
-    return [entropy for entropy in manifest.entropy if stage in {item.graph for item in entropy.stages}]
-
-
-def input_side(manifest: Manifest, graph: GraphSpec, pixels: int) -> int:
-    """Input rows (or columns) of a graph for a picture of so many pixels that side, padded to the grid of z."""
-    return -(-pixels // manifest.z_stride) * manifest.z_stride // rows_of(manifest, graph)
-
-
-def largest_side(manifest: Manifest, graph: GraphSpec, pixels: int) -> int:
-    """Input rows of the largest tile, whose own side is `pixels`, with the margin of its graph on both ends.
-
-    A graph that does not state its reach runs on whole pictures only.
-    """
-    if graph.reach is None:
-        return input_side(manifest, graph, pixels)
-    grid = manifest.z_stride // rows_of(manifest, graph)
-    return input_side(manifest, graph, pixels) + 2 * (-(-graph.reach // grid) * grid)

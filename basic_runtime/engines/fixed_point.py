@@ -1,4 +1,4 @@
-"""Numbers for a network of the pixel path: values int16, sums int32, all scales powers of two.
+"""Gives a network of the pixel path its integers: values int16, sums int32, all scales powers of two.
 
 A tensor is kept in units of 2^-bits; the bundle states the bits of each, as the exporter found them on pictures
 (basic_export.fixed_point). Weights need nothing stated: each output channel has the finest unit in which its sum cannot
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.engines.integer_graph import IntegerGraph, Reading, Skip, Term, View
-from basic_runtime.engines.integer_graph import Layer as IntegerLayer
+from basic_runtime.engines.integer_net import IntegerGraph, Reading, Skip, Term, View
+from basic_runtime.engines.integer_net import Layer as IntegerLayer
 from basic_runtime.engines.pixel_graph import (
     Convolution,
     Floats,
@@ -60,24 +60,28 @@ _LEAST = 2.0**-24
 @dataclass(frozen=True)
 class FixedPoint:
     """A network that reads a picture does so in squares of `patch` x `patch` pixels, each one position whose channels
-    are its rows, columns and colours. `planes` are the formats of outputs that other networks read;
+    are its rows, columns and colours. `output_formats` are those of outputs that other networks read;
     `shuffle` is the pixel shuffle through which the picture is to be read."""
 
     integers: IntegerGraph
     patch: int | None
-    planes: dict[str, Format]
+    output_formats: dict[str, Format]
     shuffle: int
 
 
-def fixed_point(graph: PixelGraph, formats: Mapping[str, Format], planes: Mapping[str, Format]) -> FixedPoint:
-    """The integer network of a graph. `formats` of tensors by their keys, `planes` those of inputs that other networks
-    give. Raises NotPixelGraphError."""
-    return _Numbering(graph, formats, planes).run()
+def fixed_point(
+    graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]
+) -> FixedPoint:
+    """The integer network of a graph. `formats`: of tensors, by their keys; `input_formats`: of inputs that other
+    networks give, by name. Raises NotPixelGraphError."""
+    return _Numbering(graph, formats, input_formats).run()
 
 
 class _Numbering:
-    def __init__(self, graph: PixelGraph, formats: Mapping[str, Format], planes: Mapping[str, Format]) -> None:
-        self._graph, self._formats, self._given = graph, formats, planes
+    def __init__(
+        self, graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]
+    ) -> None:
+        self._graph, self._formats, self._given = graph, formats, input_formats
         self._coarsest = max(tensor.stride for tensor in graph.tensors)
         self._names = {tensor: name for name, (tensor, _) in graph.outputs.items()}
         readings = [number for number, tensor in enumerate(graph.tensors) if isinstance(tensor, Input)]
@@ -175,14 +179,14 @@ class _Numbering:
         )  # fmt: skip
 
     def _exponent(self, convolutions: list[Convolution], tensor: Layer, bits: int) -> NDArray[np.int64]:
-        """Of each output, the bits of its sum: the most with which it cannot pass `_SUM`, nor a weight int16."""
+        """The bits of the sum of each output: the most with which it cannot pass `_SUM`, nor a weight int16."""
         most = np.full(len(tensor.bias), bits + 31)
         sums = np.abs(tensor.bias) + 2.0**-bits
         for k in tensor.skips:
             sums += self._format(k).limit * 2.0 ** -self._bits_of(k)
         for c in convolutions:
             absolute, scale = np.abs(c.weights).reshape(len(c.weights), -1), np.abs(c.scale)
-            # Weights were float16, of which a sum in float64 is exact, in whatever order a processor adds them up.
+            # Weights come from float16: their sums in float64 are exact, in whatever order a processor adds them.
             total = absolute.sum(axis=1, dtype=np.float64) * scale
             sums += total * (self._format(c.source).limit * 2.0 ** -self._bits_of(c.source))
             largest = np.maximum(absolute.max(axis=1) * scale, _LEAST)

@@ -1,7 +1,7 @@
-"""The entropy path's graphs in integers, by the C++ of this package instead of a library for neural networks.
+"""The graphs of the entropy path in integers, by the C++ of this package instead of a library for neural networks.
 
-The graphs are the same that every other back-end runs, and so are the results; but here nothing needs to be proved, as
-integers have no rounding, and products of int16 take half the time of those of float32.
+The graphs and their results are those of every other back-end. But rounding needs no proof, as integers have none, and
+products of int16 take half the time of those of float32.
 """
 
 from __future__ import annotations
@@ -13,60 +13,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime import __version__, _coder
-from basic_runtime._coder import IntegerNet, Plane, default_dots_kernel
+from basic_runtime import __version__, _native
+from basic_runtime._native import Plane, default_dots_kernel
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import contents
-from basic_runtime.engines import integer_graph as lowering
-from basic_runtime.engines import onnx_file
-from basic_runtime.engines.base import Engine, FloatArray, Phases
-from basic_runtime.engines.integer_graph import IntegerGraph, integer_graph
+from basic_runtime.engines import constants, entropy_graph, integer_net, onnx_file
+from basic_runtime.engines.base import Engine, IntegerEngine, Phases, TensorLike
+from basic_runtime.engines.integer_net import IntegerGraph
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.threads import default_threads
 
 VALUES = {"mean": 1.0, "scale": 1.0}
-"""Outputs that are given as arrays, and times what; others go from one graph to the next as they are kept here."""
+"""Outputs that are returned as arrays, and what they are multiplied by; others pass from graph to graph as `Plane`s."""
 
 
-class NativeEngine(Engine):
+class NativeEngine(IntegerEngine):
     """An integer network; runs may overlap from several threads."""
-
-    takes_integers = True
 
     def __init__(
         self, graph: IntegerGraph, threads: int, kernel: str | None = None, values: Mapping[str, float] = VALUES
     ) -> None:
-        """`kernel`: one of `_coder.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays, and
+        """`kernel`: one of `_native.dots_kernels()`, None for the fastest; `values`: the outputs that are arrays, and
         times what they are given."""
         self.inputs = tuple(reading.name for reading in graph.readings)
         self.outputs = tuple(graph.outputs)
-        self._net = IntegerNet(
-            [(reading.scale, reading.low, reading.high, reading.rate) for reading in graph.readings],
-            [
-                (
-                    [(term.source, term.weights, term.above, term.before, term.stride) for term in layer.terms],
-                    layer.bias, layer.shift, layer.low, layer.high, layer.leak, layer.shuffle,
-                    [(skip.source, skip.shift) for skip in layer.skips],
-                )
-                for layer in graph.layers
-            ],
-            [
-                (
-                    [(v.tensor, v.first, v.channels, v.step, v.row, v.column) for v in views],
-                    values.get(name),
-                )
-                for name, views in graph.outputs.items()
-            ],
-            threads, kernel,
-        )  # fmt: skip
+        self._net = graph.net(values, threads, kernel)
 
     @property
-    def bytes(self) -> int:
-        """Of weights."""
+    def weight_bytes(self) -> int:
+        """Bytes of the network's weights."""
         return self._net.bytes
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
         values: list[Any] = [inputs[name] for name in self.inputs]
         try:
             found: list[Any] = self._net.run(
@@ -78,7 +57,7 @@ class NativeEngine(Engine):
 
 
 def _array(value: NDArray[Any]) -> NDArray[Any]:
-    """As networks read it: int16 by channel or by position, or float32 by channel."""
+    """The array as networks read it: int16 by channel or by position, or float32 by channel."""
     if value.ndim == 4:
         by_channel, by_position = value.strides[3] == value.itemsize, value.strides[1] == value.itemsize
         if (value.dtype == np.int16 and (by_channel or by_position)) or (value.dtype == np.float32 and by_channel):
@@ -91,7 +70,7 @@ def load_native(
 ) -> NativeEngine:
     """The graph of an ONNX file as an integer network. Raises NotIntegerError, UnreadableError or another ValueError if
     it is none that is known here, OSError if it cannot be opened, KernelError for an unknown kernel."""
-    graph = integer_graph(read_graph(model, external_data))
+    graph = entropy_graph.entropy_graph(read_graph(model, external_data))
     return NativeEngine(graph, threads or default_threads(), kernel)
 
 
@@ -108,11 +87,11 @@ def native_engines(bundle: Bundle, variant: int, threads: int | None) -> dict[st
 
 
 def native_version() -> str:
-    """What computes here, and is checked: "native", and the kernels that it takes."""
+    """The name of this implementation with its kernels, as checks and messages state it."""
     return f"native {default_dots_kernel()}"
 
 
 def native_key() -> list[str]:
-    """`native_version`, and the code that it stands for: what is remembered of one build says nothing of another."""
-    code = [module.__file__ or "" for module in (_coder, lowering, onnx_file)]
+    """`native_version`, and checksums of the code: what is remembered of one build says nothing of another."""
+    code = [module.__file__ or "" for module in (_native, constants, entropy_graph, integer_net, onnx_file)]
     return [native_version(), __version__, *map(contents, [*code, __file__])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from importlib.util import find_spec
@@ -11,9 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from basic_runtime.engines.base import Backend, Engine, FloatArray, package_version
+from basic_runtime.engines.base import Backend, Engine, TensorLike, package_version
 from basic_runtime.errors import EngineError, MissingExtraError
-from basic_runtime.threads import default_threads
+from basic_runtime.threads import ProcessLock, default_threads
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -28,7 +27,7 @@ _LEVELS: dict[str, str] = {
 _LOG_FATAL_ONLY = 4
 _SPIN_MICROSECONDS = "200"
 _SPIN_DURATION_SINCE = (1, 26)
-_arena_lock = threading.Lock()
+_arena_lock = ProcessLock()
 _arena_ready = False
 
 
@@ -59,18 +58,16 @@ class OnnxRuntimeEngine(Engine):
         self.inputs = tuple(node.name for node in session.get_inputs())
         self.outputs = tuple(node.name for node in session.get_outputs())
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         try:
             values = self._session.run(self.outputs, {name: inputs[name] for name in self.inputs})
-        except (
-            Exception
-        ) as error:  # the library raises several unrelated classes, all of them bare Exceptions
+        except Exception as error:  # the library raises several unrelated classes
             raise EngineError(f"ONNX Runtime could not run a graph: {_first_line(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
 
 
 def library_version() -> str:
-    """Of ONNX Runtime."""
+    """Version of ONNX Runtime."""
     return package_version(*PACKAGES) or str(onnxruntime().__version__)
 
 
@@ -107,7 +104,7 @@ class OnnxRuntimeBackend(Backend):
             return False
         try:
             return cls.provider in onnxruntime().get_available_providers()
-        except Exception:  # a package that is damaged or does not fit this system fails as it likes
+        except Exception:  # a damaged package, or one for another system, may raise anything
             return False
 
     def settings(self) -> Any:
@@ -171,7 +168,7 @@ class _GpuBackend(OnnxRuntimeBackend):
 
     def _check_provider(self) -> None:
         if not self.available():
-            raise MissingExtraError(f"engine {self.name!r} (once onnxruntime, whose place it takes, is gone)", "gpu")
+            raise MissingExtraError.of(f"engine {self.name!r} (once onnxruntime, whose place it takes, is gone)", "gpu")
 
 
 class CudaBackend(_GpuBackend):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine, FloatArray
+from basic_runtime.engines.base import BF16, FLOAT32, Backend, Engine, TensorLike
 from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.threads import default_threads
 
@@ -45,7 +45,7 @@ class OpenVinoEngine(Engine):
         self.inputs = tuple(_name(port) for port in model.inputs)
         self.outputs = tuple(_name(port) for port in model.outputs)
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
@@ -75,7 +75,7 @@ class OpenVinoBackend(Backend):
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
         if not self.available():
-            raise MissingExtraError("engine 'openvino'", "openvino")
+            raise MissingExtraError.of("engine 'openvino'", "openvino")
         try:
             self._library = _openvino()
         except ImportError as error:
@@ -114,13 +114,11 @@ class OpenVinoBackend(Backend):
 
     def _read(self, model: Path, external_data: Path) -> Any:
         """Read a graph. OpenVINO takes external tensors from the graph's folder only, so join the two."""
-        if model.parent == external_data:
-            return self._core.read_model(model)
         with tempfile.TemporaryDirectory(prefix="basic-openvino-") as folder:
             shutil.copy(model, folder)
             for path in external_data.glob("*.bin"):
-                # No link: OpenVINO refuses symbolic ones, and while hard ones exist onnx, with which another process
-                # may read the same bundle, refuses the file.
+                # Not linked: OpenVINO refuses symbolic links, and the package onnx, with which another process may read
+                # the bundle, refuses files that have hard ones.
                 shutil.copy(path, folder)
             return self._core.read_model(Path(folder) / model.name)
 

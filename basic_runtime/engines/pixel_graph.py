@@ -2,7 +2,7 @@
 
 `basic-export` writes g_a, h_a and g_s as float32 graphs of few kinds of operations. With the gain of one quality, all
 but the picture and the latents is constant, and what is left is a network of convolutions whose sums other tensors are
-added to: what `fixed_point` gives numbers to, and `_coder.IntegerNet` computes.
+added to: what `fixed_point` gives numbers to, and `_native.IntegerNet` computes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.engines.onnx_file import Graph, Node
+from basic_runtime.engines.constants import constant, per_channel
+from basic_runtime.engines.onnx_file import FLOAT, Graph, Node
 
 Floats = NDArray[np.float64]
 
@@ -38,8 +39,8 @@ class Input:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Of one tensor: `weights` float32 (outputs, channels, height, width) times `scale` (outputs,), `above` and
-    `before` the rows and columns of zeros that it is padded with."""
+    """A convolution of one tensor: `weights` float32 (outputs, channels, height, width) times `scale` (outputs,),
+    `above` and `before` the rows and columns of zeros that it is padded with."""
 
     source: int
     weights: NDArray[np.float32]
@@ -74,7 +75,7 @@ class PixelGraph:
 
 @dataclass
 class _Sums:
-    """What will be a layer as soon as somebody reads it: `tensor` then."""
+    """Sums that become a layer, the number `tensor`, when they are first read."""
 
     key: str
     stride: int
@@ -99,7 +100,7 @@ class _Affine:
 
 @dataclass(frozen=True)
 class _Shuffled:
-    """A tensor that nobody reads but through a pixel shuffle."""
+    """A tensor that is read through a pixel shuffle only."""
 
     tensor: int
     size: int
@@ -116,7 +117,7 @@ def pixel_graph(graph: Graph, strides: Mapping[str, int], constants: Mapping[str
         return _Lowering(graph, strides, constants).run()
     except NotPixelGraphError:
         raise
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # inputs or attributes that cannot be
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # unexpected inputs or attributes
         raise NotPixelGraphError(f"an operation that is not of a pixel network ({error})") from error
 
 
@@ -125,10 +126,10 @@ _ATTRIBUTES = {
     "Conv": {"dilations", "group", "kernel_shape", "pads", "strides"},
     "DepthToSpace": {"blocksize", "mode"},
 }
-"""Those that operations may have."""
+"""Attributes that operations may have."""
 
 _DEFAULTS = {"auto_pad": "NOTSET", "saturate": 1}
-"""Those that say nothing, with these values."""
+"""Attributes that change nothing with these values."""
 
 
 class _Lowering:
@@ -170,11 +171,13 @@ class _Lowering:
     # --- operations on constants, inputs and sums ---
 
     def _cast(self, node: Node, values: list[_Value]) -> _Value:
-        return _array(values[0]).astype(np.float32)
+        if node.attributes["to"] != FLOAT:
+            raise NotPixelGraphError("Cast to something else than float32")
+        return constant(values[0]).astype(np.float32)
 
     def _slice(self, node: Node, values: list[_Value]) -> _Value:
-        data, starts, ends, axes = (_array(value) for value in values[:4])
-        if len(values) > 4 and np.any(_array(values[4]) != 1):
+        data, starts, ends, axes = (constant(value) for value in values[:4])
+        if len(values) > 4 and np.any(constant(values[4]) != 1):
             raise NotPixelGraphError("Slice with steps")
         places = [slice(None)] * data.ndim
         for start, end, axis in zip(starts.reshape(-1), ends.reshape(-1), axes.reshape(-1), strict=True):
@@ -182,11 +185,11 @@ class _Lowering:
         return data[tuple(places)]
 
     def _div(self, node: Node, values: list[_Value]) -> _Value:
-        first, second = (_array(value).astype(np.float64) for value in values)
+        first, second = (constant(value).astype(np.float64) for value in values)
         return first / second
 
     def _sub(self, node: Node, values: list[_Value]) -> _Value:
-        return self._moved(values[0], -_array(values[1]).astype(np.float64), node)
+        return self._moved(values[0], -constant(values[1]).astype(np.float64), node)
 
     def _add(self, node: Node, values: list[_Value]) -> _Value:
         first, second = values
@@ -199,9 +202,9 @@ class _Lowering:
         if isinstance(value, np.ndarray):
             return value.astype(np.float64) + by
         if isinstance(value, _Affine) and value.tensor is None:
-            return _Affine(value.name, value.key, value.scale, value.offset + _each(by, len(value.scale)))
+            return _Affine(value.name, value.key, value.scale, value.offset + per_channel(by, len(value.scale)))
         if isinstance(value, _Sums) and value.tensor is None and not value.relu:
-            more = np.repeat(_each(by, len(value.bias) // value.shuffle**2), value.shuffle**2)
+            more = np.repeat(per_channel(by, len(value.bias) // value.shuffle**2), value.shuffle**2)
             return replace(value, bias=value.bias + more)
         raise NotPixelGraphError(f"{node.kind} of something that is read elsewhere")
 
@@ -210,15 +213,15 @@ class _Lowering:
         if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
             return first.astype(np.float64) * second
         value, by = (second, first) if isinstance(first, np.ndarray) else (first, second)
-        return self._scaled(value, _array(by).astype(np.float64), None)
+        return self._scaled(value, constant(by).astype(np.float64), None)
 
     def _scaled(self, value: _Value, by: Floats, key: str | None) -> _Value:
         """A value times a constant for each channel."""
         if isinstance(value, _Affine) and value.tensor is None:
-            each = _each(by, len(value.scale))
+            each = per_channel(by, len(value.scale))
             return _Affine(value.name, key or value.key, value.scale * each, value.offset * each)
         if isinstance(value, _Sums) and value.tensor is None and not value.relu and not value.skips:
-            each = np.repeat(_each(by, len(value.bias) // value.shuffle**2), value.shuffle**2)
+            each = np.repeat(per_channel(by, len(value.bias) // value.shuffle**2), value.shuffle**2)
             convolutions = tuple(replace(c, scale=c.scale * each) for c in value.convolutions)
             return replace(value, convolutions=convolutions, bias=value.bias * each)
         raise NotPixelGraphError("a product of something that is read elsewhere")
@@ -230,9 +233,9 @@ class _Lowering:
         return replace(value, relu=True)
 
     def _conv(self, node: Node, values: list[_Value]) -> _Value:
-        weights = np.asarray(_array(values[1]), np.float32)
+        weights = np.asarray(constant(values[1]), np.float32)
         outputs, inputs, height, width = weights.shape
-        bias = _each(_array(values[2]).astype(np.float64), outputs) if len(values) > 2 else np.zeros(outputs)
+        bias = per_channel(constant(values[2]).astype(np.float64), outputs) if len(values) > 2 else np.zeros(outputs)
         key = self._weights[node.inputs[1]].removesuffix(".full").removesuffix(".weight")
         group, attributes = node.attributes.get("group", 1), node.attributes
         pads, strides = attributes.get("pads", (0, 0, 0, 0)), attributes.get("strides", (1, 1))
@@ -269,7 +272,7 @@ class _Lowering:
         open_ones = [name for name in news if self._values[name].shuffle == 1 and not self._values[name].relu]
         if not open_ones:
             raise NotPixelGraphError("Add of tensors that both are there already")
-        # Where both could take up the other, the later: in graphs that were cut, the earlier may come from outside.
+        # Where either could take up the other, take the later: in a part of a graph, the earlier may be an input.
         taker = open_ones[-1]
         (other,) = [name for name in names if name != taker]
         value: _Sums = self._values[taker]
@@ -304,16 +307,3 @@ class _Lowering:
     def _append(self, tensor: Input | Layer) -> int:
         self._found.tensors.append(tensor)
         return len(self._found.tensors) - 1
-
-
-def _array(value: _Value) -> NDArray[Any]:
-    if not isinstance(value, np.ndarray):
-        raise NotPixelGraphError("a value that should be a constant")
-    return value
-
-
-def _each(values: NDArray[Any], count: int) -> Floats:
-    """One value for each channel."""
-    if values.size not in (1, count):
-        raise NotPixelGraphError(f"{values.size} values for {count} channels")
-    return np.array(np.broadcast_to(values.reshape(-1), count), np.float64)

@@ -1,7 +1,4 @@
-"""The pixel path in fixed point, by the C++ of this package: the same pixels on every processor.
-
-docs/fixed-point.md tells how.
-"""
+"""The pixel path in fixed point, by the C++ of this package: the same pixels everywhere (docs/fixed-point.md)."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime._coder import pixels_of_patches, take_patches
+from basic_runtime._native import pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines.base import Engine, FloatArray
+from basic_runtime.engines.base import Engine, IntegerEngine, Phases, TensorLike
 from basic_runtime.engines.fixed_point import (
     LATENT_BITS,
     LATENTS,
@@ -42,22 +39,20 @@ _KEPT_BYTES = 64 << 20
 """Weights of networks that are kept, of which each is for one quality."""
 
 
-class PixelEngine(Engine):
+class PixelEngine(IntegerEngine):
     """A graph of the pixel path, or a part of one, at one quality. It reads x as float32 in [0, 1] or uint8, of which
     255 is white, and gives xhat as uint8."""
-
-    takes_integers = True
 
     def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
         self._net = NativeEngine(network.integers, threads, kernel, dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
         self._patch, self._shuffle, self._threads = network.patch, network.shuffle, threads
-        self.bytes = self._net.bytes
+        self.weight_bytes = self._net.weight_bytes
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
         given = {name: inputs[name] for name in self.inputs}
         if PICTURE in given:
-            given[PICTURE] = self._read(given[PICTURE])
+            given[PICTURE] = self._read(np.asarray(given[PICTURE]))
         found: dict[str, Any] = self._net.run(given)
         if PIXELS in found:
             pixels = pixels_of_patches(found[PIXELS], self._shuffle, PIXEL_BITS, self._threads)
@@ -66,7 +61,7 @@ class PixelEngine(Engine):
 
     def _read(self, picture: NDArray[Any]) -> NDArray[Any]:
         assert self._patch is not None
-        values = np.asarray(picture)[0].transpose(1, 2, 0)
+        values = picture[0].transpose(1, 2, 0)
         if values.dtype != np.uint8:
             values = np.clip(np.floor(values * np.float32(255) + np.float32(0.5)), 0, 255).astype(np.uint8)
         if values.strides[1:] != (3, 1):
@@ -89,39 +84,39 @@ class PixelPath:
         """Whether the bundle says how to compute the graph in fixed point."""
         return self._bundle.graph(graph).formats is not None
 
-    def engines(self, graph: str, step: int, threads: int, *, parts: bool = False) -> Sequence[Engine]:
+    def engines(self, graph: str, quality_step: int, threads: int, *, parts: bool = False) -> Sequence[Engine]:
         """The graph at a quality step: one engine, or one for each of its parts. Raises EngineError for a graph that is
         not of the kind that is known here."""
-        key = graph, step, threads, parts
+        key = graph, quality_step, threads, parts
         with self._lock:
             if key not in self._engines:
-                self._engines[key] = self._load(graph, step, threads, parts)
+                self._engines[key] = self._load(graph, quality_step, threads, parts)
                 while len(self._engines) > 1 and self._bytes() > _KEPT_BYTES:
                     self._engines.popitem(last=False)
             self._engines.move_to_end(key)
             return self._engines[key]
 
     def _bytes(self) -> int:
-        return sum(engine.bytes for engines in self._engines.values() for engine in engines)
+        return sum(engine.weight_bytes for engines in self._engines.values() for engine in engines)
 
-    def _gain(self, graph: str, step: int) -> NDArray[np.float32] | None:
+    def _gain(self, graph: str, quality_step: int) -> NDArray[np.float32] | None:
         pick: dict[str, Callable[[int], NDArray[np.float32]]] = {
             "g_a": self._bundle.encode_gain, "g_s": self._bundle.decode_gain,
         }  # fmt: skip
         transform = self._bundle.graph(graph).transform
-        return pick[transform](step) if transform in pick else None
+        return pick[transform](quality_step) if transform in pick else None
 
-    def _load(self, graph: str, step: int, threads: int, parts: bool) -> list[PixelEngine]:
+    def _load(self, graph: str, quality_step: int, threads: int, parts: bool) -> list[PixelEngine]:
         spec = self._bundle.graph(graph)
         assert spec.formats is not None
-        formats = formats_at(spec.formats, step)
-        planes: dict[str, Format] = {}
+        formats = formats_at(spec.formats, quality_step)
+        given: dict[str, Format] = {}
         engines: list[PixelEngine] = []
         strides = input_strides(self._bundle, spec)
         names = [part.id for part in spec.parts.graphs] if parts and spec.parts is not None else [graph]
         for name in names:
             try:
-                network = fixed_point(self.lowered(name, strides, self._gain(graph, step)), formats, planes)
+                network = fixed_point(self.lowered(name, strides, self._gain(graph, quality_step)), formats, given)
                 engines.append(PixelEngine(network, threads))
             except ValueError as error:
                 raise EngineError(f"{self._bundle.graph_path(name)}: not in fixed point: {error}") from error
@@ -129,7 +124,7 @@ class PixelPath:
                 if error.errno == errno.ENOMEM:
                     raise MemoryError from error
                 raise EngineError(f"{self._bundle.graph_path(name)}: cannot be read ({reason(error)})") from error
-            planes |= network.planes
+            given |= network.output_formats
         return engines
 
     def lowered(self, name: str, strides: Mapping[str, int], gain: NDArray[np.float32] | None) -> PixelGraph:
@@ -144,15 +139,15 @@ def input_strides(bundle: Bundle, spec: GraphSpec) -> dict[str, int]:
     return given | (spec.parts.strides if spec.parts is not None else {})
 
 
-def formats_at(spec: FormatsSpec, step: int) -> dict[str, Format]:
-    """The formats at a quality step: between two that are stated, what is safe for both."""
+def formats_at(spec: FormatsSpec, quality_step: int) -> dict[str, Format]:
+    """The formats at a quality step: between two that are stated, bits that are safe for both."""
     return {
-        key: Format(_between(spec.steps, values, step), WIDE if key in spec.wide else LIMIT)
+        key: Format(_between(spec.steps, values, quality_step), WIDE if key in spec.wide else LIMIT)
         for key, values in spec.bits.items()
     }
 
 
-def _between(steps: Sequence[int], values: Sequence[int], step: int) -> int:
-    below = max((k for k, known in enumerate(steps) if known <= step), default=0)
-    above = min((k for k, known in enumerate(steps) if known >= step), default=len(steps) - 1)
+def _between(steps: Sequence[int], values: Sequence[int], quality_step: int) -> int:
+    below = max((k for k, known in enumerate(steps) if known <= quality_step), default=0)
+    above = min((k for k, known in enumerate(steps) if known >= quality_step), default=len(steps) - 1)
     return min(values[below], values[above])

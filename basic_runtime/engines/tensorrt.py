@@ -1,7 +1,7 @@
 """Serialised engines of TensorRT and TensorRT-RTX, from the bundle's folder `engines` (docs/gpu.md).
 
-Outputs stay on the GPU as `DeviceArray`s and go into the next engine as they are; NumPy copies one to the host when
-somebody asks for its values. Each thread has its own stream, execution contexts and memory.
+Outputs stay on the GPU as `DeviceArray`s, which go into the next engine as they are; `np.asarray` copies one to the
+host. Each thread has its own stream, execution contexts and memory.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from basic_runtime.engines import cuda
-from basic_runtime.engines.base import Backend, DeviceTimes, Engine, FloatArray
+from basic_runtime.engines.base import Backend, DeviceTimes, Engine, TensorLike
 from basic_runtime.engines.engine_set import (
     EngineFile,
     EngineSet,
@@ -26,16 +26,19 @@ from basic_runtime.engines.engine_set import (
     read_engine,
     rebuild_command,
 )
-from basic_runtime.engines.library import TENSORRT, TENSORRT_RTX, Library, message_log
-from basic_runtime.engines.packed import PACKED_MEAN, unpacked_mean
+from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX, Library, message_log
 from basic_runtime.errors import EngineError, EngineMismatchError, MissingExtraError
 
 GRAPHS_PER_CONTEXT = 8
 """CUDA graphs that are kept for one engine in one thread: shapes that came last."""
 
+PACKED_MEAN = "mean.int16"
+"""An output that engines of stages have in place of "mean", to send less to the host: uint8 (1, C, h, w, 2), the bytes
+of little-endian int16."""
+
 
 class DeviceArray:
-    """An array in GPU memory, float32 to whoever asks: `np.asarray` copies it to the host."""
+    """An array in GPU memory; `np.asarray` copies it to the host, as float32."""
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class DeviceArray:
 
 
 class _Worker:
-    """What one thread has: a stream, an execution context per engine, and the scratch memory that they share."""
+    """The stream of a thread, its execution contexts, one per engine, and the scratch memory that they share."""
 
     def __init__(self) -> None:
         self.stream = cuda.Stream()
@@ -141,6 +144,11 @@ class _Context:
             raise EngineError(f"{self._engine.label}: failed on the GPU: {self._engine.last_message()}")
 
 
+def unpacked_mean(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The means (1, C, h, w) of a `PACKED_MEAN`."""
+    return packed.view("<i2")[..., 0].astype(np.float32)
+
+
 def _bind(context: Any, addresses: Mapping[str, int], scratch: cuda.Block) -> None:
     """Tell a context where its tensors and its scratch memory are."""
     context.set_device_memory(scratch.address, scratch.size)
@@ -169,7 +177,7 @@ class TensorRtEngine(Engine):
         #: TensorRT-RTX records CUDA graphs itself.
         self.records_graphs = not backend.library.ahead_of_time
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         """The outputs are `DeviceArray`s, and so may be the inputs that come from another engine of this thread."""
         check_shapes({name: inputs[name].shape for name in self.inputs}, self._described, self.label, self._backend)
         worker = self._backend.worker()
@@ -178,7 +186,7 @@ class TensorRtEngine(Engine):
         if PACKED_MEAN in found:
             packed = found.pop(PACKED_MEAN)
             found["mean"] = DeviceArray(packed.stream, packed.block, packed.shape, np.uint8, unpacked_mean)
-        return cast(dict[str, FloatArray], found)
+        return {**found}
 
     def layer_times(self) -> dict[str, float]:
         """Milliseconds of each layer, by its name, in a repetition of this thread's last run."""
@@ -223,7 +231,7 @@ class TensorRtBackend(Backend):
         super().__init__(threads)
         self.trt = self.library.load()
         if not cuda.installed():
-            raise MissingExtraError(f"engine {self.name!r}", self.name)
+            raise MissingExtraError.of(f"engine {self.name!r}", self.name)
         self._capability, self._device = cuda.compute_capability(), cuda.device_name()
         self._log = message_log(self.trt)
         self.runtime = self.trt.Runtime(self._log)
@@ -301,7 +309,7 @@ def check_shapes(shapes: Mapping[str, Shape], described: EngineFile, label: str,
             )
 
 
-def _on_device(values: FloatArray | DeviceArray, stream: cuda.Stream) -> DeviceArray:
+def _on_device(values: TensorLike, stream: cuda.Stream) -> DeviceArray:
     if isinstance(values, DeviceArray) and values.stream is stream:
         return values
     array = np.ascontiguousarray(values, np.float32)

@@ -1,7 +1,6 @@
 """PyTorch as an engine: runs the graphs of a bundle node by node with torch's own operators.
 
-Needs the packages torch and onnx (to read the file). It exists to check other engines, and to run where only
-PyTorch is at hand; it is not the fast one.
+Needs the packages torch and onnx (to read the file). It runs where only PyTorch is at hand, and slower than the others.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from basic_runtime.engines.base import Backend, Engine, FloatArray
+from basic_runtime.engines.base import Backend, Engine, TensorLike
 from basic_runtime.errors import EngineError, MissingExtraError
 
 
@@ -40,7 +39,7 @@ class TorchEngine(Engine):
         self._drop_unused_constants()
         self._last_use = self._find_last_uses()
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
         import torch
 
         if self._threads is not None and torch.get_num_threads() != self._threads:
@@ -82,7 +81,7 @@ class TorchBackend(Backend):
     def __init__(self, threads: int | None = None) -> None:
         super().__init__(threads)
         if not self.available():
-            raise MissingExtraError("engine 'torch'", "train,export")
+            raise MissingExtraError.of("engine 'torch'", "train,export")
 
     @property
     def version(self) -> str:

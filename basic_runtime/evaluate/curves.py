@@ -1,4 +1,4 @@
-"""From rows to curves, and from curves to BD-rates."""
+"""Turns rows into curves, and curves into BD-rates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from basic_runtime.evaluate.measure import Row
 
 KODAK_NAMES = {f"kodim{number:02d}" for number in range(1, 25)}
 
-#: What a picture counts at most, in dB: one without any error would make every mean infinite.
+#: The most that a picture counts, in dB: one without any error would make every mean infinite.
 MOST_PSNR = 99.0
 
 #: Curves that share less of the quality axis than this are marked in reports.
@@ -97,7 +97,7 @@ class BdRate:
 def require_packages() -> None:
     """Raises MissingExtraError if the package that computes BD-rates is not installed."""
     if find_spec("bjontegaard") is None:
-        raise MissingExtraError("evaluating a bundle", "evaluate")
+        raise MissingExtraError.of("evaluating a bundle", "evaluate")
 
 
 def bd_rate(anchor: Curve, curve: Curve, metric: str) -> BdRate | None:

@@ -1,4 +1,4 @@
-"""Measuring: every picture through every codec and setting, real bytes, 8-bit pixels, milliseconds."""
+"""Measures every picture with every codec and setting: bytes of real files, 8-bit pixels, milliseconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from basic_runtime.codec import Codec
-from basic_runtime.engines import AUTO, create_backend
+from basic_runtime.engines import AUTO
 from basic_runtime.errors import BasicError, EngineError, FileError, ImageError
 from basic_runtime.files import reason
 from basic_runtime.imageio import has_avif, input_extensions, read_picture
@@ -124,8 +124,8 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    # A pipe of such a name would be waited for. A link to nothing is an error, which is told. Hidden are what other
-    # systems leave beside pictures, under their names.
+    # Pipes are left out: reading one may never end. A link to nothing stays: reading it is an error. Hidden files are
+    # what other systems leave beside pictures, under their names.
     named = path.suffix.lower() in input_extensions() and path.name[0] != "."
     return named and (path.is_file() or not path.exists())
 
@@ -133,7 +133,7 @@ def _is_picture(path: Path) -> bool:
 def comparable(
     pictures: Sequence[Path], rivals: Sequence[str], limits: Limits
 ) -> tuple[list[Path], list[BasicError]]:
-    """Those that can be read, and written by all rivals; and what is wrong with the others."""
+    """The pictures that can be read, and written by all rivals; and what is wrong with the others."""
     good, errors = [], []
     for picture in pictures:
         try:
@@ -173,8 +173,8 @@ def ms_ssim(reference: Pixels, picture: Pixels) -> float:
 # --- one picture under one setting -------------------------------------------------------------------------------
 
 _codec: Codec | None = None
-Job = tuple[Path, Setting, int, int]
-"""What `_measure` is told."""
+Task = tuple[Path, Setting, int, int]
+"""The arguments of `_measure`."""
 
 
 def _start(bundle: str | None, engine: str, threads: int | None, precision: str | None, limits: Limits) -> None:
@@ -182,7 +182,7 @@ def _start(bundle: str | None, engine: str, threads: int | None, precision: str 
     global _codec
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    _codec = Codec(bundle, create_backend(engine, threads, precision), limits=limits)
+    _codec = Codec(bundle, engine, threads=threads, precision=precision, limits=limits)
 
 
 def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
@@ -225,7 +225,7 @@ def _warm_up(setting: Setting, in_tiles: bool, effort: int) -> None:
 def _encode(setting: Setting, pixels: Pixels, effort: int) -> bytes:
     if setting.level is not None:
         assert _codec is not None
-        return _codec.encode(pixels, setting.quality, setting.level, effort=effort)
+        return _codec.encode(pixels, quality=setting.quality, level=setting.level, effort=effort)
     rival, file = RIVALS[setting.codec], io.BytesIO()
     options: dict[str, Any] = dict(rival.options)
     Image.fromarray(pixels).save(file, rival.format, quality=setting.quality, **options)
@@ -313,9 +313,8 @@ def _parse(values: dict[str, str]) -> Row | None:
 
 @dataclass(frozen=True)
 class Options:
-    """bundle, engine and threads as for `Codec`, precision as for `create_backend`; jobs: processes side by side,
-    which disturb each other's times; reps: times that everything is coded, of which the fastest counts; effort: of our
-    encoder."""
+    """bundle, engine, threads, precision and limits as for `Codec`; jobs: processes side by side, which disturb each
+    other's times; reps: times that everything is coded, of which the fastest counts; effort: of our encoder."""
 
     bundle: str | None = None
     engine: str = AUTO
@@ -335,14 +334,14 @@ def measure(
     if not jobs:
         return
     start = (options.bundle, options.engine, options.threads, options.precision, options.limits)
-    _start(*start)  # here too, where what is wrong with the bundle or the engine is an error in one line
+    _start(*start)  # here too, so that a wrong bundle or engine is an error in one line
     alone = options.jobs == 1
     for row in (_measure(*job) for job in jobs) if alone else _side_by_side(jobs, start, options.jobs):
         results.add(row)
         yield row
 
 
-def _side_by_side(jobs: Sequence[Job], start: tuple[Any, ...], processes: int) -> Iterator[Row]:
+def _side_by_side(jobs: Sequence[Task], start: tuple[Any, ...], processes: int) -> Iterator[Row]:
     """New processes, not forks of this one: engines have threads, which a fork leaves behind."""
     try:
         with ProcessPoolExecutor(processes, get_context("spawn"), _start, start) as pool:

@@ -1,4 +1,4 @@
-"""What an evaluation gives to people and scripts: a table, JSON and a picture."""
+"""The results of an evaluation as a table, JSON and a plot."""
 
 from __future__ import annotations
 

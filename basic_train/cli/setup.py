@@ -23,7 +23,7 @@ def extra_packages(what: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRA_PACKAGES:
             raise
-        raise MissingExtraError(what, "train") from error
+        raise MissingExtraError.of(what, "train") from error
 
 
 def field_values(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:

@@ -330,7 +330,7 @@ py::array_t<int8_t> fit_filter(const py::array& features, const py::array& error
 
 }  // namespace
 
-PYBIND11_MODULE(_coder, module) {
+PYBIND11_MODULE(_native, module) {
     using namespace py::literals;
     module.doc() = "Entropy coder, integer networks and element-wise passes of the entropy path (C++).";
     py::register_exception<basic::StreamError>(module, "StreamError", PyExc_ValueError);

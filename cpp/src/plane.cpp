@@ -7,7 +7,7 @@
 #include "unrolled.hpp"
 #include "vectorised.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
+#ifdef __GNUC__
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors go to inlined functions alone
 #endif
 

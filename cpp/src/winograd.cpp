@@ -108,7 +108,7 @@ struct Winograd::Kernel {
         return count;
     }
 
-    static bool worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer, const Dots& dots);
+    static bool fit_if_worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer, const Dots& dots);
 };
 
 std::vector<Winograd::Kernel> Winograd::Kernel::of(const NetLayer& layer) {
@@ -127,7 +127,7 @@ std::vector<Winograd::Kernel> Winograd::Kernel::of(const NetLayer& layer) {
     return kernels;
 }
 
-bool Winograd::Kernel::worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer, const Dots& dots) {
+bool Winograd::Kernel::fit_if_worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer, const Dots& dots) {
     size_t products = 0, reading = 0;
     for (const Kernel& kernel : kernels) {
         if (2 * kernel.pairs < dots.values) return false;
@@ -148,7 +148,7 @@ std::unique_ptr<const Winograd> Winograd::of(const NetLayer& layer, const Dots& 
 bool Winograd::set_up(const NetLayer& layer) {
     if (!layer.skips.empty() || layer.wide) return false;
     const std::vector<Kernel> kernels = Kernel::of(layer);
-    if (kernels.empty() || !Kernel::worthwhile(kernels, layer, dots_)) return false;
+    if (kernels.empty() || !Kernel::fit_if_worthwhile(kernels, layer, dots_)) return false;
     vectors_ = layer.vectors, outputs_ = vectors_ * dots_.lanes;
     for (const Kernel& kernel : kernels) sources_.push_back({kernel.tensor, kernel.first, 2 * kernel.pairs, {}});
     return set_weights(layer, kernels) && low_parts_hold();

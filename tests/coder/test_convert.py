@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basic_runtime._coder import convert
+from basic_runtime._native import convert
 
 PAIRS = [
     (source, target) for source in (np.int16, np.int32, np.float32) for target in (np.int16, np.float32)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basic_runtime._coder import fit_filter
+from basic_runtime._native import fit_filter
 from basic_runtime.coder import Decoder, Encoder, StreamError, Tables
 
 from .conftest import extreme_rows

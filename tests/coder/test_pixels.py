@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from basic_runtime._coder import from_pixels, to_pixels
+from basic_runtime._native import from_pixels, to_pixels
 
 
 def reference(planes: NDArray[np.float32]) -> NDArray[np.uint8]:

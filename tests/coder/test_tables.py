@@ -16,7 +16,7 @@ from basic_runtime.tables import (
     code_lengths,
     concatenate,
     gaussian_rows,
-    logistic_rows,
+    logistic_pmfs,
     rows_from_pmf,
 )
 
@@ -85,7 +85,7 @@ def test_every_gaussian_row_is_within_a_thousandth_of_a_bit(gaussian: TableArray
 
 
 def test_every_logistic_row_is_within_a_few_thousandths_of_a_bit() -> None:
-    tables = logistic_rows()
+    tables = rows_from_pmf(logistic_pmfs())
     assert tables.coder_tables().rows == 64
     for row, scale in enumerate(SCALES):
         symbols, pmf = logistic_pmf(float(scale))
@@ -97,8 +97,8 @@ def test_every_logistic_row_is_within_a_few_thousandths_of_a_bit() -> None:
 
 
 def test_rows_narrower_than_any_symbol() -> None:
-    for rows in (gaussian_rows, logistic_rows):
-        assert code_lengths(rows([1e-4]), np.zeros(1, np.int32), np.zeros(1, np.uint8))[0] < 0.01
+    for rows in (gaussian_rows([1e-4]), rows_from_pmf(logistic_pmfs([1e-4]))):
+        assert code_lengths(rows, np.zeros(1, np.int32), np.zeros(1, np.uint8))[0] < 0.01
 
 
 def test_gaussian_rows_are_valid_and_symmetric(gaussian: TableArrays) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from basic_runtime._coder import (
+from basic_runtime._native import (
     IntegerNet,
     crc32_of_integers,
     dequantise,
@@ -22,7 +22,7 @@ from basic_runtime._coder import (
 FEW = """
 import resource
 import numpy as np
-from basic_runtime._coder import take_patches
+from basic_runtime._native import take_patches
 
 pixels = np.ones((1024, 64, 3), np.uint8)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (200 << 20)
@@ -42,7 +42,7 @@ def test_fewer_threads_than_wanted_do_the_work() -> None:
 FORKED = """
 import os
 import numpy as np
-from basic_runtime._coder import take_patches
+from basic_runtime._native import take_patches
 
 pixels = np.ones((1024, 64, 3), np.uint8)
 
@@ -110,7 +110,7 @@ import numpy as np
 from basic_runtime import Codec
 
 codec = Codec(threads=1)
-data = codec.encode(np.random.default_rng(0).integers(0, 256, (512, 768, 3), np.uint8), 90, 0, effort=0)
+data = codec.encode(np.random.default_rng(0).integers(0, 256, (512, 768, 3), np.uint8), quality=90, level=0, effort=0)
 codec.decode(data)
 
 def megabytes():

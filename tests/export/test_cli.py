@@ -162,6 +162,6 @@ def test_one_of_several_groupings_is_exported(tmp_path: Path) -> None:
     assert "has no grouping 'zigzag'; it has group-diagonal, learned" in error_of(run(source, *options, "zigzag"))
     assert run(source, *options, "learned").exit_code == 0
     codec = Codec(target)
-    assert [len(stage.slots) for stage in codec.bundle.manifest.entropy[0].stages] == [2, 2, 2, 2]
+    assert [len(stage.slots) for stage in codec.bundle.manifest.entropy_variants[0].stages] == [2, 2, 2, 2]
     picture = np.arange(64 * 80 * 3, dtype=np.uint8).reshape(64, 80, 3)
     assert codec.decode(codec.encode(picture)).shape == picture.shape

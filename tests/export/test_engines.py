@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,16 +18,19 @@ from onnx import TensorProto, helper
 
 from basic_export import engines
 from basic_export.cli import main
-from basic_export.engines import SIZES, build_engines, profile_of, typed_graph
+from basic_export.engines import SIZES, build_engines, input_side, largest_side, profile_of, typed_graph
 from basic_export.errors import ExportError
 from basic_export.export import export_bundle
 from basic_export.options import Options
 from basic_export.tensorrt import EngineBuilder, Profile
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
+from basic_runtime.engines import Engine
 from basic_runtime.engines.engine_set import PORTABLE, Sizes, find_set, read_engine, set_folder
-from basic_runtime.engines.library import TENSORRT, TENSORRT_RTX
+from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX
 from basic_runtime.errors import EngineError, FileError
+from basic_runtime.profile import synthetic_picture
 from basic_train.model.presets import PAPER
 from basic_train.model.supernet import Supernet
 
@@ -276,3 +281,44 @@ def test_the_command_builds_for_the_sizes_that_python_does() -> None:
     defaults = {parameter.name: parameter.default for parameter in main.params}
     texts = [defaults[name] for name in ("min_size", "opt_size", "max_size")]
     assert texts == [f"{width}x{height}" for width, height in (SIZES.smallest, SIZES.typical, SIZES.largest)]
+
+
+class Measured(OnnxRuntimeBackend):
+    """Engines that take no side above 192 pixels, as if they had been built so, and keep the sides of what they are
+    given, by graph."""
+
+    native_entropy = False
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.sides: dict[str, set[int]] = {}
+
+    def tile_limit(self, bundle: Path) -> int | None:
+        return 200
+
+    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
+        inner = super().load(model, external_data=external_data, strict=strict)
+        sides = self.sides.setdefault(model.stem, set())
+
+        class Asked(Engine):
+            inputs, outputs = inner.inputs, inner.outputs
+
+            def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+                sides.update(side for n in self.inputs if n != "gain" for side in inputs[n].shape[2:])
+                return inner.run(inputs)
+
+        return Asked()
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_no_tile_of_any_picture_is_larger_than_its_engine(shipped: bool, exported: Exported) -> None:
+    """Engines are built for `largest_side` of the tile they are said to take."""
+    bundle, backend = Bundle(None if shipped else exported.path), Measured(1)
+    codec, manifest = Codec(bundle, backend), bundle.manifest
+    for height, width in ((1, 1), (64, 65), (191, 193), (330, 200), (130, 1200), (900, 70)):
+        codec.decode(codec.encode(synthetic_picture(width, height), level=0))
+    assert {manifest.graphs[graph].transform for graph in backend.sides} == {"g_a", "h_a", "h_s", "stage", "g_s"}
+    for graph, sides in backend.sides.items():
+        spec = manifest.graphs[graph]
+        if spec.reach is not None:  # others run on whole pictures
+            assert input_side(manifest, spec, 1) <= min(sides) and max(sides) <= largest_side(manifest, spec, 192)

@@ -16,12 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from basic_export.fixed_point import formats_of
 from basic_export.photos import fixed_point_photos
-from basic_runtime._coder import dots_kernels, pixels_of_patches, take_patches
+from basic_runtime._native import dots_kernels, pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import FLOAT32, create_backend, pixel_path
+from basic_runtime.engines import FLOAT32, pixel_path
 from basic_runtime.engines.fixed_point import FixedPoint, Format, fixed_point
-from basic_runtime.engines.integer_graph import IntegerGraph, Reading, View
+from basic_runtime.engines.integer_net import IntegerGraph, Reading, View
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import NotPixelGraphError, pixel_graph
@@ -76,9 +76,9 @@ def test_pixels_and_latents_are_close_to_those_of_float32(photo_folder: Path) ->
     from basic_runtime.imageio import read_picture
 
     picture = read_picture(str(photo_folder / "astronaut.png")).pixels
-    fixed, floats = Codec(threads=1), Codec(backend=create_backend("auto", 1, FLOAT32))
+    fixed, floats = Codec(threads=1), Codec(threads=1, precision=FLOAT32)
     for level, quality in ((0, 1), (0, 100), (7, 50), (7, 100)):
-        data, reference = fixed.encode(picture, quality, level), floats.encode(picture, quality, level)
+        data, reference = (codec.encode(picture, quality=quality, level=level) for codec in (fixed, floats))
         assert len(data) == pytest.approx(len(reference), rel=0.015, abs=6)
         found, expected = (codec.decode(reference).astype(int) for codec in (fixed, floats))
         difference = np.abs(found - expected)
@@ -94,7 +94,7 @@ def test_kernels_threads_and_tiles_give_the_same_bytes(exported: Exported, monke
             monkeypatch.setenv("BASIC_DOTS_KERNEL", kernel)
             for threads, tile in ((1, None), (2, None), (1, 64), (2, 128)):
                 codec = Codec(bundle, threads=threads, tile_pixels=tile)
-                data = codec.encode(picture, 60, level)
+                data = codec.encode(picture, quality=60, level=level)
                 found.add((data, codec.decode(data).tobytes()))
         assert len(found) == 1
 
@@ -104,8 +104,8 @@ def test_the_command_line_takes_it_unless_told(exported: Exported) -> None:
     codec = Codec(bundle)
     assert (codec.backend.name, codec.backend.precision) == ("auto", "int16")
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
-    plain = Codec(bundle, create_backend("auto", 1, FLOAT32))
-    data = codec.encode(picture, 50, 7)
+    plain = Codec(bundle, threads=1, precision=FLOAT32)
+    data = codec.encode(picture, quality=50, level=7)
     assert not np.array_equal(codec.decode(data), plain.decode(data))
 
 
@@ -121,9 +121,9 @@ def test_no_library_for_networks_is_loaded(exported: Exported) -> None:
 def test_gray_pictures_are_the_mean_of_the_colours(exported: Exported) -> None:
     codec = Codec(exported.path)
     gray = np.random.default_rng(0).integers(0, 256, (70, 45), np.uint8)
-    colours = codec.encode(np.repeat(gray[:, :, None], 3, axis=2), 90, 3)
+    colours = codec.encode(np.repeat(gray[:, :, None], 3, axis=2), quality=90, level=3)
     decoded = codec.decode(unfiltered(colours)).astype(float).mean(axis=2)
-    assert np.abs(codec.decode(unfiltered(codec.encode(gray, 90, 3))) - decoded).max() <= 0.5 + 1e-9
+    assert np.abs(codec.decode(unfiltered(codec.encode(gray, quality=90, level=3))) - decoded).max() <= 0.5 + 1e-9
 
 
 def test_bundles_without_formats_are_computed_in_float32(
@@ -136,9 +136,9 @@ def test_bundles_without_formats_are_computed_in_float32(
     formats = {name: entry.pop("formats") for name, entry in manifest["graphs"].items() if "formats" in entry}
     (path / "manifest.json").write_text(json.dumps(manifest))
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    floats = Codec(exported.path, create_backend("auto", 1, FLOAT32))
-    data = Codec(path).encode(picture, 30, 1)
-    assert data == floats.encode(picture, 30, 1)
+    floats = Codec(exported.path, threads=1, precision=FLOAT32)
+    data = Codec(path).encode(picture, quality=30, level=1)
+    assert data == floats.encode(picture, quality=30, level=1)
     np.testing.assert_array_equal(Codec(path).decode(data), floats.decode(data))
 
     assert formats_of(Bundle(path), fixed_point_photos(photo_folder)) == formats
@@ -231,6 +231,8 @@ def test_a_small_network_by_hand(tmp_path: Path) -> None:
         [PATCH, helper.make_node("Add", ["c", "missing"], ["y"])],
         [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")],
         [helper.make_node("Conv", ["x"], ["y"])],
+        [helper.make_node("Cast", ["w"], ["v"], to=TensorProto.FLOAT16), helper.make_node("Conv", ["x", "v"], ["y"],
+         kernel_shape=[2, 2], strides=[2, 2])],
         [helper.make_node("Slice", ["x", "w", "w", "w"], ["y"])],
     ],
 )
@@ -295,7 +297,7 @@ def test_networks_of_many_qualities_take_bounded_memory(exported: Exported, monk
     path = PixelPath(bundle)
     (first,) = path.engines(name, 0, 1)
     assert isinstance(first, PixelEngine)
-    monkeypatch.setattr(pixel_path, "_KEPT_BYTES", 3 * first.bytes)
+    monkeypatch.setattr(pixel_path, "_KEPT_BYTES", 3 * first.weight_bytes)
     assert path.engines(name, 0, 1)[0] is first
     for step in (1, 2):
         path.engines(name, step, 1)

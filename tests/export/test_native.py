@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from basic_export.stages import CompiledEntropy, compile_entropy
-from basic_runtime._coder import IntegerNet, KernelError, Plane, dots_kernels, pixels_of_patches
+from basic_runtime._native import IntegerNet, KernelError, Plane, dots_kernels, pixels_of_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.base import Phases
-from basic_runtime.engines.integer_graph import IntegerGraph, NotIntegerError, integer_graph
+from basic_runtime.engines.entropy_graph import NotIntegerError, entropy_graph
+from basic_runtime.engines.integer_net import IntegerGraph
 from basic_runtime.engines.native import NativeEngine, native_engines
 from basic_runtime.engines.onnx_file import UnreadableError, read_graph
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
@@ -43,7 +44,7 @@ GOLDEN_OF_OLD = Path(__file__).parents[1] / "golden" / "tiny-golden"
 def network(model: ModelProto, folder: Path) -> IntegerGraph:
     path = folder / f"{model.graph.name}.onnx"
     path.write_bytes(model.SerializeToString())
-    return integer_graph(read_graph(path, folder))
+    return entropy_graph(read_graph(path, folder))
 
 
 def engine(model: ModelProto, folder: Path, threads: int = 1, kernel: str | None = None) -> NativeEngine:
@@ -102,11 +103,11 @@ def test_all_graphs_of_a_bundle_and_all_kernels(exported: Exported) -> None:
     bundle = Bundle(exported.path)
     reference = OnnxRuntimeBackend(1)
     z = np.random.default_rng(3).integers(-127, 128, (1, TINY.z_channels, 5, 7)).astype(np.float32)
-    for variant, spec in enumerate(bundle.manifest.entropy):
+    for variant, spec in enumerate(bundle.manifest.entropy_variants):
         assert set(native_engines(bundle, variant, 1) or {}) == set(spec.graphs)
         path = bundle.graph_path(spec.h_s)
         wanted = reference.load(path, external_data=bundle.weights_folder, strict=True).run({"z": z})
-        graph = integer_graph(read_graph(path, bundle.weights_folder))
+        graph = entropy_graph(read_graph(path, bundle.weights_folder))
         for kernel in dots_kernels():
             for threads in (1, 2, 3):
                 found = NativeEngine(graph, threads, kernel).run({"z": z})
@@ -123,7 +124,7 @@ def test_files_are_those_of_other_engines(exported: Exported, photo_folder: Path
     codecs = [Codec(exported.path, name, threads=1), Codec(exported.path, name, threads=2), Codec(exported.path, other)]
     codecs += [Codec(exported.path, name, tile_pixels=64), Codec(exported.path, "torch"), Codec(exported.path)]
     for level in (0, 7):
-        files = [codec.encode(picture, 70, level) for codec in codecs[:4]]
+        files = [codec.encode(picture, quality=70, level=level) for codec in codecs[:4]]
         for codec in codecs:
             for data in files:
                 codec.decode(data)  # raises where latents differ from the encoder's
@@ -158,7 +159,7 @@ def test_graphs_of_another_form_run_as_before() -> None:
 
 def test_the_reader_reads_what_onnx_reads(exported: Exported) -> None:
     bundle = Bundle(exported.path)
-    for name in (name for spec in bundle.manifest.entropy for name in spec.graphs):
+    for name in (name for spec in bundle.manifest.entropy_variants for name in spec.graphs):
         path = bundle.graph_path(name)
         found = read_graph(path, bundle.weights_folder)
         wanted = onnx.load(path, load_external_data=False).graph
@@ -197,7 +198,7 @@ def test_damaged_files_are_refused_in_an_orderly_way(
     path = tmp_path_factory.getbasetemp() / "damaged.onnx"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
     try:
-        NativeEngine(integer_graph(read_graph(path, stage_file[1])), 1)
+        NativeEngine(entropy_graph(read_graph(path, stage_file[1])), 1)
     except (UnreadableError, NotIntegerError, ValueError, OSError):
         return
 

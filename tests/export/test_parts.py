@@ -104,7 +104,7 @@ def test_parts_of_a_stored_graph_are_those_that_it_has(exported: Exported, tmp_p
 def test_a_bundle_without_parts_decodes_the_same(exported: Exported, tmp_path: Path) -> None:
     older = _without_parts(exported.path, tmp_path / "older")
     pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
-    data = Codec(exported.path, tile_pixels=64).encode(pixels, 70, 7)
+    data = Codec(exported.path, tile_pixels=64).encode(pixels, quality=70, level=7)
     difference = np.abs(
         Codec(exported.path, tile_pixels=64).decode(data).astype(int) - Codec(older, tile_pixels=64).decode(data)
     )

@@ -59,14 +59,14 @@ def with_filters(bundle: Path, pictures: list[np.ndarray]) -> int:
 def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_first(bundle: Path, pictures: Path) -> None:
     photo = bundled_photo("astronaut")[:200, :170]
     before = Codec(bundle, threads=1)
-    data = before.encode(photo, 60, 0, effort=0)
+    data = before.encode(photo, quality=60, level=0, effort=0)
     pixels = before.decode(data)
     assert with_filters(bundle, filter_photos(pictures)) == 2
     after = Codec(bundle, threads=1)
     assert after.bundle.name == "filtered-1" and not after.bundle.manifest.earlier["01234567"].filtered
     assert after.bundle.model_id != "01234567"
     np.testing.assert_array_equal(after.decode(data), pixels)
-    again = after.encode(photo, 60, 0, effort=0)
+    again = after.encode(photo, quality=60, level=0, effort=0)
     assert psnr(photo, after.decode(again)) > psnr(photo, pixels) + 0.1
 
 

@@ -59,11 +59,12 @@ def test_the_new_bundle_has_the_level_and_all_that_the_old_one_had(exported: Exp
     assert (new.name, report.name) == ("tiny-2", "tiny-2") and new.model_id not in (old.model_id, "")
     assert all(check.passed for check in report.checks) and len(report.graphs) == 3 + 9
     first, levels = new.manifest.levels[0], old.manifest.levels
-    assert first.entropy == len(old.manifest.entropy) == len(new.manifest.entropy) - 1
+    assert first.entropy_variant == len(old.manifest.entropy_variants) == len(new.manifest.entropy_variants) - 1
     assert first.decode_macs_per_pixel < levels[0].decode_macs_per_pixel
     assert new.graph(first.g_s).formats is not None and new.graph(first.g_s).gradient is not None
     for before, after in zip(levels[1:], new.manifest.levels[1:], strict=True):
-        assert (before.entropy, before.encode_macs_per_pixel) == (after.entropy, after.encode_macs_per_pixel)
+        assert before.entropy_variant == after.entropy_variant
+        assert before.encode_macs_per_pixel == after.encode_macs_per_pixel
         assert old.graph(before.g_s).post_filter == new.graph(after.g_s).post_filter
         assert old.graph(before.g_a).formats == new.graph(after.g_a).formats
     assert all(check.error is None for check in Codec(new, threads=1).verify())
@@ -71,7 +72,7 @@ def test_the_new_bundle_has_the_level_and_all_that_the_old_one_had(exported: Exp
 
 def test_other_levels_make_the_files_that_they_made(exported: Exported, report: Report) -> None:
     photo, paths = bundled_photo("chelsea")[:130, :200], (exported.path, report.path)
-    before, after = (container.read(Codec(path, threads=1).encode(photo, 70, 3)) for path in paths)
+    before, after = (container.read(Codec(path, threads=1).encode(photo, quality=70, level=3)) for path in paths)
     assert (before.data, before.header.yhat_crc) == (after.data, after.header.yhat_crc)
     assert before.header.model_id != after.header.model_id
 
@@ -81,9 +82,9 @@ def test_files_of_the_old_bundle_decode_as_they_did(exported: Exported, report: 
     old, new = (Codec(path, threads=1) for path in (exported.path, report.path))
     for level in (0, 1, 7):
         for effort in (0, 1):
-            data = old.encode(photo, 60, level, effort=effort)
+            data = old.encode(photo, quality=60, level=level, effort=effort)
             for receiver in (None, 0, 4):
-                np.testing.assert_array_equal(new.decode(data, receiver), old.decode(data, receiver))
+                np.testing.assert_array_equal(new.decode(data, level=receiver), old.decode(data, level=receiver))
 
 
 def test_its_picture_is_that_of_its_net(report: Report, own: Supernet, photo_folder: Path) -> None:
@@ -99,9 +100,9 @@ def test_files_of_every_level_decode_at_every_level(report: Report) -> None:
     for engine in ("auto", "onnxruntime"):
         codec = Codec(report.path, engine, threads=1)
         for level in (0, 1, 7):
-            data = codec.encode(photo, 60, level)
+            data = codec.encode(photo, quality=60, level=level)
             for receiver in (0, 1, 7):
-                assert codec.decode(data, receiver).shape == photo.shape
+                assert codec.decode(data, level=receiver).shape == photo.shape
 
 
 def test_a_second_level_keeps_what_the_first_bundle_decoded(
@@ -114,7 +115,7 @@ def test_a_second_level_keeps_what_the_first_bundle_decoded(
     assert len(newest.bundle.manifest.earlier) == 2
     for older in (Codec(exported.path, threads=1), Codec(report.path, threads=1)):
         for level in (0, 1):
-            data = older.encode(photo, 60, level)
+            data = older.encode(photo, quality=60, level=level)
             np.testing.assert_array_equal(newest.decode(data), older.decode(data))
 
 

@@ -83,7 +83,7 @@ def test_a_file_decodes_to_the_same_picture_in_tiles(
     whole, tiled = Codec(exported.path), Codec(exported.path, tile_pixels=tile)
     for level in (0, 7):
         for encoder in (whole, tiled):
-            data = encoder.encode(pixels, 70, level)
+            data = encoder.encode(pixels, quality=70, level=level)
             one, two = whole.decode(data), tiled.decode(data)
             difference = np.abs(one.astype(int) - two)
             assert difference.max() <= 1 and (difference > 0).mean() < 1e-4
@@ -92,7 +92,7 @@ def test_a_file_decodes_to_the_same_picture_in_tiles(
 def test_gray_pictures_in_tiles(exported: Exported) -> None:
     pixels = _picture(200, 150)[:, :, 0]
     whole, tiled = Codec(exported.path), Codec(exported.path, tile_pixels=64)
-    data = tiled.encode(pixels, 70, 3)
+    data = tiled.encode(pixels, quality=70, level=3)
     assert np.abs(whole.decode(data).astype(int) - tiled.decode(data)).max() <= 1
 
 
@@ -106,8 +106,8 @@ def test_bundles_without_reach_run_whole(exported: Exported, tmp_path: Path) -> 
         del graph["reach"]
     (older / "manifest.json").write_text(json.dumps(manifest))
     pixels = _picture(200, 150)
-    data = Codec(older, tile_pixels=64).encode(pixels, 70, 3)
-    assert data == Codec(exported.path).encode(pixels, 70, 3)
+    data = Codec(older, tile_pixels=64).encode(pixels, quality=70, level=3)
+    assert data == Codec(exported.path).encode(pixels, quality=70, level=3)
 
 
 def test_tiles_must_lie_on_the_grid(exported: Exported) -> None:

@@ -19,8 +19,9 @@ from basic_export.photos import bundled_photo
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import Engine
+from basic_runtime.engines.base import INDEX
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
-from basic_runtime.engines.packed import INDEX, PACKED_MEAN, unpacked_mean
+from basic_runtime.engines.tensorrt import PACKED_MEAN, unpacked_mean
 from basic_runtime.engines.torch import TorchBackend, TorchEngine
 from basic_runtime.metrics import psnr
 
@@ -130,8 +131,8 @@ def test_half_costs_nothing_on_a_photo(quality: int) -> None:
     photo = bundled_photo("astronaut")[60:188, 150:342]
     exact, half = Codec(backend="onnxruntime", threads=1), Codec(backend=HalfTorch(1))
     for level in (0, 7):
-        data = exact.encode(photo, quality, level)
-        again = half.encode(photo, quality, level)
+        data = exact.encode(photo, quality=quality, level=level)
+        again = half.encode(photo, quality=quality, level=level)
         wanted = psnr(photo, exact.decode(data))
         assert abs(psnr(photo, half.decode(data)) - wanted) < 0.05
         assert abs(psnr(photo, exact.decode(again)) - wanted) < 0.05
@@ -202,8 +203,8 @@ def test_files_are_the_same_with_packed_outputs(exported: Exported) -> None:
     bundle = Bundle(exported.path)
     photo = bundled_photo("chelsea")[:70, :130]
     plain, packed = Codec(bundle, "onnxruntime", threads=1), Codec(bundle, Packed(bundle.index_lut))
-    data = plain.encode(photo, 60)
-    assert packed.encode(photo, 60) == data
+    data = plain.encode(photo, quality=60)
+    assert packed.encode(photo, quality=60) == data
     np.testing.assert_array_equal(packed.decode(data), plain.decode(data))
     assert {check.error for check in packed.verify()} == {None}
 

@@ -59,7 +59,7 @@ def main() -> None:
         source = picture(height, width, gray, alpha)
         if name == "metadata":
             source.icc, source.xmp = b"golden profile" * 20, b"<x:xmpmeta/>"
-        data = codec.encode(source, quality, level)
+        data = codec.encode(source, quality=quality, level=level)
         write_picture(str(FOLDER / f"{name}.png"), codec.decode_picture(data))
         write_bytes(str(file), data)
 

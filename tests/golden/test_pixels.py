@@ -40,7 +40,7 @@ def picture() -> np.ndarray:
 
 def digests(level: int, quality: int, effort: int, **settings: int) -> tuple[str, str]:
     codec = Codec(**settings)
-    data = codec.encode(picture(), quality, level, effort=effort)
+    data = codec.encode(picture(), quality=quality, level=level, effort=effort)
     pixels = np.ascontiguousarray(codec.decode(data))
     return hashlib.sha256(data).hexdigest()[:16], hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
 
@@ -65,7 +65,7 @@ def test_files_and_pixels_are_those_of_every_processor(case: tuple[int, int, int
 )
 def test_files_of_earlier_models_decode_as_they_did(name: str, level: int | None, expected: str) -> None:
     data = (Path(__file__).parent / "earlier" / f"{name}.basic").read_bytes()
-    pixels = np.ascontiguousarray(Codec(threads=1).decode(data, level))
+    pixels = np.ascontiguousarray(Codec(threads=1).decode(data, level=level))
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == expected
 
 

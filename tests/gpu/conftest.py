@@ -12,7 +12,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend, available_backends, create_backend
 from basic_runtime.engines.cuda import compute_capability
 from basic_runtime.engines.engine_set import unserved
-from basic_runtime.engines.library import LIBRARIES, TENSORRT_RTX
+from basic_runtime.engines.tensorrt_library import LIBRARIES, TENSORRT_RTX
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ def cpu() -> Codec:
 
 
 def test_golden_vectors(gpu: Codec) -> None:
-    assert [check.error for check in gpu.verify()] == [None] * len(gpu.bundle.manifest.entropy)
+    assert [check.error for check in gpu.verify()] == [None] * len(gpu.bundle.manifest.entropy_variants)
 
 
 def test_nothing_falls_back(gpu: Codec, caplog: pytest.LogCaptureFixture) -> None:
@@ -52,7 +52,7 @@ def test_nothing_falls_back(gpu: Codec, caplog: pytest.LogCaptureFixture) -> Non
 def test_files_cross_between_cpu_and_gpu(gpu: Codec, cpu: Codec, level: int) -> None:
     """Either end may be a GPU: latents are equal (their checksum is), pictures within 0.05 dB."""
     for quality in (10, 60, 100):
-        files = [codec.encode(PHOTO, quality, level) for codec in (cpu, gpu)]
+        files = [codec.encode(PHOTO, quality=quality, level=level) for codec in (cpu, gpu)]
         for file in files:
             decoded = [codec.decode(file) for codec in (cpu, gpu)]
             assert abs(psnr(PHOTO, decoded[0]) - psnr(PHOTO, decoded[1])) < 0.05
@@ -72,10 +72,10 @@ def test_an_effort_gives_what_the_cpu_gives(gpu: Codec, cpu: Codec) -> None:
     """Or says that engines which are built ahead of time cannot make one."""
     if gpu.backend.tile_limit(gpu.bundle.path) is not None:
         with pytest.raises(EngineError, match="no gradients to refine with"):
-            gpu.encode(PHOTO, 60, 0, effort=4)
+            gpu.encode(PHOTO, quality=60, level=0, effort=4)
         return
-    files = [codec.encode(PHOTO, 60, 0, effort=4) for codec in (cpu, gpu)]
-    assert len(files[1]) < len(gpu.encode(PHOTO, 60, 0))
+    files = [codec.encode(PHOTO, quality=60, level=0, effort=4) for codec in (cpu, gpu)]
+    assert len(files[1]) < len(gpu.encode(PHOTO, quality=60, level=0))
     assert abs(len(files[0]) - len(files[1])) < 0.01 * len(files[0])
     assert abs(psnr(PHOTO, cpu.decode(files[0])) - psnr(PHOTO, cpu.decode(files[1]))) < 0.05
 
@@ -142,7 +142,7 @@ def test_an_array_crosses_and_comes_back() -> None:
 def test_a_profile_of_the_gpu(bundle: Bundle, backend: Backend) -> None:
     if not isinstance(backend, TensorRtBackend):
         pytest.skip("ONNX Runtime's providers are timed from outside only")
-    result = profile(bundle, backend.name, width=256, height=256, levels=(0, 7), repetitions=3)
+    result = profile(bundle, backend, width=256, height=256, levels=(0, 7), repetitions=3)
     total = {(t.level, t.direction, t.kind): t.p50 for t in result.device if t.part == TOTAL}
     for level in (0, 7):
         for direction in ("encode", "decode"):

@@ -211,9 +211,7 @@ def test_folders_of_packed_files(folder: Path) -> None:
     assert done.stdout.splitlines() == [f"{name}: intact, decoded by auto" for name in names[:2]]
     for command in ("verify", "info"):
         done = run(command, "in", "in/a.basic", "--json")
-        found = json.loads(done.stdout)
-        entries = found["files"] if command == "verify" else found
-        assert done.exit_code == 1 and [entry["input"] for entry in entries] == names
+        assert done.exit_code == 1 and [entry["input"] for entry in json.loads(done.stdout)] == names
         Path("empty").mkdir(exist_ok=True)
         fails(run(command, "empty"), "empty: no files in this folder that end in .basic")
 
@@ -259,7 +257,7 @@ def test_verify_that_is_stopped_tells_what_is_done(
     done = run("verify", "a.basic", "b.basic", "c.basic", "--jobs", 1, *options)
     assert done.exit_code == 130 and done.stderr == "basic-run: stopped: 1 of 3 files are not done\n"
     if options:
-        assert [entry["input"] for entry in json.loads(done.stdout)["files"]] == ["a.basic", "b.basic"]
+        assert [entry["input"] for entry in json.loads(done.stdout)] == ["a.basic", "b.basic"]
     else:
         assert done.stdout.splitlines() == [f"{name}.basic: intact, decoded by auto" for name in "ab"]
 
@@ -294,7 +292,7 @@ def test_a_command_that_is_stopped_before_it_begins(folder: Path, monkeypatch: p
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("basic_runtime.cli.setup.make_codec", stop)
+    monkeypatch.setattr("basic_runtime.cli.make_codec.make_codec", stop)
     done = run("encode", "photo.png")
     assert done.exit_code == 130 and done.stderr == "basic-run: stopped\n"
 

@@ -27,7 +27,7 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
 def test_a_bundle_tells_its_parts(tiny_path: Path) -> None:
     bundle = Bundle(tiny_path)
     assert bundle.name == "tiny-1" and len(bundle.model_id) == 8
-    assert bundle.level(7).entropy == 1 and len(bundle.entropy(1).stages) == 8
+    assert bundle.level(7).entropy_variant == 1 and len(bundle.entropy(1).stages) == 8
     assert bundle.entropy(0).stages[0].slots == ((0, 0, 0),)
     assert bundle.graph(bundle.level(0).g_s).transform == "g_s"
     assert bundle.graph_path(bundle.level(0).g_s).is_file()

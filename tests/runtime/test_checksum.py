@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from basic_runtime._coder import crc32_of_channels, crc32_of_integers
+from basic_runtime._native import crc32_of_channels, crc32_of_integers
 from basic_runtime.checksum import BandedCrc
 
 

@@ -310,6 +310,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("verify", "-", "-"),
         ("verify", "--jobs", "2"),
         ("verify", "--precision", "int16"),
+        ("verify", "--max-pixels", "9"),
         ("info", "-", "-"),
         ("profile", "--size", "0x3"),
         ("profile", "--levels", "9"),
@@ -465,7 +466,8 @@ def test_info_as_text_and_json(packed: Path) -> None:
     done = run("info", "packed.basic")
     assert done.exit_code == 0 and "60x40 RGB" in done.stdout and "tiny-1" in done.stdout
     [found] = json.loads(run("info", "packed.basic", "--json").stdout)
-    assert found["file_bytes"] == packed.stat().st_size and found["level"] == 7
+    assert found["bytes"] == packed.stat().st_size and found["level"] == 7
+    assert found["bpp"] == round(8 * found["bytes"] / (60 * 40), 5)  # both as encode --json names them
 
 
 def test_info_of_a_picture_that_no_limit_allows(packed: Path) -> None:
@@ -516,7 +518,7 @@ def test_verify_tells_whether_files_are_intact(packed: Path) -> None:
     Path("other.basic").write_bytes(container.write(other))  # which only decoding tells
     Path("cut.basic").write_bytes(packed.read_bytes()[:-3])
     done = run("verify", "packed.basic", "other.basic", "cut.basic", "missing.basic", "--json")
-    results = json.loads(done.stdout)["files"]
+    results = json.loads(done.stdout)
     assert done.exit_code == 1 and [result["intact"] for result in results] == [True, False, False, None]
     assert results[1]["error"].startswith("other.basic: the latents") and "cut off" in results[2]["error"]
     assert results[3]["error"].count("missing.basic") == 1 and len(done.stderr.splitlines()) == 3
@@ -529,7 +531,7 @@ def test_verify_reads_standard_input_once(packed: Path) -> None:
     done = run(*arguments, input=packed.read_bytes())
     lines = [f"standard input: intact, decoded by {engine}\n" for engine in ("auto", "onnxruntime")]
     assert done.exit_code == 0 and done.stdout == "".join(lines)
-    [first, _] = json.loads(run(*arguments, "--json", input=packed.read_bytes()).stdout)["files"]
+    [first, _] = json.loads(run(*arguments, "--json", input=packed.read_bytes()).stdout)
     assert first == {"input": "standard input", "engine": "auto", "intact": True, "error": None}
 
 

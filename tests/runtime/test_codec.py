@@ -35,6 +35,7 @@ from basic_runtime.errors import (
     WrongBundleError,
 )
 from basic_runtime.flow import Step
+from basic_runtime.info import file_info
 from basic_runtime.limits import Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.picture import Picture
@@ -54,7 +55,7 @@ def codec(tiny_path: Path) -> Codec:
 @pytest.mark.parametrize("size", [(1, 1), (64, 1), (1, 64), (31, 17), (65, 127), (512, 768), (3000, 2000)])
 def test_any_size_comes_back(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
     picture = photo(*size)
-    data = codec.encode(picture, 90)
+    data = codec.encode(picture, quality=90)
     back = codec.decode(data)
     assert back.shape == picture.shape and back.dtype == np.uint8
     assert psnr(picture, back) > 20
@@ -65,11 +66,11 @@ def test_any_size_comes_back(codec: Codec, photo: Photo, size: tuple[int, int]) 
 def test_a_picture_leaves_nothing_behind(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
     """Rings of objects kept 9 MB of every photo that was encoded until Python looked for rings."""
     picture = photo(*size)
-    data = codec.encode(picture, 50)
+    data = codec.encode(picture, quality=50)
     gc.collect()
     gc.disable()
     try:
-        codec.decode(codec.encode(picture, 50))
+        codec.decode(codec.encode(picture, quality=50))
         kept = [kind.__name__ for kind in map(type, gc.get_objects()) if kind in (Planes, Band, Step)]
     finally:
         gc.enable()
@@ -79,9 +80,9 @@ def test_a_picture_leaves_nothing_behind(codec: Codec, photo: Photo, size: tuple
 @pytest.mark.parametrize("size", [(1, 1), (40, 70)])
 def test_gray_comes_back_as_gray(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
     picture = photo(*size)[:, :, 1].copy()
-    data = codec.encode(picture, 90)
+    data = codec.encode(picture, quality=90)
     back = codec.decode(data)
-    assert back.shape == picture.shape and codec.info(data).gray
+    assert back.shape == picture.shape and file_info(data).gray
     assert psnr(picture, back) > 20
 
 
@@ -93,7 +94,7 @@ def test_metadata_and_alpha_survive(codec: Codec, photo: Photo) -> None:
     np.testing.assert_array_equal(back.alpha, alpha)
     assert (back.icc, back.exif, back.xmp) == (b"profile", b"II*\0....", b"<x/>")
     assert codec.encode(Picture(pixels, alpha, b"profile", b"II*\0....", b"<x/>")) == data
-    info = codec.info(data)
+    info = file_info(data)
     assert info.has_alpha and info.metadata == ("ICC", "EXIF", "XMP")
 
 
@@ -101,16 +102,16 @@ def test_every_level_decodes_every_file(codec: Codec, photo: Photo) -> None:
     picture = photo(80, 100)
     quality_of = {}
     for encoded in range(8):
-        data = codec.encode(picture, 90, encoded)
-        assert codec.info(data).level == encoded
-        np.testing.assert_array_equal(codec.decode(data), codec.decode(data, encoded))
-        quality_of[encoded] = [psnr(picture, codec.decode(data, level)) for level in range(8)]
+        data = codec.encode(picture, quality=90, level=encoded)
+        assert file_info(data).level == encoded
+        np.testing.assert_array_equal(codec.decode(data), codec.decode(data, level=encoded))
+        quality_of[encoded] = [psnr(picture, codec.decode(data, level=level)) for level in range(8)]
     assert quality_of[7][7] > quality_of[7][0] > 15
 
 
 def test_quality_is_monotonic(codec: Codec, photo: Photo) -> None:
     picture = photo(200, 300)
-    files = [codec.encode(picture, quality) for quality in (1, 30, 60, 100)]
+    files = [codec.encode(picture, quality=quality) for quality in (1, 30, 60, 100)]
     sizes = [len(data) for data in files]
     errors = [psnr(picture, codec.decode(data)) for data in files]
     assert sizes == sorted(sizes) and errors == sorted(errors)
@@ -125,27 +126,27 @@ def test_quality_maps_onto_all_steps() -> None:
 def test_info_is_of_pictures_of_any_size(codec: Codec, tiny_path: Path, photo: Photo) -> None:
     data = codec.encode(photo(44, 33))
     small = Codec(tiny_path, limits=Limits(max_pixels=1000, max_side=40))
-    assert small.info(data) == codec.info(data)
+    assert file_info(data, limits=small.limits) == file_info(data)
     with pytest.raises(LimitError):
         small.decode(data)
 
 
 def test_info_tells_what_was_asked_for(codec: Codec, photo: Photo) -> None:
-    data = codec.encode(photo(33, 44), 70, 3)
-    info = codec.info(data)
+    data = codec.encode(photo(33, 44), quality=70, level=3)
+    info = file_info(data)
     assert (info.width, info.height, info.level, info.model_name) == (44, 33, 3, "tiny-1")
-    assert info.quality_step == quality_step(70) and info.file_bytes == len(data)
+    assert info.quality_step == quality_step(70) and info.bytes == len(data)
     assert abs(info.quality - 70) <= 1 and not info.gray and not info.has_alpha and info.metadata == ()
     assert sum(size for _, size in info.chunks) < len(data)
 
 
 def test_files_are_any_bytes(codec: Codec, photo: Photo) -> None:
     data = codec.encode(photo(33, 44))
-    expected, told = codec.decode(data), codec.info(data)
+    expected, told = codec.decode(data), file_info(data)
     strided = memoryview(np.repeat(np.frombuffer(data, np.uint8), 2).tobytes())[::2]
     for other in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8).data, strided):
         np.testing.assert_array_equal(codec.decode(other), expected)
-        assert codec.info(other) == told
+        assert file_info(other) == told
     for wrong in ("photo.basic", Path("photo.basic"), None, io.BytesIO(data)):
         with pytest.raises(TypeError, match=r"a file's bytes are wanted, not .*read_bytes\(\)"):
             codec.decode(wrong)
@@ -167,7 +168,7 @@ def test_threads_share_a_codec(tiny_path: Path, photo: Photo, options: dict[str,
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 def test_a_forked_process_encodes_in_tiles(tiny_path: Path, photo: Photo) -> None:
     """It waited for threads that its parent alone has."""
-    codec, picture = Codec(tiny_path, "onnxruntime", 2, tile_pixels=64), photo(100, 150)
+    codec, picture = Codec(tiny_path, "onnxruntime", threads=2, tile_pixels=64), photo(100, 150)
     data = codec.encode(picture)
     child = os.fork()
     if child == 0:
@@ -179,9 +180,9 @@ def test_a_forked_process_encodes_in_tiles(tiny_path: Path, photo: Photo) -> Non
 def test_a_codec_goes_to_a_new_process(tiny_path: Path, photo: Photo) -> None:
     """Its coder's tables could not be pickled."""
     codec, picture = Codec(tiny_path, threads=1, limits=Limits(max_pixels=20_000)), photo(100, 150)
-    data = codec.encode(picture, 70, 3)
+    data = codec.encode(picture, quality=70, level=3)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        assert pool.submit(codec.encode, picture, 70, 3).result() == data
+        assert pool.submit(codec.encode, picture, quality=70, level=3).result() == data
         np.testing.assert_array_equal(pool.submit(codec.decode, data).result(), codec.decode(data))
         with pytest.raises(LimitError, match="max_pixels"):
             pool.submit(codec.encode, photo(200, 150)).result()
@@ -270,16 +271,19 @@ def test_a_picture_holds_its_own_metadata(codec: Codec, photo: Photo) -> None:
 @pytest.mark.parametrize(("quality", "level"), [(0, 7), (101, 7), (50, -1), (50, 8)])
 def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) -> None:
     with pytest.raises(ValueError, match="must be"):
-        codec.encode(np.zeros((4, 4, 3), np.uint8), quality, level)
+        codec.encode(np.zeros((4, 4, 3), np.uint8), quality=quality, level=level)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("quality", "50"), ("quality", None), ("level", 7.0), ("level", "7"), ("effort", 1.0), ("effort", "1")],
+    [
+        ("quality", "50"), ("quality", None), ("quality", 50.5), ("level", 7.0), ("level", "7"), ("effort", 1.0),
+        ("effort", "1"),
+    ],  # fmt: skip
 )
 def test_quality_level_and_effort_of_other_types(codec: Codec, name: str, value: object) -> None:
     given: dict[str, Any] = {name: value}
-    with pytest.raises(TypeError, match=f"{name} must be a (whole )?number, not {value!r}"):
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, not {value!r}"):
         codec.encode(np.zeros((4, 4, 3), np.uint8), **given)
 
 
@@ -288,24 +292,26 @@ def test_targets_and_levels_of_other_types(codec: Codec, photo: Photo) -> None:
     data = codec.encode(picture)
     for call in (
         lambda: codec.encode_within(picture, "900"),
+        lambda: codec.encode_within(picture, 900.5),
+        lambda: codec.encode_within(picture, math.inf),
         lambda: codec.encode_reaching(picture, wrong),
-        lambda: codec.decode(data, 7.0),
+        lambda: codec.decode(data, level=7.0),
         lambda: codec.load(wrong),
     ):
         with pytest.raises(TypeError, match="must be a (whole )?number, not ") as caught:
             call()
         assert "\n" not in str(caught.value)
-    for target in (0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="max_bytes must be 1 or more"):
-            codec.encode_within(picture, target)
+    with pytest.raises(ValueError, match="max_bytes must be 1 or more"):
+        codec.encode_within(picture, 0)
+    assert codec.encode_within(picture, 10**400) == codec.encode(picture, quality=100)
 
 
 def test_numbers_of_numpy_are_as_good(codec: Codec, photo: Photo) -> None:
     """Sums of small ones overflow in NumPy, not here."""
     picture = photo(64, 64)
-    data = codec.encode(picture, 100, 7, effort=0)
-    assert codec.encode(picture, np.uint8(100), np.int8(7), effort=np.uint8(0)) == data
-    np.testing.assert_array_equal(codec.decode(data, np.uint8(7)), codec.decode(data))
+    data = codec.encode(picture, quality=100, level=7, effort=0)
+    assert codec.encode(picture, quality=np.uint8(100), level=np.int8(7), effort=np.uint8(0)) == data
+    np.testing.assert_array_equal(codec.decode(data, level=np.uint8(7)), codec.decode(data))
     assert codec.encode_within(picture, np.uint16(900)) == codec.encode_within(picture, 900)
 
 
@@ -332,12 +338,22 @@ def test_limits_and_sizes_are_checked_at_once(tiny_path: Path) -> None:
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime", "torch"])
 def test_threads_out_of_range(tiny_path: Path, backend: str, threads: int) -> None:
     with pytest.raises(ValueError, match=f"threads must be 1 to 1024, not {threads}"):
-        Codec(tiny_path, backend, threads)
+        Codec(tiny_path, backend, threads=threads)
 
 
-def test_threads_of_a_backend_are_its_own(tiny_path: Path) -> None:
+def test_threads_and_precision_of_a_backend_are_its_own(tiny_path: Path) -> None:
     with pytest.raises(ValueError, match="threads are those of the backend: give them to create_backend"):
         Codec(tiny_path, create_backend("onnxruntime", 2), threads=1)
+    with pytest.raises(ValueError, match="precision is that of the backend: give it to create_backend"):
+        Codec(tiny_path, create_backend("onnxruntime", 2), precision="float32")
+
+
+def test_a_codec_computes_in_the_precision_that_is_asked_for(tiny_path: Path) -> None:
+    for precision in ("int16", "float32"):
+        assert Codec(tiny_path, precision=precision).backend.precision == precision
+    for name, way_out in (("auto", "choose one of these"), ("onnxruntime", "take auto")):
+        with pytest.raises(EngineError, match=rf"engine '{name}' computes in .*, not in fp16: {way_out}"):
+            Codec(tiny_path, name, precision="fp16")
 
 
 def test_a_z_that_is_no_number_is_an_error(tiny_path: Path) -> None:
@@ -387,13 +403,13 @@ def test_other_latents_than_the_encoder_had(codec: Codec, photo: Photo) -> None:
 def test_an_entropy_variant_that_is_not_there(codec: Codec, photo: Photo) -> None:
     content = container.read(codec.encode(photo(8, 8)))
     with pytest.raises(FormatError, match="entropy variant 9"):
-        codec.decode(container.write(replace(content, header=replace(content.header, entropy=9))))
+        codec.decode(container.write(replace(content, header=replace(content.header, entropy_variant=9))))
 
 
 def test_a_level_that_is_not_there(bundle_copy: Path, codec: Codec, photo: Photo) -> None:
     edit_manifest(bundle_copy, lambda m: m["levels"].pop())
     smaller = Codec(bundle_copy)
-    assert smaller.info(smaller.encode(photo(8, 8))).level == 6
+    assert file_info(smaller.encode(photo(8, 8))).level == 6
     with pytest.raises(FormatError, match="names level 7, which its model has not"):
         smaller.decode(codec.encode(photo(8, 8), level=7))
 
@@ -416,7 +432,7 @@ def test_truncated_files(codec: Codec, photo: Photo) -> None:
 
 def test_damaged_latents_never_give_a_picture(codec: Codec, photo: Photo) -> None:
     """Damage that the chunk's checksum does not see: bytes changed before the container was written."""
-    content = container.read(codec.encode(photo(60, 60), 80))
+    content = container.read(codec.encode(photo(60, 60), quality=80))
     rng = np.random.default_rng(3)
     for _ in range(200):
         stream = bytearray(content.data)

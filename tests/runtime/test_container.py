@@ -57,9 +57,9 @@ def headers(draw: st.DrawFn) -> Header:
         height=draw(st.integers(1, 40) | st.integers(1, 900)),
         gray=draw(st.booleans()),
         level=draw(st.integers(0, 7)),
-        entropy=draw(st.integers(0, 255)),
+        entropy_variant=draw(st.integers(0, 255)),
         quality_step=draw(st.integers(0, 63)),
-        synthesis_level=draw(st.integers(0, 7)),
+        decode_level=draw(st.integers(0, 7)),
         yhat_crc=draw(st.integers(0, 2**32 - 1)),
     )
 
@@ -394,7 +394,7 @@ def test_writer_refuses_what_cannot_be_read_back() -> None:
         {"level": 8},
         {"width": 0},
         {"quality_step": 64},
-        {"entropy": 256},
+        {"entropy_variant": 256},
     ]:
         with pytest.raises(ValueError):
             replace(HEADER, **wrong)

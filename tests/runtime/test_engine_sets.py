@@ -22,15 +22,12 @@ from basic_runtime.engines.engine_set import (
     EngineSet,
     Sizes,
     find_set,
-    input_side,
-    largest_side,
     read_set,
     rebuild_command,
     set_folder,
 )
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
-from basic_runtime.engines.packed import unpacked_mean
-from basic_runtime.engines.tensorrt import check_shapes
+from basic_runtime.engines.tensorrt import check_shapes, unpacked_mean
 from basic_runtime.errors import EngineError, EngineMismatchError, MissingExtraError
 from basic_runtime.tiles import TILE_PIXELS
 
@@ -150,22 +147,6 @@ class Measured(Ahead):
                 return inner.run(inputs)
 
         return Asked()
-
-
-@pytest.mark.parametrize("name", ["tiny_path", None])
-def test_no_tile_of_any_picture_is_larger_than_its_engine(
-    name: str | None, photo: Any, request: pytest.FixtureRequest
-) -> None:
-    """Engines are built for `largest_side` of the tile they are said to take."""
-    bundle, backend = Bundle(request.getfixturevalue(name) if name else None), Measured(1)
-    codec, manifest = Codec(bundle, backend), bundle.manifest
-    for height, width in ((1, 1), (64, 65), (191, 193), (330, 200), (130, 1200), (900, 70)):
-        codec.decode(codec.encode(photo(height, width), level=0))
-    assert {manifest.graphs[graph].transform for graph in backend.sides} == {"g_a", "h_a", "h_s", "stage", "g_s"}
-    for graph, sides in backend.sides.items():
-        spec = manifest.graphs[graph]
-        if spec.reach is not None:  # others run on whole pictures
-            assert input_side(manifest, spec, 1) <= min(sides) and max(sides) <= largest_side(manifest, spec, 192)
 
 
 def test_tiles_are_no_larger_than_engines(tiny_path: Path, photo: Any) -> None:

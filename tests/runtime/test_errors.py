@@ -20,7 +20,7 @@ def test_in_file_keeps_the_class_and_names_the_file() -> None:
 
 
 def test_missing_extra_names_the_pip_install() -> None:
-    error = MissingExtraError("exporting", "export").in_file("model.pt")
+    error = MissingExtraError.of("exporting", "export").in_file("model.pt")
     assert str(error) == (
         "model.pt: exporting needs packages that are missing: pip install '.[export]' in the sources of basic-codec"
     )
@@ -32,7 +32,7 @@ def test_all_errors_are_basic_errors(name: str) -> None:
     assert issubclass(getattr(errors, name), BasicError)
 
 
-@pytest.mark.parametrize("error", [FormatError("is cut off"), MissingExtraError("exporting", "export")])
+@pytest.mark.parametrize("error", [FormatError("is cut off"), MissingExtraError.of("exporting", "export")])
 def test_errors_come_out_of_other_processes(error: BasicError) -> None:
     for each in (error, error.in_file("a.basic")):
         back = pickle.loads(pickle.dumps(each))

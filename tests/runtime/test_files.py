@@ -141,7 +141,10 @@ def test_names_of_no_file(target: str, message: str, tmp_path: Path, monkeypatch
 
 def test_a_name_that_is_no_ascii_where_the_system_has_no_other(tmp_path: Path) -> None:
     """Its file beside it got a name that could not be said."""
-    code = "import os, sys; from basic_runtime.files import write_bytes; write_bytes(os.listdir('.')[0], b'x', True)"
+    code = (
+        "import os, sys; from basic_runtime.files import write_bytes; "
+        "write_bytes(os.listdir('.')[0], b'x', overwrite=True)"
+    )
     (tmp_path / "\u65e5\u672c.png").touch()
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, check=True)

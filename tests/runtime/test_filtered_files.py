@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from basic_runtime import _coder, container, post_filter, post_filter_fit
+from basic_runtime import _native, container, post_filter, post_filter_fit
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
@@ -61,21 +61,21 @@ def test_the_cheapest_level_has_a_filter_and_the_best_has_none(codec: Codec) -> 
 
 def test_the_bundles_filter_brings_photos_closer(codec: Codec, photo: Photo) -> None:
     picture = photo(192, 160)
-    data = codec.encode(picture, QUALITY, 0, effort=0)
+    data = codec.encode(picture, quality=QUALITY, level=0, effort=0)
     assert parts(data).post_filter is None
     unfiltered = codec.decode(with_filter(data, nothing()))
     filtered = codec.decode(data)
     assert psnr(picture, filtered) > psnr(picture, unfiltered) + 0.05
     weights = codec.bundle.post_filter(codec.bundle.level(0).g_s, container.peek(data).quality_step, gray=False)
     assert weights is not None
-    _coder.post_filter(unfiltered, weights)
+    _native.post_filter(unfiltered, weights)
     np.testing.assert_array_equal(unfiltered, filtered)
 
 
 @pytest.mark.parametrize("level", [0, 7])
 def test_effort_1_fits_a_filter_and_leaves_latents_alone(codec: Codec, photo: Photo, level: int) -> None:
     picture = photo(256, 192)
-    plain, fitted = (codec.encode(picture, QUALITY, level, effort=effort) for effort in (0, 1))
+    plain, fitted = (codec.encode(picture, quality=QUALITY, level=level, effort=effort) for effort in (0, 1))
     assert parts(plain).data == parts(fitted).data and parts(plain).header == parts(fitted).header
     assert parts(fitted).post_filter is not None
     assert psnr(picture, codec.decode(fitted)) > psnr(picture, codec.decode(plain)) + 0.03
@@ -85,10 +85,10 @@ def test_effort_1_fits_a_filter_and_leaves_latents_alone(codec: Codec, photo: Ph
 def test_who_asks_for_no_effort_gets_the_filter(codec: Codec, photo: Photo, bundle_copy: Path) -> None:
     """Or none, where a bundle does not say what its bits are worth."""
     picture = photo(256, 192)
-    assert codec.encode(picture, QUALITY, 7) == codec.encode(picture, QUALITY, 7, effort=1)
+    assert codec.encode(picture, quality=QUALITY, level=7) == codec.encode(picture, quality=QUALITY, level=7, effort=1)
     edit_manifest(bundle_copy, lambda manifest: manifest.pop("lambda", None))
     other = Codec(bundle_copy)
-    assert other.encode(picture, QUALITY, 0) == other.encode(picture, QUALITY, 0, effort=0)
+    assert other.encode(picture, quality=QUALITY, level=0) == other.encode(picture, quality=QUALITY, level=0, effort=0)
 
 
 def encoded_and_decoded(codec: Codec, picture: np.ndarray, level: int, effort: int) -> tuple[bytes, np.ndarray]:
@@ -116,14 +116,14 @@ def test_strips_of_large_pictures_stand_for_all(
         strips = post_filter_fit.strips_of(300, 180)
         assert 0 < sum(last - first for first, last in strips) < 150 and strips[0][0] > 0
         data, decoded = encoded_and_decoded(codec, picture, 0, 1)
-        assert codec.encode(picture, QUALITY, 0) == data and parts(data).post_filter is not None
+        assert codec.encode(picture, quality=QUALITY, level=0) == data and parts(data).post_filter is not None
         np.testing.assert_array_equal(decoded, codec.decode(data))
         assert psnr(picture, decoded) > psnr(picture, codec.decode(with_filter(data, None)))
 
 
 def test_gray_pictures_have_filters_of_one_colour(codec: Codec, photo: Photo) -> None:
     gray = photo(256, 192)[:, :, 1].copy()
-    plain, fitted = (codec.encode(gray, QUALITY, 0, effort=effort) for effort in (0, 1))
+    plain, fitted = (codec.encode(gray, quality=QUALITY, level=0, effort=effort) for effort in (0, 1))
     weights = parts(fitted).post_filter
     assert weights is not None and weights.shape == post_filter.shape_of(gray=True)
     found = [psnr(gray, codec.decode(data)) for data in (with_filter(plain, nothing(True)), plain, fitted)]
@@ -132,28 +132,29 @@ def test_gray_pictures_have_filters_of_one_colour(codec: Codec, photo: Photo) ->
 
 def test_a_filter_is_for_the_g_s_that_it_was_fitted_to(codec: Codec, photo: Photo) -> None:
     picture = photo(192, 160)
-    fitted = codec.encode(picture, QUALITY, 7, effort=1)
+    fitted = codec.encode(picture, quality=QUALITY, level=7, effort=1)
     plain = with_filter(fitted, None)
     assert not np.array_equal(codec.decode(fitted), codec.decode(plain))
-    np.testing.assert_array_equal(codec.decode(fitted, 6), codec.decode(fitted))  # the same g_s
-    np.testing.assert_array_equal(codec.decode(fitted, 0), codec.decode(plain, 0))
+    np.testing.assert_array_equal(codec.decode(fitted, level=6), codec.decode(fitted))  # the same g_s
+    np.testing.assert_array_equal(codec.decode(fitted, level=0), codec.decode(plain, level=0))
 
 
 def test_tiny_pictures_take_no_bytes_for_filters(codec: Codec, photo: Photo) -> None:
     for height, width in ((1, 1), (9, 7)):
         picture = photo(height, width)
-        assert codec.encode(picture, 20, 0, effort=1) == codec.encode(picture, 20, 0, effort=0)
+        filtered, plain = (codec.encode(picture, quality=20, level=0, effort=effort) for effort in (1, 0))
+        assert filtered == plain
 
 
 def test_tiles_and_threads_change_no_pixel(codec: Codec, photo: Photo) -> None:
-    data = codec.encode(photo(200, 170), QUALITY, 0, effort=1)
+    data = codec.encode(photo(200, 170), quality=QUALITY, level=0, effort=1)
     for other in (Codec(threads=3), Codec(threads=2, tile_pixels=64)):
         np.testing.assert_array_equal(other.decode(data), codec.decode(data))
-        assert other.encode(photo(200, 170), QUALITY, 0, effort=1) == data
+        assert other.encode(photo(200, 170), quality=QUALITY, level=0, effort=1) == data
 
 
 def test_files_of_the_model_before_it_had_filters_get_none(codec: Codec, photo: Photo) -> None:
-    data = codec.encode(photo(100, 90), QUALITY, 1, effort=0)  # level 0 had another g_s then
+    data = codec.encode(photo(100, 90), quality=QUALITY, level=1, effort=0)  # level 0 had another g_s then
     [unfiltered] = [model_id for model_id, model in codec.bundle.manifest.earlier.items() if not model.filtered]
     content = parts(data)
     before = container.write(replace(content, header=replace(content.header, model_id=unfiltered)))
@@ -162,11 +163,11 @@ def test_files_of_the_model_before_it_had_filters_get_none(codec: Codec, photo: 
 
 def test_a_target_counts_the_filter(codec: Codec, photo: Photo) -> None:
     picture = photo(256, 192)
-    data = codec.encode_within(picture, 4000, 0, effort=1)
+    data = codec.encode_within(picture, 4000, level=0, effort=1)
     assert len(data) <= 4000
-    reached = codec.encode_reaching(picture, 33.0, 0, effort=1)
+    reached = codec.encode_reaching(picture, 33.0, level=0, effort=1)
     assert psnr(picture, codec.decode(reached)) >= 33.0
-    plain = codec.encode_reaching(picture, 33.0, 0, effort=0)
+    plain = codec.encode_reaching(picture, 33.0, level=0, effort=0)
     assert container.peek(reached).quality_step <= container.peek(plain).quality_step
 
 
@@ -174,7 +175,7 @@ def test_a_filter_takes_one_more_encode_to_a_target(photo: Photo, monkeypatch: p
     codec, efforts = Codec(threads=1), []
     encode = codec._encode
     monkeypatch.setattr(codec, "_encode", lambda *args: (efforts.append(args[3]), encode(*args))[1])
-    assert len(codec.encode_within(photo(128, 192), 2500, 0)) <= 2500
+    assert len(codec.encode_within(photo(128, 192), 2500, level=0)) <= 2500
     assert efforts.count(0) <= 4 and efforts.count(1) == 1
 
 
@@ -184,14 +185,14 @@ def test_a_filter_that_does_not_fit_may_be_worth_a_step_of_quality(codec: Codec)
     disc, bars = (rows - 120) ** 2 + (columns - 160) ** 2 < 90**2, (columns // 24 % 2 == 0) & (rows > 200)
     ground = np.where(bars[:, :, None], [20, 40, 90], [250, 250, 245])
     drawing = np.where(disc[:, :, None], [230, 80, 40], ground).astype(np.uint8)
-    plain = codec.encode(drawing, 60, 0, effort=0)
-    tight = codec.encode_within(drawing, len(plain), 0)
+    plain = codec.encode(drawing, quality=60, level=0, effort=0)
+    tight = codec.encode_within(drawing, len(plain), level=0)
     assert len(tight) <= len(plain) and parts(tight).post_filter is not None
     assert psnr(drawing, codec.decode(tight)) > psnr(drawing, codec.decode(plain)) + 0.5
 
 
 def test_a_damaged_filter_is_one_line(tmp_path: Path, codec: Codec, photo: Photo) -> None:
-    data = codec.encode(photo(64, 64), QUALITY, 0)
+    data = codec.encode(photo(64, 64), quality=QUALITY, level=0)
     weights = nothing()
     weights[0, 0, 0, 0] = 1
     whole = with_filter(data, weights)

@@ -52,7 +52,7 @@ def latents(codec: Codec, data: bytes) -> np.ndarray:
     """yhat of a file on the codec's engine."""
     content = container.read(data)
     rows, columns = (-(-side // 64) * 64 for side in (content.header.height, content.header.width))
-    entropy = entropy_of(codec, content.header.entropy)
+    entropy = entropy_of(codec, content.header.entropy_variant)
     return decode_latent(entropy, content.data, Canvas(rows, columns, 1024, 64))[0].whole()
 
 
@@ -66,7 +66,7 @@ def test_each_decodes_each(
 ) -> None:
     picture = photo(*size)
     for encoder in codecs.values():
-        data = encoder.encode(picture, 80, level)
+        data = encoder.encode(picture, quality=80, level=level)
         expected_latents, expected = latents(encoder, data), encoder.decode(data)
         for name, decoder in codecs.items():
             np.testing.assert_array_equal(latents(decoder, data), expected_latents, err_msg=name)
@@ -79,6 +79,6 @@ def test_thread_counts_give_equal_files(
 ) -> None:
     picture = photo(512, 768)
     one, two = (codecs[f"onnxruntime, {threads}"] for threads in ("1 thread", "2 threads"))
-    data = one.encode(picture, 60)
+    data = one.encode(picture, quality=60)
     np.testing.assert_array_equal(latents(one, data), latents(two, data))
     np.testing.assert_array_equal(one.decode(data), two.decode(data))

@@ -94,7 +94,7 @@ def test_version_is_that_of_the_distribution() -> None:
 
 def test_type_information_is_installed() -> None:
     folder = Path(basic_runtime.__file__).parent
-    assert (folder / "py.typed").is_file() and (folder / "_coder.pyi").is_file()
+    assert (folder / "py.typed").is_file() and (folder / "_native.pyi").is_file()
 
 
 def test_demo_and_core_need_no_torch() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from basic_runtime import post_filter_fit
-from basic_runtime._coder import filter_moments, post_filter
+from basic_runtime._native import filter_moments, post_filter
 from basic_runtime.errors import FormatError
 from basic_runtime.metrics import psnr
 from basic_runtime.post_filter import (
@@ -17,14 +17,14 @@ from basic_runtime.post_filter import (
     CLIP,
     PAIRS,
     _code,
-    between,
     code_lengths,
     gray_of,
+    interpolated,
     packed,
     shape_of,
     unpacked,
 )
-from basic_runtime.post_filter_fit import Moments, fitted, strips_of, worthwhile
+from basic_runtime.post_filter_fit import Moments, fit_if_worthwhile, fitted, strips_of
 
 WEIGHTS = st.booleans().flatmap(
     lambda gray: st.tuples(st.just(gray), st_numpy.arrays(np.int8, shape_of(gray), elements=st.integers(-128, 127)))
@@ -102,7 +102,7 @@ def test_gray_weights_are_rounded_means() -> None:
 
 def test_weights_between_steps() -> None:
     low, high = np.full(shape_of(True), 10, np.int8), np.full(shape_of(True), -20, np.int8)
-    found = {step: int(between((10, 20), (low, high), step)[0, 0, 0, 0]) for step in (0, 10, 11, 15, 19, 20, 63)}
+    found = {step: int(interpolated((10, 20), (low, high), step)[0, 0, 0, 0]) for step in (0, 10, 11, 15, 19, 20, 63)}
     assert found == {0: 10, 10: 10, 11: 7, 15: -5, 19: -17, 20: -20, 63: -20}
 
 
@@ -190,13 +190,13 @@ def test_weights_stay_where_they_pay() -> None:
     original, decoded = smooth((96, 80, 3)), noisy(smooth((96, 80, 3)))
     moments = Moments(3)
     moments.add(original, decoded)
-    assert worthwhile(moments, 0.0, None) is None
+    assert fit_if_worthwhile(moments, 0.0, None) is None
     sizes = []
     for worth in (0.002, 0.02, 1.0):
-        weights = worthwhile(moments, worth, None)
+        weights = fit_if_worthwhile(moments, worth, None)
         assert weights is not None
         sizes.append(len(packed(weights)))
-        better = worthwhile(moments, worth, weights)  # of two equal filters that in the file costs bits
+        better = fit_if_worthwhile(moments, worth, weights)  # of two equal filters that in the file costs bits
         assert better is None
     assert sizes[0] < sizes[1] < sizes[2]
 

@@ -15,12 +15,13 @@ from basic_runtime import container, refine
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
+from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import BundleError, EngineError
 from basic_runtime.picture import Picture
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import MAX_EFFORT, PASSES, Inside, Movable, Places, Refinement
+from basic_runtime.refine import PASSES, Inside, Movable, Places, Refinement
 from basic_runtime.tables import code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
@@ -36,7 +37,7 @@ def codec() -> Codec:
 
 def cost(codec: Codec, picture: np.ndarray, quality: int, level: int, effort: int) -> float:
     """Bits per pixel + lambda 255^2 MSE of what comes back: what the model was trained for."""
-    data = codec.encode(picture, quality, level, effort=effort)
+    data = codec.encode(picture, quality=quality, level=level, effort=effort)
     error = np.square(codec.decode(data).astype(float) - picture).mean()
     lambdas = codec.bundle.manifest.lambdas
     assert lambdas is not None
@@ -54,12 +55,12 @@ def test_effort_makes_files_cheaper(codec: Codec, photo: Photo, quality: int, le
 
 def test_the_same_picture_gives_the_same_file(codec: Codec, photo: Photo) -> None:
     picture = photo(128, 192)
-    assert codec.encode(picture, 50, 0, effort=3) == codec.encode(picture, 50, 0, effort=3)
+    assert codec.encode(picture, quality=50, level=0, effort=3) == codec.encode(picture, quality=50, level=0, effort=3)
 
 
 def test_every_engine_decodes_it(codec: Codec, photo: Photo) -> None:
     picture = photo(100, 150)
-    data = codec.encode(picture, 50, 0, effort=3)
+    data = codec.encode(picture, quality=50, level=0, effort=3)
     expected = codec.decode(data).astype(int)
     for engine in ("openvino", "torch"):
         assert np.abs(Codec(backend=engine, threads=1).decode(data) - expected).max() <= 1
@@ -77,14 +78,14 @@ def test_every_engine_refines(codec: Codec, photo: Photo, engine: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (17, 31), (64, 200)])
 def test_any_size(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
     picture = photo(*size)
-    assert codec.decode(codec.encode(picture, 50, 0, effort=2)).shape == picture.shape
+    assert codec.decode(codec.encode(picture, quality=50, level=0, effort=2)).shape == picture.shape
     few_bytes = 4 * 8 / picture[..., 0].size
     assert cost(codec, picture, 50, 0, 6) <= cost(codec, picture, 50, 0, 0) + few_bytes
 
 
 def test_gray_and_alpha(codec: Codec, photo: Photo) -> None:
     gray = photo(70, 90)[:, :, 0]
-    data = codec.encode(gray, 50, 0, alpha=gray, effort=2)
+    data = codec.encode(gray, quality=50, level=0, alpha=gray, effort=2)
     found = codec.decode_picture(data)
     assert found.pixels.shape == gray.shape
     np.testing.assert_array_equal(found.alpha, gray)
@@ -112,10 +113,10 @@ def test_a_target_is_met_with_effort(photo: Photo, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(codec, "_encode", watched)
     picture = photo(128, 192)
-    data = codec.encode_within(picture, 2500, 0, effort=2)
+    data = codec.encode_within(picture, 2500, level=0, effort=2)
     assert len(data) <= 2500
     assert efforts.count(2) <= 3 and efforts.count(0) <= 4
-    plain = codec.encode_within(picture, 2500, 0)
+    plain = codec.encode_within(picture, 2500, level=0)
     assert container.peek(data).quality_step >= container.peek(plain).quality_step
 
 
@@ -124,7 +125,7 @@ def test_a_target_that_only_fits_without_effort_is_met(photo: Photo, monkeypatch
     encode = codec._encode
     monkeypatch.setattr(codec, "_encode", lambda *a: encode(*a[:3], 0) + bytes(a[3] * 100_000))
     picture = photo(64, 64)
-    assert codec.encode_within(picture, 600, 0, effort=1) == codec.encode_within(picture, 600, 0)
+    assert codec.encode_within(picture, 600, level=0, effort=1) == codec.encode_within(picture, 600, level=0)
 
 
 def test_no_search_ends_dearer_than_it_began(codec: Codec, photo: Photo) -> None:
@@ -159,7 +160,7 @@ def test_what_is_refined_is_what_is_coded(codec: Codec, photo: Photo) -> None:
     rows = refine.TableArrays(*codec.bundle.coder_rows)
     z = found["z"].astype(np.int32)
     bits = code_lengths(rows, symbols, indexes).sum() + code_lengths(rows, z, graphs.entropy.z_indexes(z.shape)).sum()
-    stream = container.read(codec.encode(picture, 50, 0, effort=2), codec.limits).data
+    stream = container.read(codec.encode(picture, quality=50, level=0, effort=2), codec.limits).data
     assert 8 * len(stream) == pytest.approx(bits, rel=0.05)
 
 
@@ -181,7 +182,8 @@ def _graphs(codec: Codec, picture: np.ndarray, step: int) -> tuple[refine.Graphs
         "movable": np.ones((1, 1, height // 16, width // 16), np.float32),
         "places": Places(canvas, bundle.manifest.y_stride).cut(whole),
     }
-    return refine.Graphs(g_a, h_a, back, codec._networks.entropy_on(level.entropy, codec._networks.whole)), values
+    entropy = codec._networks.entropy_on(level.entropy_variant, codec._networks.whole)
+    return refine.Graphs(g_a, h_a, back, entropy), values
 
 
 def test_bits_of_symbols_are_the_coders() -> None:
@@ -244,17 +246,17 @@ def test_efforts_rise() -> None:
 @pytest.mark.parametrize("effort", [-1, 10])
 def test_efforts_out_of_range(codec: Codec, photo: Photo, effort: int) -> None:
     with pytest.raises(ValueError, match="effort must be 0 to 9"):
-        codec.encode(photo(64, 64), 50, 0, effort=effort)
+        codec.encode(photo(64, 64), quality=50, level=0, effort=effort)
 
 
 def test_bundles_without_gradients_say_so(tiny_path: Path, photo: Photo) -> None:
     codec = Codec(tiny_path, threads=1)
     with pytest.raises(BundleError, match="does not say what a bit is worth: encode with effort 0"):
-        codec.encode(photo(64, 64), 50, 0, effort=1)
+        codec.encode(photo(64, 64), quality=50, level=0, effort=1)
     codec.bundle.manifest = replace(codec.bundle.manifest, lambdas=(0.001, 0.1))
-    assert codec.encode(photo(64, 64), 50, 0, effort=1)
+    assert codec.encode(photo(64, 64), quality=50, level=0, effort=1)
     with pytest.raises(BundleError, match="no gradients to refine with: encode with effort 0 or 1"):
-        codec.encode(photo(64, 64), 50, 0, effort=2)
+        codec.encode(photo(64, 64), quality=50, level=0, effort=2)
     codec.bundle.manifest = replace(codec.bundle.manifest, lambdas=None)
     with pytest.raises(BundleError, match="field lambda is missing"):
         codec.bundle.lambda_of(0)
@@ -272,9 +274,9 @@ def test_engines_of_built_graphs_say_so(photo: Photo) -> None:
             return 512
 
     codec = Codec(backend=Built(threads=1))
-    assert codec.encode(photo(64, 64), 50, 0, effort=1)
+    assert codec.encode(photo(64, 64), quality=50, level=0, effort=1)
     with pytest.raises(EngineError, match="encode with effort 0 or 1, or on onnxruntime"):
-        codec.encode(photo(64, 64), 50, 0, effort=2)
+        codec.encode(photo(64, 64), quality=50, level=0, effort=2)
 
 
 @pytest.mark.parametrize(

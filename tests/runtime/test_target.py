@@ -18,12 +18,12 @@ from basic_runtime.cli import main
 from basic_runtime.cli.options import ByteSize
 from basic_runtime.codec import Codec
 from basic_runtime.container import peek
+from basic_runtime.errors import TargetError
 from basic_runtime.metrics import psnr
 from basic_runtime.target import (
     CLOSE_DECIBELS,
     MAX_PSNR_TRIALS,
     MAX_TRIALS,
-    TargetError,
     largest_within,
     smallest_reaching,
 )
@@ -118,9 +118,9 @@ def test_pictures_without_any_error_reach_every_psnr() -> None:
 
 def test_codec_reaches_a_psnr(tiny_path: Path, photo) -> None:
     codec, picture = Codec(tiny_path), photo(96, 128)
-    qualities = [codec.encode(picture, quality, 3) for quality in (10, 50, 90)]
+    qualities = [codec.encode(picture, quality=quality, level=3) for quality in (10, 50, 90)]
     values = [psnr(picture, codec.decode(data)) for data in qualities]
-    data = codec.encode_reaching(picture, values[1], 3)
+    data = codec.encode_reaching(picture, values[1], level=3)
     assert psnr(picture, codec.decode(data)) >= values[1] and len(data) < len(qualities[2]) and peek(data).level == 3
     with pytest.raises(TargetError, match="dB at the highest quality, not 90: lower the target"):
         codec.encode_reaching(picture, 90)
@@ -130,10 +130,10 @@ def test_codec_reaches_a_psnr(tiny_path: Path, photo) -> None:
 
 def test_codec_stays_within(tiny_path: Path, photo) -> None:
     codec, picture = Codec(tiny_path), photo(96, 128)
-    sizes = [len(codec.encode(picture, quality)) for quality in (1, 50, 100)]
+    sizes = [len(codec.encode(picture, quality=quality)) for quality in (1, 50, 100)]
     assert sizes[0] < sizes[1] < sizes[2]
     for most in (sizes[0], (sizes[0] + sizes[2]) // 2, sizes[2] + 1):
-        data = codec.encode_within(picture, most, 3)
+        data = codec.encode_within(picture, most, level=3)
         assert len(data) <= most and peek(data).level == 3
         assert codec.decode(data).shape == picture.shape
     with pytest.raises(TargetError):
@@ -149,15 +149,16 @@ def test_targets_that_need_effort_are_met_with_it() -> None:
         corners = (k * 20, k * 13, k * 20 + 60, k * 13 + 40)
         ImageDraw.Draw(image).rectangle(corners, fill=(k * 20, 255 - k * 17, k * 97 % 255), outline="black")
     codec, drawing = Codec(), np.asarray(image)
-    reached = [psnr(drawing, codec.decode(codec.encode(drawing, 100, 0, effort=effort))) for effort in (0, 2)]
+    files = [codec.encode(drawing, quality=100, level=0, effort=effort) for effort in (0, 2)]
+    reached = [psnr(drawing, codec.decode(data)) for data in files]
     assert reached[1] > reached[0] + 1
     between = sum(reached) / 2
-    assert psnr(drawing, codec.decode(codec.encode_reaching(drawing, between, 0, effort=2))) >= between
+    assert psnr(drawing, codec.decode(codec.encode_reaching(drawing, between, level=0, effort=2))) >= between
     with pytest.raises(TargetError, match=rf"reaches {reached[1]:.2f} dB at the highest quality"):
-        codec.encode_reaching(drawing, 90, 0, effort=2)
-    smallest = [len(codec.encode(drawing, 1, 0, effort=effort)) for effort in (0, 4)]
+        codec.encode_reaching(drawing, 90, level=0, effort=2)
+    smallest = [len(codec.encode(drawing, quality=1, level=0, effort=effort)) for effort in (0, 4)]
     assert smallest[1] < smallest[0]
-    assert len(codec.encode_within(drawing, smallest[1], 0, effort=4)) == smallest[1]
+    assert len(codec.encode_within(drawing, smallest[1], level=0, effort=4)) == smallest[1]
 
 
 def test_what_goes_with_a_picture_is_packed_once(tiny_path: Path, photo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +166,7 @@ def test_what_goes_with_a_picture_is_packed_once(tiny_path: Path, photo, monkeyp
     pack = container.pack_extras
     monkeypatch.setattr(container, "pack_extras", lambda *given: calls.append(1) or pack(*given))
     codec, picture = Codec(tiny_path), photo(96, 128)
-    most = len(codec.encode(picture, 30, alpha=picture[..., 0])) + 20
+    most = len(codec.encode(picture, quality=30, alpha=picture[..., 0])) + 20
     calls.clear()
     data = codec.encode_within(picture, most, alpha=picture[..., 0])
     assert len(calls) == 1 and len(data) <= most

@@ -7,10 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 
+from basic_runtime.engines import Engine
+from basic_runtime.engines.auto import RacingEngine
+from basic_runtime.engines.onnxruntime import _share_arena
 from basic_runtime.threads import ProcessLock
 
 
@@ -23,28 +29,66 @@ def forked(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
-def test_a_lock_that_another_thread_holds_is_open_in_a_fork() -> None:
-    lock, held, over = ProcessLock(), threading.Event(), threading.Event()
+class Waiting(Engine):
+    """Hands its inputs on; the first run waits until it is told to go on."""
 
-    def hold() -> None:
-        with lock:
+    inputs = outputs = ("y",)
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        self._wait = wait
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self._wait()
+        return dict(inputs)
+
+
+def under_lock(wait: Callable[[], None]) -> Callable[[], bool]:
+    lock = ProcessLock()
+
+    def work() -> bool:
+        with lock, lock:
+            wait()
+            return True
+
+    return work
+
+
+def under_choice(wait: Callable[[], None]) -> Callable[[], bool]:
+    """The choice of the faster engine, at a graph's first run."""
+    engine = RacingEngine({"waiting": Waiting(wait)}, ["question"])
+    return lambda: "y" in engine.run({"y": np.zeros((1, 1, 4, 4), np.float32)})
+
+
+def under_arena(wait: Callable[[], None]) -> Callable[[], bool]:
+    """The registration of ONNX Runtime's memory, as the first back-end is made."""
+    library = MagicMock()
+    library.create_and_register_allocator.side_effect = lambda *arguments: wait()
+    return lambda: _share_arena(library) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+@pytest.mark.parametrize("make", [under_lock, under_choice, under_arena])
+def test_a_lock_that_another_thread_holds_is_open_in_a_fork(
+    make: Callable[[Callable[[], None]], Callable[[], bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("basic_runtime.engines.onnxruntime._arena_ready", False)
+    held, over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        if threading.current_thread() is thread:
             held.set()
             over.wait()
 
-    def take() -> bool:
-        with lock, lock:
-            return True
-
-    thread = threading.Thread(target=hold)
+    work = make(wait)
+    thread = threading.Thread(target=work)
     thread.start()
     held.wait()
     try:
-        assert forked(take) == 0
+        assert forked(work) == 0
     finally:
         over.set()
         thread.join()
-    assert take()
+    assert work()
 
 
 @pytest.mark.parametrize("work", ["codec.encode(pixels)", "codec.decode(data)"])

@@ -92,7 +92,7 @@ def _chain(canvas: Canvas, x: FloatArray, graphs: int) -> tuple[list[Step], list
     steps, engines = [], [_Sums() for _ in range(graphs)]
     for number, engine in enumerate(engines):
         kind = _Kept if number == graphs - 1 else Planes
-        tensors.append(kind(canvas, tensors[-1].scale // 2))
+        tensors.append(kind(canvas, tensors[-1].stride // 2))
         steps.append(Step(f"{number}", engine, {"in": tensors[-2]}, {"out": tensors[-1]}, canvas, reach=1))
     return steps, tensors, engines
 
@@ -110,7 +110,7 @@ def test_a_chain_in_tiles_gives_what_the_whole_gives(size: tuple[int, int], side
         results.append(tensors[-1].rows(0, size[0]))
         if not canvas.whole:
             for engine, planes in zip(engines, tensors, strict=False):
-                assert engine.tallest <= side // planes.scale + 2
+                assert engine.tallest <= side // planes.stride + 2
     np.testing.assert_array_equal(*results)
 
 
@@ -128,7 +128,7 @@ def test_rows_that_nobody_asks_for_are_not_computed(side: int, rows: list[tuple[
             limit(steps, wanted)
         run(steps)
         assert all(planes.done == 1216 for planes in tensors)
-        scale = tensors[-1].scale
+        scale = tensors[-1].stride
         results.append([tensors[-1].part(a // scale, -(-b // scale), 0, 192 // scale) for a, b in rows])
         pixels.append([engine.pixels for engine in engines])
     for whole, part in zip(*results, strict=True):

@@ -1,4 +1,4 @@
-"""Makes the codec that a command's options ask for."""
+"""Makes the codec that the options of a command ask for."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from dataclasses import replace
 
 import click
 
+from basic_runtime.bundle import Bundle
 from basic_runtime.cli.options import AUTO, DEFAULT_BUDGET_MS
 from basic_runtime.codec import Codec
-from basic_runtime.engines import create_backend
+from basic_runtime.errors import BundleError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
 
 def make_limits(max_pixels: int | None) -> Limits:
     """The default limits, but for the number of pixels if one is given."""
     return DEFAULT_LIMITS if max_pixels is None else replace(DEFAULT_LIMITS, max_pixels=max_pixels)
+
+
+def check_level(bundle: Bundle, index: int, option: str) -> None:
+    """Raises BundleError, which names the option that asked, if there is no level `index`."""
+    last = len(bundle.manifest.levels) - 1
+    if index > last:
+        raise BundleError(f"{bundle.path}: has levels 0 to {last}, not {index}: choose another with {option}")
 
 
 def make_codec(
@@ -31,9 +39,9 @@ def make_codec(
     Raises BundleError if the bundle has no such level, and BundleError, EngineError or MissingExtraError as
     `Codec` does.
     """
-    codec = Codec(bundle, create_backend(engine, threads, precision), limits=make_limits(max_pixels))
+    codec = Codec(bundle, engine, threads=threads, precision=precision, limits=make_limits(max_pixels))
     if isinstance(level, int):
-        codec.bundle.check_level(level, "--level")
+        check_level(codec.bundle, level, "--level")
     return codec
 
 
@@ -42,7 +50,7 @@ LevelOf = Callable[[int, int], int | None]
 
 
 def level_chooser(codec: Codec, level: int | str | None, budget_ms: float | None, direction: str) -> LevelOf:
-    """What --level and --budget-ms ask for. direction: "encode" or "decode", whose time counts.
+    """The levels that --level and --budget-ms ask for. direction: "encode" or "decode", whose time counts.
 
     Raises UsageError for a level with a budget, MachineProfileError if this machine has not been measured.
     """

@@ -25,7 +25,7 @@ class Library:
     def load(self) -> Any:
         """The Python module. Raises MissingExtraError if it is not installed, EngineError if it cannot be loaded."""
         if not self.installed:
-            raise MissingExtraError(f"engine {self.name!r}", self.name)
+            raise MissingExtraError.of(f"engine {self.name!r}", self.name)
         try:
             return import_module(self.module)
         except (ImportError, OSError) as error:
@@ -35,7 +35,7 @@ class Library:
 
     @property
     def version(self) -> str:
-        """As the library states it; engines only load in the version that built them."""
+        """Version of the library; engines only load in the one that built them."""
         return str(self.load().__version__)
 
 

@@ -1,23 +1,25 @@
 """An ONNX graph of the entropy path, taken back to the integers it stands for.
 
 `basic-export` writes h_s and the stages as float32 graphs in which every value is an integer and every scale a power of
-two (basic_export/stages.py). This module finds the layers again: convolutions of whole tensors, whose sums are
-shifted, bounded and shuffled, as `_coder.IntegerNet` computes them.
+two (basic_export/stages.py). This module finds the layers of the integer network again. `pixel_graph` does so with the
+graphs of the pixel path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime.engines.constants import constant, per_channel
+from basic_runtime.engines.integer_net import Floats, IntegerGraph, Layer, Reading, Term, View
 from basic_runtime.engines.onnx_file import FLOAT, Graph, Node
 
-LEAK, EXACT = 2.0**-7, 2.0**24
+_LEAK, _EXACT = 2.0**-7, 2.0**24
 _MAX_STRIDE = 8
 _CONVOLUTION = {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}
 _ATTRIBUTES: dict[str, set[str]] = {
@@ -25,94 +27,10 @@ _ATTRIBUTES: dict[str, set[str]] = {
     "DepthToSpace": {"blocksize", "mode"}, "LeakyRelu": {"alpha"}, "Split": {"axis", "num_outputs"},
 }  # fmt: skip
 """What the operations below look at; any other attribute may mean another result."""
-_INT16 = np.iinfo(np.int16)
-Floats = NDArray[np.float32]
 
 
 class NotIntegerError(ValueError):
     """The graph computes something else than an integer network."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """A convolution of one tensor: `weights` int16 (outputs, channels, height, width), `above` and `before` the rows
-    and columns of zeros that it is padded with."""
-
-    source: int
-    weights: NDArray[np.int16]
-    above: int
-    before: int
-    stride: int = 1
-
-
-@dataclass(frozen=True)
-class Skip:
-    """A tensor that is added to sums, times 2^shift, int32 (channels,)."""
-
-    source: int
-    shift: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """clamp(leak((sum of terms + bias + skips) >> shift), low, high), all int32 (outputs,), then a pixel shuffle."""
-
-    terms: tuple[Term, ...]
-    bias: NDArray[np.int32]
-    shift: NDArray[np.int32]
-    low: NDArray[np.int32]
-    high: NDArray[np.int32]
-    leak: bool
-    shuffle: int = 1
-    skips: tuple[Skip, ...] = ()
-
-    @property
-    def channels(self) -> int:
-        return len(self.bias) // self.shuffle**2
-
-
-@dataclass(frozen=True)
-class Reading:
-    """clamp(floor(values * scale + 0.5), low, high) of an input, all float32 (channels,)."""
-
-    name: str
-    scale: Floats
-    low: Floats
-    high: Floats
-    rate: int = 1
-    """Its rows for each row of the coarsest input."""
-
-    @classmethod
-    def of(cls, name: str, channels: int) -> Reading:
-        """An input that is read as it is."""
-        low, high = (np.full(channels, bound, np.float32) for bound in (_INT16.min, _INT16.max))
-        return cls(name, np.ones(channels, np.float32), low, high)
-
-    @property
-    def channels(self) -> int:
-        return len(self.scale)
-
-
-@dataclass(frozen=True)
-class View:
-    """Channels of a tensor, of every `step`-th row and column."""
-
-    tensor: int
-    first: int
-    channels: int
-    step: int = 1
-    row: int = 0
-    column: int = 0
-
-
-@dataclass
-class IntegerGraph:
-    """`readings`, then `layers`, are the tensors that sources and views count; `outputs` by name: views, one after the
-    other."""
-
-    readings: list[Reading] = field(default_factory=list)
-    layers: list[Layer] = field(default_factory=list)
-    outputs: dict[str, tuple[View, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,13 +78,13 @@ _Value = Any
 """A constant (array), the name of an input that is not read yet (str), or one of the classes above."""
 
 
-def integer_graph(graph: Graph) -> IntegerGraph:
+def entropy_graph(graph: Graph) -> IntegerGraph:
     """The integer network that a graph stands for. Raises NotIntegerError if it is something else."""
     try:
         return _Lowering(graph).run()
     except NotIntegerError:
         raise
-    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:  # inputs or attributes are others
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:  # unexpected inputs or attributes
         raise NotIntegerError(f"an operation that is not of an integer network ({error})") from error
 
 
@@ -217,7 +135,7 @@ class _Lowering:
     # --- operations ---
 
     def _cast(self, node: Node, values: list[_Value]) -> _Value:
-        weights = _array(values[0])
+        weights = constant(values[0])
         if node.attributes["to"] != FLOAT:
             raise NotIntegerError("Cast to something else than float32")
         if weights.ndim != 4 or weights.dtype not in (np.int8, np.int16):
@@ -225,11 +143,11 @@ class _Lowering:
         return _Weights(weights)
 
     def _mul(self, node: Node, values: list[_Value]) -> _Value:
-        source, scale = values[0], _array(values[1])
+        source, scale = values[0], constant(values[1])
         if isinstance(source, _Weights) and source.scale is None:
             return _Weights(source.integers, scale)
         if isinstance(source, str):
-            return _Scaled(source, _each(scale, self._channels[source]))
+            return _Scaled(source, per_channel(scale, self._channels[source], np.float32))
         raise NotIntegerError("Mul of something else than weights or an input")
 
     def _conv(self, node: Node, values: list[_Value]) -> _Value:
@@ -273,8 +191,9 @@ class _Lowering:
             outputs if axis == outputs_axis else 1 for axis in range(4)
         ):
             raise NotIntegerError(f"{node.kind} whose scales are not of its outputs")
-        bias = _each(_array(values[2]), outputs) if len(values) > 2 else np.zeros(outputs, np.float32)
-        return weights.integers, _each(weights.scale, outputs), bias
+        given = constant(values[2]) if len(values) > 2 else np.zeros(outputs)
+        scale, bias = (per_channel(numbers, outputs, np.float32) for numbers in (weights.scale, given))
+        return weights.integers, scale, bias
 
     def _terms(self, value: _Value, integers: NDArray[Any], before: tuple[int, int]) -> tuple[Term, ...]:
         views = self._joined(value)
@@ -291,7 +210,7 @@ class _Lowering:
         first, second = values
         if isinstance(first, _Sums) and isinstance(second, _Sums) and np.array_equal(first.scale, second.scale):
             return _Sums(first.terms + second.terms, first.scale, first.bias + second.bias)
-        half = _array(second)
+        half = constant(second)
         if half.size == 1 and float(half.reshape(-1)[0]) == 0.5:
             if isinstance(first, _Scaled) and not first.half:
                 return replace(first, half=True)
@@ -310,7 +229,7 @@ class _Lowering:
     def _leaky(self, node: Node, values: list[_Value]) -> _Value:
         (value,) = values
         of_sums = isinstance(value, _Floored) and isinstance(value.source, _Sums) and value.step == 0
-        if of_sums and node.attributes.get("alpha") == LEAK:
+        if of_sums and node.attributes.get("alpha") == _LEAK:
             return replace(value, step=1)
         raise NotIntegerError("LeakyRelu that is not of an integer layer")
 
@@ -318,18 +237,18 @@ class _Lowering:
         value, high = values
         if not isinstance(value, _Floored) or value.high is not None:
             raise NotIntegerError("Min that is not of an integer layer")
-        return replace(value, high=_array(high))
+        return replace(value, high=constant(high))
 
     def _max(self, node: Node, values: list[_Value]) -> _Value:
         value, low = values
         if not isinstance(value, _Floored) or value.high is None:
             raise NotIntegerError("Max that is not of an integer layer")
-        return self._bounded(value, _array(low), value.high)
+        return self._bounded(value, constant(low), value.high)
 
     def _clip(self, node: Node, values: list[_Value]) -> _Value:
         if len(values) != 3 or not isinstance(values[0], _Floored) or values[0].high is not None:
             raise NotIntegerError("Clip that is not of an integer layer")
-        return self._bounded(values[0], _array(values[1]), _array(values[2]))
+        return self._bounded(values[0], constant(values[1]), constant(values[2]))
 
     def _bounded(self, value: _Floored, low: Floats, high: Floats) -> View:
         source = value.source
@@ -364,12 +283,12 @@ class _Lowering:
     def _slice(self, node: Node, values: list[_Value]) -> _Value:
         """Every `step`-th row and column, to the end: a phase."""
         view = self._view(values[0])
-        starts, ends, axes, steps = (tuple(int(v) for v in _array(value).reshape(-1)) for value in values[1:])
-        if axes != (2, 3) or len(set(steps)) != 1 or min(ends) < np.iinfo(np.int64).max or view.step != 1:
+        starts, ends, axes, steps = (tuple(int(v) for v in constant(value).reshape(-1)) for value in values[1:])
+        if axes != (2, 3) or len(set(steps)) != 1 or min(ends) < np.iinfo(np.int64).max or view.stride != 1:
             raise NotIntegerError("Slice that is not a phase")
         if len(starts) != 2 or not all(0 <= start < steps[0] for start in starts):
             raise NotIntegerError("Slice that is not a phase")
-        return replace(view, step=steps[0], row=starts[0], column=starts[1])
+        return replace(view, stride=steps[0], row=starts[0], column=starts[1])
 
     def _split(self, node: Node, values: list[_Value]) -> _Value:
         view, count = self._view(values[0]), len(node.outputs)
@@ -405,7 +324,7 @@ class _Lowering:
     def _joined(self, value: _Value) -> tuple[View, ...]:
         """Whole tensors, for a layer to read."""
         views = self._views(value)
-        if any(view.step != 1 or view.first != 0 or view.channels != self._width(view) for view in views):
+        if any(view.stride != 1 or view.first != 0 or view.channels != self._width(view) for view in views):
             raise NotIntegerError("a layer that reads a part of a tensor")
         return views
 
@@ -445,22 +364,9 @@ def _pads(node: Node) -> tuple[int, int, int, int]:
     return above, before, below, behind
 
 
-def _array(value: _Value) -> NDArray[Any]:
-    if not isinstance(value, np.ndarray):
-        raise NotIntegerError("a value that should be a constant")
-    return value
-
-
-def _each(values: NDArray[Any], count: int) -> Floats:
-    """One value for each channel."""
-    if values.size not in (1, count):
-        raise NotIntegerError(f"{values.size} values for {count} channels")
-    return np.ascontiguousarray(np.broadcast_to(values.reshape(-1), count), np.float32)
-
-
 def _bounds(values: NDArray[Any], count: int) -> Floats:
-    bounds = _each(values, count)
-    if np.any(bounds != np.floor(bounds)) or np.abs(bounds).max() > EXACT:
+    bounds = per_channel(values, count, np.float32)
+    if np.any(bounds != np.floor(bounds)) or np.abs(bounds).max() > _EXACT:
         raise NotIntegerError("bounds that are no integers")
     return bounds
 

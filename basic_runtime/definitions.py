@@ -1,0 +1,12 @@
+"""Names and bounds that the command line states before anything is loaded."""
+
+from __future__ import annotations
+
+EXTENSION = ".basic"
+"""How the names of compressed files end."""
+
+DEFAULT_MODEL = "lite-11"
+"""Name of the bundle inside this package that is used when none is named."""
+
+MAX_EFFORT = 9
+"""The most that an encoder takes upon itself; 0 is the least."""
