@@ -82,7 +82,6 @@ lint: .venv-test/.installed
 
 bench: .venv-bench/.installed
 	.venv-bench/bin/python -P -W ignore benchmarks/coder.py
-	.venv-bench/bin/python -P benchmarks/latency.py
 	.venv-bench/bin/python -P benchmarks/cost_table.py
 	.venv-bench/bin/python -P benchmarks/entropy_path.py
 	.venv-bench/bin/python -P -W ignore benchmarks/transforms.py
@@ -95,20 +94,20 @@ results: .venv-test/.installed
 
 # The same command goes on with a run that was stopped.
 reproduce-bundle: .venv-test/.installed
-	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN) --minutes $(MINUTES) $(TRAIN_ARGS)
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN) --minutes $(MINUTES) $(TRAIN_ARGS)
 	.venv-test/bin/basic-train levels $(RUN) --data $(DATA) -o $(RUN)/levels.safetensors \
 	    --first-share 0.1 --half --overwrite
-	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/supernet --name lite-supernet --photos $(DATA) --overwrite
+	.venv-test/bin/basic-export $(RUN)/levels.safetensors -o $(RUN)/supernet --name lite-supernet --data $(DATA) --overwrite
 	.venv-test/bin/basic-train narrow $(RUN)/levels.safetensors --level 0 --data $(DATA) -o $(RUN)/level0.safetensors --overwrite \
 	    --model quarter_blocks=1 --model eighth_blocks=4 --model latent_blocks=0 \
 	    --model 'contexts=[{context=48,hidden1=64,hidden2=48}]'
-	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN)/level0 --minutes $(LEVEL0_MINUTES) \
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN)/level0 --minutes $(LEVEL0_MINUTES) \
 	    --start-from $(RUN)/level0.safetensors --freeze gains,z_prior --revive 0 --batch 32 \
 	    --muon-rate 0.006 --learning-rate 0.0006 --warmup-steps 50 --ema 0.998
-	.venv-test/bin/basic-train run --recipe lite --data $(DATA) --out $(RUN)/beside --minutes $(BESIDE_MINUTES) \
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN)/beside --minutes $(BESIDE_MINUTES) \
 	    --start-from $(RUN)/level0 --freeze gains,z_prior --objective interchange --beside $(RUN)/levels.safetensors \
 	    --full-share 0.3 --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 50 --ema 0.998
-	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --photos $(DATA) --overwrite
+	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --data $(DATA) --overwrite
 
 # Its tag says which Linux it is for: that of the machine which builds it, and later ones (PEP 600).
 wheel: .venv-test/.installed

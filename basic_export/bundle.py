@@ -1,11 +1,12 @@
-"""Writes a bundle: beside its place first, then renamed, so that a bundle is complete or not there."""
+"""Writes a bundle, which appears complete or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,15 @@ from onnx import ModelProto
 from safetensors.numpy import save
 
 import basic_runtime
-from basic_export.folders import beside, clear, put_in_place
+from basic_export.folders import whole_folder
 from basic_export.graphs import OPSET, canonical, serialise
+from basic_export.layout import GOLDEN, GRAPHS, MANIFEST, TABLES
 from basic_export.parts import split
 from basic_export.reach import reach
 from basic_export.weights import FILE_NAME, WeightStore
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import FORMAT, FORMAT_VERSION
 from basic_train.model.supernet import Y_STRIDE
-
-MANIFEST, TABLES, GOLDEN, GRAPHS = "manifest.json", "tables.safetensors", "golden.safetensors", "graphs"
 
 #: Fields of a manifest that a bundle made of another has from that.
 CARRIED_FIELDS = ("latent", "mean_bits", "z_amax", "quality_steps", "lambda")
@@ -58,32 +58,16 @@ def write_parts(bundle: Path, model: ModelProto, transform: str) -> dict[str, An
 
 
 class BundleWriter:
-    """A bundle in the making, in a folder beside its final place.
+    """A bundle in the making (`new_bundle`): graphs are written as they come; `write_tables`, `write_golden` and
+    `write_manifest` complete it."""
 
-    Graphs are written as they come; `write_tables`, `write_golden` and `write_manifest` complete it, `commit`
-    puts it in its place. As a context manager it removes what is not committed.
-    """
-
-    def __init__(self, target: Path, overwrite: bool = False) -> None:
-        """Raises FileError if the target exists and is not a bundle to overwrite, or cannot be written."""
-        self.target = target = Path(os.path.abspath(target))  # "." has no name that another could begin with
-        check_target(target, overwrite)
-        self.folder = beside(target)
+    def __init__(self, folder: Path, target: Path) -> None:
+        """folder: an empty one to write to; target: what it becomes, as reports call it."""
+        self.folder, self.target = folder, target
         self.weights = WeightStore()
         self.graphs: dict[str, dict[str, Any]] = {}
         self.files: dict[str, str] = {}
-        try:
-            (self.folder / GRAPHS).mkdir(parents=True)
-        except OSError as error:
-            raise FileError(
-                f"{target}: cannot be written ({error.strerror}); choose another place"
-            ) from error
-
-    def __enter__(self) -> BundleWriter:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        clear(self.folder, self.target, error)
+        (folder / GRAPHS).mkdir()
 
     def add_graph(self, model: ModelProto, transform: str, width: int, macs_per_pixel: float) -> str:
         """Write a graph with inline weights once, and its parts, if it has any; returns its id. transform: as in the
@@ -114,20 +98,16 @@ class BundleWriter:
         self._save(GOLDEN, golden)
 
     def write_manifest(
-        self,
-        name: str,
-        fields: Mapping[str, Any],
-        model: Mapping[str, Any] | None = None,
-        earlier: Mapping[str, Any] | None = None,
+        self, name: str, fields: Mapping[str, Any], earlier: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
-        and from what was written before; returns it. model: that of an older copy, where it decodes as that does;
-        earlier: other models whose files it decodes (`earlier_models`)."""
-        own = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
+        and from what was written before; returns it. earlier: other models whose files it decodes
+        (`earlier_models`)."""
+        model = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": model or own,
+            "model": model,
             "producer": {
                 "basic": basic_runtime.__version__,
                 "torch": torch.__version__.partition("+")[0],
@@ -140,10 +120,6 @@ class BundleWriter:
         }
         (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return manifest
-
-    def commit(self) -> None:
-        """Put the bundle in its place; an older one is replaced whole."""
-        put_in_place(self.folder, self.target)
 
     def size_of(self, name: str) -> int:
         """Bytes of one of the bundle's files."""
@@ -171,6 +147,18 @@ class BundleWriter:
         return hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
 
 
+@contextmanager
+def new_bundle(target: Path, overwrite: bool = False) -> Iterator[BundleWriter]:
+    """A bundle to write, which is in its place at the end, where it replaces an older one whole, or not at all.
+
+    Raises FileError if the target exists and is not a bundle to overwrite, or cannot be written.
+    """
+    target = Path(os.path.abspath(target))  # "." has no name to show
+    check_target(target, overwrite)
+    with whole_folder(target) as folder:
+        yield BundleWriter(folder, target)
+
+
 def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
     """The id of a model that had this one and got filters: they change what its files decode to."""
     if not filters:
@@ -178,11 +166,11 @@ def id_with_filters(model_id: str, filters: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([model_id, filters], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def earlier_models(manifest: Mapping[str, Any], filtered: bool = True) -> dict[str, Any]:
-    """The models whose files a bundle decodes that another is made from, with that one itself, which has the filters of
-    its g_s or not: what a manifest's model says of those before it."""
+def earlier_models(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The models whose files a bundle made from another one decodes: that of `manifest` and those before it, as the
+    new manifest's model lists them."""
     model = manifest["model"]
-    own = {"g_s": [level["g_s"] for level in manifest["levels"]], "filtered": filtered}
+    own = {"g_s": [level["g_s"] for level in manifest["levels"]], "filtered": True}
     return model.get("earlier", {}) | {model["id"]: own}
 
 

@@ -63,7 +63,9 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]"
 )
-@click.option("--photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
+@click.option(
+    "--data", "photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]"
+)
 @click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
 @click.option(
     "--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one."
@@ -96,12 +98,12 @@ def main(
     another level, and decodes the files of both.
 
     \b
-    basic-export runs/lite/model.safetensors -o my-model --name my-model --photos data/train
-    basic-export my-model -o faster --name my-model-2 --level 0=runs/level0 --photos data/train
+    basic-export runs/lite/model.safetensors -o my-model --name my-model --data data/train
+    basic-export my-model -o faster --name my-model-2 --level 0=runs/level0 --data data/train
     basic-export lite-11 -o lite-11-gpu --engine tensorrt-rtx --compute-capability 86,89,120
     """
     request = engine_cli.request_of(context, **engine)
-    bundle = engine_cli.find_bundle(source)
+    bundle = engine_cli.bundle_of(source)
     if level is not None:
         _require_replaceable(context, source, bundle, name)
     elif bundle is not None:
@@ -171,16 +173,16 @@ def _require_replaceable(context: click.Context, source: Path, bundle: Path | No
 def _replace_level(
     bundle: Path, number: int, checkpoint: Path, output: Path, options: Options, as_json: bool
 ) -> Report:
-    from basic_export.own_level import NetError, replace_level
-    from basic_runtime.cli.progress import stages
+    from basic_export.replace_level import NetError, replace_level
+    from basic_runtime.cli.progress import stages as progress_bar
     from basic_train import checkpoint as checkpoints
-    from basic_train.train import tune_allocator
+    from basic_train.devices import tune_allocator
 
     net, _ = checkpoints.load(checkpoint)
     _warn(options)
     tune_allocator()
     try:
-        with stages(as_json) as advance:
+        with progress_bar(as_json) as advance:
             return replace_level(bundle, number, net, output, options, advance)
     except NetError as error:
         raise NetError(f"{checkpoint}: {error}") from error
@@ -195,15 +197,15 @@ def _export_checkpoint(
     as_json: bool,
 ) -> Report:
     from basic_export.export import export_bundle
-    from basic_runtime.cli.progress import stages
+    from basic_runtime.cli.progress import stages as progress_bar
     from basic_train import checkpoint as checkpoints
-    from basic_train.train import tune_allocator
+    from basic_train.devices import tune_allocator
 
-    net, _ = checkpoints.load_with_coder(checkpoint, grouping)
+    net, _ = checkpoints.load_with_grouping(checkpoint, grouping)
     options = named(name or f"{net.config.preset[: LONGEST_NAME - 2]}-1")
     _warn(options)
     tune_allocator()
-    with stages(as_json) as advance:
+    with progress_bar(as_json) as advance:
         return export_bundle(net, output, options, advance)
 
 

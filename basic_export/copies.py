@@ -1,4 +1,4 @@
-"""Graphs of a bundle that is there already, written into another."""
+"""Copies graphs of an existing bundle into a new one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
 from onnx import ModelProto
 
-from basic_export.bundle import GRAPHS, BundleWriter
+from basic_export.bundle import BundleWriter
+from basic_export.graphs import load_inline
+from basic_export.layout import GRAPHS
 
 
 def copy_graphs(path: Path, entries: Mapping[str, Any], names: Iterable[str], writer: BundleWriter) -> dict[str, str]:
-    """Write graphs of the bundle in the folder `path`, with all that its manifest's `entries` say of them; returns
-    their new names, which hold where weights lie."""
+    """Write graphs of the bundle in the folder `path`, with all that its manifest's `entries` say of them.
+
+    Returns their new ids by the old ones: an id is a hash over the places of weights, which differ between bundles.
+    """
     copied = {}
     for name in names:
         entry = entries[name]
@@ -28,14 +31,11 @@ def copy_graphs(path: Path, entries: Mapping[str, Any], names: Iterable[str], wr
 
 
 def _whole(path: Path, name: str) -> ModelProto:
-    """A graph of a bundle with its weights inside."""
-    model = onnx.load(path / GRAPHS / f"{name}.onnx", load_external_data=False)
-    onnx.load_external_data_for_model(model, str(path))
-    return model
+    return load_inline(path / GRAPHS / f"{name}.onnx", path)
 
 
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """Entries of a manifest with the new names of graphs."""
+    """Entries of a manifest with new ids of graphs."""
     if isinstance(value, dict):
         return {key: renamed(inner, names) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The part of the command `basic-export` that builds engines for NVIDIA GPUs. Imports nothing heavy before it runs."""
+"""Options and steps of `basic-export` that build engines for NVIDIA GPUs. Imports nothing heavy before they run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_export.layout import GOLDEN_SIDE, MANIFEST
+from basic_export.options import PICTURE_SIZES
 from basic_runtime.cli.options import PictureSize
 from basic_runtime.errors import FileError, MissingExtraError
 
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
     from basic_runtime.engines.engine_set import Sizes
     from basic_runtime.engines.tensorrt_library import Library
 
-#: Latents of golden vectors are those of a picture of this side.
-GOLDEN_PIXELS = 128
+_SMALLEST, _TYPICAL, _LARGEST = (f"{width}x{height}" for width, height in PICTURE_SIZES)
 
 
 class _Capabilities(click.ParamType):
@@ -60,10 +61,10 @@ _OPTIONS = (
         "--precision", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True,
         help="Of g_a, h_a and g_s; the entropy path is always float32.",
     ),
-    click.option("--min-size", type=PictureSize(), default="64x64", show_default=True, help="Smallest picture."),
-    click.option("--opt-size", type=PictureSize(), default="768x512", show_default=True, help="To be tuned for."),
+    click.option("--min-size", type=PictureSize(), default=_SMALLEST, show_default=True, help="Smallest picture."),
+    click.option("--opt-size", type=PictureSize(), default=_TYPICAL, show_default=True, help="To be tuned for."),
     click.option(
-        "--max-size", type=PictureSize(), default="1536x1536", show_default=True,
+        "--max-size", type=PictureSize(), default=_LARGEST, show_default=True,
         help="Largest picture in one piece; larger ones run in tiles.",
     ),
 )  # fmt: skip
@@ -94,8 +95,8 @@ def request_of(
     for low, middle, high in zip(min_size, opt_size, max_size, strict=True):
         if not low <= middle <= high:
             raise click.UsageError("--min-size, --opt-size and --max-size must not decrease, in width or height")
-    if max(min_size) > GOLDEN_PIXELS or min(max_size) < GOLDEN_PIXELS:
-        raise click.UsageError(f"engines must take the golden vectors' {GOLDEN_PIXELS}x{GOLDEN_PIXELS} pixels")
+    if max(min_size) > GOLDEN_SIDE or min(max_size) < GOLDEN_SIDE:
+        raise click.UsageError(f"engines must take the golden vectors' {GOLDEN_SIDE}x{GOLDEN_SIDE} pixels")
     from basic_runtime.engines.engine_set import Sizes
     from basic_runtime.engines.tensorrt_library import LIBRARIES
 
@@ -110,14 +111,12 @@ def given_options(context: click.Context, names: tuple[str, ...]) -> list[str]:
     return [parameter.opts[-1] for parameter in context.command.params if parameter.name in given]
 
 
-def find_bundle(source: Path) -> Path | None:
-    """The bundle that `source` is or names, or None."""
-    if (source / "manifest.json").is_file():
-        return source
-    from basic_runtime.bundle import MODELS_FOLDER
+def bundle_of(source: Path) -> Path | None:
+    """The bundle that `source` is or names, or None. Raises BundleError for what is no name."""
+    from basic_runtime.bundle import find_bundle
 
-    bundled = MODELS_FOLDER / source
-    return bundled if not source.exists() and (bundled / "manifest.json").is_file() else None
+    found = find_bundle(source)
+    return found if (found / MANIFEST).is_file() else None
 
 
 def require_builder(request: EngineRequest) -> list[str]:
@@ -137,10 +136,10 @@ def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -
     """Build what a request asks for in the bundle `path`, with a progress bar unless `quiet` or no terminal."""
     from basic_export.engines import build_engines
     from basic_runtime.bundle import Bundle
-    from basic_runtime.cli.progress import stages
+    from basic_runtime.cli.progress import stages as progress_bar
 
     bundle = Bundle(path)
-    with stages(quiet) as advance:
+    with progress_bar(quiet) as advance:
         return build_engines(
             bundle, request.library, targets, advance, precision=request.precision, sizes=request.sizes
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from onnx import ModelProto
 
 from basic_export import typed
 from basic_export.errors import ExportError
-from basic_export.folders import beside, clear, put_in_place
+from basic_export.folders import whole_folder
+from basic_export.options import PICTURE_SIZES
 from basic_export.tensorrt import EngineBuilder, Profile, known_targets, require_target
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import cache_folder, store
@@ -33,13 +33,11 @@ from basic_runtime.engines.engine_set import (
     unserved,
 )
 from basic_runtime.engines.tensorrt_library import Library
-from basic_runtime.errors import FileError
 from basic_runtime.manifest import GraphSpec, Manifest
-from basic_train.reports import Report as Progress
+from basic_train.progress import Progress
 
-PRECISIONS = ("fp16", "fp32")
-#: From the smallest padded picture, tuned for a photo as it is measured elsewhere; also what the command's options say.
-SIZES = Sizes((64, 64), (768, 512), (1536, 1536))
+#: Of pictures, unless told.
+SIZES = Sizes(*PICTURE_SIZES)
 
 
 @dataclass(frozen=True)
@@ -116,26 +114,22 @@ def build_engines(
     specs = [bundle.graph(name) for name in graphs or bundle.manifest.graphs]
     built: list[Built] = []
     for target in targets:
-        job = _Set(bundle, library, target, precision, sizes)
-        with job:
+        timings = _cache() / f"{library.name}-{library.version}-{target}.timings"
+        builder = EngineBuilder(library, target, timings)  # before there is a folder, as the library may be missing
+        place = set_folder(bundle.path, library.name, library.version, target)
+        with whole_folder(place, "name a new bundle with -o") as folder:
+            job = _Set(bundle, builder, precision, sizes, folder)
             for spec in specs:
                 progress(f"{target}: {spec.transform} {spec.width}", len(built), len(specs) * len(targets))
                 built.append(job.add(spec))
-            job.commit()
+            job.write_index()
     return EngineReport(bundle.path, library.name, library.version, sizes, built, time.perf_counter() - started)
 
 
 def copy_bundle(source: Path, target: Path) -> None:
     """Copy a bundle to the new folder `target`, which appears whole or not at all. Raises FileError."""
-    target = Path(os.path.abspath(target))
-    copy = beside(target)
-    try:
-        shutil.copytree(source, copy)
-        os.rename(copy, target)
-    except OSError as error:
-        raise FileError(f"{target}: cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+    with whole_folder(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def profile_of(bundle: Bundle, spec: GraphSpec, model: ModelProto, sizes: Sizes) -> Profile:
@@ -182,49 +176,35 @@ def largest_side(manifest: Manifest, graph: GraphSpec, pixels: int) -> int:
     return input_side(manifest, graph, pixels) + 2 * (-(-graph.reach // grid) * grid)
 
 
-def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> tuple[ModelProto, str]:
-    """The graph as it is built, and its precision: "fp32" or "fp16"."""
+def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> ModelProto:
+    """The graph as it is built; precision, "fp32" or "fp16", is that of the pixel path."""
     model = typed.load_folded(bundle.graph_path(spec.id), bundle.weights_folder)
     if spec.path == "entropy":
         if spec.transform == "stage":
             model = typed.with_packed_outputs(model, bundle.index_lut)
-        return model, "fp32"
-    return (typed.with_half(model), "fp16") if precision == "fp16" else (model, "fp32")
+        return model
+    return typed.with_half(model) if precision == "fp16" else model
 
 
 class _Set:
-    """One set of engines in the making, beside its place; a context manager that removes what is not committed."""
+    """One set of engines in the making, in a folder that will be it."""
 
-    def __init__(self, bundle: Bundle, library: Library, target: str, precision: str, sizes: Sizes) -> None:
-        self._bundle, self._library, self._precision = bundle, library, precision
-        self._cache, version = cache_folder() / "engines", library.version
-        self._builder = EngineBuilder(library, target, self._cache / f"{library.name}-{version}-{target}.timings")
-        self._final = set_folder(bundle.path, library.name, version, target)
-        self._folder = beside(self._final)
-        self._index = EngineSet(library.name, version, target, precision, sizes, {})
-
-    def __enter__(self) -> _Set:
-        try:
-            self._folder.mkdir(parents=True)
-        except OSError as error:
-            raise FileError(
-                f"{self._bundle.path}: engines cannot be written there ({error.strerror}): name a new bundle with -o"
-            ) from error
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        clear(self._folder, self._final, error)
+    def __init__(
+        self, bundle: Bundle, builder: EngineBuilder, precision: str, sizes: Sizes, folder: Path
+    ) -> None:
+        self._bundle, self._builder, self._precision, self._folder = bundle, builder, precision, folder
+        self._index = EngineSet(builder.library.name, builder.version, builder.target, precision, sizes, {})
 
     def add(self, spec: GraphSpec) -> Built:
         """Build the engine of a graph, or take it from the cache."""
         model = onnx.load(str(self._bundle.graph_path(spec.id)), load_external_data=False)
         profile = profile_of(self._bundle, spec, model, self._index.sizes)
         precision = self._precision if spec.path == "pixel" else "fp32"
-        key = cache_key(self._bundle, spec, self._library, self._index.target, precision, profile)
-        cached = self._cache / f"{key}.engine"
+        key = cache_key(self._bundle, spec, self._builder.library, self._index.target, precision, profile)
+        cached = _cache() / f"{key}.engine"
         hit, started = cached.is_file(), time.perf_counter()
         if not hit:
-            typed_model, _ = typed_graph(self._bundle, spec, self._precision)
+            typed_model = typed_graph(self._bundle, spec, self._precision)
             store(cached, self._builder.build(typed_model, f"{spec.id} ({spec.transform})", profile))
         seconds = 0.0 if hit else time.perf_counter() - started
         path = engine_path(self._folder, spec.id)
@@ -237,10 +217,12 @@ class _Set:
         target = self._index.target
         return Built(target, spec.id, spec.transform, spec.width, precision, len(data), seconds, hit)
 
-    def commit(self) -> None:
-        """Put the set in its place; an older one is replaced whole."""
+    def write_index(self) -> None:
         (self._folder / INDEX_FILE).write_text(self._index.to_json(), encoding="utf-8")
-        put_in_place(self._folder, self._final)
+
+
+def _cache() -> Path:
+    return cache_folder() / "engines"
 
 
 def cache_key(

@@ -12,25 +12,23 @@ import numpy as np
 import torch
 
 from basic_export import golden, photos, verify
-from basic_export.bundle import GRAPHS, BundleWriter
+from basic_export.bundle import new_bundle
 from basic_export.fixed_point import formats_of
+from basic_export.layout import GRAPHS, MANIFEST
 from basic_export.levels import choose_levels
-from basic_export.net_export import Latents, LeftOut, NetExport, cropped, require_grouped
+from basic_export.net_export import Latents, NetExport, Pruned, cropped, require_grouped
 from basic_export.options import Options, Steps
 from basic_export.post_filters import filters_of
 from basic_runtime.bundle import Bundle
+from basic_runtime.container import QUALITY_STEPS
 from basic_runtime.tables import TableArrays
-from basic_train.model.coded import QUALITY_STEPS, RateCost, coder_tables, symbol_counts
+from basic_train.model.coded import RateCost, coder_tables, symbol_counts
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet
-from basic_train.reports import Report as Progress
-from basic_train.reports import unheard
+from basic_train.progress import Progress, silent
 
 #: The coder's tables are fitted to so many latents of each entropy path, of the same size: with 48 photos to 12 of the
 #: finest quality and 12 of each of four others.
 TABLE_LATENTS = 60
-
-#: Steps besides those of the net and of filters: tables, golden vectors, formats, the end.
-OTHER_STEPS = 4
 
 
 @dataclass
@@ -53,7 +51,7 @@ class Report:
     graphs: dict[str, dict[str, Any]]
     sizes: dict[str, int]
     weight_bytes: int
-    left_out: LeftOut
+    pruned: Pruned
     rate_costs: list[RateCost]
     half_effects: list[verify.HalfEffect]
     checks: list[verify.Check] = field(default_factory=list)
@@ -61,7 +59,7 @@ class Report:
     seconds: float = 0.0
 
 
-def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = unheard) -> Report:
+def export_bundle(net: Supernet, target: Path, options: Options, progress: Progress = silent) -> Report:
     """Export a supernet, which is put into eval mode, as a bundle in the new folder `target`.
 
     Raises ExportError (a graph that differs from PyTorch, levels that do not fit, an entropy path that cannot
@@ -69,12 +67,11 @@ def export_bundle(net: Supernet, target: Path, options: Options, progress: Progr
     """
     require_grouped(net)
     started = time.perf_counter()
-    with BundleWriter(target, options.overwrite) as writer:
+    with new_bundle(target, options.overwrite) as writer:
         levels = choose_levels(net, options.levels)
-        filters = len({level.g_s for level in levels})
-        step = Steps(progress, NetExport.steps(levels, options.verify) + filters + OTHER_STEPS)
+        step = Steps(progress)
         parts = NetExport(net.float().eval(), levels, writer, options, step)
-        parts.leave_out()
+        parts.prune()
         latents = parts.integer_paths()
         step("tables for the symbols of the entropy paths")
         tables = _fitted_tables(parts, latents)
@@ -86,7 +83,6 @@ def export_bundle(net: Supernet, target: Path, options: Options, progress: Progr
         checks = parts.check(Bundle(writer.folder)) if options.verify else []
         report = report_of(parts, manifest, writer.graphs, checks)
         step("done")
-        writer.commit()
     report.seconds = time.perf_counter() - started
     return report
 
@@ -149,17 +145,17 @@ def report_of(
 ) -> Report:
     """What was made of a net: `graphs` of it, and all levels of the bundle."""
     writer = parts.writer
-    sizes = {name: writer.size_of(name) for name in ("manifest.json", *manifest["files"])}
+    sizes = {name: writer.size_of(name) for name in (MANIFEST, *manifest["files"])}
     sizes["graphs"] = sum(path.stat().st_size for path in (writer.folder / GRAPHS).iterdir())
     notices = parts.notices()
     if not any("filter" in entry for entry in manifest["graphs"].values()):
         notices.append(
             "no filters of decoded pixels: they take two photos or more, and must improve those that they are not "
-            "fitted to; name more --photos"
+            "fitted to; name a folder of more photos with --data"
         )
     return Report(
         writer.target, manifest["model"]["name"], manifest["model"]["id"], levels_of(manifest), graphs, sizes,
-        writer.weights.referenced_bytes, parts.left_out, parts.rate_costs, parts.half_effects(), checks, notices,
+        writer.weights.referenced_bytes, parts.pruned, parts.rate_costs, parts.half_effects(), checks, notices,
     )  # fmt: skip
 
 

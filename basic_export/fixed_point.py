@@ -1,8 +1,8 @@
-"""Finds out on pictures how large the tensors of the pixel path become, and so in which formats fixed point keeps them.
+"""Chooses the fixed-point formats of the pixel path from the values that its tensors take on pictures.
 
-Graphs run as they are, in float32, on photos and on pictures that are none (noise, black and white), at several
-qualities. A tensor gets as many bits as the largest value allows that was seen, which noise makes about twice as large
-as photos do; whatever passes it is bounded.
+Graphs run in float32 on photos and on synthetic pictures (noise, black and white), at several qualities. A tensor gets
+as many fractional bits as its largest value allows; noise makes that about twice as large as photos do. Larger values
+are clamped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from basic_export.graphs import load_inline
 from basic_export.photos import extremes
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines.fixed_point import LATENTS, LIMIT, PICTURE, PIXELS, WIDE, Format, fixed_point
@@ -26,8 +27,8 @@ STEPS = (0, 9, 18, 27, 36, 45, 54, 63)
 """Quality steps at which formats are found: tensors grow by half a bit from one to the next."""
 
 QUIET = 1 / 8
-"""Of the largest value that goes into a tensor, what its own is taken for at least: elements that no picture here has
-stirred may be stirred by others."""
+"""A tensor's largest value counts as at least this share of the largest that goes into it: other pictures may activate
+elements that none of these does."""
 
 SIDE = 320
 """Of the photos, at most so many rows and columns count."""
@@ -113,8 +114,7 @@ class _Session:
 
     def __init__(self, bundle: Bundle, graph: str, values: Sequence[str] = ()) -> None:
         ort = onnxruntime()
-        model = onnx.load(bundle.graph_path(graph), load_external_data=False)
-        onnx.external_data_helper.load_external_data_for_model(model, str(bundle.weights_folder))
+        model = load_inline(bundle.graph_path(graph), bundle.weights_folder)
         known = {value.name for value in (*model.graph.input, *model.graph.output)}
         for name in dict.fromkeys(values):
             if name not in known:

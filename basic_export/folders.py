@@ -5,35 +5,45 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from basic_runtime.errors import FileError
 from basic_runtime.files import reason
 
 
-def beside(target: Path) -> Path:
-    """A name of its own beside `target`, for what is to become that."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+@contextmanager
+def whole_folder(target: Path, way_out: str = "choose another place") -> Iterator[Path]:
+    """An empty folder to fill, which becomes `target` at the end; an older one there is replaced whole.
 
-
-def clear(folder: Path, target: Path, error: BaseException | None) -> None:
-    """Remove what is left of a folder that was to become `target`. Raises FileError for an `error` of the system, which
-    is one of writing, as others are told by who reads."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if isinstance(error, OSError):
+    After an error it is removed, and what was at `target` stays. Raises FileError, with `way_out`, if the folder cannot
+    be made, and for any OSError raised meanwhile, which is taken for one of writing.
+    """
+    target = Path(os.path.abspath(target))  # "." has no name that another could begin with
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise FileError(f"{target}: cannot be written ({reason(error)}); {way_out}") from error
+    try:
+        yield folder
+        _put_in_place(folder, target)
+    except OSError as error:
         raise FileError(f"{target}: cannot be written ({reason(error)}): is there room?") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def put_in_place(folder: Path, target: Path) -> None:
-    """Rename a finished folder, which lies beside `target`, to that; an older one there is replaced whole, or stays if
-    that fails. Raises FileError."""
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Rename a folder to one beside it; an older one there is replaced whole, or stays if that fails."""
     old = folder.with_suffix(".old")
     try:
         if target.exists():
             os.rename(target, old)
         os.rename(folder, target)
-    except OSError as error:
+    except OSError:
         if old.exists() and not target.exists():
             os.rename(old, target)
-        raise FileError(f"{target}: cannot be written ({error.strerror})") from error
+        raise
     shutil.rmtree(old, ignore_errors=True)

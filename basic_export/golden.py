@@ -12,21 +12,20 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from basic_export.pixel import PixelGraph
+from basic_export.layout import GOLDEN_SIDE
+from basic_export.pixel import PixelExport
 from basic_runtime.bundle import Bundle
+from basic_runtime.container import QUALITY_STEPS
 from basic_runtime.engines import Engine
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.latent import slot_name
 from basic_train.grouping import Grouping
-from basic_train.model.coded import QUALITY_STEPS, SYMBOL_MAX, analyse, round_z, to_tensor
+from basic_train.model.coded import SYMBOL_MAX, analyse, round_z, to_tensor
 from basic_train.model.integer import MEAN_BITS, Z_MAX
 from basic_train.model.supernet import Z_STRIDE, Supernet
 
-#: Picture from which golden latents come: rows and columns, the last half of the columns made random.
-SIDES = (2 * Z_STRIDE, 2 * Z_STRIDE)
-
-#: Picture of the pixel path's golden vectors: smaller, as it is stored in float32.
-PIXEL_SIDES = (Z_STRIDE, Z_STRIDE)
+#: Pixels a side of the picture of the pixel path's golden vectors: smaller, as it is stored in float32.
+PIXEL_SIDE = Z_STRIDE
 
 #: Quality step of the golden latents.
 STEP = 40
@@ -34,13 +33,14 @@ STEP = 40
 
 def golden_picture(photo: np.ndarray) -> np.ndarray:
     """The part of a photo that golden vectors use: uint8 (128, 128, 3), edges repeated if it is smaller."""
-    part = photo[: SIDES[0], : SIDES[1]]
-    missing = [(0, side - length) for side, length in zip(SIDES, part.shape, strict=False)]
+    part = photo[:GOLDEN_SIDE, :GOLDEN_SIDE]
+    missing = [(0, GOLDEN_SIDE - length) for length in part.shape[:2]]
     return np.pad(part, [*missing, (0, 0)], mode="edge")
 
 
 def golden_latents(net: Supernet, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers z float32 (1, Cz, 2, 2) and y float32 (1, M, 8, 8) in units 2^-MEAN_BITS."""
+    """Integers z float32 (1, Cz, 2, 2) and y float32 (1, M, 8, 8) in units 2^-MEAN_BITS, the last half of the columns
+    of both made random."""
     y, z = analyse(net, golden_picture(photo), STEP, net.full)
     rng = np.random.default_rng(0)
     integers_z = round_z(z).numpy()
@@ -86,12 +86,12 @@ def golden_sha256(
 
 @torch.no_grad()
 def pixel_tensors(
-    net: Supernet, widest: Mapping[str, PixelGraph], photo: np.ndarray
+    net: Supernet, widest: Mapping[str, PixelExport], photo: np.ndarray
 ) -> dict[str, np.ndarray]:
     """ "x", "y" (at quality step `STEP`) and "xhat" of the widest level in PyTorch, float32: engines are
     compared with them within a tolerance."""
     quality = torch.tensor([STEP / (QUALITY_STEPS - 1)])
-    x = to_tensor(golden_picture(photo)[: PIXEL_SIDES[0], : PIXEL_SIDES[1]])
+    x = to_tensor(golden_picture(photo)[:PIXEL_SIDE, :PIXEL_SIDE])
     y = widest["g_a"].module(x, net.gains.encode(quality))
     x_hat = widest["g_s"].module(torch.floor(y + 0.5), net.gains.decode(quality))
     return {"x": x.numpy(), "y": y.numpy(), "xhat": x_hat.numpy()}

@@ -1,4 +1,4 @@
-"""The graph that tells an encoder how each element of y moves the picture's error: g_s, the squared error, and back.
+"""The gradient graph of g_s: how each element of y changes the squared error of the picture.
 
 Reverse accumulation, written out in forward operators that every engine has: the adjoint of a convolution is one with
 transposed and mirrored weights, that of a ReLU a product with its sign. Weights are those of g_s, and a bundle stores
@@ -8,12 +8,11 @@ them once.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from basic_export.graphs import IR_VERSION, OPSET, attributes, canonical, channels_of
+from basic_export.graphs import GraphBuilder, attributes, canonical, channels_of, model_of
 
 #: What the graph reads: yhat, its gain, the picture in [0, 1], and 1 where pixels count, 0 where they are padding.
 INPUTS = ("y", "gain", "x", "inside")
@@ -52,11 +51,12 @@ def _known(node: NodeProto) -> bool:
     return node.op_type in ("Add", "Mul", "Relu")
 
 
-class _Adjoint:
+class _Adjoint(GraphBuilder):
     """A graph of g_s with what follows from its output back to y, through the nodes `reached`."""
 
     def __init__(self, model: ModelProto, reached: list[NodeProto]) -> None:
-        self.model, self.reached, self.graph = model, reached, helper.make_graph([], GRADIENT, [], [])
+        super().__init__(helper.make_graph([], GRADIENT, [], []), "back.")
+        self.model, self.reached = model, reached
         self.graph.node.extend(model.graph.node)
         self.graph.initializer.extend(model.graph.initializer)
         self.moving = {INPUTS[0]} | {name for node in reached for name in node.output}
@@ -69,7 +69,7 @@ class _Adjoint:
         self._error(picture.name)
         for node in reversed(self.reached):
             self._back(node)
-        self._node("Identity", [self._sum(INPUTS[0])], output=GRADIENT)
+        self.node("Identity", [self._sum(INPUTS[0])], output=GRADIENT)
         inputs = [
             *self.model.graph.input,
             helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, *_SIZES]),
@@ -81,17 +81,16 @@ class _Adjoint:
         error = helper.make_tensor_value_info(ERROR, TensorProto.FLOAT, [1, 3, 1, 1])
         self.graph.input.extend(sorted(inputs, key=lambda value: INPUTS.index(value.name)))
         self.graph.output.extend([gradient, error])
-        opsets = [helper.make_opsetid("", OPSET)]
-        return canonical(helper.make_model(self.graph, opset_imports=opsets, ir_version=IR_VERSION), GRADIENT)
+        return canonical(model_of(self.graph), GRADIENT)
 
     def _error(self, picture: str) -> None:
         """Squared errors of the pixels as they are shown, which no value beyond black or white makes worse."""
-        low, high = self._constant(np.float32(0)), self._constant(np.float32(1))
-        shown = self._node("Clip", [picture, low, high])
-        error = self._node("Mul", [self._node("Sub", [shown, "x"]), "inside"])
-        squares = self._node("Mul", [error, error])
-        self._node("ReduceSum", [squares, self._constant(np.array([2, 3]))], output=ERROR, keepdims=1)
-        self.parts[picture].append(self._node("Add", [error, error]))
+        low, high = self.constant(np.float32(0)), self.constant(np.float32(1))
+        shown = self.node("Clip", [picture, low, high])
+        error = self.node("Mul", [self.node("Sub", [shown, "x"]), "inside"])
+        squares = self.node("Mul", [error, error])
+        self.node("ReduceSum", [squares, self.constant(np.array([2, 3]))], output=ERROR, keepdims=1)
+        self.parts[picture].append(self.node("Add", [error, error]))
 
     def _back(self, node: NodeProto) -> None:
         """Hand the derivative of a node's output on to its inputs."""
@@ -103,9 +102,9 @@ class _Adjoint:
         elif node.op_type == "Mul":
             for name, other in (node.input, reversed(node.input)):
                 if name in self.moving:
-                    self.parts[name].append(self._node("Mul", [back, other]))
+                    self.parts[name].append(self.node("Mul", [back, other]))
         elif node.op_type == "Relu":
-            self.parts[first].append(self._node("Mul", [back, self._node("Sign", [node.output[0]])]))
+            self.parts[first].append(self.node("Mul", [back, self.node("Sign", [node.output[0]])]))
         elif node.op_type == "DepthToSpace":
             self.parts[first].append(self._unshuffled(back, node))
         else:
@@ -115,11 +114,11 @@ class _Adjoint:
         """The adjoint of a convolution of stride 1 that keeps sides."""
         given, weight = attributes(node), node.input[1]
         if given["group"] == 1:
-            weight = self._node("Transpose", [weight], perm=[1, 0, 2, 3])
+            weight = self.node("Transpose", [weight], perm=[1, 0, 2, 3])
         for axis, side in zip((2, 3), given["kernel_shape"], strict=True):
             if side > 1:
-                weight = self._node("Gather", [weight, self._constant(np.arange(side)[::-1])], axis=axis)
-        return self._node("Conv", [back, weight], **given)
+                weight = self.node("Gather", [weight, self.constant(np.arange(side)[::-1])], axis=axis)
+        return self.node("Conv", [back, weight], **given)
 
     def _unshuffled(self, back: str, node: NodeProto) -> str:
         """The adjoint of a pixel shuffle, as a convolution that picks one place of each block. SpaceToDepth has its
@@ -127,25 +126,11 @@ class _Adjoint:
         size = int(attributes(node)["blocksize"])
         colours = self.channels[node.input[0]] // size**2
         places = np.eye(size**2, dtype=np.int64).reshape(1, size**2, 1, size, size)  # integers stay in the graph
-        picks = self._node("Cast", [self._constant(places)], to=TensorProto.FLOAT)
-        wide = self._node("Expand", [picks, self._constant(np.array([colours, *places.shape[1:]]))])
-        weight = self._node("Reshape", [wide, self._constant(np.array([colours * size**2, 1, size, size]))])
-        return self._node("Conv", [back, weight], group=colours, kernel_shape=[size] * 2, strides=[size] * 2)
+        picks = self.node("Cast", [self.constant(places)], to=TensorProto.FLOAT)
+        wide = self.node("Expand", [picks, self.constant(np.array([colours, *places.shape[1:]]))])
+        weight = self.node("Reshape", [wide, self.constant(np.array([colours * size**2, 1, size, size]))])
+        return self.node("Conv", [back, weight], group=colours, kernel_shape=[size] * 2, strides=[size] * 2)
 
     def _sum(self, name: str) -> str:
         """The derivative of a tensor: that of all its uses."""
-        found = self.parts[name]
-        total = found[0]
-        for part in found[1:]:
-            total = self._node("Add", [total, part])
-        return total
-
-    def _node(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        output = output or f"back.{len(self.graph.node)}"
-        self.graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
-    def _constant(self, values: np.ndarray | np.generic) -> str:
-        name = f"back.constant.{len(self.graph.initializer)}"
-        self.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
+        return self.total(self.parts[name])

@@ -6,10 +6,12 @@ here, so that a graph can be named by the hash of its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -20,6 +22,7 @@ from onnx import (
     numpy_helper,
     shape_inference,
 )
+from onnx.external_data_helper import load_external_data_for_model
 
 from basic_export.errors import ExportError
 
@@ -49,12 +52,49 @@ def canonical(model: ModelProto, name: str) -> ModelProto:
     graph.node.extend(_renamed(model.graph))
     for item in (*graph.input, *graph.output, *graph.initializer, *graph.node):
         _strip(item)
-    return helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="basic-export",
-    )
+    return model_of(graph)
+
+
+def model_of(graph: GraphProto) -> ModelProto:
+    """The model of a graph, of the opset and IR version that all exported graphs have."""
+    opsets = [helper.make_opsetid("", OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="basic-export")
+
+
+def load_inline(path: Path, folder: Path) -> ModelProto:
+    """A graph with its weights inline, which lie in `folder`."""
+    model = onnx.load(path, load_external_data=False)
+    load_external_data_for_model(model, str(folder))
+    return model
+
+
+class GraphBuilder:
+    """Adds nodes and constants to a graph, which are numbered where they get no name.
+
+    A subclass may number them in its own way: names of constants stay in exported graphs.
+    """
+
+    def __init__(self, graph: GraphProto, prefix: str = "") -> None:
+        self.graph, self.prefix = graph, prefix
+
+    def node(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        """Returns the name of the output."""
+        output = output or f"{self.prefix}{len(self.graph.node)}"
+        self.graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, values: np.ndarray | np.generic, name: str = "") -> str:
+        """Returns its name."""
+        name = name or f"{self.prefix}constant.{len(self.graph.initializer)}"
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def total(self, names: Sequence[str]) -> str:
+        """The sum of tensors, from the first to the last."""
+        value = names[0]
+        for name in names[1:]:
+            value = self.node("Add", [value, name])
+        return value
 
 
 def serialise(model: ModelProto) -> bytes:

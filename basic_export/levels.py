@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 from basic_export.errors import ExportError
-from basic_train.levels import LevelError, best_chain, targets
+from basic_train.chains import LevelError, best_chain, targets
 from basic_train.model.cost import Costs
 from basic_train.model.supernet import Supernet, Widths
 

@@ -1,4 +1,4 @@
-"""What an export makes of one net: its integer entropy paths, the graphs of its levels, and their checks."""
+"""Exports one net: its integer entropy paths, the graphs of its levels, and their checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from basic_export.bundle import BundleWriter
 from basic_export.errors import ExportError
 from basic_export.gradient import error_gradient
 from basic_export.options import Options
-from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
+from basic_export.pixel import TRANSFORMS, PixelExport, export_pixel
 from basic_export.stages import CompiledEntropy, compile_entropy
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
@@ -33,8 +33,8 @@ from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 #: Rate cost of the integer path (percent) from which something is wrong.
 RATE_COST_FAILURE = 3.0
 
-#: Change of a latent, in quantisation steps, by units that were left out from which something is wrong.
-LEFT_OUT_STEPS = 0.1
+#: Change of a latent by pruning, in quantisation steps, from which something is wrong.
+PRUNED_STEPS = 0.1
 
 #: The rate cost is measured on so many latents of mixed qualities, of each at most so many hyper-latent positions a
 #: side: every stage of each runs the whole context model in PyTorch, twice.
@@ -47,8 +47,8 @@ Latents = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """How many hidden units were left out, as no picture stirs them, and what that changes on the check photo at most:
+class Pruned:
+    """How many dead hidden units were pruned, and what that changes on the check photo at most:
     latents in quantisation steps, samples of the picture of 255."""
 
     units: int
@@ -66,7 +66,7 @@ def require_grouped(net: Supernet) -> None:
 
 
 class NetExport:
-    """Steps that build on each other, in their order: `leave_out`, `integer_paths`, `add_variants`, `add_pixels`; then
+    """Steps that build on each other, in their order: `prune`, `integer_paths`, `add_variants`, `add_pixels`; then
     the writer has all graphs of the levels, and `check` compares them with PyTorch.
 
     first_variant: number of the first entropy variant of this net in the bundle. step: told what begins.
@@ -86,27 +86,20 @@ class NetExport:
         self.hyper_indexes = sorted({level.h_s for level in levels})
         self.pixel_indexes = {name: sorted({getattr(level, name) for level in levels}) for name in TRANSFORMS}
         self.photo = photos.check_photo(options.check_photo)
-        self.left_out = LeftOut(0, 0.0, 0.0)
+        self.pruned = Pruned(0, 0.0, 0.0)
         self.integers: list[IntegerEntropy] = []
         self.compiled: list[CompiledEntropy] = []
         self.variants: list[dict[str, Any]] = []
-        self.pixels: dict[tuple[str, int], tuple[str, PixelGraph]] = {}
+        self.pixels: dict[tuple[str, int], tuple[str, PixelExport]] = {}
         self.rate_costs: list[RateCost] = []
 
-    @staticmethod
-    def steps(levels: list[Widths], checked: bool) -> int:
-        """How many steps will be told."""
-        graphs = sum(len({getattr(level, name) for level in levels}) for name in TRANSFORMS)
-        variants = len({level.h_s for level in levels})
-        return 1 + 3 * variants + graphs + (graphs + variants if checked else 0)
-
     @torch.no_grad()
-    def leave_out(self) -> None:
-        """Take away what no picture stirs: the same function for less. Compares both on a photo that need not be one of
-        those that showed it."""
-        self.step("hidden units that nothing stirs")
+    def prune(self) -> None:
+        """Prune dead hidden units: the same function for less. Compares both on a photo that need not be one of those
+        that showed which are dead."""
+        self.step("dead hidden units")
         lean, x = copy.deepcopy(self.net), to_tensor(self.photo)
-        count = units.leave_out(lean, units.stirred(lean, photos.varied_pictures(self.options.photos), self.levels))
+        count = units.prune(lean, units.live_units(lean, photos.varied_pictures(self.options.photos), self.levels))
         whole, self.net = self.net, lean
         latents = samples = 0.0
         for level in self.levels if count else ():
@@ -115,7 +108,7 @@ class NetExport:
                 pictures = [net.reconstruct(torch.round(y), quality, level.g_s) for net in (whole, lean)]
                 latents = max(latents, float((y - lean_y).abs().max()))
                 samples = max(samples, 255 * float((pictures[0] - pictures[1]).abs().max()))
-        self.left_out = LeftOut(count, latents, samples)
+        self.pruned = Pruned(count, latents, samples)
 
     def integer_paths(self) -> list[list[Latents]]:
         """The integer entropy path of each width; returns the latents that each was calibrated on."""
@@ -191,7 +184,7 @@ class NetExport:
 
     @cached_property
     def _extreme(self) -> tuple[np.ndarray, np.ndarray]:
-        """z and y of the golden vectors, of the net without what was left out."""
+        """z and y of the golden vectors, of the pruned net."""
         return golden.golden_latents(self.net, self.photo)
 
     @cached_property
@@ -239,17 +232,17 @@ class NetExport:
         return [verify.half_effect(graph, self._inputs) for _, graph in self.pixels.values()]
 
     def notices(self) -> list[str]:
-        """What a user should know of the entropy paths and of what was left out."""
+        """What a user should know of the entropy paths and of pruning."""
         found = [
             f"width {cost.width}: the integer entropy path costs {cost.percent:.1f} % of rate, more than "
-            f"{RATE_COST_FAILURE:g} %: calibrate on other --photos, or train with quantisation in place"
+            f"{RATE_COST_FAILURE:g} %: calibrate on other photos (--data), or train with quantisation in place"
             for cost in self.rate_costs
             if cost.percent > RATE_COST_FAILURE
         ]
-        if self.left_out.latents > LEFT_OUT_STEPS:
+        if self.pruned.latents > PRUNED_STEPS:
             found.append(
-                f"the hidden units that were left out change latents of the check photo by {self.left_out.latents:.2f} "
-                "steps: name more varied --photos"
+                f"the hidden units that were pruned change latents of the check photo by {self.pruned.latents:.2f} "
+                "steps: name a folder of more varied photos with --data"
             )
         return found
 

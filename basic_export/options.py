@@ -1,4 +1,4 @@
-"""What an export may be told, and how it tells what it does."""
+"""Options of an export, and its progress."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from basic_train.reports import Report
+from basic_train.progress import Progress
 
 LONGEST_NAME = 15
 NAME_PATTERN = rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}"
 NAME_KIND = f"1 to {LONGEST_NAME} letters, digits, dots, dashes or underscores"
+
+#: Pictures that engines take: the smallest padded one, a photo as it is measured elsewhere, for which they are tuned,
+#: and the largest.
+PICTURE_SIZES = ((64, 64), (768, 512), (1536, 1536))
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,9 @@ class Options:
 class Steps:
     """Reports each step of an export as it begins."""
 
-    def __init__(self, progress: Report, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, 0
 
     def __call__(self, text: str) -> None:
-        self._progress(text, self._done, self._total)
+        self._progress(text, self._done, None)  # graphs that levels share are found on the way
         self._done += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from basic_export.graphs import IR_VERSION, OPSET, attributes, canonical, channels_of
+from basic_export.graphs import attributes, canonical, channels_of, model_of
 from basic_export.reach import fields, reach
 
 _FLOAT_BYTES = 4
@@ -139,14 +139,7 @@ class _Splitter:
         outputs = [value for value in graph.output if value.name in written]
         outputs += [self._value(old, new) for old, new in names.items() if new in written]
         weights = [tensor for tensor in graph.initializer if tensor.name in read]
-        model = canonical(
-            helper.make_model(
-                helper.make_graph(nodes, graph.name, inputs, outputs, weights),
-                opset_imports=[helper.make_opsetid("", OPSET)],
-                ir_version=IR_VERSION,
-            ),
-            graph.name,
-        )
+        model = canonical(model_of(helper.make_graph(nodes, graph.name, inputs, outputs, weights)), graph.name)
         old = {new: name for name, new in names.items()}
         strides = {
             value.name: int(self.strides[old.get(value.name, value.name)])

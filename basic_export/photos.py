@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from basic_export.errors import ExportError
+from basic_runtime.container import QUALITY_STEPS
 from basic_runtime.errors import BasicError, ImageError
 from basic_train.data import evenly, list_photos, load_rgb, split
-from basic_train.model.coded import QUALITY_STEPS, analyse, to_tensor
+from basic_train.model.coded import analyse, to_tensor
 from basic_train.model.supernet import Supernet, Widths
 from basic_train.pages import draw_page
 
@@ -60,7 +61,7 @@ def _loaded(paths: Sequence[Path], folder: Path) -> list[np.ndarray]:
         except BasicError:
             continue  # a damaged or huge photo is no reason not to calibrate on the others
     if not loaded:
-        raise ImageError(f"{folder}: no photo in it can be read; name another folder with --photos")
+        raise ImageError(f"{folder}: no photo in it can be read; name another folder with --data")
     return loaded
 
 
@@ -106,7 +107,7 @@ def bundled_photo(name: str) -> np.ndarray:
     except ImportError as error:
         raise ExportError(
             "the default photos come with scikit-image: pip install scikit-image, "
-            "or name your own with --photos and --check-photo"
+            "or name your own with --data and --check-photo"
         ) from error
     folder = Path(skimage.__file__).parent / "data"
     return load_rgb(next(folder.glob(f"{name}.*")))

@@ -85,11 +85,11 @@ _SIGNATURES = {
 
 
 @dataclass(frozen=True)
-class PixelGraph:
+class PixelExport:
     """A transform at one width.
 
     `module` computes in PyTorch what `model` does, with the same rounded weights and in the same form (`shaping`);
-    `exact` is the transform as it was trained, but for units that were left out. macs_per_pixel counts per pixel of the
+    `exact` is the transform as it was trained, but for units that were pruned. macs_per_pixel counts per pixel of the
     picture.
     """
 
@@ -104,7 +104,7 @@ class PixelGraph:
     output: str
 
 
-def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
+def export_pixel(net: Supernet, transform: str, index: int) -> PixelExport:
     """The graph of "g_a", "h_a" or "g_s" at a width index, with inline weights.
 
     Raises ExportError for weights outside float16's range.
@@ -121,7 +121,7 @@ def export_pixel(net: Supernet, transform: str, index: int) -> PixelGraph:
     model = canonical(_to_onnx(rounded, signature, net.config.y_channels), transform)
     name_sides(model, signature.sides)
     _share(model, shared)
-    return PixelGraph(
+    return PixelExport(
         transform, index, net.config.channels(transform, index), model, rounded, exact,
         macs_per_pixel(net, net.uniform(index))[transform], signature.inputs, signature.output,
     )  # fmt: skip

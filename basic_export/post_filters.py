@@ -1,4 +1,4 @@
-"""Filters for the pixels of each g_s (`basic_runtime.post_filter`), fitted to photos as a bundle decodes them."""
+"""Fits the filters of decoded pixels (`basic_runtime.post_filter`), one for each g_s, to decoded photos."""
 
 from __future__ import annotations
 

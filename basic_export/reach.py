@@ -1,4 +1,4 @@
-"""How far a graph looks: the margin with which it can be run tile by tile (basic_runtime.tiles)."""
+"""The receptive field of a graph: the margin with which it can be run tile by tile (basic_runtime.tiles)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export printed: tables for people, JSON for programs."""
+"""The report of an export: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for level in report.levels
         ],
         "graphs": len(report.graphs),
-        "left_out": asdict(report.left_out),
+        "pruned": asdict(report.pruned),
         "rate_cost": [
             {
                 "width": c.width,
@@ -56,10 +56,10 @@ def show(report: Report, console: Console) -> None:
     for notice in report.notices:
         console.print(f"[yellow]warning:[/] {notice}")
     sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in report.sizes.items())
-    if report.left_out.units:
+    if report.pruned.units:
         console.print(
-            f"{report.left_out.units} hidden units that no picture stirs left out, which changes latents by at most "
-            f"{report.left_out.latents:.1e} steps and the picture by {report.left_out.samples:.1e} of 255"
+            f"{report.pruned.units} dead hidden units pruned, which changes latents by at most "
+            f"{report.pruned.latents:.1e} steps and the picture by {report.pruned.samples:.1e} of 255"
         )
     console.print(
         f"{len(report.graphs)} graphs; {sizes}; weights without sharing {_bytes(report.weight_bytes)}"

@@ -1,9 +1,9 @@
-"""Transforms in the form that inference engines run fastest: the same functions, other operators.
+"""Rewrites transforms with operators that inference engines run fastest; they stay the same functions.
 
-What engines on CPUs lose time with is moving data: tensors of three channels at the picture's full resolution, and
-changes between plain and blocked layouts. So the sum of the two paths of `lite` is made at a quarter of the resolution,
-where it has 48 channels; both paths of the analysis read one tensor; and residual blocks begin with a tensor in blocked
-layout. Figures are in docs/lab.md.
+Engines on CPUs lose time by moving data: tensors of three channels at full resolution, and changes between plain and
+blocked layouts. So the two paths of `lite` are added at a quarter of the resolution, where the sum has 48 channels;
+both paths of the analysis read one tensor; and residual blocks begin with a tensor in blocked layout. Figures are in
+docs/lab.md.
 """
 
 from __future__ import annotations

@@ -2,26 +2,30 @@
 
 A naive decoder runs the whole context model once per stage. Here y is split in the phases of the grouping's tile, and
 the graph of stage k computes only the units that belong to stage k: it reads the prior, the decoded slots of earlier
-stages and the hidden units that earlier stages cached, so that all stages together do each multiplication once. Every
-weight is stored as a small integer and scaled by a power of two when an engine loads it, which float32 does exactly.
+stages and the hidden units that earlier stages cached, so that all stages together do each multiplication once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
-from torch import Tensor
+from onnx import ModelProto, helper
 
+from basic_export.entropy_graph import (
+    EntropyGraph,
+    Phase,
+    as_numpy,
+    input_name,
+    prior_name,
+    scale_of,
+    unit_name,
+)
+from basic_export.hyper_graph import hyper_graph
 from basic_runtime.latent import slot_name
 from basic_train.grouping import Grouping
-from basic_train.model.integer import LEAK_BITS, IntegerEntropy, IntegerLayer, requantise
-
-OPSET = 20
-IR_VERSION = 10
-
-Phase = tuple[int, int]
+from basic_train.model.integer import IntegerEntropy, IntegerLayer, requantise
+from basic_train.model.supernet import Y_STRIDE
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class CompiledEntropy:
 def compile_entropy(entropy: IntegerEntropy) -> CompiledEntropy:
     """ONNX graphs of an integer entropy path, weights inline."""
     grouping = entropy.grouping
-    h_s, macs = _hyper_graph(entropy)
+    h_s, macs = hyper_graph(entropy)
     compiler = _StageCompiler(entropy)
     stages = tuple(compiler.compile(stage) for stage in range(grouping.stages))
     description = {
@@ -67,175 +71,6 @@ def compile_entropy(entropy: IntegerEntropy) -> CompiledEntropy:
         "labels": grouping.tile.tolist(),
     }
     return CompiledEntropy(entropy.width, description, h_s, macs, stages)
-
-
-# --- names -----------------------------------------------------------------------------------------------------------
-
-
-def prior_name(phase: Phase) -> str:
-    return f"prior.{phase[0]}{phase[1]}"
-
-
-def unit_name(kind: str, stage: int, phase: Phase) -> str:
-    """Cached hidden units of a stage at a phase: kind is "context", "hidden1" or "hidden2"."""
-    return f"{kind}.{stage}.{phase[0]}{phase[1]}"
-
-
-def input_name(group: int, phase: Phase) -> str:
-    """A decoded slot as the masked convolution reads it: rounded to the context's precision and clamped."""
-    return f"u.{group}.{phase[0]}{phase[1]}"
-
-
-# --- a graph under construction --------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Graph:
-    """Collects nodes, integer weights and the names of inputs and outputs. Channels are known per tensor."""
-
-    name: str
-    nodes: list = field(default_factory=list)
-    constants: list = field(default_factory=list)
-    inputs: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int] = field(default_factory=dict)
-    macs: float = 0.0
-    serial: int = 0
-
-    def node(self, kind: str, inputs: list[str], output: str | None = None, **attributes: object) -> str:
-        self.serial += 1
-        output = output or f"t{self.serial}"
-        self.nodes.append(
-            helper.make_node(kind, inputs, [output], name=f"{kind}_{self.serial}", **attributes)
-        )
-        return output
-
-    def constant(self, values: np.ndarray) -> str:
-        self.serial += 1
-        name = f"c{self.serial}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def read(self, name: str, channels: int) -> str:
-        self.inputs[name] = channels
-        return name
-
-    def write(self, name: str, value: str, channels: int) -> None:
-        if value != name:
-            self.node("Identity", [value], name)
-        self.outputs[name] = channels
-
-    def weight(self, integers: np.ndarray, scale: np.ndarray) -> str:
-        """Integer weights times a power of two per output channel, as constants that engines fold at load."""
-        small = np.abs(integers).max(initial=0) <= 127
-        stored = self.constant(integers.astype(np.int8 if small else np.int16))
-        real = self.node("Cast", [stored], to=TensorProto.FLOAT)
-        return self.node("Mul", [real, self.constant(scale.astype(np.float32))])
-
-    def concat(self, names: list[str]) -> str:
-        return names[0] if len(names) == 1 else self.node("Concat", names, axis=1)
-
-    def total(self, names: list[str]) -> str:
-        value = names[0]
-        for name in names[1:]:
-            value = self.node("Add", [value, name])
-        return value
-
-    def requantise(self, sums: str, low: Tensor, high: Tensor, leak: bool) -> str:
-        """clamp(leak(floor(sums)), low, high), bounds (C,); sums are already scaled to output units."""
-        value = self.node("Floor", [sums])
-        if leak:
-            value = self.node("LeakyRelu", [value], alpha=2.0**-LEAK_BITS)
-            half = self.constant(np.array(0.5, np.float32))
-            value = self.node("Floor", [self.node("Add", [value, half])])
-        return self.clamp(value, _numpy(low), _numpy(high))
-
-    def clamp(self, value: str, low: np.ndarray, high: np.ndarray) -> str:
-        if np.ptp(low) == np.ptp(high) == 0:
-            bounds = [self.constant(np.array(v[0], np.float32)) for v in (low, high)]
-            return self.node("Clip", [value, *bounds])
-        below, above = (self.constant(v.astype(np.float32).reshape(1, -1, 1, 1)) for v in (low, high))
-        return self.node("Max", [self.node("Min", [value, above]), below])
-
-    def model(self) -> ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            self.name,
-            [_value(name, channels) for name, channels in self.inputs.items()],
-            [_value(name, channels) for name, channels in self.outputs.items()],
-            self.constants,
-        )
-        opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(
-            graph, producer_name="basic-export", opset_imports=opsets, ir_version=IR_VERSION
-        )
-
-
-def _value(name: str, channels: int):  # noqa: ANN202 (ValueInfoProto is not exported by onnx's stubs)
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, "height", "width"])
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
-
-
-def _scale(layer: IntegerLayer) -> np.ndarray:
-    return np.exp2(-_numpy(layer.shift).astype(np.float64))
-
-
-# --- h_s -------------------------------------------------------------------------------------------------------------
-
-
-def _hyper_graph(entropy: IntegerEntropy) -> tuple[ModelProto, float]:
-    graph = _Graph("h_s")
-    channels = entropy.layers[0].weight.shape[0 if entropy.layers[0].transposed else 1]
-    value, side = graph.read("z", channels), 1.0 / 64
-    for layer in entropy.layers:
-        value, side = _hyper_layer(graph, layer, value, side)
-    tile = entropy.grouping.side
-    priors = _out_channels(entropy.layers[-1]) // entropy.layers[-1].shuffle ** 2
-    for i in range(tile):
-        for j in range(tile):
-            graph.write(prior_name((i, j)), _phase_slice(graph, value, (i, j), tile), priors)
-    return graph.model(), graph.macs
-
-
-def _out_channels(layer: IntegerLayer) -> int:
-    return layer.weight.shape[1 if layer.transposed else 0]
-
-
-def _hyper_layer(graph: _Graph, layer: IntegerLayer, value: str, side: float) -> tuple[str, float]:
-    weight, scale = _numpy(layer.weight), _scale(layer)
-    shaped = scale[None, :, None, None] if layer.transposed else scale[:, None, None, None]
-    names = [
-        value,
-        graph.weight(weight, shaped),
-        graph.constant((_numpy(layer.bias) * scale).astype(np.float32)),
-    ]
-    pads, strides = [layer.padding] * 4, [layer.stride] * 2
-    if layer.transposed:
-        extra = [layer.output_padding] * 2
-        sums = graph.node("ConvTranspose", names, pads=pads, strides=strides, output_padding=extra)
-        graph.macs += weight.size * side**2
-        side *= layer.stride
-    else:
-        sums = graph.node("Conv", names, pads=pads, strides=strides)
-        side /= layer.stride
-        graph.macs += weight.size * side**2
-    value = graph.requantise(sums, layer.low, layer.high, layer.leak)
-    if layer.shuffle > 1:
-        value = graph.node("DepthToSpace", [value], blocksize=layer.shuffle, mode="CRD")
-    return value, side * layer.shuffle
-
-
-def _phase_slice(graph: _Graph, value: str, phase: Phase, tile: int) -> str:
-    if tile == 1:
-        return value
-    ends = np.array([np.iinfo(np.int64).max] * 2)
-    parts = [np.array(phase), ends, np.array([2, 3]), np.array([tile, tile])]
-    return graph.node("Slice", [value, *(graph.constant(p.astype(np.int64)) for p in parts)])
-
-
-# --- stages ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -274,7 +109,7 @@ class _StageCompiler:
         self.prior_channels = self.context.merge_prior.shape[1]
 
     def compile(self, stage: int) -> StageGraph:
-        graph = _Graph(f"stage{stage}")
+        graph = EntropyGraph(f"stage{stage}")
         slots = self.grouping.slots(stage)
         self._round_previous(graph, stage)
         means, scales, order = [], [], []
@@ -289,7 +124,7 @@ class _StageCompiler:
         graph.write("scale", graph.concat(scales), per_slot * len(slots))
         outputs = ("mean", "scale", *(n for n in graph.outputs if n not in ("mean", "scale")))
         graph.outputs = {name: graph.outputs[name] for name in outputs}
-        macs = graph.macs / self.grouping.side**2 / 256
+        macs = graph.macs / self.grouping.side**2 / Y_STRIDE**2
         return StageGraph(graph.model(), tuple(graph.inputs), outputs, tuple(order), macs)
 
     def _units(self, layer: IntegerLayer) -> int:
@@ -299,14 +134,14 @@ class _StageCompiler:
     def _label(self, group: int, phase: Phase) -> int:
         return int(self.grouping.tile[group, phase[0], phase[1]])
 
-    def _round_previous(self, graph: _Graph, stage: int) -> None:
+    def _round_previous(self, graph: EntropyGraph, stage: int) -> None:
         """Bring the slots of the stage before to the masked convolution's precision, once for all later stages."""
         if stage == 0:
             return
         per_group = len(self.context.y_shift) // self.grouping.groups
         for group, i, j in self.grouping.slots(stage - 1):
             own = slice(group * per_group, (group + 1) * per_group)
-            shift, limit = _numpy(self.context.y_shift)[own], self.context.y_max[own]
+            shift, limit = as_numpy(self.context.y_shift)[own], self.context.y_max[own]
             value = graph.read(slot_name((group, i, j)), per_group)
             scale = graph.constant(np.exp2(-shift.astype(np.float32)).reshape(1, -1, 1, 1))
             half = graph.constant(np.array(0.5, np.float32))
@@ -318,9 +153,9 @@ class _StageCompiler:
                 graph.outputs[name] = per_group
 
     def _phase(
-        self, graph: _Graph, stage: int, phase: Phase, groups: list[int]
-    ) -> dict[int, tuple[str, str]]:
-        """All units of some channel groups at one phase; returns the mean and scale tensors of each group."""
+        self, graph: EntropyGraph, stage: int, phase: Phase, groups: list[int]
+    ) -> tuple[str, str]:
+        """All units of some channel groups at one phase; returns the names of their means and scales."""
         self._masked_convolution(graph, stage, phase, groups)
         prior = graph.read(prior_name(phase), self.prior_channels)
         visible = [g for g in range(self.grouping.groups) if self._label(g, phase) <= stage]
@@ -336,7 +171,7 @@ class _StageCompiler:
         return any(self._label(g, phase) > stage for g in range(self.grouping.groups))
 
     def _cache(
-        self, graph: _Graph, kind: str, stage: int, phase: Phase, groups: list[int], value: str, units: int
+        self, graph: EntropyGraph, kind: str, stage: int, phase: Phase, groups: list[int], value: str, units: int
     ) -> None:
         """Name units, and make them an output when a later stage reads them at this phase."""
         name = unit_name(kind, stage, phase)
@@ -348,12 +183,12 @@ class _StageCompiler:
         units = self._units(layer)
         return np.concatenate([np.arange(g * units, (g + 1) * units) for g in groups])
 
-    def _masked_convolution(self, graph: _Graph, stage: int, phase: Phase, groups: list[int]) -> None:
+    def _masked_convolution(self, graph: EntropyGraph, stage: int, phase: Phase, groups: list[int]) -> None:
         """The context units of some groups at one phase, from every slot decoded before this stage."""
         layer, tile = self.context.context, self.grouping.side
         rows = self._rows(layer, groups)
-        scale = _scale(layer)[rows]
-        bias = (_numpy(layer.bias)[rows] * scale).astype(np.float32)
+        scale = scale_of(layer)[rows]
+        bias = (as_numpy(layer.bias)[rows] * scale).astype(np.float32)
         sums = []
         for i in range(tile):
             for j in range(tile):
@@ -364,7 +199,7 @@ class _StageCompiler:
                 if conv:
                     sums.append(conv)
         if not sums:
-            self.constant_context[stage, phase] = _numpy(
+            self.constant_context[stage, phase] = as_numpy(
                 requantise(
                     layer.bias[None, rows, None, None],
                     layer.shift[rows],
@@ -379,7 +214,7 @@ class _StageCompiler:
 
     def _phase_convolution(
         self,
-        graph: _Graph,
+        graph: EntropyGraph,
         rows: np.ndarray,
         scale: np.ndarray,
         own: Phase,
@@ -394,7 +229,7 @@ class _StageCompiler:
             return None
         per_group = len(self.context.y_shift) // self.grouping.groups
         columns = np.concatenate([np.arange(g * per_group, (g + 1) * per_group) for g in visible])
-        weight = _numpy(self.context.context.weight)[np.ix_(rows, columns)]
+        weight = as_numpy(self.context.context.weight)[np.ix_(rows, columns)]
         padded = np.pad(weight, [(0, 0), (0, 0), (0, 1), (0, 1)])  # tap -1 reads the zero behind
         small = padded[:, :, list(vertical.taps)][:, :, :, list(horizontal.taps)]
         taps = sum(t >= 0 for t in vertical.taps) * sum(t >= 0 for t in horizontal.taps)
@@ -406,15 +241,15 @@ class _StageCompiler:
         pads = [vertical.before, horizontal.before, vertical.after, horizontal.after]
         return graph.node("Conv", names, pads=pads)
 
-    def _input(self, graph: _Graph, group: int, phase: Phase) -> str:
+    def _input(self, graph: EntropyGraph, group: int, phase: Phase) -> str:
         name = input_name(group, phase)
-        if not any(name in node.output for node in graph.nodes):
+        if not any(name in node.output for node in graph.graph.node):
             graph.read(name, len(self.context.y_shift) // self.grouping.groups)
         return name
 
     def _merger(
         self,
-        graph: _Graph,
+        graph: EntropyGraph,
         stage: int,
         phase: Phase,
         groups: list[int],
@@ -430,7 +265,7 @@ class _StageCompiler:
 
     def _linear(
         self,
-        graph: _Graph,
+        graph: EntropyGraph,
         stage: int,
         phase: Phase,
         rows: np.ndarray,
@@ -440,13 +275,13 @@ class _StageCompiler:
         prior: str | None,
     ) -> str:
         """Scaled sums of a 1x1 layer; units that are constants go into the bias."""
-        scale, bias = _scale(layer)[rows], _numpy(layer.bias)[rows].astype(np.float64)
+        scale, bias = scale_of(layer)[rows], as_numpy(layer.bias)[rows].astype(np.float64)
         units = layer.weight.shape[1] // self.grouping.groups
         weights, sources = [], []
         for source in sorted({self._label(g, phase) for g in visible}):
             members = [g for g in visible if self._label(g, phase) == source]
             columns = np.concatenate([np.arange(g * units, (g + 1) * units) for g in members])
-            part = _numpy(layer.weight)[np.ix_(rows, columns)]
+            part = as_numpy(layer.weight)[np.ix_(rows, columns)]
             if kind == "context" and (source, phase) in self.constant_context:
                 bias += part[:, :, 0, 0].astype(np.float64) @ self.constant_context[source, phase]
                 continue
@@ -454,8 +289,8 @@ class _StageCompiler:
             name = unit_name(kind, source, phase)
             sources.append(name if source == stage else graph.read(name, units * len(members)))
         if prior is not None:
-            bias += _numpy(self.context.phase_bias)[phase][rows]
-            weights.append(_numpy(self.context.merge_prior)[rows])
+            bias += as_numpy(self.context.phase_bias)[phase][rows]
+            weights.append(as_numpy(self.context.merge_prior)[rows])
             sources.append(prior)
         weight = np.concatenate(weights, 1)
         graph.macs += weight.size
@@ -463,7 +298,7 @@ class _StageCompiler:
         return graph.node("Conv", [*names, graph.constant((bias * scale).astype(np.float32))])
 
     def _outputs(
-        self, graph: _Graph, stage: int, phase: Phase, groups: list[int], visible: list[int]
+        self, graph: EntropyGraph, stage: int, phase: Phase, groups: list[int], visible: list[int]
     ) -> tuple[str, str]:
         """Means and scales of some groups at one phase, groups one after the other in each."""
         layer = self.context.merge_out
@@ -472,5 +307,5 @@ class _StageCompiler:
         sums = self._linear(graph, stage, phase, ordered, visible, "hidden2", layer, None)
         value = graph.requantise(sums, layer.low[ordered], layer.high[ordered], layer.leak)
         mean, scale = f"mean.{phase[0]}{phase[1]}", f"scale.{phase[0]}{phase[1]}"
-        graph.nodes.append(helper.make_node("Split", [value], [mean, scale], axis=1, num_outputs=2))
+        graph.graph.node.append(helper.make_node("Split", [value], [mean, scale], axis=1, num_outputs=2))
         return mean, scale

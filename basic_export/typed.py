@@ -1,4 +1,4 @@
-"""Graphs as a strongly typed engine builder takes them: constants folded, precision in the graph, integers in bytes.
+"""Graphs for strongly typed engine builders: constants folded, float16 written out, small integers as bytes.
 
 TensorRT-RTX and TensorRT 11 build networks of exactly the types that the ONNX file states; there are no precision
 flags. So the float16 variant of the pixel path is made here, and so are the outputs that travel as small integers.
@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnx.external_data_helper import load_external_data_for_model
 from onnx.reference import ReferenceEvaluator
 
 from basic_export.errors import ExportError
+from basic_export.graphs import GraphBuilder, load_inline
 from basic_runtime.engines.base import INDEX
 from basic_runtime.engines.tensorrt import PACKED_MEAN
 
@@ -32,8 +31,7 @@ def load_folded(path: Path, external_data: Path) -> ModelProto:
 
     Stored float16 and int8 weights become the float32 values that they stand for.
     """
-    model = onnx.load(str(path), load_external_data=False)
-    load_external_data_for_model(model, str(external_data))
+    model = load_inline(path, external_data)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     kept: list[NodeProto] = []
     for node in model.graph.node:
@@ -65,7 +63,7 @@ def with_packed_outputs(model: ModelProto, index_lut: np.ndarray) -> ModelProto:
     """
     result = ModelProto()
     result.CopyFrom(model)
-    graph = _Appender(result.graph)
+    graph = _Packer(result.graph)
     graph.add_index(index_lut)
     low, high = mean_bounds(model.graph)
     if low >= -(2**15) and high < 2**15:
@@ -188,45 +186,34 @@ def precise_convolutions(graph: GraphProto) -> set[str]:
     }
 
 
-class _Appender:
-    """Adds nodes and constants to a graph in place."""
-
-    def __init__(self, graph: GraphProto) -> None:
-        self._graph = graph
+class _Packer(GraphBuilder):
+    """Adds the outputs that travel as small integers to a stage's graph, in place."""
 
     def add_index(self, lut: np.ndarray) -> None:
         """clamp(scale, 0, L - 1) through the table of L rows."""
-        bounds = [self._constant("index.low", np.float32(0)), self._constant("index.high", np.float32(lut.size - 1))]
-        clamped = self._node("Clip", ["scale", *bounds], "index.clamped")
-        position = self._node("Cast", [clamped], "index.position", to=TensorProto.INT32)
-        table = self._constant("index.table", lut.astype(np.float32))
-        rows = self._node("Gather", [table, position], "index.rows", axis=0)
-        self._node("Cast", [rows], INDEX, to=TensorProto.UINT8)
+        bounds = [self.constant(np.float32(0), "index.low"), self.constant(np.float32(lut.size - 1), "index.high")]
+        clamped = self.node("Clip", ["scale", *bounds], "index.clamped")
+        position = self.node("Cast", [clamped], "index.position", to=TensorProto.INT32)
+        table = self.constant(lut.astype(np.float32), "index.table")
+        rows = self.node("Gather", [table, position], "index.rows", axis=0)
+        self.node("Cast", [rows], INDEX, to=TensorProto.UINT8)
         self._output(INDEX, [])
 
     def add_packed_mean(self) -> None:
         """The two bytes of each mean: mean - 256 floor(mean / 256), and floor(mean / 256), 256 added if negative."""
-        whole, part = self._constant("mean.256", np.float32(256)), self._constant("mean.1/256", np.float32(1 / 256))
-        high = self._node("Floor", [self._node("Mul", ["mean", part], "mean.scaled")], "mean.floor")
-        low = self._node("Sub", ["mean", self._node("Mul", [high, whole], "mean.rest")], "mean.low")
-        sign = self._node("Less", [high, self._constant("mean.0", np.float32(0))], "mean.sign")
-        wrap = self._node("Mul", [self._node("Cast", [sign], "mean.one", to=TensorProto.FLOAT), whole], "mean.wrap")
-        high = self._node("Add", [high, wrap], "mean.high")
-        axis = self._constant("mean.axis", np.array([4], np.int64))
-        parts = [self._node("Unsqueeze", [value, axis], f"{value}.5") for value in (low, high)]
-        bytes_ = self._node("Concat", parts, "mean.bytes", axis=4)
-        self._node("Cast", [bytes_], PACKED_MEAN, to=TensorProto.UINT8)
+        whole, part = self.constant(np.float32(256), "mean.256"), self.constant(np.float32(1 / 256), "mean.1/256")
+        high = self.node("Floor", [self.node("Mul", ["mean", part], "mean.scaled")], "mean.floor")
+        low = self.node("Sub", ["mean", self.node("Mul", [high, whole], "mean.rest")], "mean.low")
+        sign = self.node("Less", [high, self.constant(np.float32(0), "mean.0")], "mean.sign")
+        wrap = self.node("Mul", [self.node("Cast", [sign], "mean.one", to=TensorProto.FLOAT), whole], "mean.wrap")
+        high = self.node("Add", [high, wrap], "mean.high")
+        axis = self.constant(np.array([4], np.int64), "mean.axis")
+        parts = [self.node("Unsqueeze", [value, axis], f"{value}.5") for value in (low, high)]
+        bytes_ = self.node("Concat", parts, "mean.bytes", axis=4)
+        self.node("Cast", [bytes_], PACKED_MEAN, to=TensorProto.UINT8)
         self._output(PACKED_MEAN, [2])
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
-        self._graph.node.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def _constant(self, name: str, values: np.ndarray | np.generic) -> str:
-        self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
     def _output(self, name: str, extra: list[int]) -> None:
-        scale = next(value for value in self._graph.output if value.name == "scale").type.tensor_type.shape.dim
+        scale = next(value for value in self.graph.output if value.name == "scale").type.tensor_type.shape.dim
         shape = [dim.dim_param or dim.dim_value for dim in scale]
-        self._graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [*shape, *extra]))
+        self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [*shape, *extra]))

@@ -1,4 +1,4 @@
-"""Do the graphs of a written bundle compute what the model computes in PyTorch?
+"""Compares the graphs of a written bundle with the model in PyTorch.
 
 Graphs are loaded from the bundle's files by the runtime's own back-end, as a user's machine will load them.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from basic_export.errors import ExportError
 from basic_export.golden import slots_of
-from basic_export.pixel import PixelGraph
+from basic_export.pixel import PixelExport
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import Backend, Engine
 from basic_runtime.latent import slot_name
@@ -103,7 +103,7 @@ class Loader:
 
 @torch.no_grad()
 def check_pixel(
-    graph: PixelGraph, graph_id: str, load: Callable[[str], Engine], inputs: PixelInputs
+    graph: PixelExport, graph_id: str, load: Callable[[str], Engine], inputs: PixelInputs
 ) -> Check:
     """Compare a graph of the pixel path with PyTorch on the same rounded weights."""
     values = inputs.of(graph.transform)
@@ -120,7 +120,7 @@ def check_pixel(
 
 
 @torch.no_grad()
-def half_effect(graph: PixelGraph, inputs: PixelInputs) -> HalfEffect:
+def half_effect(graph: PixelExport, inputs: PixelInputs) -> HalfEffect:
     """Compare rounded and exact weights of a transform in PyTorch."""
     values = inputs.of(graph.transform)
     scale = 255.0 if graph.transform == "g_s" else 1.0

@@ -19,22 +19,25 @@ from torch import Tensor, nn
 from basic_runtime.errors import BasicError
 from basic_train.grouping import TILES, Grouping, Labels, labels, tiled
 from basic_train.model.coded import round_z
+from basic_train.model.config import ModelConfig
 from basic_train.model.context import ContextShape, GroupedContext
 from basic_train.model.gdn import PER_WIDTH, SlimGDN
 from basic_train.model.masked import MaskedContext
-from basic_train.model.presets import ModelConfig
 from basic_train.model.priors import uniform_noise
 from basic_train.model.supernet import Y_STRIDE, Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
 from basic_train.optimise import optimizers
+from basic_train.progress import Progress, silent
 from basic_train.recipe import Recipe
-from basic_train.reports import Report, unheard
 
 #: Samples of VIMCO.
 SAMPLES = 2
 
 #: Share of a learned method's steps in which it finds its grouping by score function; the search takes none.
 FINDING = 0.5
+
+#: Of Adam for logits: some hundred steps take a probability from even odds to near certainty.
+LOGIT_RATE = 0.05
 
 LN2 = math.log(2)
 
@@ -158,7 +161,7 @@ class Ablation:
         steps: int,
         batch: int = 8,
         learner: str = "search",
-        report: Report = unheard,
+        report: Progress = silent,
     ) -> None:
         self.net, self.training, self.held_out = net, training, held_out
         self.steps, self.batch, self.learner, self.report = steps, batch, learner, report
@@ -179,9 +182,9 @@ class Ablation:
             count = possible[rng.integers(len(possible))]
             stages = int(rng.integers(1, 4 * count + 1))
             self.base.regroup(Grouping("random", rng.integers(0, stages, (count, 2, 2))))
-            return self.net.code(self.base, y, prior, 0)[1].mean()
+            return self.net.means_and_rate(self.base, y, prior, 0)[1].mean()
 
-        self._train("base", {"context": self.base}, self.steps, loss)
+        self._train("base", self.base, self.steps, loss)
 
     def run(self, method: Method) -> tuple[Outcome, GroupedContext]:
         """Find the grouping of a learned method, fine-tune the base with it, and measure."""
@@ -201,9 +204,9 @@ class Ablation:
         context.regroup(grouping)
 
         def loss(y: Tensor, prior: Tensor) -> Tensor:
-            return self.net.code(context, y, prior, 0)[1].mean()
+            return self.net.means_and_rate(context, y, prior, 0)[1].mean()
 
-        self._train(name, {"context": context}, steps, loss)
+        self._train(name, context, steps, loss)
         height, width = self.held_out.y.shape[2:]
         bpp = self.measure(context, grouping.labels(height, width))
         return Outcome(name, method.groups, grouping.stages, bpp, grouping.tile.tolist()), context
@@ -215,9 +218,9 @@ class Ablation:
         masked = MaskedContext(context, order)
 
         def loss(y: Tensor, prior: Tensor) -> Tensor:
-            return self.net.code(masked.parameters, y, prior, 0)[1].mean()
+            return self.net.means_and_rate(masked.parameters, y, prior, 0)[1].mean()
 
-        self._train(method.title, {"context": context}, self.steps, loss)
+        self._train(method.title, context, self.steps, loss)
         order = labels(method.name, method.groups, *self.held_out.y.shape[2:])
         stages = int(order.max()) + 1
         return Outcome(method.title, method.groups, stages, self.measure(context, order), None), context
@@ -241,23 +244,23 @@ class Ablation:
             score = vimco(nats.flatten(2).sum(2), chances)
             return mean_rate(nats).mean() / LN2 + score
 
-        both = {"context": context, "topology": topology}
-        self._train(f"{method.name}: {self.learner}", both, steps, loss)
+        self._train(f"{method.name}: {self.learner}", context, steps, loss, topology)
         return likeliest(topology, method.name)
 
     def _train(
         self,
         name: str,
-        trained: dict[str, nn.Module],
+        context: GroupedContext,
         steps: int,
         loss: Callable[[Tensor, Tensor], Tensor],
+        topology: nn.Module | None = None,
     ) -> None:
-        """Steps on random batches, the rate falling to zero over them. The same seed for all methods. trained: modules
-        by name; the weights of "context" are moved as those of a net's context model are."""
+        """Steps of a context model on random batches, the rate falling to zero over them, and of the logits of a
+        topology. The same seed for all methods."""
         torch.manual_seed(1)
-        module = nn.ModuleDict(trained)
+        module = nn.ModuleList([context] if topology is None else [context, topology])
         recipe = Recipe(muon_rate=0.01, decay=1.0, warmup_steps=max(1, steps // 20), steps=max(1, steps))
-        found = optimizers(module, recipe)
+        found = optimizers_of(context, topology, recipe)
         rates = [optimizer.defaults["lr"] for optimizer in found]
         batches = self.training.batches(self.batch, seed=2)
         for step in range(steps):
@@ -278,7 +281,7 @@ class Ablation:
 
     def _element_bits(self, parameters: Tensor, y: Tensor) -> Tensor:
         """Bits of each element (B, M, h, w) with the noise stand-in."""
-        mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
+        mean, sigma = self.net.mean_and_sigma(parameters)
         return self.net.bits(uniform_noise(y - mean), sigma)
 
     @torch.no_grad()
@@ -287,7 +290,7 @@ class Ablation:
         self.base.regroup(grouping)
         y, prior = next(self.training.batches(min(len(self.training.y), 3 * self.batch), seed=3))
         parameters = self.base(y.round(), prior, 0)
-        mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
+        mean, sigma = self.net.mean_and_sigma(parameters)
         return float(self.net.bits((y - mean).round(), sigma).sum())
 
     @torch.no_grad()
@@ -296,9 +299,20 @@ class Ablation:
         masked, bits = MaskedContext(context, order), self.held_out.z_bits
         for y, prior in zip(self.held_out.y.split(8), self.held_out.prior.split(8), strict=True):
             y_hat, parameters = masked.quantise(y.float(), prior.float(), 0)
-            mean, sigma = parameters[:, 0::2], self.net.sigma(parameters[:, 1::2])
+            mean, sigma = self.net.mean_and_sigma(parameters)
             bits += float(self.net.bits((y_hat - mean).round(), sigma).sum())
         return self.held_out.per_pixel(bits)
+
+
+def optimizers_of(
+    context: GroupedContext, topology: nn.Module | None, recipe: Recipe
+) -> list[torch.optim.Optimizer]:
+    """Those of a context model, and Adam with a rate of its own for the logits of a topology, whose size is what they
+    say."""
+    found = optimizers(context, recipe)
+    if topology is not None:
+        found.append(torch.optim.Adam(topology.parameters(), LOGIT_RATE, fused=True))
+    return found
 
 
 def search_tile(

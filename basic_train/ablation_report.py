@@ -1,4 +1,4 @@
-"""What the grouping ablation found: table, CSV, JSON and plot."""
+"""Results of the grouping ablation as table, CSV, JSON and plot."""
 
 from __future__ import annotations
 

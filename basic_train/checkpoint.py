@@ -14,7 +14,7 @@ from torch import Tensor
 
 from basic_runtime.errors import BasicError, FileError
 from basic_runtime.files import write_bytes, write_file
-from basic_train.model.presets import ModelConfig
+from basic_train.model.config import ModelConfig
 from basic_train.model.supernet import Supernet
 
 FORMAT = "basic-checkpoint-1"
@@ -81,13 +81,13 @@ def in_short(error: Exception) -> str:
     return shorten(lines[min(1, len(lines) - 1)], 200) if lines else type(error).__name__
 
 
-def load_with_coder(path: Path, grouping: str | None) -> tuple[Supernet, dict[str, Any]]:
+def load_with_grouping(path: Path, grouping: str | None) -> tuple[Supernet, dict[str, Any]]:
     """`load`, then of several groupings the named one, or the first."""
     net, history = load(path)
     if grouping is None:
         return net, history
     try:
-        return net.with_coder(grouping), history
+        return net.with_grouping(grouping), history
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -92,9 +92,14 @@ def load_all(paths: list[Path], min_side: int) -> tuple[list[np.ndarray], list[s
 
 
 class Photos(Protocol):
-    """Pictures that crops are drawn from: pixels by index, and how often each is drawn, in any unit."""
+    """Pictures that crops are drawn from: pixels of each, and how often each is drawn, in any unit."""
 
-    odds: np.ndarray
+    areas: np.ndarray
+
+    @property
+    def odds(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
 
     def pixels(self, index: int) -> np.ndarray | None:
         """uint8 (H, W, 3), or None for a file that turned out to be damaged."""
@@ -104,26 +109,14 @@ class Photos(Protocol):
         """Whether each crop of this picture is to be shrunk."""
         ...
 
+    def forget(self) -> None:
+        """Give the memory of decoded pictures back."""
+        ...
+
     @property
     def decoders(self) -> int:
         """Threads worth using."""
         ...
-
-
-class PhotosInMemory:
-    """Decoded photos, uint8 (H, W, 3) each."""
-
-    decoders = 1
-
-    def __init__(self, pictures: list[np.ndarray]) -> None:
-        self.pictures = pictures
-        self.odds = np.array([p.shape[0] * p.shape[1] for p in pictures], np.int64)
-
-    def pixels(self, index: int) -> np.ndarray:
-        return self.pictures[index]
-
-    def is_photo(self, index: int) -> bool:
-        return True
 
 
 class PhotoFiles:
@@ -342,6 +335,26 @@ def to_tensor(crops: list[np.ndarray]) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
+def centre_crops(
+    photos: Sequence[Path], side: int, count: int, report: Callable[[str], None] = lambda _: None
+) -> Tensor:
+    """Middles of at most `count` of the photos, evenly chosen, float32 (N, 3, side, side) in [0, 1]; those that are too
+    small or cannot be read are left out, each with a message to `report`."""
+    pictures, skipped = load_all(evenly(photos, count), side)
+    for message in skipped:
+        report(message)
+    crops = [centre_crop(picture, side) for picture in pictures]
+    return to_tensor(crops) if crops else torch.empty(0, 3, side, side)
+
+
+def held_out_crops(folder: Path, side: int, count: int, way_out: str) -> Tensor:
+    """`centre_crops` of the held-out photos of a folder. Raises ImageError, with a way out, if none is so large."""
+    crops = centre_crops(split(list_photos(folder))[1], side, count)
+    if not len(crops):
+        raise ImageError(f"{folder}: no held-out photo has {side} pixels a side; {way_out}")
+    return crops
+
+
 class CropStream:
     """Endless batches of crops, float32 (B, 3, size, size) in [0, 1], prepared ahead by threads.
 
@@ -354,7 +367,7 @@ class CropStream:
 
     def __init__(
         self,
-        photos: Photos | list[np.ndarray],
+        photos: Photos,
         size: int,
         batch: int,
         seed: int,
@@ -364,7 +377,7 @@ class CropStream:
     ) -> None:
         if batch % ranks:
             raise ValueError(f"a batch of {batch} crops does not divide among {ranks} processes")
-        self.photos = PhotosInMemory(photos) if isinstance(photos, list) else photos
+        self.photos = photos
         self.size, self.seed, self.gamma = size, seed, gamma
         self.batch_size = batch // ranks
         self.first = rank * self.batch_size
@@ -374,6 +387,10 @@ class CropStream:
     def batch(self, number: int) -> Tensor:
         """This rank's part of the batch with a number."""
         return to_tensor([self._crop(rng) for rng in self.draws(number)])
+
+    def first_crops(self, count: int) -> Tensor:
+        """The crops of the first batches, as many of these as `count` crops take."""
+        return torch.cat([self.batch(number) for number in range(-(-count // self.batch_size))])
 
     def draws(self, number: int) -> Iterator[np.random.Generator]:
         """A generator for each of this rank's crops of a batch."""

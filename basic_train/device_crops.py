@@ -1,4 +1,4 @@
-"""Random crops cut on a GPU from photos that lie in its memory: threads of a processor cannot keep up with one."""
+"""Random crops cut on a GPU from photos in its memory, where the threads of a processor are too slow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basic_train.data import CropStream, PhotoFiles, Window, WithPages, random_gamma, random_window
+from basic_train.data import CropStream, Photos, Window, random_gamma, random_window
 
 #: Share of a GPU's free memory that photos may take.
 MEMORY_SHARE = 0.25
@@ -20,7 +20,7 @@ MEMORY_SHARE = 0.25
 BICUBIC, BICUBIC_REACH = -0.5, 2.0
 
 
-def fits(photos: PhotoFiles | WithPages, device: torch.device) -> bool:
+def fits(photos: Photos, device: torch.device) -> bool:
     """Whether all photos may lie in a GPU's memory, as one uint8 for each pixel and channel."""
     if device.type != "cuda":
         return False
@@ -44,7 +44,7 @@ class DeviceCropStream:
         self.stream, self.photos, self.device = stream, stream.photos, device
         self._load(stream.photos)
 
-    def _load(self, photos: PhotoFiles | WithPages) -> None:
+    def _load(self, photos: Photos) -> None:
         """All pixels as uint8 (3, N) on the device, photo after photo; damaged ones have a width of 0."""
         self.sizes = np.zeros((len(photos), 2), np.int64)
         self.firsts = np.cumsum(photos.areas) - photos.areas

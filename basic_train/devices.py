@@ -1,4 +1,4 @@
-"""On what a run computes: processor or GPUs, one process or many, by Lightning Fabric."""
+"""What a run computes on: processor or GPUs, one process or many, by Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -38,16 +38,18 @@ class Devices:
         places = _from_torchrun(self)
         return places.count * places.nodes > 1
 
-    def fabric(self, leaves_out: bool) -> Fabric:
-        """Start the other processes, if any, and join them; every process returns. leaves_out: whether a step may give
-        some parameters no gradient. Raises DeviceError."""
+    def fabric(self, has_unused_parameters: bool) -> Fabric:
+        """Start the other processes, if any, and join them; every process returns.
+
+        has_unused_parameters: whether a step may give some parameters no gradient. Raises DeviceError.
+        """
         from lightning_fabric import Fabric
         from lightning_fabric.strategies import DDPStrategy
 
         places = _from_torchrun(self)
         # 1x1 kernels have the strides of either layout; nothing is slower for it.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        strategy = DDPStrategy(find_unused_parameters=leaves_out) if self.several else "auto"
+        strategy = DDPStrategy(find_unused_parameters=has_unused_parameters) if self.several else "auto"
         try:
             fabric = Fabric(
                 accelerator=places.accelerator,

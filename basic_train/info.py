@@ -1,4 +1,4 @@
-"""What `basic-train info` prints: configuration, size, cost and history of a supernet."""
+"""The output of `basic-train info`: a supernet's configuration, size, cost and history."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from basic_train.model.config import ModelConfig
 from basic_train.model.cost import macs_per_pixel, parameter_counts
-from basic_train.model.presets import ModelConfig
 from basic_train.model.supernet import Supernet, Widths
 
 PLAIN: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False}

@@ -1,4 +1,4 @@
-"""What the level search found: a table, a plot and plain values."""
+"""Results of the level search as table, plot and plain values."""
 
 from __future__ import annotations
 

@@ -27,11 +27,6 @@ class RateDistortion:
     mse: Tensor
 
 
-def lambda_of_quality(quality: Tensor, lambda_min: float, lambda_max: float) -> Tensor:
-    """Geometric: quality 0 is lambda_min, quality 1 is lambda_max."""
-    return lambda_min * (lambda_max / lambda_min) ** quality
-
-
 def balance(lambdas: Tensor) -> Tensor:
     """Weight of each image's loss, so that no quality drowns the others: lambdas (B,)."""
     return (BALANCE_LAMBDA / lambdas) ** BALANCE_POWER

@@ -18,6 +18,8 @@ from torch import Tensor
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
+#: Share of the running mean of gradients that stays in each step; a parameter group keeps it, as states of runs do.
+MOMENTUM = 0.95
 
 #: Matrices at least so many times as wide as high iterate on their Gram matrix.
 GRAM_ASPECT = 4
@@ -72,10 +74,9 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self,
         parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float = 0.02,
-        momentum: float = 0.95,
+        lr: float,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "transposed": False, "factors": None})
+        super().__init__(parameters, {"lr": lr, "momentum": MOMENTUM, "transposed": False, "factors": None})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:

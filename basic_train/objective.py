@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from basic_runtime.errors import BasicError
 from basic_train import checkpoint
-from basic_train.losses import RateDistortion, balance, lambda_of_quality, rate_distortion, squared_error
-from basic_train.model.presets import ModelConfig
+from basic_train.losses import RateDistortion, balance, rate_distortion, squared_error
+from basic_train.model.config import ModelConfig
 from basic_train.model.supernet import Supernet, TrainOutput, Widths
 from basic_train.recipe import Recipe
 
@@ -45,28 +45,22 @@ class Objective(nn.Module):
         super().__init__()
         if config.alternatives and not self.trains_alternatives and "alternatives" not in recipe.frozen:
             raise ValueError(
-                f"objective {recipe.objective!r} trains one grouping, and this model has {len(config.coders())}: take "
-                "--objective combined, or leave the others as they are with --freeze alternatives"
+                f"objective {recipe.objective!r} trains one grouping, and this model has {len(config.groupings())}: "
+                "take --objective combined, or leave the others as they are with --freeze alternatives"
             )
         self.config, self.recipe = config, recipe
 
     @classmethod
-    def leaves_out(cls, config: ModelConfig) -> bool:
+    def has_unused_parameters(cls, config: ModelConfig) -> bool:
         """Whether a step may give some parameters no gradient. Several processes then look for them, which takes time;
         they cannot go on where False turns out to be wrong."""
         return True
 
-    def prepare(self, net: Supernet) -> None:
-        """Called once, with the weights a run starts from, before the optimisers are made; may freeze parts with
-        `requires_grad_(False)`. A resumed run calls it too, then loads its state."""
-
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         """The loss of a batch and what the log shows of it.
 
-        x: (B, 3, H, W) in [0, 1]; quality: (B,) in [0, 1]; rng: the same on every process, fresh for each step;
-        progress: share of the schedule used up, in [0, 1]. Torch's own generator differs between processes.
+        x: (B, 3, H, W) in [0, 1]; quality: (B,) in [0, 1]; rng: the same on every process, fresh for each step.
+        Torch's own generator differs between processes.
         """
         raise NotImplementedError(f"{type(self).__name__} defines forward()")
 
@@ -79,12 +73,12 @@ class Objective(nn.Module):
 
     def measure(self, output: TrainOutput, x: Tensor, quality: Tensor) -> RateDistortion:
         """The recipe's rate-distortion loss of an output."""
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        lambdas = self.config.lambda_of(quality)
         return rate_distortion(output, x, lambdas, self.recipe.distortion)
 
     def error_weights(self, quality: Tensor) -> Tensor:
         """What a squared error of each image (B,) counts in the rate-distortion loss by MSE."""
-        lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+        lambdas = self.config.lambda_of(quality)
         return balance(lambdas) * lambdas * 255**2
 
 
@@ -107,12 +101,10 @@ class RandomWidths(Objective):
     """A random width of each transform, or of all together, in each step."""
 
     @classmethod
-    def leaves_out(cls, config: ModelConfig) -> bool:
+    def has_unused_parameters(cls, config: ModelConfig) -> bool:
         return bool(config.latents)  # the priors of z of other widths
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         return self.measure(net(x, quality, widths), x, quality)
 
@@ -126,9 +118,7 @@ class Distillation(RandomWidths):
     leaves it unweighted.
     """
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         choices = self.config.choices()[3]
         narrowest, full = choices[0], choices[-1]
@@ -170,9 +160,7 @@ class Interchange(RandomWidths):
         levels = [Widths(**level) for level in other.config.levels]
         self._levels = levels or [other.trained(index) for index in range(len(other.config.widths))]
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         self._require_shared(net)
         widths = random_widths(self.config, self.recipe, rng)
         latents = net.latents(x, quality, widths)
@@ -225,23 +213,21 @@ class Combined(RandomWidths):
                 "take preset paper-combined"
             )
         if recipe.blend == "learned":
-            self.blend = nn.Parameter(torch.zeros(len(config.coders())))
+            self.blend = nn.Parameter(torch.zeros(len(config.groupings())))
 
-    def forward(
-        self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> RateDistortion:
+    def forward(self, net: Supernet, x: Tensor, quality: Tensor, rng: np.random.Generator) -> RateDistortion:
         widths = random_widths(self.config, self.recipe, rng)
         latents = net.latents(x, quality, widths)
         learned = self.recipe.blend == "learned"
         y, prior = (v if learned else v.detach() for v in (latents.y, latents.prior))
-        others = [net.code(context, y, prior, widths.h_s)[1] for context in net.alternatives]
+        others = [net.means_and_rate(context, y, prior, widths.h_s)[1] for context in net.alternatives]
         y_bits = latents.y_bits
         if learned:
             y_bits = torch.einsum("k,kb->b", self.blend.softmax(0), torch.stack([y_bits, *others]))
         picture = net.reconstruct(latents.y_hat, quality, widths.g_s)
         result = self.measure(TrainOutput(y_bits, latents.z_bits, picture), x, quality)
         if not learned:
-            lambdas = lambda_of_quality(quality, self.config.lambda_min, self.config.lambda_max)
+            lambdas = self.config.lambda_of(quality)
             pixels = x.shape[-1] * x.shape[-2]
             for bits in others:
                 result.loss = result.loss + torch.mean(balance(lambdas) * bits / pixels)
@@ -268,7 +254,7 @@ def _with_first(
             return place + name.removeprefix("context.")
         return "context." + name.removeprefix(place) if name.startswith(place) else name
 
-    groupings = config.coders()
+    groupings = config.groupings()
     groupings[0], groupings[chosen] = groupings[chosen], groupings[0]
     changed = replace(
         config,
@@ -284,14 +270,11 @@ class TrainingStep(nn.Module):
 
     def __init__(self, net: Supernet, objective: Objective) -> None:
         super().__init__()
-        objective.prepare(net)
         self.net, self.objective = net, objective
 
-    def forward(
-        self, x: Tensor, quality: Tensor, rng: np.random.Generator, progress: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, quality: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Loss (), bpp (B,) and mse (B,) of a batch."""
-        result = self.objective(self.net, x, quality, rng, progress)
+        result = self.objective(self.net, x, quality, rng)
         return result.loss, result.bpp, result.mse
 
     def stored(

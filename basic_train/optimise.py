@@ -1,4 +1,4 @@
-"""Which optimiser moves which weight, and the running average of the weights that is saved."""
+"""Chooses an optimiser for each weight, and keeps the running average of the weights that is saved."""
 
 from __future__ import annotations
 
@@ -7,36 +7,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from basic_train.model import linear
+from basic_train.model.context import GroupedContext, GroupedLinear
+from basic_train.model.linear_start import latent_sizes
 from basic_train.model.slimmable import SlimConvTranspose2d
 from basic_train.model.supernet import Supernet
 from basic_train.muon import Muon
 from basic_train.recipe import Recipe
 
-#: Of Adam for logits: some hundred steps take a probability from even odds to near certainty.
-LOGIT_RATE = 0.05
-
 
 def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the weights of convolutions and of context models, unless the recipe says Adam; Adam for all else, with
-    a rate of its own for the logits of a topology, whose size is what they say. Frozen parameters are in none. Each
-    optimiser's default lr is its rate before the schedule's factor."""
+    """Muon for the weights of convolutions and of context models, unless the recipe says Adam; Adam for all else.
+    Frozen parameters are in none. Each optimiser's default lr is its rate before the schedule's factor."""
     columns = {
         id(m.weight) for m in module.modules() if isinstance(m, SlimConvTranspose2d | nn.ConvTranspose2d)
     }
+    merged = {id(m.weight) for m in module.modules() if isinstance(m, GroupedLinear)}
     factors = _factors(module)
     rows_first: list[Tensor] = []
     columns_first: list[Tensor] = []
     others: list[Tensor] = []
-    logits: list[Tensor] = []
     groups: list[dict[str, Any]] = []
-    for name, parameter in module.named_parameters():
+    for parameter in module.parameters():
         if not parameter.requires_grad:
             continue
-        is_layer = parameter.ndim == 4 or (parameter.ndim == 2 and "context" in name)
-        if name.startswith("topology."):
-            logits.append(parameter)
-        elif recipe.optimizer == "adam" or not is_layer:
+        if recipe.optimizer == "adam" or not (parameter.ndim == 4 or id(parameter) in merged):
             others.append(parameter)
         elif id(parameter) in factors:
             groups.append({"params": [parameter], "factors": factors[id(parameter)]})
@@ -47,8 +41,6 @@ def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     found: list[torch.optim.Optimizer] = [Muon(groups, recipe.muon_rate)] if groups else []
     if others:
         found.append(torch.optim.Adam(others, recipe.learning_rate, fused=True))
-    if logits:
-        found.append(torch.optim.Adam(logits, LOGIT_RATE, fused=True))
     return found
 
 
@@ -61,9 +53,11 @@ def _factors(module: nn.Module) -> dict[int, Tensor]:
     found: dict[int, Tensor] = {}
     for net in module.modules():
         if isinstance(net, Supernet) and net.config.linear_path:
-            sizes = linear.latent_sizes(net)
+            sizes = latent_sizes(net)
             found[id(net.h_a.layers[0].weight)] = 1 / sizes[None, :, None, None]
             for context in (net.context, *net.alternatives):
+                if not isinstance(context, GroupedContext):
+                    continue  # without a context model nothing but h_a reads y
                 found[id(context.context_weight)] = 1 / sizes[None, :, None, None]
                 means_and_scales = torch.stack([sizes, torch.ones_like(sizes)], 1).flatten()
                 found[id(context.merge_out.weight)] = means_and_scales[:, None]

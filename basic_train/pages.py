@@ -1,7 +1,7 @@
-"""Pictures that are no photos, to train on: pages of print, screens, charts and cartoons, drawn at random.
+"""Drawn pages of print, screens, charts and cartoons, which are trained on beside photos.
 
-A codec that has seen photos alone spoils print. Nobody's pictures are needed to show it some: fonts are those that come
-with Matplotlib. Pillow's own font is left to `benchmarks/failures.py`, so that it shows nothing that was trained on.
+A codec that has seen photos alone spoils print. Nobody's pictures are needed: fonts are those of Matplotlib. Pillow's
+own font is left to `benchmarks/failures.py`, so that it shows nothing that was trained on.
 """
 
 from __future__ import annotations

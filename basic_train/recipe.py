@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import math
+from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,33 +18,29 @@ PAGE_SIDE = 768
 MS_SSIM_CROP = 192
 
 
-def _setting(default: Any, text: str, known: tuple[str, ...] = (), of: tuple[str, str] | None = None) -> Any:
-    """A field whose text and known values make the command's option. of: a field, and the value of it without which
-    this one changes nothing."""
-    return field(default=default, metadata={"help": text, "known": known, "of": of})
+def _setting(
+    default: Any,
+    text: str,
+    known: tuple[str, ...] = (),
+    of: tuple[str, str] | None = None,
+    above: float | None = None,
+    least: float | None = None,
+    share: bool = False,
+) -> Any:
+    """A field whose text, known values and bounds make the command's option.
+
+    of: a field, and the value of it without which this one changes nothing; above: values are larger; least: values are
+    not smaller; share: values lie in [0, 1]. None has no bounds.
+    """
+    bounds = {"above": above, "least": least, "share": share}
+    return field(default=default, metadata={"help": text, "known": known, "of": of, **bounds})
 
 
 #: Parts of the net that `Recipe.freeze` may name.
 PARTS = ("g_a", "h_a", "h_s", "g_s", "context", "alternatives", "gains", "z_prior")
 
-#: Fields that must be more than 0 where they are given, that may be 0 too, and that are shares.
-POSITIVE = (
-    "minutes",
-    "steps",
-    "batch",
-    "accumulate",
-    "quality_steps",
-    "cache_gigabytes",
-    "learning_rate",
-    "muon_rate",
-    "warmup_steps",
-    "decay",
-    "clip",
-    "validation_photos",
-)
-NOT_NEGATIVE = ("distillation", "beside_weight", "save_minutes", "revive", "seed")
-SHARES = ("pages", "full_share", "uniform_share", "ema", "decay")
-
+#: Fields by the names that they have in older checkpoints.
+EARLIER_NAMES = {"validation_photos": "held_out"}
 
 #: What values of a type are called.
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
@@ -64,36 +61,37 @@ class Recipe:
     )
     objective: str = _setting("random-widths", "What a step minimises.")
     distortion: str = _setting("mse", "What is weighed against the rate.", ("mse", "ms-ssim"))
-    minutes: float = _setting(60.0, "Length of the schedule, over all resumes.")
-    steps: int | None = _setting(None, "Length of the schedule in steps, instead of minutes: repeatable.")
-    batch: int = _setting(16, "Crops per step, all processes together.")
+    minutes: float = _setting(60.0, "Length of the schedule, over all resumes.", above=0)
+    steps: int | None = _setting(None, "Length of the schedule in steps, instead of minutes: repeatable.", above=0)
+    batch: int = _setting(16, "Crops per step, all processes together.", above=0)
     accumulate: int = _setting(
-        1, "Parts in which each process computes its share of a batch, to save memory."
+        1, "Parts in which each process computes its share of a batch, to save memory.", above=0
     )
     crop: int = _setting(256, "Side of a crop, a multiple of 64.")
     gamma: bool = _setting(False, "Change the gamma of crops at random, as the original does.")
     pages: float = _setting(
-        0.0, "Share of crops from drawn pages of print, screens, charts and cartoons, not from photos."
+        0.0, "Share of crops from drawn pages of print, screens, charts and cartoons, not from photos.", share=True
     )
-    cache_gigabytes: float | None = _setting(None, "Memory for decoded photos [default: half of the free].")
-    quality_steps: int | None = _setting(None, "Train so many evenly spaced qualities, instead of all.")
+    cache_gigabytes: float | None = _setting(None, "Memory for decoded photos [default: half of the free].", above=0)
+    quality_steps: int | None = _setting(None, "Train so many evenly spaced qualities, instead of all.", above=0)
     optimizer: str = _setting("muon", "Of convolution and context weights; all else: Adam.", ("muon", "adam"))
-    learning_rate: float = _setting(1e-3, "Of Adam, after the warm-up.")
-    muon_rate: float = _setting(0.01, "Of Muon, after the warm-up.", of=("optimizer", "muon"))
-    warmup_steps: int = _setting(200, "Steps in which the learning rate rises.")
-    decay: float = _setting(1.0, "Share at the end in which the rate falls to zero.")
-    clip: float = _setting(1.0, "Largest L2 norm of the gradient.")
+    learning_rate: float = _setting(1e-3, "Of Adam, after the warm-up.", above=0)
+    muon_rate: float = _setting(0.01, "Of Muon, after the warm-up.", of=("optimizer", "muon"), above=0)
+    warmup_steps: int = _setting(200, "Steps in which the learning rate rises.", above=0)
+    decay: float = _setting(1.0, "Share at the end in which the rate falls to zero.", above=0, share=True)
+    clip: float = _setting(1.0, "Largest L2 norm of the gradient.", above=0)
     precision: str = _setting("bf16-mixed", "Of the computation.", ("bf16-mixed", "32-true"))
-    ema: float = _setting(0.999, "Decay of the averaged weights that are saved.")
+    ema: float = _setting(0.999, "Decay of the averaged weights that are saved.", share=True)
     full_share: float = _setting(
-        0.5, "How often a transform runs at full width, not at a random narrower one."
+        0.5, "How often a transform runs at full width, not at a random narrower one.", share=True
     )
     uniform_share: float = _setting(
         0.5,
         "How often all transforms run at one width: independent draws hardly ever meet the cheapest level.",
+        share=True,
     )
     distillation: float = _setting(
-        1.0, "Weight of the distance to the full width's picture.", of=("objective", "distillation")
+        1.0, "Weight of the distance to the full width's picture.", of=("objective", "distillation"), least=0
     )
     sandwich: bool = _setting(
         True, "Distil to the narrowest width in every step, beside a random one.", of=("objective", "distillation")
@@ -106,8 +104,9 @@ class Recipe:
     )
     revive: int | None = _setting(
         None,
-        "Begin by drawing afresh hidden units that no crop stirs, in each layer from this one on: "
+        "Begin by reinitialising dead hidden units, which no crop activates, in each layer from this one on: "
         "0 for all, more to leave those of narrow widths out, for `basic-export` to drop.",
+        least=0,
     )
     freeze: str | None = _setting(
         None, f"Parts that keep their weights, with commas between them, of {', '.join(PARTS)}."
@@ -116,11 +115,14 @@ class Recipe:
         None, "With --objective interchange: checkpoint of the levels between which and this net files shall go."
     )
     beside_weight: float = _setting(
-        0.5, "Of the distortion of files that go between this net and those levels.", of=("objective", "interchange")
+        0.5,
+        "Of the distortion of files that go between this net and those levels.",
+        of=("objective", "interchange"),
+        least=0,
     )
-    seed: int = _setting(0, "Of the weights, crops, widths and noise.")
-    save_minutes: float = _setting(3.0, "Time between saves.")
-    validation_photos: int = _setting(12, "Held-out photos measured at each save.")
+    seed: int = _setting(0, "Of the weights, crops, widths and noise.", least=0)
+    save_minutes: float = _setting(3.0, "Time between saves.", least=0)
+    held_out: int = _setting(12, "Held-out photos measured at each save.", above=0)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -133,16 +135,8 @@ class Recipe:
             raise ValueError(f"crop={self.crop}: MS-SSIM needs crops of at least {MS_SSIM_CROP} pixels")
         if self.pages and self.crop > PAGE_SIDE:
             raise ValueError(f"crop={self.crop}: drawn pages have {PAGE_SIDE} pixels a side")
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: must be more than 0")
-        for name in NOT_NEGATIVE:
-            if not (getattr(self, name) or 0) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)}: must not be less than 0")
-        for name in SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must lie between 0 and 1")
+        for setting in fields(self):
+            self._check_bounds(setting)
         if self.beside and self.objective != "interchange":
             raise ValueError(f"beside={self.beside}: is of --objective interchange, not {self.objective}")
         for part in self.frozen:
@@ -155,12 +149,32 @@ class Recipe:
                 raise ValueError(f"{setting.name}={value}: must be one of {', '.join(known)}")
 
     def _check_type(self, name: str) -> None:
+        """Also makes the whole numbers of a field for floats floats."""
         value, kind = getattr(self, name), self.kind(name)
         if value is None and type(None) in get_args(_hints(type(self))[name]):
             return
         kinds = (int, float) if kind is float else (kind,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
             raise ValueError(f"{name}={value!r}: must be {KINDS[kind]}")
+        if kind is float:
+            try:
+                object.__setattr__(self, name, float(value))
+            except OverflowError as error:
+                raise ValueError(f"{name}={value}: must be finite") from error
+
+    def _check_bounds(self, setting: Field[Any]) -> None:
+        name, value, bounds = setting.name, getattr(self, setting.name), setting.metadata
+        if value is None:
+            return
+        above, least = bounds.get("above"), bounds.get("least")
+        if above is not None and not value > above:
+            raise ValueError(f"{name}={value}: must be more than {above}")
+        if least is not None and not value >= least:
+            raise ValueError(f"{name}={value}: must not be less than {least}")
+        if bounds.get("share") and not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}: must lie between 0 and 1")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}={value}: must be finite")
 
     @property
     def frozen(self) -> list[str]:
@@ -181,6 +195,7 @@ class Recipe:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of `dataclasses.asdict`; fields that the file does not have keep their defaults."""
+        values = {EARLIER_NAMES.get(name, name): value for name, value in values.items()}
         known = {setting.name for setting in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and termination where one process starts others."""
+"""Ctrl-C and termination in runs of several processes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Processes started here are born deaf to Ctrl-C, which would end them in the midst of their imports, until they
-    call `release`; this one hears afterwards what came meanwhile."""
+    """Processes started here begin with Ctrl-C and termination blocked, which would end them in the midst of their
+    imports, until they call `release`; this process gets afterwards what came meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -24,7 +24,7 @@ def held_back() -> Iterator[None]:
 
 
 def release() -> None:
-    """Take notice of the signals that the process which started this one has held back."""
+    """Unblock the signals that the process which started this one had blocked."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: what a step minimises is an `Objective`, on what it runs are `Devices`."""
+"""The training loop. What a step minimises is an `Objective`; where it runs is up to `Devices`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,23 +24,25 @@ from basic_train.data import (
     WIDTHS,
     CropStream,
     PhotoFiles,
+    Photos,
     WithPages,
     cache_budget,
-    centre_crop,
-    evenly,
+    centre_crops,
     list_photos,
-    load_all,
     split,
-    to_tensor,
 )
 from basic_train.device_crops import DeviceCropStream
 from basic_train.devices import Devices, tune_allocator
-from basic_train.model import growth, linear, units
-from basic_train.model.presets import PRESETS, ModelConfig
+from basic_train.model import growth, linear_start, units
+from basic_train.model.config import ModelConfig
+from basic_train.model.presets import PRESETS
 from basic_train.model.supernet import Supernet, Widths
 from basic_train.objective import OBJECTIVES, Objective, TrainingStep
 from basic_train.optimise import Averager, optimizers
 from basic_train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 STATE_FILE, LOG_FILE = "state.pt", "log.jsonl"
 
@@ -77,7 +79,7 @@ def stored_run(folder: Path) -> tuple[ModelConfig, Recipe] | None:
         if (folder / MODEL_FILE).exists():
             raise CheckpointError(
                 f"{folder}: holds a {MODEL_FILE}, but not the {STATE_FILE} of a run to go on with: name another "
-                "--out, or move that file away (--start-from takes its weights)"
+                "--output, or move that file away (--start-from takes its weights)"
             )
         return None
     if not (folder / MODEL_FILE).exists():
@@ -120,7 +122,7 @@ class Trainer:
         start = checkpoint.load(start_from) if start_from and not resumed else None
         self.previous: dict[str, Any] | None = start[1] if start else None
         self.config = self._configuration(resumed, start)
-        self.fabric = devices.fabric(OBJECTIVES[recipe.objective].leaves_out(self.config))
+        self.fabric = devices.fabric(OBJECTIVES[recipe.objective].has_unused_parameters(self.config))
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
         started = start[0] if start else None
@@ -136,10 +138,12 @@ class Trainer:
             self.step, self.patches, self.minutes = 0, 0, 0.0
             if resumed:
                 self._resume()
-            self.writer = self._writer()
         except OSError as error:
-            raise FileError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error
+            raise self._unwritable(error) from error
         self._stopped = False
+
+    def _unwritable(self, error: OSError) -> FileError:
+        return FileError(f"{self.folder}: cannot be written ({error.strerror}); name another folder")
 
     @property
     def module(self) -> TrainingStep:
@@ -234,23 +238,27 @@ class Trainer:
 
     def _start_linear(self, net: Supernet) -> None:
         self.report(f"starting from the principal components of {LINEAR_CROPS} crops")
-        linear.initialise(net, self._first_crops(LINEAR_CROPS))
+        linear_start.initialise(net, self._first_crops(LINEAR_CROPS))
 
     def _revive(self, net: Supernet, beyond: int) -> None:
-        count = units.draw_afresh(net, self._first_crops(REVIVAL_CROPS).split(LINEAR_BATCH), beyond)
-        self.report(f"{count} hidden units that nothing stirred drawn afresh")
+        count = units.reinitialise_dead(net, self._first_crops(REVIVAL_CROPS).split(LINEAR_BATCH), beyond)
+        self.report(f"{count} dead hidden units reinitialised")
 
     def _first_crops(self, count: int) -> Tensor:
         """The same on all processes, (count, 3, H, W)."""
         stream = CropStream(self.crops.photos, self.recipe.crop, LINEAR_BATCH, self.recipe.seed)
-        return torch.cat([stream.batch(number) for number in range(count // LINEAR_BATCH)])
+        return stream.first_crops(count)
 
-    def _writer(self) -> AbstractContextManager[Any]:
+    def _writer(self) -> AbstractContextManager[SummaryWriter | None]:
+        """TensorBoard's files, on the process that writes."""
         from torch.utils.tensorboard import SummaryWriter
 
         if not self.fabric.is_global_zero:
             return nullcontext()
-        return SummaryWriter(str(self.folder), purge_step=self.step + 1)
+        try:
+            return SummaryWriter(str(self.folder), purge_step=self.step + 1)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _load_photos(self, data: Path) -> None:
         recipe, world = self.recipe, self.fabric.world_size
@@ -260,20 +268,17 @@ class Trainer:
                 f"{recipe.accumulate} part(s) each; pass another --batch or --accumulate"
             )
         train, held_out = split(list_photos(data))
-        measured, skipped = load_all(evenly(held_out, recipe.validation_photos), recipe.crop)
-        self.held_out = to_tensor([centre_crop(picture, recipe.crop) for picture in measured])
-        for message in skipped:
-            self.report(message)
+        self.held_out = centre_crops(held_out, recipe.crop, recipe.held_out, self.report)
         pages = self._pages()  # before what is left of the memory is shared out
         photos = self._training_photos(train)
-        usable = len(photos) if photos else 0
-        if not photos or not measured:
+        usable, measured = len(photos) if photos else 0, len(self.held_out)
+        if not (usable and measured):
             raise ImageError(
-                f"{data}: {usable} usable photos to train on and {len(measured)} to hold out; "
+                f"{data}: {usable} usable photos to train on and {measured} to hold out; "
                 f"add photos of at least {recipe.crop} pixels a side (every tenth file is held out)"
             )
         self.crops = self._stream(WithPages(photos, pages, recipe.pages) if pages else photos)
-        self.report(f"{usable} photos to train on, {len(measured)} of {len(held_out)} held out measured")
+        self.report(f"{usable} photos to train on, {measured} of {len(held_out)} held out measured")
 
     def _pages(self) -> list[np.ndarray]:
         if not self.recipe.pages:
@@ -284,7 +289,7 @@ class Trainer:
         self.report(f"{len(pages)} pages drawn, from which {self.recipe.pages:.0%} of the crops come")
         return pages
 
-    def _stream(self, photos: PhotoFiles | WithPages) -> CropStream | DeviceCropStream:
+    def _stream(self, photos: Photos) -> CropStream | DeviceCropStream:
         """Crops, cut by a GPU where all photos fit into its memory."""
         recipe, fabric = self.recipe, self.fabric
         rank, world = fabric.global_rank, fabric.world_size
@@ -356,7 +361,7 @@ class Trainer:
             self.report(f"{self.folder}: this run is complete; raise its minutes or steps to go on")
             return
         saved, self._begun = self.minutes, time.monotonic() - 60 * self.minutes
-        with closing(self.crops.batches(self.step)) as batches, self.writer:
+        with self._writer() as writer, closing(self.crops.batches(self.step)) as batches:
             for x in batches:
                 progress = self._train_step(x.chunk(self.recipe.accumulate))
                 if on_step:
@@ -366,8 +371,8 @@ class Trainer:
                 stopped = self._mean(torch.tensor(float(self._stopped))) > 0
                 if self.fabric.is_global_zero and (due or stopped):
                     self.save()
-                if self.fabric.is_global_zero and due:
-                    record = self._log(progress)
+                if writer is not None and due:
+                    record = self._log(progress, writer)
                     if on_save:
                         on_save(record)
                 if self.finished or stopped:
@@ -419,7 +424,7 @@ class Trainer:
         # Fabric's own mixed precision would round the inputs too, which are what the loss compares with.
         mixed = recipe.precision == "bf16-mixed"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=mixed):
-            return self._wrapped(x, quality, rng, recipe.progress(self.step, self.minutes))
+            return self._wrapped(x, quality, rng)
 
     def _mean(self, values: Tensor) -> Tensor:
         """Mean over all processes, on the CPU."""
@@ -432,7 +437,7 @@ class Trainer:
                 "resume with a lower --learning-rate"
             )
 
-    def _log(self, progress: Progress) -> dict[str, Any]:
+    def _log(self, progress: Progress, writer: SummaryWriter) -> dict[str, Any]:
         record: dict[str, Any] = asdict(progress) | {"held_out": self.validate()}
         try:
             with open(self.folder / LOG_FILE, "a") as file:
@@ -441,13 +446,12 @@ class Trainer:
             message = f"{self.folder / LOG_FILE}: cannot be written ({error.strerror}); free space and resume"
             raise FileError(message) from error
         for name in ("loss", "bpp", "psnr", "patches_per_second"):
-            self.writer.add_scalar(f"train/{name}", record[name], self.step)
+            writer.add_scalar(f"train/{name}", record[name], self.step)
         for row in record["held_out"]:
             for name in ("bpp", "psnr", "loss"):
-                self.writer.add_scalar(
-                    f"held_out/{row['width']}/{name}@{row['quality']:.2f}", row[name], self.step
-                )
-        self.writer.flush()
+                tag = f"held_out/{row['width']}/{name}@{row['quality']:.2f}"
+                writer.add_scalar(tag, row[name], self.step)
+        writer.flush()
         return record
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from typing import Any
 import click
 from PIL import Image
 
+from basic_runtime.cli.options import LevelList, PictureSize
 from basic_runtime.evaluate.measure import list_pictures
 from basic_runtime.profile import synthetic_picture
 from basic_runtime.threads import available_cores
@@ -30,9 +31,9 @@ CORES = available_cores()
 COMMAND = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main()"]
 
 
-def make_pictures(folder: Path, count: int, size: str) -> list[str]:
+def make_pictures(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
     """PNG files of synthetic pictures, each another."""
-    width, height = (int(side) for side in size.split("x"))
+    width, height = size
     for number in range(count):
         Image.fromarray(synthetic_picture(width, height, number)).save(folder / f"{number:03}.png")
     return sorted(str(path) for path in folder.glob("*.png"))
@@ -82,11 +83,18 @@ def compare(direction: str, files: list[str], level: int, rounds: int, folder: P
 @click.command()
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", default=48, show_default=True, help="Pictures to make.")
-@click.option("--size", default="768x512", show_default=True)
-@click.option("--levels", default="0,7", show_default=True)
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True)
+@click.option("--levels", type=LevelList(), default="0,7", show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--json", "output", metavar="FILE", help="Write the rows there.")
-def main(folder: Path | None, count: int, size: str, levels: str, rounds: int, output: str | None) -> None:
+def main(
+    folder: Path | None,
+    count: int,
+    size: tuple[int, int],
+    levels: tuple[int, ...],
+    rounds: int,
+    output: str | None,
+) -> None:
     """Print a row per direction, level and way."""
     rows = []
     with TemporaryDirectory() as name:
@@ -97,10 +105,10 @@ def main(folder: Path | None, count: int, size: str, levels: str, rounds: int, o
             pictures = make_pictures(scratch / "pictures", count, size)
         else:
             pictures = [str(path) for path in list_pictures(folder)]
-        for level in levels.split(","):
-            rows += compare("encode", pictures, int(level), rounds, scratch / "packed")
+        for level in levels:
+            rows += compare("encode", pictures, level, rounds, scratch / "packed")
             packed = sorted(str(path) for path in (scratch / "packed").glob("*.basic"))
-            rows += compare("decode", packed, int(level), rounds, scratch / "unpacked")
+            rows += compare("decode", packed, level, rounds, scratch / "unpacked")
     if output:
         Path(output).write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -11,7 +11,6 @@ interleaved, so that other load on the machine meets all of them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import platform
@@ -19,8 +18,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -178,21 +179,19 @@ def measure(coders: dict[str, Coder], work: Workload, slow_count: int, rounds: i
     return list(results.values())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--symbols", type=int, default=2_000_000)
-    parser.add_argument("--symbols-slow", type=int, default=400_000, help="for the other coders")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", metavar="FILE", help="also write the figures here")
-    options = parser.parse_args()
+@click.command()
+@click.option("--symbols", default=2_000_000, show_default=True)
+@click.option("--symbols-slow", default=400_000, show_default=True, help="For the other coders.")
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--json", "output", type=click.Path(path_type=Path), help="Also write the figures there.")
+def main(symbols: int, symbols_slow: int, rounds: int, output: Path | None) -> None:
+    """Print a row for each coder and workload."""
     coders = available_coders()
     rows = []
     print("bits coder         symbols  encode Msym/s  (best)  decode Msym/s  (best)   over %")
     for bits in WORKLOADS:
-        work = make_workload(bits, options.symbols)
-        for result in measure(coders, work, min(options.symbols, options.symbols_slow), options.rounds):
+        work = make_workload(bits, symbols)
+        for result in measure(coders, work, min(symbols, symbols_slow), rounds):
             encode, decode = result.rates(result.encode_s), result.rates(result.decode_s)
             print(
                 f"{bits:4.1f} {result.coder:<13}{result.symbols:>9}{encode[0]:>15.1f} ({encode[1]:6.1f})"
@@ -209,11 +208,9 @@ def main() -> None:
                     "over_percent": result.over_percent,
                 }
             )
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(
-                {"machine": platform.processor() or platform.machine(), "results": rows}, file, indent=2
-            )
+    if output:
+        values = {"machine": platform.processor() or platform.machine(), "results": rows}
+        output.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

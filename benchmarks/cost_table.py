@@ -20,6 +20,7 @@ import click
 import numpy as np
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.cli.options import PictureSize
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BF16, FLOAT32, INT16, create_backend
 from basic_runtime.engines.openvino import OpenVinoBackend
@@ -125,12 +126,12 @@ def print_parts(bundle: Bundle, engine: str, size: tuple[int, int], threads: int
 
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path), help="Default: the model that is installed.")
-@click.option("--size", default="768x512", show_default=True)
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True)
 @click.option("--reps", default=15, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-def main(bundle: Path | None, size: str, reps: int, threads: int) -> None:
+def main(bundle: Path | None, size: tuple[int, int], reps: int, threads: int) -> None:
     """Print both tables."""
-    width, height = (int(side) for side in size.split("x"))
+    width, height = size
     opened = Bundle(bundle)
     columns: dict[str, Table] = {}
     for engine, precision in engines():
@@ -138,7 +139,7 @@ def main(bundle: Path | None, size: str, reps: int, threads: int) -> None:
         columns[f"{name}, ms"] = times(opened, engine, precision, (width, height), threads, reps)
     first = engines()[0][0]
     columns["MB"] = memory(opened, first, (width, height), threads)
-    print(f"{opened.name}, {size}, {threads} threads, encode / decode\n")
+    print(f"{opened.name}, {width}x{height}, {threads} threads, encode / decode\n")
     print_levels(opened, columns)
     print()
     print_parts(opened, first, (width, height), threads, reps)

@@ -17,6 +17,7 @@ import numpy as np
 
 from basic_runtime._native import dots_kernels
 from basic_runtime.bundle import Bundle
+from basic_runtime.cli.options import PictureSize
 from basic_runtime.engines import available_backends, create_backend
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.engines.native import load_native
@@ -51,13 +52,13 @@ def chain(engines: Mapping[str, Engine], spec: EntropySpec, z: FloatArray, y: Ma
 
 @click.command()
 @click.option("--bundle", help="Model bundle (default: the one that is installed).")
-@click.option("--size", default="768x512", show_default=True)
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True)
 @click.option("--reps", default=15, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-def main(bundle: str | None, size: str, reps: int, threads: int) -> None:
+def main(bundle: str | None, size: tuple[int, int], reps: int, threads: int) -> None:
     """Print a Markdown table."""
     opened = Bundle(bundle)
-    width, height = (int(side) for side in size.split("x"))
+    width, height = size
     rows, columns = -(-height // 64), -(-width // 64)
     rng = np.random.default_rng(0)
     z = rng.integers(-9, 9, (1, opened.manifest.z_channels, rows, columns)).astype(np.float32)

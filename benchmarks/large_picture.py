@@ -20,6 +20,8 @@ from typing import Any
 
 import click
 
+from basic_runtime.cli.options import LevelList
+
 CHILD = """
 import json, resource, statistics, sys, time
 from basic_runtime import Codec, file_info, read_picture, write_picture
@@ -104,7 +106,7 @@ def run(program: str, *arguments: str) -> str:
 
 
 def measure(
-    megapixels: float, levels: list[int], kind: str, tile: int | None, bundle: str | None
+    megapixels: float, levels: tuple[int, ...], kind: str, tile: int | None, bundle: str | None
 ) -> list[dict[str, Any]]:
     """A row per level and direction."""
     width, height = size_of(megapixels)
@@ -167,7 +169,7 @@ def plot(rows: list[dict[str, Any]], path: str) -> None:
 @click.command()
 @click.argument("files", nargs=-1)
 @click.option("--megapixels", default="0.4,4,24,100", show_default=True)
-@click.option("--levels", default="0,7", show_default=True)
+@click.option("--levels", type=LevelList(), default="0,7", show_default=True)
 @click.option("--format", "kind", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
 @click.option("--tile", type=int, help="Side of the tiles (default: the runtime's).")
 @click.option("--bundle", help="Default: the bundled model.")
@@ -178,7 +180,7 @@ def plot(rows: list[dict[str, Any]], path: str) -> None:
 def main(
     files: tuple[str, ...],
     megapixels: str,
-    levels: str,
+    levels: tuple[int, ...],
     kind: str,
     tile: int | None,
     bundle: str | None,
@@ -191,7 +193,7 @@ def main(
         return
     rows = []
     for size in megapixels.split(","):
-        rows += measure(float(size), [int(level) for level in levels.split(",")], kind, tile, bundle)
+        rows += measure(float(size), levels, kind, tile, bundle)
     if output:
         Path(output).write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from basic_train.checkpoint import read_header
-from basic_train.losses import RateDistortion, balance, lambda_of_quality
+from basic_train.losses import RateDistortion, balance
 from basic_train.model.supernet import Supernet
 from basic_train.objective import OBJECTIVES, RandomWidths
 from basic_train.recipe import Recipe
@@ -47,7 +47,7 @@ def trained(checkpoint: Path, photos: Path, recipe: Recipe, folder: Path) -> dic
     config = trainer.config
     rows = {}
     for row in trainer.validate():
-        weight = balance(lambda_of_quality(torch.tensor(row["quality"]), config.lambda_min, config.lambda_max))
+        weight = balance(config.lambda_of(torch.tensor(row["quality"])))
         rows[int(row["width"]), row["quality"]] = row | {"loss": row["loss"] / float(weight)}
     return rows
 

@@ -18,6 +18,7 @@ import click
 import numpy as np
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.cli.options import LevelList
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BF16, FLOAT32, INT16
 from basic_runtime.errors import BasicError
@@ -61,10 +62,10 @@ def codecs_of(bundle: Bundle, threads: int) -> Iterator[tuple[str, Codec]]:
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--bundle", help="Model bundle (default: the one that is installed).")
-@click.option("--levels", default="0,7", show_default=True)
+@click.option("--levels", type=LevelList(), default="0,7", show_default=True)
 @click.option("--every", default=1, show_default=True, help="Take every so manyth picture.")
 @click.option("--threads", default=2, show_default=True)
-def main(folder: Path, bundle: str | None, levels: str, every: int, threads: int) -> None:
+def main(folder: Path, bundle: str | None, levels: tuple[int, ...], every: int, threads: int) -> None:
     """Print a Markdown table."""
     opened = Bundle(bundle)
     codecs = dict(codecs_of(opened, threads))
@@ -72,7 +73,7 @@ def main(folder: Path, bundle: str | None, levels: str, every: int, threads: int
     print(f"{opened.name}, {len(pictures)} pictures, qualities {', '.join(str(q) for q in QUALITIES)}\n")
     print("| level | encoder | decoder | BD-rate | PSNR, dB: least and most change | rate, %: largest change |")
     print("|---|---|---|---|---|---|")
-    for level in (int(part) for part in levels.split(",")):
+    for level in levels:
         found = points(codecs, pictures, level)
         exact = found.pop(EXACT)
         for (encoder, decoder), values in found.items():

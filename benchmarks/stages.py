@@ -26,6 +26,7 @@ import click
 import numpy as np
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.cli.options import LevelList, PictureSize
 from basic_runtime.codec import Codec
 from basic_runtime.engines import create_backend
 from basic_runtime.engines.base import Backend, Engine, FloatArray
@@ -151,21 +152,23 @@ def scanline(width: int, height: int, threads: int) -> float:
 
 @click.command()
 @click.option("--bundle", help="Model bundle (default: the one that is installed).")
-@click.option("--levels", default="0,3,7", show_default=True)
-@click.option("--size", default="768x512", show_default=True)
+@click.option("--levels", type=LevelList(), default="0,3,7", show_default=True)
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True)
 @click.option("--reps", default=15, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--engine", default="auto", show_default=True)
-def main(bundle: str | None, levels: str, size: str, reps: int, threads: int, engine: str) -> None:
+def main(
+    bundle: str | None, levels: tuple[int, ...], size: tuple[int, int], reps: int, threads: int, engine: str
+) -> None:
     """Print a Markdown table of medians in milliseconds."""
-    width, height = (int(side) for side in size.split("x"))
+    width, height = size
     opened, backend = Bundle(bundle), create_backend(engine, threads)
     codec = Codec(opened, backend)
     picture = synthetic_picture(width, height)
     whole: dict[int, float] = {}
     print("| level | whole decode | h_s and stages | merged | no context | decode over merged | over no context |")
     print("|---|---|---|---|---|---|---|")
-    for level in (int(part) for part in levels.split(",")):
+    for level in levels:
         data = codec.encode(picture, quality=QUALITY, level=level, effort=0)
         works = probability_works(opened, backend, level, width, height)
         found = measure(works | {"decode": partial(codec.decode, data, level=level)}, reps)

@@ -55,7 +55,7 @@ def patches_per_second(settings: dict[str, Any]) -> float:
         start = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=settings["bf16"]):
             quality = torch.rand(recipe.batch, device=device)
-            loss, _, _ = module(x, quality, np.random.default_rng(step), 0.0)
+            loss, _, _ = module(x, quality, np.random.default_rng(step))
         module.zero_grad(set_to_none=True)
         loss.backward()
         float(torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip))

@@ -21,6 +21,7 @@ import click
 import numpy as np
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.cli.options import PictureSize
 from basic_runtime.engines import BF16, create_backend
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.engines.pixel_path import PixelPath
@@ -140,12 +141,12 @@ def measure(works: dict[Key, Work], reps: int) -> dict[Key, list[float]]:
 
 @click.command()
 @click.option("--bundle", help="Model bundle (default: the one that is installed).")
-@click.option("--size", default="768x512", show_default=True)
+@click.option("--size", type=PictureSize(), default="768x512", show_default=True)
 @click.option("--reps", default=15, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-def main(bundle: str | None, size: str, reps: int, threads: int) -> None:
+def main(bundle: str | None, size: tuple[int, int], reps: int, threads: int) -> None:
     """Print a Markdown table of medians in milliseconds."""
-    width, height = (int(side) for side in size.split("x"))
+    width, height = size
     opened = Bundle(bundle)
     graphs = {
         (g.transform, g.width): g for g in opened.manifest.graphs.values() if g.transform in ("g_a", "g_s")
@@ -155,7 +156,7 @@ def main(bundle: str | None, size: str, reps: int, threads: int) -> None:
         works |= peer_works(sorted({w for _, w in graphs}), width, height, threads)
     found = measure(works, reps)
     peak = max(key[1] / min(times) / 1e6 for key, times in found.items() if key[0] == "product")
-    print(f"{opened.name}, {size}, {threads} threads; products of matrices: {peak:.0f} GMAC/s\n")
+    print(f"{opened.name}, {width}x{height}, {threads} threads; products of matrices: {peak:.0f} GMAC/s\n")
     labels = list(dict.fromkeys(label for transform, _, label in found if transform != "product"))
     print("| | width | kMAC/pixel | " + " | ".join(labels) + " | share of peak |")
     print("|---" * (len(labels) + 4) + "|")

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_runtime.cli.progress import stages
+from basic_runtime.cli.progress import stages as progress_bar
 from basic_runtime.errors import BasicError
 from basic_runtime.files import make_folder, write_bytes
-from basic_train.cli.levels import held_out_crops
 from basic_train.cli.setup import extra_packages
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from basic_train.ablation import Ablation, Method
+    from basic_train.ablation import Ablation, Method, Outcome
     from basic_train.model.supernet import Supernet
 
 _PATH = click.Path(path_type=Path)
@@ -80,7 +80,8 @@ def groupings(
         from basic_train import ablation_report
         from basic_train import checkpoint as checkpoints
         from basic_train.ablation import methods
-        from basic_train.train import tune_allocator
+        from basic_train.data import held_out_crops
+        from basic_train.devices import tune_allocator
 
         tune_allocator()
         net, history = checkpoints.load(checkpoint)
@@ -135,14 +136,14 @@ def _outcomes(
     most_groups: int,
     learner: str,
     sizes: dict[str, int],
-) -> Any:
+) -> Iterator[Outcome]:
     """Run each method; yields its row when its checkpoint is written."""
     from basic_train import ablation
     from basic_train import checkpoint as checkpoints
 
     if not todo:
         return
-    with stages() as show:
+    with progress_bar() as show:
         show("latents", 0, None)
         run = _ablation(net, *photos, learner, sizes)
         run.report = show
@@ -192,7 +193,7 @@ def _ablation(net: Supernet, train: list[Path], measured: Tensor, learner: str, 
     torch.manual_seed(0)
     photos = PhotoFiles(train, CROP, cache_budget(None), lambda line: click.echo(line, err=True))
     stream = CropStream(photos, CROP, 8, 0)
-    crops = torch.cat([stream.batch(number) for number in range(-(-sizes["crops"] // 8))])
+    crops = stream.first_crops(sizes["crops"])
     training = freeze(net, crops, torch.rand(len(crops)))
     quality = torch.tensor(QUALITIES).repeat(len(measured))
     held_out = freeze(net, measured.repeat_interleave(len(QUALITIES), 0), quality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,10 @@ _LAMBDA = FiniteRange(min=0, min_open=True)
 @click.option("-o", "--output", required=True, type=_PATH, help="Checkpoint to write, a .safetensors file.")
 @click.option("--codec", type=click.IntRange(min=0), help="Which model of a file of the original, from 0.")
 @click.option(
-    "--coder",
-    type=click.IntRange(0, 4),
-    help="Decoding order of a model of the original with five [default: 1, eight stages].",
-)
-@click.option(
     "--grouping",
-    help="Stands in for position-by-position decoding [default: checkerboard].",
+    metavar="0-4|NAME",
+    help="0 to 4: which one of a model of the original with five [default: 1, of eight stages]. A name: stands in for "
+    "position-by-position decoding, that of 0 [default: checkerboard].",
 )
 @click.option(
     "--lambda", "lambda_", type=_LAMBDA, help="That the model was trained for, if the file does not say."
@@ -68,9 +66,11 @@ def import_(
         from basic_train import checkpoint
         from basic_train.importing.run import Choices, import_file
 
-        if grouping is not None:
-            _check_grouping(grouping)
-        chosen = Choices(lambda_range=lambda_range, grouping=grouping, **choices)
+        order = int(grouping) if re.fullmatch("[0-4]", grouping or "") else None
+        name = grouping if order is None else None
+        if name is not None:
+            _check_grouping(name)
+        chosen = Choices(lambda_range=lambda_range, order=order, grouping=name, **choices)
         imported = import_file(file, chosen)
         checkpoint.save(output, imported.net.state_dict(), imported.net.config, _history(file, imported))
     if as_json:

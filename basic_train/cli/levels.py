@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
-from basic_runtime.cli.progress import stages
+from basic_runtime.cli.progress import stages as progress_bar
 from basic_runtime.files import check_target
 from basic_train.cli.setup import extra_packages
+from basic_train.recipe import CROP_MULTIPLE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +68,8 @@ _PATH = click.Path(path_type=Path)
     help="Level 0: the best that costs at most this share of the last level. [default: the cheapest of all]",
 )
 @click.option("--qualities", type=_Qualities(), default=(0.15, 0.5, 0.85), help="[default: 0.15,0.5,0.85]")
-@click.option("--photos", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
-@click.option("--crop", type=click.IntRange(64), default=256, show_default=True, help="Side of their crops.")
+@click.option("--held-out", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
+@click.option("--crop", type=click.IntRange(CROP_MULTIPLE), default=256, show_default=True, help="Side of their crops.")
 @click.option(
     "--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one."
 )
@@ -86,7 +87,7 @@ def levels(
     output: Path,
     cost: str,
     qualities: tuple[float, ...],
-    photos: int,
+    held_out: int,
     crop: int,
     grouping: str | None,
     per_quality: bool,
@@ -103,20 +104,23 @@ def levels(
     Every configuration of widths is ranked by the rate that it loses at equal quality. The table goes into a
     copy of the checkpoint, which basic-export takes it from.
     """
+    if crop % CROP_MULTIPLE:
+        raise click.UsageError(f"--crop {crop}: must be a multiple of {CROP_MULTIPLE}")
     targets = _targets(output, qualities) if per_quality else {output: qualities}
     for target in targets:
         for file in (target, *_reports(target)):
             check_target(file, overwrite)
     with extra_packages("the level search"):
         from basic_train import checkpoint as checkpoints
+        from basic_train.data import held_out_crops
+        from basic_train.devices import tune_allocator
         from basic_train.levels import Search
-        from basic_train.train import tune_allocator
 
         tune_allocator()
-        net, history = checkpoints.load_with_coder(checkpoint, grouping)
+        net, history = checkpoints.load_with_grouping(checkpoint, grouping)
         if len(net.config.widths) == 1:
             raise checkpoints.CheckpointError(f"{checkpoint}: has one width, of which there is nothing to search")
-        options, crops = Search(**search), held_out_crops(data, crop, photos, "pass a smaller --crop")
+        options, crops = Search(**search), held_out_crops(data, crop, held_out, "pass a smaller --crop")
         shared, together = _search(net, crops, qualities, cost, options) if per_quality else (None, [])
         weights = net.state_dict()
         results: list[dict[str, Any]] = []
@@ -167,29 +171,15 @@ def _say(results: list[dict[str, Any]], per_quality: bool, as_json: bool) -> Non
         )
 
 
-def held_out_crops(data: Path, side: int, count: int, way_out: str) -> Tensor:
-    """Centre crops of held-out photos, evenly chosen. Raises ImageError, with a way out, if there are none of this
-    size."""
-    from basic_runtime.errors import ImageError
-    from basic_train.data import centre_crop, evenly, list_photos, load_all, split, to_tensor
-
-    if side % 64:
-        raise click.UsageError(f"--crop {side}: must be a multiple of 64")
-    held_out = split(list_photos(data))[1]
-    pictures, _ = load_all(evenly(held_out, count), side)
-    if not pictures:
-        raise ImageError(f"{data}: no held-out photo has {side} pixels a side; {way_out}")
-    return to_tensor([centre_crop(picture, side) for picture in pictures])
-
-
 def _search(
     net: Supernet, crops: Tensor, qualities: tuple[float, ...], cost: str, options: Search
 ) -> tuple[Candidates, list[Level]]:
     """Costs and losses of all configurations and the table of levels, with a progress bar on a terminal."""
-    from basic_train.levels import Evaluator, candidates, latencies, search
+    from basic_train.evaluator import Evaluator, latencies
+    from basic_train.levels import candidates, search
     from basic_train.model.cost import Costs
 
-    with stages() as show:
+    with progress_bar() as show:
         show("costs", 0, None)
         costs = Costs.of(net) if cost == "macs" else latencies(net)
         found = candidates(Evaluator(net, crops, qualities), costs, options.side, show)
@@ -199,7 +189,7 @@ def _search(
 def _report(
     net: Supernet,
     found: Candidates,
-    table: list[Any],
+    table: list[Level],
     cost: str,
     qualities: tuple[float, ...],
     output: Path,

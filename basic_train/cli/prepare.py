@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
-from basic_runtime.cli.progress import stages
+from basic_runtime.cli.progress import stages as progress_bar
 from basic_runtime.threads import available_cores
 from basic_train.prepare.procedure import PROCEDURES, Procedure
 
@@ -73,7 +73,7 @@ def prepare(
     from basic_train.prepare.run import Preparation
 
     procedure = _procedure(like, keep_duplicates, rules)
-    with stages() as progress:
+    with progress_bar() as progress:
         jobs = jobs or available_cores()
         outcome = Preparation(source, out, procedure, jobs, progress).run()
     if as_json:

@@ -13,7 +13,7 @@ import click
 
 from basic_runtime.cli.errors import STOPPED
 from basic_train import recipes
-from basic_train.cli.setup import changes, extra_packages
+from basic_train.cli.setup import extra_packages, field_values
 from basic_train.devices import ACCELERATORS, Devices, leave
 from basic_train.recipe import Recipe
 from basic_train.signals import heard_by
@@ -32,7 +32,7 @@ def _option(setting: Field[Any]) -> Any:
     text, known = setting.metadata["help"], setting.metadata.get("known")
     if kind is dict:
         return click.option(
-            f"--{name}", setting.name, metavar="FIELD=VALUE", multiple=True, callback=changes, help=text
+            f"--{name}", setting.name, metavar="FIELD=VALUE", multiple=True, callback=field_values, help=text
         )
     default = getattr(DEFAULT, setting.name)
     if kind is bool:
@@ -56,7 +56,12 @@ def recipe_options(command: Any) -> Any:
     "--data", required=True, type=click.Path(path_type=Path), help="Folder of photos, searched recursively."
 )
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; an old run goes on."
+    "-o",
+    "--output",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the run; an old run goes on.",
 )
 @click.option(
     "--recipe", "recipe_name", metavar="NAME|FILE.toml", help="Values that are not given as options."
@@ -80,7 +85,7 @@ def recipe_options(command: Any) -> Any:
 @recipe_options
 def run(
     data: Path,
-    out: Path,
+    output: Path,
     recipe_name: str | None,
     start_from: Path | None,
     accelerator: str,
@@ -105,20 +110,20 @@ def run(
         from basic_train.checkpoint import MODEL_FILE
         from basic_train.train import Trainer, stored_run
 
-        stored = stored_run(out)
+        stored = stored_run(output)
         if stored and given["revive"] is not None:
-            report(f"{out}: its run goes on; --revive is for new ones, and not done again")
+            report(f"{output}: its run goes on; --revive is for new ones, and not done again")
             given["revive"] = stored[1].revive
         recipe = _recipe(_base(recipe_name, stored), given)
         places = Devices(accelerator, devices, nodes)
         stop = _Stop(places.several, report)
         with heard_by(stop.handle):
-            trainer = Trainer(recipe, out, data, report, start_from, places)
+            trainer = Trainer(recipe, output, data, report, start_from, places)
             stop.hand_over(trainer)
             _train(trainer, console, report)
     if trainer.fabric.is_global_zero:
         stopped = f"stopped and saved at step {trainer.step}; the same command resumes"
-        report(f"done: {out / MODEL_FILE}" if trainer.finished else stopped)
+        report(f"done: {output / MODEL_FILE}" if trainer.finished else stopped)
     status = 0 if trainer.finished else STOPPED
     if places.several:
         leave(status)

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Helpers shared by the commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def extra_packages(what: str) -> Iterator[None]:
         raise MissingExtraError.of(what, "train") from error
 
 
-def changes(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
+def field_values(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any] | None:
     """FIELD=VALUE texts as a dictionary; values are those of TOML, or else plain text."""
     found: dict[str, Any] = {}
     for text in given:

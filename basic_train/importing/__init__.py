@@ -1,1 +1,1 @@
-"""Checkpoints of others as checkpoints of ours: read without running their code, mapped tensor by tensor."""
+"""Imports checkpoints of other projects tensor by tensor, without running their code."""

@@ -1,4 +1,4 @@
-"""Tensors of a foreign checkpoint by name, with every doubt an error of one line."""
+"""Tensors of a foreign checkpoint by name; whatever is doubtful is an error of one line."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def select(entries: Entries, codec: int | None) -> tuple[Entries, int]:
 
 def convert(
     entries: Entries,
-    coder: int | None,
+    order: int | None,
     lambda_: float,
     lambdas: tuple[float, float],
     grouping: str,
@@ -73,16 +73,16 @@ def convert(
 ) -> Supernet:
     """The supernet of one model of the original, `entries` from `select`. Raises CheckpointError.
 
-    coder: decoding order to import, of a model with five. grouping: by name, for models that decode position
-    by position. notices: gets a line on what was left out.
+    order: number of the decoding order to import, of a model with five [1]. grouping: by name, for models that decode
+    position by position. notices: gets a line on what was left out.
     """
     parts = {name: entries.below(prefix) for name, (prefix, _) in EDGES.items()}
     channels = _channels(parts, entries.name)
-    context, order = _context_entries(entries, coder, grouping, notices)
+    context, stages = _context_entries(entries, order, grouping, notices)
     shape, weights = _context(context, channels.m)
-    if any(value % order.groups for value in (shape.context, shape.hidden1, shape.hidden2, channels.m)):
-        raise CheckpointError(f"{entries.name}: its layers do not divide into {order.groups} channel groups")
-    config = configuration(channels, shape, order, lambdas)
+    if any(value % stages.groups for value in (shape.context, shape.hidden1, shape.hidden2, channels.m)):
+        raise CheckpointError(f"{entries.name}: its layers do not divide into {stages.groups} channel groups")
+    config = configuration(channels, shape, stages, lambdas)
     config = replace(config, levels=_levels(entries, notices))
     weights |= transforms(parts, ".conv", channels)
     weights |= normalisations(parts, channels.n, _scalars)
@@ -104,24 +104,29 @@ def _scalars(entries: Entries, layer: str) -> dict[str, Tensor]:
     return {name: entries.take(layer + name, (count,)) for name in SCALARS}
 
 
-def _context_entries(
-    entries: Entries, coder: int | None, grouping: str, notices: list[str]
-) -> tuple[Entries, Grouping]:
-    """Tensors of the context model to import, and the order that it decodes in."""
+def orders(entries: Entries) -> list[int]:
+    """Numbers of the decoding orders of a model that has several, entries as `select` gives them; [] for one order."""
     below = entries.below(Y)
-    several = sorted({int(m[1]) for key in below.tensors if (m := re.match(r"coders\.(\d+)\.", key))})
+    return sorted({int(m[1]) for key in below.tensors if (m := re.match(r"coders\.(\d+)\.", key))})
+
+
+def _context_entries(
+    entries: Entries, order: int | None, grouping: str, notices: list[str]
+) -> tuple[Entries, Grouping]:
+    """Tensors of the context model to import, and the grouping that it decodes in."""
+    below, several = entries.below(Y), orders(entries)
     if not several:
-        if coder is not None:
-            raise CheckpointError(f"{entries.name}: has one decoding order; leave --coder out")
+        if order is not None:
+            raise CheckpointError(f"{entries.name}: has one decoding order; leave --grouping {order} out")
         return below.below("topo_group_context_model."), _stand_in(grouping, notices)
-    coder = 1 if coder is None else coder
-    if coder not in several:
+    order = 1 if order is None else order
+    if order not in several:
         known = ", ".join(map(str, several))
-        raise CheckpointError(f"{entries.name}: has decoding orders {known}; choose with --coder")
-    chosen = below.below(f"coders.{coder}.")
-    order = _learned(chosen, *LEARNED[coder]) if coder in LEARNED else _stand_in(grouping, notices)
-    notices.append(f"decoding order {coder} of {len(several)} was imported: {order.stages} stages")
-    return chosen.below("topo_group_context_model."), order
+        raise CheckpointError(f"{entries.name}: has decoding orders {known}; choose with --grouping")
+    chosen = below.below(f"coders.{order}.")
+    found = _learned(chosen, *LEARNED[order]) if order in LEARNED else _stand_in(grouping, notices)
+    notices.append(f"decoding order {order} of {len(several)} was imported: {found.stages} stages")
+    return chosen.below("topo_group_context_model."), found
 
 
 def _stand_in(grouping: str, notices: list[str]) -> Grouping:

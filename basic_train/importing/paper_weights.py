@@ -1,4 +1,4 @@
-"""Weights of the `paper` and `hyperprior` supernets from tensors of one width: what all imported models share.
+"""Weights of the `paper` and `hyperprior` supernets from tensors of one width, shared by all importers.
 
 Foreign layers keep their positions in the sequence; only the names before and after them differ.
 """
@@ -16,8 +16,9 @@ from torch import Tensor
 from basic_train.checkpoint import CheckpointError
 from basic_train.grouping import Grouping
 from basic_train.importing.entries import Entries
+from basic_train.model.config import ModelConfig
 from basic_train.model.context import ContextShape
-from basic_train.model.presets import HYPERPRIOR, PAPER, ModelConfig
+from basic_train.model.presets import HYPERPRIOR, PAPER
 from basic_train.model.supernet import Supernet
 
 #: Filters of the factorised prior (Ballé et al. 2018), the same in all these models.

@@ -1,4 +1,4 @@
-"""From a foreign file to a supernet: which kind of file it is, and what of it is imported."""
+"""Imports a file: recognises its kind and turns it into a supernet."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEFAULT_LAMBDA = 0.013
 
 @dataclass(frozen=True)
 class Choices:
-    """What a file leaves open. codec: which of its models; coder: which of a model's decoding orders; lambda_:
+    """What a file leaves open. codec: which of its models; order: which of a model's decoding orders; lambda_:
     that it was trained for; lambda_range: of the qualities that it is to learn; grouping: by name, for models
     that decode position by position [DEFAULT_GROUPING]."""
 
     codec: int | None = None
-    coder: int | None = None
+    order: int | None = None
     lambda_: float | None = None
     lambda_range: tuple[float, float] | None = None
     grouping: str | None = None
@@ -56,16 +56,20 @@ def _original(entries: Entries, choices: Choices) -> Imported:
         notices.append(f"lambda {lambda_} is assumed, that of model {codec} in the original's recipes")
     span = choices.lambda_range or (lambda_, lambda_)
     grouping = choices.grouping or DEFAULT_GROUPING
-    net = original.convert(chosen, choices.coder, lambda_, span, grouping, notices)
+    order = choices.order
+    if order is None and choices.grouping is not None and original.orders(chosen):
+        order = 0  # the one that decodes position by position, for which a grouping stands in
+    net = original.convert(chosen, order, lambda_, span, grouping, notices)
     return Imported(net, f"BaSIC, model {codec}", notices)
 
 
 def _compressai(entries: Entries, choices: Choices) -> Imported:
     kind = compressai.architecture(entries)
-    for name in ("codec", "coder"):
-        if getattr(choices, name) is not None:
+    for option, value in (("--codec", choices.codec), ("--grouping", choices.order)):
+        if value is not None:
             raise CheckpointError(
-                f"{entries.name}: --{name} is for files of the original BaSIC, and this is of CompressAI; leave it out"
+                f"{entries.name}: {option} {value} is for files of the original BaSIC, and this is of CompressAI; "
+                "leave it out"
             )
     notices: list[str] = []
     if choices.lambda_ is None:

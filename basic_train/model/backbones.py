@@ -7,13 +7,10 @@ called with a width index. To add one, write such a module and name it here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from basic_train.model import cheng2020, elic, hyperprior, lite, paper
+from basic_train.model.config import ModelConfig
 from basic_train.model.slimmable import Transforms
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
 
 BACKBONES: dict[str, Callable[[ModelConfig], Transforms]] = {
     "lite": lite.build,

@@ -1,4 +1,4 @@
-"""Blocks that several backbones are made of."""
+"""Building blocks shared by several backbones."""
 
 from __future__ import annotations
 

@@ -3,16 +3,12 @@ compression with discretized Gaussian mixture likelihoods and attention modules"
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from basic_train.model.blocks import constant, shuffled_up, widened
+from basic_train.model.config import ModelConfig
 from basic_train.model.gdn import SlimGDN
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimResidual, SlimSequential, Transforms
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
 
 SLOPE = 0.01
 

@@ -16,15 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from basic_runtime.container import QUALITY_STEPS
 from basic_runtime.errors import BasicError
 from basic_runtime.tables import SCALES, TableArrays, code_lengths, concatenate, rows_from_pmf
 from basic_train.grouping import Grouping
 from basic_train.model.integer import MEAN_BITS, Z_MAX, IntegerEntropy
 from basic_train.model.priors import DENSITIES, LOG_SCALE_STEP, SCALE_MIN
 from basic_train.model.supernet import Z_STRIDE, Supernet, Widths
-
-#: Steps of the quality scale in a bundle; step s is quality s / (QUALITY_STEPS - 1).
-QUALITY_STEPS = 64
 
 #: So many symbols of its density stand beside those that were counted in a table row, or a rare row would follow a few
 #: photos: fitted to half of 48 photos, weights of 100 to 20,000 gain alike on the other half (docs/lab.md).
@@ -69,8 +67,8 @@ class FloatEntropy:
 
     @torch.no_grad()
     def parameters(self, y_hat: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.net.context(y_hat * 2.0**-MEAN_BITS, prior, self.index)
-        return torch.floor(out[:, 0::2] * 2.0**MEAN_BITS + 0.5), self.net.sigma(out[:, 1::2])
+        mean, sigma = self.net.mean_and_sigma(self.net.context(y_hat * 2.0**-MEAN_BITS, prior, self.index))
+        return torch.floor(mean * 2.0**MEAN_BITS + 0.5), sigma
 
     def indexes(self, scale: Tensor) -> Tensor:
         """Nearest table scale in the log domain."""
@@ -162,19 +160,6 @@ def code_latents(entropy: EntropyPath, tables: TableArrays, y: Tensor, z: Tensor
     return CodedLatents(bits, z_bits, y_hat * 2.0**-MEAN_BITS)
 
 
-@dataclass
-class CodedPicture:
-    """Bits of a picture's latents (files add header and coder overhead) and the decoded pixels, uint8 (H, W, 3)."""
-
-    y_bits: float
-    z_bits: float
-    pixels: np.ndarray
-
-    @property
-    def bits(self) -> float:
-        return self.y_bits + self.z_bits
-
-
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """uint8 (H, W, 3) to float32 (1, 3, H', W') in [0, 1], edges repeated to multiples of Z_STRIDE."""
     x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
@@ -188,22 +173,6 @@ def analyse(net: Supernet, pixels: np.ndarray, step: int, widths: Widths) -> tup
     quality = torch.tensor([step / (QUALITY_STEPS - 1)])
     y = net.analyse(to_tensor(pixels), quality, widths.g_a)
     return y, net.h_a(y, widths.h_a)
-
-
-@torch.no_grad()
-def code_picture(
-    net: Supernet, entropy: EntropyPath, tables: TableArrays, pixels: np.ndarray, step: int, widths: Widths
-) -> CodedPicture:
-    """Evaluation forward of a picture uint8 (H, W, 3) at a quality step 0 .. 63, as encoder and decoder would do it.
-
-    `entropy` must be of width `widths.h_s`; any picture size.
-    """
-    latents = code_latents(entropy, tables, *analyse(net, pixels, step, widths))
-    quality = torch.tensor([step / (QUALITY_STEPS - 1)])
-    x_hat = net.reconstruct(latents.y_hat, quality, widths.g_s)
-    decoded = torch.clamp(torch.floor(x_hat * 255 + 0.5), 0, 255).to(torch.uint8)
-    cropped = decoded[0, :, : pixels.shape[0], : pixels.shape[1]]
-    return CodedPicture(latents.y_bits, latents.z_bits, cropped.permute(1, 2, 0).numpy())
 
 
 @dataclass

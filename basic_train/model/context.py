@@ -205,13 +205,6 @@ class GroupedContext(nn.Module):
         )
         return weight[:, :per_group], bias[:, :per_group]
 
-    def dense_macs(self, index: int) -> float:
-        """Multiply-accumulates per position of y of one unmasked pass at a width, as model-spec §1.5 counts."""
-        shape = self.shapes[index]
-        context = self.y_channels * self.kernel**2 * shape.context
-        merger = (shape.context + self.priors[index]) * shape.hidden1
-        return context + merger + shape.hidden1 * shape.hidden2 + shape.hidden2 * 2 * self.y_channels
-
     def macs(self, index: int) -> float:
         """Multiply-accumulates per position of y of all stages together at a width, compiled: what a mask hides, and
         context units that see no element of y at all and so are constants, cost nothing."""

@@ -8,8 +8,6 @@ from torch import nn
 
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet, Widths
 
-SIDES = ("both", "encode", "decode")
-
 
 @dataclass(frozen=True)
 class Costs:
@@ -41,7 +39,7 @@ class Costs:
         return self.encode(widths) + self.decode(widths)
 
     def side(self, widths: Widths, side: str) -> float:
-        """The cost of one of `SIDES`."""
+        """The cost of a side: "both", "encode" or "decode"."""
         return {"both": self.total, "encode": self.encode, "decode": self.decode}[side](widths)
 
 

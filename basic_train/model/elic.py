@@ -3,15 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from basic_train.model.blocks import bottleneck, constant, down, halved, up, widened
+from basic_train.model.config import ModelConfig
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimResidual, SlimSequential, Transforms
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
 
 #: Bottlenecks behind each but the last strided convolution.
 BLOCKS = 3

@@ -1,8 +1,8 @@
-"""A trained supernet's weights in one of more channels, which starts as the same function.
+"""Copies the weights of a trained supernet into one with more channels, which starts as the same function.
 
-A width is a prefix of the channels, so the trained weights become the prefix of the larger ones. Channels that are new
-are read with weight 0 by those that are not, and themselves start as in a new net (T. Chen et al., "Net2Net", 2016):
-wherever a width of the larger net is one of the trained net's, it computes the same.
+A width is a prefix of the channels, so the trained weights become the prefix of the larger ones. New channels are read
+with weight 0 by old ones, and themselves start as in a new net (T. Chen et al., "Net2Net", 2016): wherever a width of
+the larger net is one of the trained net's, it computes the same.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ image compression with a scale hyperprior", 2018; bmshj2018-hyperprior of Compre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,9 @@ from torch import Tensor, nn
 from basic_train.grouping import tiled
 from basic_train.model import paper
 from basic_train.model.blocks import Abs, down, up
+from basic_train.model.config import ModelConfig
 from basic_train.model.priors import FactorizedPrior
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
 
 
 def build(config: ModelConfig) -> Transforms:

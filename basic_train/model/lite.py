@@ -7,16 +7,14 @@ bf16 kernels everywhere, and train seven times faster than 5x5 convolutions with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
 from basic_train.model.blocks import bottleneck, halved, shuffled_up
+from basic_train.model.config import ModelConfig
 from basic_train.model.linear import LinearAnalysis, LinearSynthesis
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
 
 
 class Blocks(NamedTuple):

@@ -1,8 +1,8 @@
-"""The context model for any order of decoding, position by position or random: float evaluation only.
+"""The context model for any order of decoding, position by position or random.
 
-A `GroupedContext` decodes groupings that repeat with a tile as dense convolutions. Here the same weights are
-applied to a full map of labels, with one mask per position (model-spec §3.2), which is slower but knows no
-restriction.
+A `GroupedContext` decodes groupings that repeat with a tile as dense convolutions. Here the same weights are applied
+with one mask per position to a full map of labels (model-spec §3.2): slower, but without that restriction. Gradients
+pass through `MaskedContext.parameters`, by which the grouping ablation trains; nothing here is exported.
 """
 
 from __future__ import annotations

@@ -5,16 +5,12 @@ Layers keep the original's positions in the sequence, so that its weights import
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from basic_train.model.blocks import constant, down, up, widened
+from basic_train.model.config import ModelConfig
 from basic_train.model.gdn import SlimGDN
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
-
-if TYPE_CHECKING:
-    from basic_train.model.presets import ModelConfig
 
 SLOPE = 0.01
 

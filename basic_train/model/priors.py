@@ -20,6 +20,9 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_STEPS - 1)
 Y_LIKELIHOOD_FLOOR = 1e-7
 Z_LIKELIHOOD_FLOOR = 1e-9
 
+#: Sizes of the hidden layers of the prior of z, and the range of values that it starts with, as in the original.
+FILTERS, INIT_SCALE = (3, 3, 3, 3), 10.0
+
 
 class LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient passes where x >= bound or where it would raise x."""
@@ -101,12 +104,10 @@ class FactorizedPrior(nn.Module):
     Values are coded as round(z): the prior carries the location itself, so no medians are needed.
     """
 
-    def __init__(
-        self, channels: int, filters: tuple[int, ...] = (3, 3, 3, 3), init_scale: float = 10.0
-    ) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        sizes = (1, *filters, 1)
-        scale = init_scale ** (1 / len(filters))
+        sizes = (1, *FILTERS, 1)
+        scale = INIT_SCALE ** (1 / len(FILTERS))
         self.channels = channels
         self.matrices, self.biases, self.factors = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
         for ins, outs in zip(sizes[:-1], sizes[1:], strict=True):

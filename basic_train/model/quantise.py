@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from basic_train.model.coded import round_z
 from basic_train.model.context import context_mask, phases
 from basic_train.model.integer import (
     EXACT_LIMIT,
@@ -42,7 +43,7 @@ INDEX_IMPORTANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Seen:
+class ActivationStats:
     """What calibration saw of a tensor, per channel (C,): the largest magnitude, and a typical one.
 
     The typical magnitude is the geometric mean over latents of their root mean squares: activations of the finest
@@ -53,16 +54,16 @@ class Seen:
     typical: Tensor
 
     @classmethod
-    def of(cls, values: Sequence[Tensor]) -> Seen:
+    def of(cls, values: Sequence[Tensor]) -> ActivationStats:
         """Of tensors (1, C, h, w)."""
         flat = [value[0].flatten(1) for value in values]
         largest = torch.stack([value.abs().amax(1) for value in flat]).amax(0)
         sizes = torch.stack([value.square().mean(1) for value in flat])
         return cls(largest, torch.exp(0.5 * torch.log(sizes + 1e-9).mean(0)))
 
-    def beside(self, other: Seen) -> Seen:
+    def beside(self, other: ActivationStats) -> ActivationStats:
         """The channels of both."""
-        return Seen(torch.cat([self.largest, other.largest]), torch.cat([self.typical, other.typical]))
+        return ActivationStats(torch.cat([self.largest, other.largest]), torch.cat([self.typical, other.typical]))
 
     @property
     def range(self) -> Tensor:
@@ -71,20 +72,20 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Units:
+class FixedPoint:
     """How a tensor is held in integers, per channel: v as round(v 2^bits), clamped to +-limit. float32 (C,)."""
 
     bits: Tensor
     limit: Tensor
 
     @classmethod
-    def covering(cls, seen: Seen, bits: Tensor) -> Units:
+    def covering(cls, seen: ActivationStats, bits: Tensor) -> FixedPoint:
         """With these bits, or as many as LIMIT_MAX allows."""
         bits = torch.minimum(bits, torch.log2(LIMIT_MAX / seen.range))
         return cls(bits, torch.ceil(seen.range * torch.exp2(bits)).clamp(1, LIMIT_MAX))
 
 
-def balanced(seen: Seen, weight: Tensor, bias: Tensor, importance: Tensor, taps: float = 1) -> Tensor:
+def balanced(seen: ActivationStats, weight: Tensor, bias: Tensor, importance: Tensor, taps: float = 1) -> Tensor:
     """Fraction bits (C,) of a tensor with which the layer that reads it is least wrong.
 
     weight: (out, C, k, k), bias: (out,), as the float layer applies them; importance q: (out,) what the square of an
@@ -103,7 +104,7 @@ def importance_of(weight: Tensor, importance: Tensor) -> Tensor:
 
 
 def _sum_bits(
-    weight: Tensor, bias: Tensor, ins: Units, masks: Sequence[Tensor] = (), weight_max: int = WEIGHT_MAX
+    weight: Tensor, bias: Tensor, ins: FixedPoint, masks: Sequence[Tensor] = (), weight_max: int = WEIGHT_MAX
 ) -> Tensor:
     """Most fraction bits of a layer's sums, per output channel, that keep them exact: float32 (out,).
 
@@ -115,9 +116,9 @@ def _sum_bits(
     return torch.minimum(torch.log2(room), torch.log2(weight_max / (magnitude.flatten(1).amax(1) + 1e-9)))
 
 
-def _reachable(seen: Seen, wanted: Tensor, sum_bits: Tensor, group: int = 1) -> Units:
+def _reachable(seen: ActivationStats, wanted: Tensor, sum_bits: Tensor, group: int = 1) -> FixedPoint:
     """Output units that rounding can serve: coarser than those of the sums, in all `group` channels of a shuffle."""
-    return Units.covering(seen, torch.minimum(wanted, sum_bits.unflatten(0, (-1, group)).amin(1) - 1))
+    return FixedPoint.covering(seen, torch.minimum(wanted, sum_bits.unflatten(0, (-1, group)).amin(1) - 1))
 
 
 def kernel_weight_max(net: Supernet, index: int) -> int:
@@ -125,7 +126,7 @@ def kernel_weight_max(net: Supernet, index: int) -> int:
     return FULL_KERNEL_WEIGHT_MAX if index + 1 == len(net.config.hyper_widths) else KERNEL_WEIGHT_MAX
 
 
-def integer_layer(weight: Tensor, bias: Tensor, ins: Units, sum_bits: Tensor, outs: Units) -> IntegerLayer:
+def integer_layer(weight: Tensor, bias: Tensor, ins: FixedPoint, sum_bits: Tensor, outs: FixedPoint) -> IntegerLayer:
     """Quantise one convolution (out, in, k, k) that reads integers in units `ins` and writes such in units `outs`."""
     shift = torch.floor(sum_bits - outs.bits).clamp(1, 23)
     scale = torch.exp2(outs.bits + shift)
@@ -135,18 +136,18 @@ def integer_layer(weight: Tensor, bias: Tensor, ins: Units, sum_bits: Tensor, ou
     return IntegerLayer(integers, offsets, shift.to(torch.int64), -outs.limit, outs.limit)
 
 
-def _hyper_seen(net: Supernet, index: int, z: Sequence[Tensor]) -> tuple[list[Seen], list[Tensor]]:
+def _hyper_seen(net: Supernet, index: int, z: Sequence[Tensor]) -> tuple[list[ActivationStats], list[Tensor]]:
     """What calibration sees of each layer's output, and the float prior of each latent."""
     values, seen = list(z), []
     for conv, followers in _blocks(net.h_s.plain(index)):
         values = [nn.Sequential(*followers)(conv(value)) for value in values]
-        seen.append(Seen.of(values))
+        seen.append(ActivationStats.of(values))
     return seen, values
 
 
 def _hyper_layers(
-    net: Supernet, index: int, seen: Sequence[Seen], prior_bits: Tensor, importance: Tensor
-) -> tuple[list[IntegerLayer], Units]:
+    net: Supernet, index: int, seen: Sequence[ActivationStats], prior_bits: Tensor, importance: Tensor
+) -> tuple[list[IntegerLayer], FixedPoint]:
     """h_s in integers: layers, and the units of the prior, of `prior_bits` at best. importance: of the prior."""
     blocks = _blocks(net.h_s.plain(index))
     wanted = [prior_bits]
@@ -157,7 +158,7 @@ def _hyper_layers(
         wanted.append(balanced(seen[number - 1], weight, conv.bias.detach(), costs, weight[0, 0].numel()))
         importance = importance_of(weight, costs)
     layers: list[IntegerLayer] = []
-    ins = Units(torch.zeros(net.config.z_channels), torch.full((net.config.z_channels,), float(Z_MAX)))
+    ins = FixedPoint(torch.zeros(net.config.z_channels), torch.full((net.config.z_channels,), float(Z_MAX)))
     for (conv, followers), outputs, bits in zip(blocks, seen, reversed(wanted), strict=True):
         layer, ins = _hyper_layer(conv, followers, ins, outputs, bits, kernel_weight_max(net, index))
         layers.append(layer)
@@ -188,8 +189,8 @@ def _shuffle(followers: Sequence[nn.Module]) -> int:
 
 
 def _hyper_layer(
-    conv: nn.Module, followers: list[nn.Module], ins: Units, seen: Seen, wanted: Tensor, weight_max: int
-) -> tuple[IntegerLayer, Units]:
+    conv: nn.Module, followers: list[nn.Module], ins: FixedPoint, seen: ActivationStats, wanted: Tensor, weight_max: int
+) -> tuple[IntegerLayer, FixedPoint]:
     """One block of h_s in integers, and the units of its output channels."""
     transposed = isinstance(conv, nn.ConvTranspose2d)
     relu = any(isinstance(m, nn.ReLU) for m in followers)
@@ -197,7 +198,7 @@ def _hyper_layer(
     weight, bias = _out_by_in(conv), conv.bias.detach()
     sum_bits = _sum_bits(weight, bias, ins, weight_max=weight_max)
     outs = _reachable(seen, wanted, sum_bits, shuffle**2)
-    unshuffled = Units(*(part.repeat_interleave(shuffle**2) for part in (outs.bits, outs.limit)))
+    unshuffled = FixedPoint(*(part.repeat_interleave(shuffle**2) for part in (outs.bits, outs.limit)))
     layer = integer_layer(weight, bias, ins, sum_bits, unshuffled)
     layer = replace(
         layer,
@@ -213,15 +214,15 @@ def _hyper_layer(
     return layer, outs
 
 
-class _InnerSeen(NamedTuple):
+class _InnerStats(NamedTuple):
     """What calibration sees of the context model: units of the masked convolution and of merger layers 1 and 2."""
 
-    context: Seen
-    hidden1: Seen
-    hidden2: Seen
+    context: ActivationStats
+    hidden1: ActivationStats
+    hidden2: ActivationStats
 
 
-def _inner_seen(net: Supernet, index: int, y: Sequence[Tensor], priors: Sequence[Tensor]) -> _InnerSeen:
+def _inner_seen(net: Supernet, index: int, y: Sequence[Tensor], priors: Sequence[Tensor]) -> _InnerStats:
     context = net.context
     inner = (context.merge_context, context.merge_hidden, context.merge_out)
     seen: list[list[Tensor]] = [[] for _ in inner]
@@ -234,7 +235,7 @@ def _inner_seen(net: Supernet, index: int, y: Sequence[Tensor], priors: Sequence
         context(latent, prior, index)
     for hook in hooks:
         hook.remove()
-    return _InnerSeen(*(Seen.of(values) for values in seen))
+    return _InnerStats(*(ActivationStats.of(values) for values in seen))
 
 
 @dataclass(frozen=True)
@@ -270,8 +271,7 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
     latents: calibration pairs (y, z) of float latents, (1, M, h, w) scaled by the quality gain and (1, N, h/4, w/4),
     from photos at several qualities. Raises OverflowBoundError when a layer cannot be made exact.
     """
-    y, z = [pair[0].float() for pair in latents], [pair[1].float() for pair in latents]
-    z = [torch.clamp(torch.floor(v + 0.5), -Z_MAX, Z_MAX) for v in z]
+    y, z = [pair[0].float() for pair in latents], [round_z(pair[1].float()) for pair in latents]
     hyper, priors = _hyper_seen(net, index, z)
     seen = _inner_seen(net, index, y, priors)
     merger = _Merger(net, index)
@@ -280,7 +280,7 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
     context_bits, prior_bits = bits.tensor_split(split)
     of_context, of_prior = importance_of(merger.first[0], merger.importance1).tensor_split(split)
     layers, prior = _hyper_layers(net, index, hyper, prior_bits, of_prior)
-    y_units, masked = _masked_convolution(net, index, Seen.of(y), seen.context, context_bits, of_context)
+    y_units, masked = _masked_convolution(net, index, ActivationStats.of(y), seen.context, context_bits, of_context)
     context = merger.quantised(seen, y_units, masked, prior)
     entropy = IntegerEntropy(net.config.hyper_widths[index], tuple(layers), context, scale_rows(net).table)
     exact_share(entropy)  # the proof, of all layers as they are
@@ -288,8 +288,8 @@ def quantise(net: Supernet, index: int, latents: Sequence[tuple[Tensor, Tensor]]
 
 
 def _masked_convolution(
-    net: Supernet, index: int, latents: Seen, seen: Seen, wanted: Tensor, importance: Tensor
-) -> tuple[Units, tuple[IntegerLayer, Units]]:
+    net: Supernet, index: int, latents: ActivationStats, seen: ActivationStats, wanted: Tensor, importance: Tensor
+) -> tuple[FixedPoint, tuple[IntegerLayer, FixedPoint]]:
     """Units of y as it is read (powers of two, as y is in such units), the layer without its mask, and its units."""
     model = net.context
     grouping, kernel = model.grouping, model.kernel
@@ -297,8 +297,8 @@ def _masked_convolution(
     masks = [expand(context_mask(grouping, phase, kernel), weight) for phase in phases(grouping.side)]
     share = float(torch.stack(masks).mean())
     bits = balanced(latents, weight * share, bias, importance, kernel**2 * share)
-    y = Units.covering(latents, torch.floor(bits).clamp(max=MEAN_BITS))
-    y = Units.covering(latents, torch.floor(y.bits))  # LIMIT_MAX may have taken a fraction of a bit
+    y = FixedPoint.covering(latents, torch.floor(bits).clamp(max=MEAN_BITS))
+    y = FixedPoint.covering(latents, torch.floor(y.bits))  # LIMIT_MAX may have taken a fraction of a bit
     sum_bits = _sum_bits(weight, bias, y, masks, kernel_weight_max(net, index))
     units = _reachable(seen, wanted, sum_bits)
     layer = integer_layer(weight, bias, y, sum_bits, units)
@@ -324,11 +324,11 @@ class _Merger:
         self.importance1 = importance_of(self.second[0], self.importance2)
 
     def quantised(
-        self, seen: _InnerSeen, y: Units, masked: tuple[IntegerLayer, Units], prior: Units
+        self, seen: _InnerStats, y: FixedPoint, masked: tuple[IntegerLayer, FixedPoint], prior: FixedPoint
     ) -> IntegerContext:
         """The context model, with what `_masked_convolution` gives and the units of the prior."""
         context, units = masked
-        both = Units(torch.cat([units.bits, prior.bits]), torch.cat([units.limit, prior.limit]))
+        both = FixedPoint(torch.cat([units.bits, prior.bits]), torch.cat([units.limit, prior.limit]))
         weight, largest = self.first
         sum_bits = _sum_bits(weight, largest, both)
         hidden1 = _reachable(seen.hidden1, balanced(seen.hidden1, *self.second, self.importance2), sum_bits)
@@ -352,7 +352,7 @@ class _Merger:
             self._output_layer(hidden2),
         )
 
-    def _output_layer(self, ins: Units) -> IntegerLayer:
+    def _output_layer(self, ins: FixedPoint) -> IntegerLayer:
         """The last layer: means in units 2^-MEAN_BITS (even channels), scale values (odd channels).
 
         Means and scales share the wider clamp of the two; the runtime clamps scale values to the index table.
@@ -362,7 +362,7 @@ class _Merger:
         bits[1::2] = rows.bits
         sum_bits = torch.maximum(_sum_bits(weight, bias, ins), bits + 1)
         limit = torch.full_like(bits, max(MEAN_MAX, rows.high))
-        layer = integer_layer(weight, bias, ins, sum_bits, Units(bits, limit))
+        layer = integer_layer(weight, bias, ins, sum_bits, FixedPoint(bits, limit))
         return replace(layer, low=torch.full_like(bits, -MEAN_MAX))
 
 

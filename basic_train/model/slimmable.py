@@ -102,38 +102,37 @@ class SlimConvTranspose2d(Slim):
     Weight (max ins, max outs, k, k) as in PyTorch. precise: as for `SlimConv2d`.
     """
 
-    def __init__(
-        self, ins: Channels, outs: Channels, kernel: int = 5, stride: int = 2, precise: bool = False
-    ) -> None:
+    KERNEL, STRIDE, PADDING, OUTPUT_PADDING = 5, 2, 2, 1
+
+    def __init__(self, ins: Channels, outs: Channels, precise: bool = False) -> None:
         super().__init__()
-        self.ins, self.outs, self.stride, self.precise = tuple(ins), tuple(outs), stride, precise
-        self.padding, self.output_padding = kernel // 2, stride - 1
-        reference = nn.ConvTranspose2d(max(self.ins), max(self.outs), kernel)
+        self.ins, self.outs, self.precise = tuple(ins), tuple(outs), precise
+        reference = nn.ConvTranspose2d(max(self.ins), max(self.outs), self.KERNEL)
         self.weight, self.bias = reference.weight, reference.bias
 
     def forward(self, x: Tensor, index: int) -> Tensor:
         out = self.outs[index]
         weight, bias = prefix(self.weight, x.shape[1], out), prefix(self.bias, out)
-        shape = (self.stride, self.padding, self.output_padding)
+        shape = (self.STRIDE, self.PADDING, self.OUTPUT_PADDING)
         if not self.precise:
             return F.conv_transpose2d(x, weight, bias, *shape)
         with torch.autocast(x.device.type, enabled=False):
             return F.conv_transpose2d(x.float(), weight, bias, *shape)
 
     def plain(self, index: int) -> nn.ConvTranspose2d:
-        ins, outs, kernel = self.ins[index], self.outs[index], self.weight.shape[-1]
-        deconv = nn.ConvTranspose2d(ins, outs, kernel, self.stride, self.padding, self.output_padding)
+        ins, outs = self.ins[index], self.outs[index]
+        deconv = nn.ConvTranspose2d(ins, outs, self.KERNEL, self.STRIDE, self.PADDING, self.OUTPUT_PADDING)
         with torch.no_grad():
             deconv.weight.copy_(self.weight[:ins, :outs])
             deconv.bias.copy_(self.bias[:outs])
         return deconv
 
     def macs(self, index: int) -> float:
-        return float(self.ins[index] * self.outs[index] * self.weight.shape[-1] ** 2)
+        return float(self.ins[index] * self.outs[index] * self.KERNEL**2)
 
     @property
     def scale(self) -> float:
-        return float(self.stride)
+        return float(self.STRIDE)
 
 
 class SlimSequential(Slim):

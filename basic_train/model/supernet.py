@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from basic_train.model.backbones import BACKBONES
+from basic_train.model.config import ModelConfig
 from basic_train.model.context import GroupedContext
 from basic_train.model.hyperprior import PriorPerWidth, ScaleOnly
-from basic_train.model.presets import ModelConfig
 from basic_train.model.priors import (
     DENSITIES,
     SCALE_MIN,
@@ -104,12 +104,12 @@ class Supernet(nn.Module):
         self.gains = QualityGains(m, config.quality_anchors, config.lambda_max / config.lambda_min)
 
     @staticmethod
-    def _context(config: ModelConfig, coder: int) -> GroupedContext | ScaleOnly:
+    def _context(config: ModelConfig, number: int) -> GroupedContext | ScaleOnly:
         if config.context == "scale-only":
             return ScaleOnly()
         return GroupedContext(
             config.y_channels,
-            config.coders()[coder],
+            config.groupings()[number],
             config.contexts,
             config.priors,
             config.context_kernel,
@@ -137,6 +137,10 @@ class Supernet(nn.Module):
             return scale_from_log_index(LOG_SCALE_GAIN * raw + LOG_SCALE_BIAS)
         return lower_bound(raw, SCALE_MIN)
 
+    def mean_and_sigma(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations (B, M, h, w) of y from a context model's output (B, 2M, h, w)."""
+        return parameters[:, 0::2], self.sigma(parameters[:, 1::2])
+
     def bits(self, values: Tensor, sigma: Tensor) -> Tensor:
         """Bits of each element of y less its mean, by the density of the model."""
         return DENSITIES[self.config.density].bits(values, sigma)
@@ -145,7 +149,7 @@ class Supernet(nn.Module):
         """Training pass: x (B, 3, H, W) in [0, 1], sides multiples of 64; quality (B,) in [0, 1].
 
         h_s, the context model and g_s see rounded latents with straight-through gradients, y_hat by the rule of the
-        real decoder, round(y - mean) + mean (model-spec §9.14); rates: `code`, and uniform noise for z.
+        real decoder, round(y - mean) + mean (model-spec §9.14); rates: `means_and_rate`, and uniform noise for z.
         Raises ValueError for different widths where latents go with the width.
         """
         latents = self.latents(x, quality, widths)
@@ -159,12 +163,12 @@ class Supernet(nn.Module):
         y = self.analyse(x, quality, widths.g_a)
         z = self.h_a(y, widths.h_a).float()
         prior = self.h_s(round_ste(z), widths.h_s)
-        mean, y_bits = self.code(self.context, y, prior, widths.h_s)
+        mean, y_bits = self.means_and_rate(self.context, y, prior, widths.h_s)
         with torch.autocast(x.device.type, enabled=False):
             z_bits = self._prior_of_z(widths).bits(uniform_noise(z)).flatten(1).sum(1)
         return Latents(round_ste(y - mean) + mean, y_bits, z_bits, y, prior)
 
-    def code(
+    def means_and_rate(
         self, context: Callable[[Tensor, Tensor, int], Tensor], y: Tensor, prior: Tensor, index: int
     ) -> tuple[Tensor, Tensor]:
         """Means of y (B, M, h, w) and its bits per image (B,) by a context model.
@@ -176,7 +180,7 @@ class Supernet(nn.Module):
         """
         read = self._decoded(context, y, prior, index) if self.config.train_rounded else uniform_noise(y)
         parameters = context(read, prior, index).float()
-        mean, sigma = parameters[:, 0::2], self.sigma(parameters[:, 1::2])
+        mean, sigma = self.mean_and_sigma(parameters)
         with torch.autocast(y.device.type, enabled=False):
             if not self.config.train_rounded:
                 return mean, self.bits(uniform_noise(y - mean), sigma).flatten(1).sum(1)
@@ -192,13 +196,13 @@ class Supernet(nn.Module):
             decoded = round_ste(y - guess) + guess
         return y + (decoded - y).detach()
 
-    def with_coder(self, name: str) -> Supernet:
+    def with_grouping(self, name: str) -> Supernet:
         """This net with one of its groupings as the only one; weights are copied. Raises ValueError."""
-        names = [grouping.name for grouping in self.config.coders()]
+        names = [grouping.name for grouping in self.config.groupings()]
         if name not in names:
             raise ValueError(f"the model has no grouping {name!r}; it has {', '.join(names)}")
         number = names.index(name)
-        chosen = self.config.coders()[number]
+        chosen = self.config.groupings()[number]
         net = Supernet(
             replace(self.config, grouping_name=name, grouping=chosen.tile.tolist(), alternatives=[])
         )

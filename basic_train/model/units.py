@@ -1,7 +1,7 @@
-"""Hidden units of residual blocks, and those among them that nothing stirs.
+"""Dead hidden units of residual blocks: found, reinitialised or pruned.
 
-A unit behind a ReLU whose sum is negative for every picture gives zero, and so do its gradients: it stays as it is for
-all training to come, and costs a decoder as much as any other. Such units can be drawn afresh, or left out.
+A unit behind a ReLU whose sum is negative for every picture gives zero, and so do its gradients: it never learns again,
+and costs a decoder as much as any other.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from basic_train.model.supernet import Supernet, Widths
 
 #: Parts of the net whose units these are: the entropy path has its own arithmetic.
 TRANSFORMS = ("g_a", "g_s")
+
+#: How many qualities pictures run at.
+QUALITIES = 4
 
 
 class Layer(NamedTuple):
@@ -41,25 +44,23 @@ def layers(net: nn.Module) -> dict[str, Layer]:
 
 
 @torch.no_grad()
-def stirred(
-    net: Supernet, pictures: Sequence[Tensor], widths: Sequence[Widths], qualities: int = 4
-) -> dict[str, Tensor]:
+def live_units(net: Supernet, pictures: Sequence[Tensor], widths: Sequence[Widths]) -> dict[str, Tensor]:
     """Which units of `layers` are above zero anywhere, bool (units of the widest,), by layer.
 
-    pictures: (B, 3, H, W) in [0, 1] each; they run at all `widths`, and each at two of as many evenly spread qualities,
-    which take turns. Units that only wider ones use count as not stirred.
+    pictures: (B, 3, H, W) in [0, 1] each; they run at all `widths`, and each at two of QUALITIES evenly spread
+    qualities, which take turns. Units that only wider ones use count as dead.
     """
     found = {name: torch.zeros(max(layer.into.outs), dtype=torch.bool) for name, layer in layers(net).items()}
     handles = [
         layer.relu.register_forward_hook(lambda _, __, values, seen=found[name]: _mark(seen, values))
         for name, layer in layers(net).items()
     ]
-    values = torch.linspace(0, 1, qualities)
+    values = torch.linspace(0, 1, QUALITIES)
     try:
         for number, x in enumerate(pictures):
             turns = torch.arange(len(x)) + number
-            for turn in (turns, turns + qualities // 2):
-                _run(net, x, values[turn % qualities], widths)
+            for turn in (turns, turns + QUALITIES // 2):
+                _run(net, x, values[turn % QUALITIES], widths)
     finally:
         for handle in handles:
             handle.remove()
@@ -80,13 +81,13 @@ def _mark(seen: Tensor, values: Tensor) -> None:
 
 
 @torch.no_grad()
-def draw_afresh(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
-    """Give new weights to the units from the `beyond`-th on that stay at zero at every width, but for those of layers
+def reinitialise_dead(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
+    """Give new weights to the units from the `beyond`-th on that are dead at every width, but for those of layers
     that are frozen; returns how many.
 
     They read what a new layer would and are read with weight 0: the net stays the same function (as `growth`).
     """
-    found, count = stirred(net, pictures, [net.uniform(index) for index in range(len(net.config.widths))]), 0
+    found, count = live_units(net, pictures, [net.uniform(index) for index in range(len(net.config.widths))]), 0
     for name, layer in layers(net).items():
         if not (layer.into.weight.requires_grad and layer.out.weight.requires_grad):
             continue  # frozen: they would never learn
@@ -101,8 +102,8 @@ def draw_afresh(net: Supernet, pictures: Sequence[Tensor], beyond: int) -> int:
 
 
 @torch.no_grad()
-def leave_out(net: Supernet, keep: Mapping[str, Tensor]) -> int:
-    """Take away the units that `keep`, from `stirred`, does not have; returns how many.
+def prune(net: Supernet, keep: Mapping[str, Tensor]) -> int:
+    """Take away the units that `keep`, from `live_units`, does not have; returns how many.
 
     Widths stay prefixes: of its units, each keeps those that are left. Where a block's last layer has none, it adds a
     constant (`SlimResidual.constant`), for which there must be a convolution before it; elsewhere one unit stays.

@@ -1,4 +1,4 @@
-"""What a run has done so far, a JSON line per file, so that the next run does only what is missing."""
+"""A record of finished files, a JSON line each, so that a run that was stopped does only what is missing."""
 
 from __future__ import annotations
 

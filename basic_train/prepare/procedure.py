@@ -1,4 +1,4 @@
-"""What a training set is made of: the rules by which photos are chosen and made smaller."""
+"""The rules by which photos of a training set are chosen and downsampled."""
 
 from __future__ import annotations
 

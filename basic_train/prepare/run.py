@@ -1,4 +1,4 @@
-"""The preparation of a training set from start to end."""
+"""Prepares a training set from start to end."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from basic_train.prepare.pictures import (
     read_header,
 )
 from basic_train.prepare.procedure import Procedure, Size
-from basic_train.reports import Report, unheard
+from basic_train.progress import Progress, silent
 from basic_train.signals import held_back
 
 INDEX_FILE = "index.csv"
 #: Folder in the training set for what the next run goes on from.
 STATE_FOLDER = ".prepare"
 WRITTEN_FILE = "written.jsonl"
-HASHES_FILE = "differences.jsonl"  # hashes.jsonl of earlier versions had those of smaller pictures
+HASHES_FILE = "differences.jsonl"
 COLUMNS = ("file", "source", "width", "height", "source_width", "source_height", "factor", "sha256")
 
 #: `map` over some processes.
@@ -86,7 +86,7 @@ class Preparation:
     """
 
     def __init__(
-        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: Report = unheard
+        self, source: Path, out: Path, procedure: Procedure, jobs: int = 1, progress: Progress = silent
     ) -> None:
         self.source, self.out, self.procedure = source, out, procedure
         self.jobs, self.progress = jobs, progress
@@ -276,7 +276,7 @@ def _fact(journal: Journal, source: Source) -> dict[str, Any] | None:
 def _written(journal: Journal, source: Source, target: str) -> dict[str, Any] | None:
     """What the journal knows of this version of a source in the file that it has now: names depend on the others."""
     fact = _fact(journal, source)
-    return fact if fact is not None and fact.get("target", target) == target else None
+    return fact if fact is not None and fact["target"] == target else None
 
 
 def _largest_first(sources: Iterable[Source]) -> list[Source]:

@@ -66,21 +66,9 @@ def _read(file: Traversable, name: str) -> RecipeFile:
         if key not in known:
             raise RecipeError(f"{name}: unknown key {key!r}{_hint(key, known)}")
     try:
-        return RecipeFile(name, summary, make(values))
+        return RecipeFile(name, summary, Recipe(**values))
     except ValueError as error:
         raise RecipeError(f"{name}: {error}") from error
-
-
-def make(values: dict[str, Any]) -> Recipe:
-    """A recipe from values of its fields. Raises ValueError, also for a value of the wrong type."""
-    checked = {}
-    for name, value in values.items():
-        kind = Recipe.kind(name)
-        wanted = float(value) if kind is float and type(value) is int else value
-        if type(wanted) is not kind:
-            raise ValueError(f"{name}={value!r}: must be of type {kind.__name__}")
-        checked[name] = wanted
-    return Recipe(**checked)
 
 
 def to_toml(file: RecipeFile) -> str:
@@ -95,12 +83,14 @@ def to_toml(file: RecipeFile) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML, which writes as JSON does what is no table."""
+    """A value as TOML: that is JSON, but for tables, infinities and escapes beyond the first 65,536 characters."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _hint(word: str, known: list[str]) -> str:

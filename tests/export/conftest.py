@@ -55,7 +55,7 @@ def tiny_checkpoint(tiny_net: Supernet, tmp_path_factory: pytest.TempPathFactory
 def exported(tiny_checkpoint: Path, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     path = tmp_path_factory.mktemp("bundles") / "tiny"
     photo = photo_folder / "astronaut.png"
-    arguments = [tiny_checkpoint, "-o", path, "--photos", photo_folder, "--check-photo", photo, "--json"]
+    arguments = [tiny_checkpoint, "-o", path, "--data", photo_folder, "--check-photo", photo, "--json"]
     result = CliRunner().invoke(main, [str(item) for item in arguments])
     assert result.exit_code == 0, result.output
     return Exported(path, json.loads(result.stdout), result.stderr)
@@ -70,7 +70,7 @@ def small(tiny_checkpoint: Path, photo_folder: Path, tmp_path_factory: pytest.Te
     (path / "old").write_text("")
     photo = photo_folder / "chelsea.png"
     arguments = [
-        tiny_checkpoint.parent, "--levels", 1, "--name", "small", "--photos", photo_folder, "--check-photo", photo,
+        tiny_checkpoint.parent, "--levels", 1, "--name", "small", "--data", photo_folder, "--check-photo", photo,
         "--no-verify", "--overwrite", "-o",
     ]  # fmt: skip
     texts = [str(item) for item in arguments]

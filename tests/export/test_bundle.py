@@ -129,7 +129,7 @@ def test_models_without_a_grouped_context_are_refused_before_anything_is_written
     assert not list(tmp_path.iterdir())
 
 
-def test_units_that_nothing_stirs_are_left_out(
+def test_dead_units_are_pruned(
     tiny_net: Supernet, exported: Exported, photo_folder: Path, tmp_path: Path
 ) -> None:
     """Of one layer all, so that its block is a constant; of another those of the narrow widths, where one stays."""
@@ -141,8 +141,8 @@ def test_units_that_nothing_stirs_are_left_out(
             layer.into.bias[idle] = -30
             layer.out.bias.normal_(std=0.05)
     report = export_bundle(net, tmp_path / "lean", Options("lean", photos=photo_folder))
-    assert report.left_out.units >= 16 + 16 and all(check.passed for check in report.checks)
-    assert report.left_out.latents < 1e-4 and report.left_out.samples < 1e-2 and not report.notices
+    assert report.pruned.units >= 16 + 16 and all(check.passed for check in report.checks)
+    assert report.pruned.latents < 1e-4 and report.pruned.samples < 1e-2 and not report.notices
     assert len(layers_of(net, "g_a.body.layers.3")) == 2  # the net that was given stays as it was
     full, lean = Bundle(exported.path), Bundle(report.path)
     for old, new in zip(full.manifest.levels, lean.manifest.levels, strict=True):

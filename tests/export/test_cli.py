@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from basic_export.bundle import BundleWriter
+from basic_export.bundle import new_bundle
 from basic_export.cli import main
 from basic_export.engines import copy_bundle
 from basic_runtime import Codec, FileError
@@ -87,15 +87,16 @@ def test_the_folder_one_is_in(exported: Exported, tmp_path: Path, monkeypatch: p
     """Its name as "." has no other name beside it: a ValueError."""
     copy_bundle(exported.path, tmp_path / "bundle")
     monkeypatch.chdir(tmp_path / "bundle")
-    with BundleWriter(Path("."), overwrite=True) as writer:
-        assert writer.folder.parent == tmp_path
+    with pytest.raises(KeyboardInterrupt), new_bundle(Path("."), overwrite=True) as writer:
+        assert writer.folder.parent == tmp_path and writer.target == tmp_path / "bundle"
+        raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_full_disk_is_said_of_the_bundle(tmp_path: Path) -> None:
     """It was said of standard output."""
     target = tmp_path / "bundle"
-    with pytest.raises(FileError, match=r"bundle: cannot be written \(no space left"), BundleWriter(target):
+    with pytest.raises(FileError, match=r"bundle: cannot be written \(no space left"), new_bundle(target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +110,7 @@ def test_overwrite_spares_what_is_no_bundle(tiny_checkpoint: Path, tmp_path: Pat
 def test_a_folder_without_photos(tiny_checkpoint: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no pictures found" in error_of(run(tiny_checkpoint, "-o", tmp_path / "b", "--photos", empty))
+    assert "no pictures found" in error_of(run(tiny_checkpoint, "-o", tmp_path / "b", "--data", empty))
     assert not (tmp_path / "b").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 

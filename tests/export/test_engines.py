@@ -113,7 +113,7 @@ def test_a_table_of_what_was_built(exported: Exported, tmp_path: Path) -> None:
 
 def test_a_checkpoint_and_its_engines_in_one_command(tiny_checkpoint: Path, photo_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "bundle"
-    result = run(tiny_checkpoint, "-o", path, "--levels", 1, "--photos", photo_folder, "--no-verify", "--json",
+    result = run(tiny_checkpoint, "-o", path, "--levels", 1, "--data", photo_folder, "--no-verify", "--json",
                  "--engine", "tensorrt-rtx")  # fmt: skip
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -151,7 +151,7 @@ def builder(tmp_path: Path) -> EngineBuilder:
 
 def graph_of(bundle: Bundle, transform: str) -> tuple[onnx.ModelProto, Profile]:
     spec = next(spec for spec in bundle.manifest.graphs.values() if spec.transform == transform)
-    model, _ = typed_graph(bundle, spec, "fp16")
+    model = typed_graph(bundle, spec, "fp16")
     return model, profile_of(bundle, spec, model, SIZES)
 
 
@@ -249,7 +249,7 @@ def test_a_bundle_that_cannot_be_written(exported: Exported, tmp_path: Path) -> 
     path = tmp_path / "bundle"
     shutil.copytree(exported.path, path)
     (path / "engines").write_text("a file where the folder would be")
-    with pytest.raises(FileError, match="engines cannot be written there .*: name a new bundle with -o"):
+    with pytest.raises(FileError, match="bundle/engines/.*: cannot be written .*; name a new bundle with -o"):
         build_engines(Bundle(path), TENSORRT_RTX, ["sm86"], silent)
 
 

@@ -17,11 +17,11 @@ from basic_runtime import container
 from basic_runtime.codec import Codec
 from basic_runtime.quality import quality_of_step
 from basic_runtime.tables import TableArrays
-from basic_train.model.coded import code_picture
 from basic_train.model.integer import IntegerEntropy
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 
+from .coding import code_picture
 from .models import random_tiny, unfiltered
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from basic_export.upgrade import main
+from basic_export.fixed_point import formats_of
+from basic_export.photos import fixed_point_photos
 from basic_runtime._native import dots_kernels, pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
@@ -126,8 +126,10 @@ def test_gray_pictures_are_the_mean_of_the_colours(exported: Exported) -> None:
     assert np.abs(codec.decode(unfiltered(codec.encode(gray, quality=90, level=3))) - decoded).max() <= 0.5 + 1e-9
 
 
-def test_bundles_without_formats_are_computed_in_float32(exported: Exported, tmp_path: Path) -> None:
-    """And an upgrade gives them back."""
+def test_bundles_without_formats_are_computed_in_float32(
+    exported: Exported, photo_folder: Path, tmp_path: Path
+) -> None:
+    """And their formats can be found from them as they were at the export."""
     path = tmp_path / "old"
     shutil.copytree(exported.path, path)
     manifest = json.loads((path / "manifest.json").read_text())
@@ -139,11 +141,7 @@ def test_bundles_without_formats_are_computed_in_float32(exported: Exported, tmp
     assert data == floats.encode(picture, quality=30, level=1)
     np.testing.assert_array_equal(Codec(path).decode(data), floats.decode(data))
 
-    result = CliRunner().invoke(main, [str(path)])
-    assert result.exit_code == 0, result.output
-    upgraded = json.loads((path / "manifest.json").read_text())
-    assert {name for name, entry in upgraded["graphs"].items() if "formats" in entry} == set(formats)
-    assert upgraded["model"]["id"] == manifest["model"]["id"]
+    assert formats_of(Bundle(path), fixed_point_photos(photo_folder)) == formats
 
 
 @pytest.mark.parametrize(

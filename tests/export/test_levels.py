@@ -9,8 +9,9 @@ import pytest
 
 from basic_export.errors import ExportError
 from basic_export.levels import choose_levels, spread
+from basic_train.model.config import ModelConfig
 from basic_train.model.cost import Costs
-from basic_train.model.presets import LITE, PAPER, TINY, ModelConfig
+from basic_train.model.presets import LITE, PAPER, TINY
 from basic_train.model.supernet import Supernet, Widths
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from basic_export.graphs import serialise
-from basic_export.pixel import TRANSFORMS, PixelGraph, export_pixel
+from basic_export.pixel import TRANSFORMS, PixelExport, export_pixel
 from basic_export.shaping import shaped
 from basic_export.weights import FILE_NAME, WeightStore
 from basic_runtime.engines.base import Backend
@@ -24,12 +24,12 @@ SIZES = ((64, 64), (64, 192), (192, 128))
 
 
 @pytest.fixture(scope="session")
-def graphs(tiny_net: Supernet) -> dict[str, PixelGraph]:
+def graphs(tiny_net: Supernet) -> dict[str, PixelExport]:
     """Each transform at a middle width, which slices both axes."""
     return {transform: export_pixel(tiny_net, transform, 1) for transform in TRANSFORMS}
 
 
-def arrays(graph: PixelGraph, channels: int, height: int, width: int) -> dict[str, np.ndarray]:
+def arrays(graph: PixelExport, channels: int, height: int, width: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(height)
     y = rng.normal(0, 4, (1, channels, height // 16, width // 16))
     every = {
@@ -40,7 +40,7 @@ def arrays(graph: PixelGraph, channels: int, height: int, width: int) -> dict[st
     return {name: every[name].astype(np.float32) for name in graph.inputs}
 
 
-def assert_equals_torch(graph: PixelGraph, backend: Backend, channels: int, folder: Path) -> None:
+def assert_equals_torch(graph: PixelExport, backend: Backend, channels: int, folder: Path) -> None:
     store = WeightStore()
     path = folder / f"{graph.transform}.onnx"
     path.write_bytes(serialise(store.externalise(graph.model)))
@@ -58,7 +58,7 @@ def assert_equals_torch(graph: PixelGraph, backend: Backend, channels: int, fold
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS)
 def test_onnx_runtime_equals_torch(
-    graphs: dict[str, PixelGraph], transform: str, optimisation: str, tiny_net: Supernet, tmp_path: Path
+    graphs: dict[str, PixelExport], transform: str, optimisation: str, tiny_net: Supernet, tmp_path: Path
 ) -> None:
     backend = OnnxRuntimeBackend(threads=1, optimisation=optimisation)  # type: ignore[arg-type]
     assert_equals_torch(graphs[transform], backend, tiny_net.config.y_channels, tmp_path)
@@ -66,7 +66,7 @@ def test_onnx_runtime_equals_torch(
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_openvino_equals_torch(
-    graphs: dict[str, PixelGraph], transform: str, tiny_net: Supernet, tmp_path: Path
+    graphs: dict[str, PixelExport], transform: str, tiny_net: Supernet, tmp_path: Path
 ) -> None:
     backend = OpenVinoBackend(threads=1)
     assert_equals_torch(graphs[transform], backend, tiny_net.config.y_channels, tmp_path)
@@ -74,13 +74,13 @@ def test_openvino_equals_torch(
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_bytes_do_not_change_between_exports(
-    graphs: dict[str, PixelGraph], transform: str, tiny_net: Supernet
+    graphs: dict[str, PixelExport], transform: str, tiny_net: Supernet
 ) -> None:
     again = serialise(export_pixel(tiny_net, transform, 1).model)
     assert hashlib.sha256(again).digest() == hashlib.sha256(serialise(graphs[transform].model)).digest()
 
 
-def test_all_filters_are_slices_of_the_supernet_s(graphs: dict[str, PixelGraph], tiny_net: Supernet) -> None:
+def test_all_filters_are_slices_of_the_supernet_s(graphs: dict[str, PixelExport], tiny_net: Supernet) -> None:
     for transform, graph in graphs.items():
         widest = shaped(getattr(tiny_net, transform).plain(len(tiny_net.config.widths) - 1))
         filters = [p for p in widest.parameters() if p.ndim == 4]
@@ -91,7 +91,7 @@ def test_all_filters_are_slices_of_the_supernet_s(graphs: dict[str, PixelGraph],
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_float16_weights_change_little(
-    graphs: dict[str, PixelGraph], transform: str, tiny_net: Supernet
+    graphs: dict[str, PixelExport], transform: str, tiny_net: Supernet
 ) -> None:
     graph = graphs[transform]
     values = [torch.from_numpy(v) for v in arrays(graph, tiny_net.config.y_channels, 64, 128).values()]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
 
 from basic_export.bundle import id_with_filters
-from basic_export.photos import BUNDLED, bundled_photo
+from basic_export.cli import main
+from basic_export.photos import BUNDLED, bundled_photo, filter_photos
 from basic_export.post_filters import filters_of
-from basic_export.upgrade import main
 from basic_runtime.bundle import Bundle, default_bundle_path
 from basic_runtime.codec import Codec
 from basic_runtime.metrics import psnr
@@ -44,8 +44,16 @@ def bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def add(bundle: Path, pictures: Path, *options: str) -> Result:
-    return CliRunner().invoke(main, [str(bundle), "--photos", str(pictures), "--filters", "filtered-1", *options])
+def with_filters(bundle: Path, pictures: list[np.ndarray]) -> int:
+    """Give the bundle in a folder filters, and so another identity; returns how many it got."""
+    filters, manifest = filters_of(Bundle(bundle), pictures), json.loads((bundle / "manifest.json").read_text())
+    for graph, weights in filters.items():
+        manifest["graphs"][graph]["filter"] = weights
+    before = manifest["model"]["id"]
+    earlier = {before: {"g_s": [level["g_s"] for level in manifest["levels"]], "filtered": False}}
+    manifest["model"] = {"name": "filtered-1", "id": id_with_filters(before, filters), "earlier": earlier}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    return len(filters)
 
 
 def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_first(bundle: Path, pictures: Path) -> None:
@@ -53,8 +61,7 @@ def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_firs
     before = Codec(bundle, threads=1)
     data = before.encode(photo, quality=60, level=0, effort=0)
     pixels = before.decode(data)
-    result = add(bundle, pictures)
-    assert result.exit_code == 0 and "2 g_s have filters" in result.output
+    assert with_filters(bundle, filter_photos(pictures)) == 2
     after = Codec(bundle, threads=1)
     assert after.bundle.name == "filtered-1" and not after.bundle.manifest.earlier["01234567"].filtered
     assert after.bundle.model_id != "01234567"
@@ -63,31 +70,17 @@ def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_firs
     assert psnr(photo, after.decode(again)) > psnr(photo, pixels) + 0.1
 
 
-def test_filters_are_added_once(bundle: Path, pictures: Path) -> None:
-    assert add(bundle, pictures).exit_code == 0
-    manifest = (bundle / "manifest.json").read_bytes()
-    result = add(bundle, pictures)
-    assert result.exit_code == 1 and "has filters already" in result.output and result.output.count("\n") == 1
-    assert (bundle / "manifest.json").read_bytes() == manifest
-
-
-@pytest.mark.parametrize("options", [("--checkpoint", "a"), ("--filters", "no name")])
-def test_wrong_options(bundle: Path, pictures: Path, options: tuple[str, str]) -> None:
-    assert add(bundle, pictures, *options).exit_code == 2
-
-
-def test_one_photo_decides_nothing(bundle: Path, tmp_path: Path) -> None:
+def test_one_photo_decides_nothing(
+    bundle: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     photo = bundled_photo("coffee")[:SIDE, :SIDE]
     assert filters_of(Bundle(bundle), [photo]) == {}
     (tmp_path / "one").mkdir()
     Image.fromarray(photo).save(tmp_path / "one" / "coffee.png")
-    result = add(bundle, tmp_path / "one")
-    assert result.exit_code == 1 and "holds one photo: filters are fitted to some" in result.output
-
-
-def test_an_upgrade_takes_a_folder_not_a_name(pictures: Path) -> None:
-    result = add(Path("lite-11"), pictures)
-    assert result.exit_code == 1 and "lite-11: no such folder; name the folder of a bundle" in result.output
+    arguments = [tiny_checkpoint, "-o", tmp_path / "new", "--data", tmp_path / "one", "--levels", 1, "--no-verify"]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0
+    assert "no filters of decoded pixels: they take two photos or more" in " ".join(result.output.split())
 
 
 def test_filters_are_part_of_the_models_identity() -> None:

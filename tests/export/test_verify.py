@@ -12,7 +12,7 @@ import torch
 from basic_export import golden, verify
 from basic_export.errors import ExportError
 from basic_export.photos import calibration_latents, calibration_photos, check_photo
-from basic_export.pixel import PixelGraph, export_pixel
+from basic_export.pixel import PixelExport, export_pixel
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import create_backend
 from basic_train.model.integer import MEAN_BITS, IntegerEntropy
@@ -40,7 +40,7 @@ def integer(tiny_net: Supernet, photo_folder: Path) -> IntegerEntropy:
 
 
 @pytest.fixture(scope="module")
-def widest(tiny_net: Supernet) -> PixelGraph:
+def widest(tiny_net: Supernet) -> PixelExport:
     return export_pixel(tiny_net, "h_a", 2)
 
 
@@ -56,12 +56,12 @@ def test_the_export_reports_all_its_checks(exported: Exported) -> None:
     assert exported.stderr == ""
 
 
-def test_equal_weights_pass(widest: PixelGraph, load: verify.Loader, inputs: verify.PixelInputs) -> None:
+def test_equal_weights_pass(widest: PixelExport, load: verify.Loader, inputs: verify.PixelInputs) -> None:
     assert verify.check_pixel(widest, widest_id(load), load, inputs).passed
 
 
 def test_one_changed_weight_fails(
-    widest: PixelGraph, load: verify.Loader, inputs: verify.PixelInputs
+    widest: PixelExport, load: verify.Loader, inputs: verify.PixelInputs
 ) -> None:
     module = type(widest.module)(random_tiny().h_a.plain(2))
     with torch.no_grad():

@@ -1,8 +1,9 @@
-"""Presets shrunk to what a test can train."""
+"""Presets shrunk to what a test can train, and what models cost by the specification."""
 
 from typing import Any
 
-from basic_train.model.presets import ModelConfig
+from basic_train.model.config import ModelConfig
+from basic_train.model.context import GroupedContext
 
 LATENTS = 16
 
@@ -22,3 +23,11 @@ def small(config: ModelConfig) -> dict[str, Any]:
     changes["priors"] = changes["latents"] or [prior] * len(config.widths)
     shape = {"context": 16, "hidden1": 24, "hidden2": 16}
     return changes | {"contexts": [shape] * len(config.widths) if grouped else []}
+
+
+def dense_macs(context: GroupedContext, index: int) -> float:
+    """Multiply-accumulates per position of y of one unmasked pass at a width, as model-spec §1.5 counts."""
+    shape = context.shapes[index]
+    masked = context.y_channels * context.kernel**2 * shape.context
+    merger = (shape.context + context.priors[index]) * shape.hidden1
+    return masked + merger + shape.hidden1 * shape.hidden2 + shape.hidden2 * 2 * context.y_channels

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from in_memory import PhotosInMemory
 from PIL import Image
 
 from basic_runtime.errors import ImageError
@@ -55,7 +56,7 @@ def test_some_are_chosen_evenly(length):
 
 
 def test_kinds_of_random_numbers_have_nothing_in_common(photos):
-    stream = CropStream([np.zeros((64, 64, 3), np.uint8)], 64, 4, seed=3)
+    stream = CropStream(PhotosInMemory([np.zeros((64, 64, 3), np.uint8)]), 64, 4, seed=3)
     first = {kind: np.random.default_rng([kind, 3, 7]).random() for kind in (WIDTHS, NOISE)}
     crops = [rng.random() for rng in stream.draws(7)]
     assert len({*first.values(), *crops}) == 6
@@ -94,12 +95,12 @@ def test_the_centre_crop_is_the_middle():
 
 def test_batch_n_is_the_same_wherever_the_stream_starts(photos):
     pictures = [load_rgb(p) for p in list_photos(photos)]
-    stream = CropStream(pictures, 64, 3, seed=5)
+    stream = CropStream(PhotosInMemory(pictures), 64, 3, seed=5)
     early, late = stream.batches(0), stream.batches(2)
     batches = [next(early) for _ in range(4)]
     assert torch.equal(batches[2], next(late)) and torch.equal(batches[3], next(late))
     assert not torch.equal(batches[0], batches[1])
-    assert not torch.equal(batches[0], CropStream(pictures, 64, 3, seed=6).batch(0))
+    assert not torch.equal(batches[0], CropStream(PhotosInMemory(pictures), 64, 3, seed=6).batch(0))
     for batch in batches:
         assert batch.shape == (3, 3, 64, 64) and batch.dtype == torch.float32
         assert (
@@ -112,29 +113,29 @@ def test_batch_n_is_the_same_wherever_the_stream_starts(photos):
 
 def test_large_photos_are_drawn_more_often():
     black, white = np.zeros((64, 64, 3), np.uint8), np.full((64, 640, 3), 255, np.uint8)
-    share = float(CropStream([black, white], 64, 200, seed=0).batch(0).mean())
+    share = float(CropStream(PhotosInMemory([black, white]), 64, 200, seed=0).batch(0).mean())
     assert 0.8 < share < 1
 
 
 def test_an_error_in_the_thread_reaches_the_loop():
     picture = np.zeros((64, 64, 3), np.uint8)
-    batches = CropStream([picture], 64, batch=0, seed=0).batches(0)
+    batches = CropStream(PhotosInMemory([picture]), 64, batch=0, seed=0).batches(0)
     with pytest.raises(ValueError, match="need at least one array"):
         next(batches)
 
 
 def test_ranks_share_out_the_batch_that_one_process_would_see(photos):
     pictures = [load_rgb(p) for p in list_photos(photos)]
-    whole = CropStream(pictures, 64, 6, seed=5).batch(7)
-    parts = [CropStream(pictures, 64, 6, seed=5, rank=r, ranks=3).batch(7) for r in range(3)]
+    whole = CropStream(PhotosInMemory(pictures), 64, 6, seed=5).batch(7)
+    parts = [CropStream(PhotosInMemory(pictures), 64, 6, seed=5, rank=r, ranks=3).batch(7) for r in range(3)]
     assert torch.equal(torch.cat(parts), whole)
     with pytest.raises(ValueError, match="6 crops does not divide among 4"):
-        CropStream(pictures, 64, 6, seed=5, ranks=4)
+        CropStream(PhotosInMemory(pictures), 64, 6, seed=5, ranks=4)
 
 
 def test_batches_do_not_depend_on_how_much_stays_in_memory(photos):
     paths = list_photos(photos)
-    expected = CropStream([load_rgb(p) for p in paths], 64, 4, seed=1)
+    expected = CropStream(PhotosInMemory([load_rgb(p) for p in paths]), 64, 4, seed=1)
     one_photo = load_rgb(paths[0]).nbytes
     for cache_bytes in (0, 2 * one_photo, len(paths) * one_photo):
         files = PhotoFiles(paths, 64, cache_bytes)
@@ -194,7 +195,7 @@ def test_gamma_keeps_black_and_white_and_the_order_of_values():
 
 def test_gamma_changes_crops_and_nothing_else_of_the_stream(photos):
     pictures = [load_rgb(p) for p in list_photos(photos)]
-    plain = CropStream(pictures, 64, 8, seed=0).batch(0)
-    changed = CropStream(pictures, 64, 8, seed=0, gamma=True).batch(0)
+    plain = CropStream(PhotosInMemory(pictures), 64, 8, seed=0).batch(0)
+    changed = CropStream(PhotosInMemory(pictures), 64, 8, seed=0, gamma=True).batch(0)
     same = [torch.equal(a, b) for a, b in zip(plain, changed, strict=True)]
     assert any(same) and not all(same) and changed.max() <= 1 + 1e-6

@@ -300,7 +300,7 @@ def test_the_original_s_raster_context_computes_the_same(tmp_path):
 def test_the_original_s_learnt_orders_compute_the_same(tmp_path):
     tile = np.array([[[0, 5], [7, 2]], [[2, 5], [5, 5]], [[7, 0], [0, 7]], [[3, 3], [3, 3]]])
     state = original_model(0, learned=tile)
-    net = import_file(saved(tmp_path, grouped_file(state)), Choices(coder=1)).net
+    net = import_file(saved(tmp_path, grouped_file(state)), Choices(order=1)).net
     assert net.config.grouping_name == "learned" and net.config.grouping_map().stages == 5
     np.testing.assert_array_equal(net.config.grouping_map().tile, np.searchsorted([0, 2, 3, 5, 7], tile))
     y, prior = torch.randn(1, N, 4, 4), torch.randn(1, 2 * N, 4, 4)
@@ -413,8 +413,9 @@ def test_files_that_cannot_be_read_give_one_line(tmp_path, name):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--coder", "2"], 1, "has decoding orders 0, 1"),
-        (["--coder", "3"], 1, "choose with --coder"),
+        (["--grouping", "2"], 1, "has decoding orders 0, 1"),
+        (["--grouping", "3"], 1, "choose with --grouping"),
+        (["--grouping", "5"], 2, "--grouping: "),
         (["--codec", "4"], 1, "holds models 0, one per lambda"),
         (["--grouping", "scanline"], 2, "does not repeat with a tile"),
         (["--lambda-range", "0.1", "0.01"], 2, "the lower value comes first"),
@@ -426,18 +427,26 @@ def test_choices_that_a_file_does_not_offer(tmp_path, options, code, message):
     assert result.exit_code == code and message in result.stderr
 
 
+def test_a_named_grouping_stands_in_for_the_order_by_position_of_five(tmp_path):
+    path = saved(tmp_path, grouped_file(original_model(0, learned=np.zeros((4, 2, 2), np.int64))))
+    for options, expected in ((["--grouping", "raster2x2"], "raster2x2"), (["--grouping", 0], "checkerboard")):
+        result = run(path, "-o", tmp_path / "out.safetensors", "--overwrite", *options)
+        assert result.exit_code == 0 and "decoding order 0 of 2 was imported" in result.stderr
+        assert checkpoint.load(tmp_path / "out.safetensors")[0].config.grouping_name == expected
+
+
 def test_a_model_with_one_decoding_order_has_no_choice_of_it(tmp_path):
     result = run(
-        saved(tmp_path, grouped_file(original_model(0))), "-o", tmp_path / "o.safetensors", "--coder", 2
+        saved(tmp_path, grouped_file(original_model(0))), "-o", tmp_path / "o.safetensors", "--grouping", 2
     )
-    assert result.exit_code == 1 and "has one decoding order; leave --coder out" in result.stderr
+    assert result.exit_code == 1 and "has one decoding order; leave --grouping 2 out" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mbt2018", ("--codec", 1), "--codec is for files of the original BaSIC"),
-        ("mbt2018", ("--coder", 1), "--coder is for files of the original BaSIC"),
+        ("mbt2018", ("--codec", 1), "--codec 1 is for files of the original BaSIC"),
+        ("mbt2018", ("--grouping", 1), "--grouping 1 is for files of the original BaSIC"),
         ("mbt2018-mean", ("--grouping", "channelwise"), "leave --grouping out"),
     ],
 )

@@ -13,7 +13,7 @@ from basic_train.model.integer import (
     requantise,
 )
 from basic_train.model.presets import TINY
-from basic_train.model.quantise import HEADROOM, LIMIT_MAX, Seen, Units, balanced, quantise
+from basic_train.model.quantise import HEADROOM, LIMIT_MAX, ActivationStats, FixedPoint, balanced, quantise
 from basic_train.model.supernet import Supernet
 
 
@@ -77,8 +77,8 @@ def test_units_fit_each_channel() -> None:
     values = (
         torch.randn(1, 3, 32, 32, generator=generator) * torch.tensor([100.0, 0.5, 0.0])[None, :, None, None]
     )
-    seen = Seen.of([values])
-    units = Units.covering(seen, balanced(seen, torch.ones(4, 3, 1, 1), torch.zeros(4), torch.ones(4)))
+    seen = ActivationStats.of([values])
+    units = FixedPoint.covering(seen, balanced(seen, torch.ones(4, 3, 1, 1), torch.zeros(4), torch.ones(4)))
     large, small, dead = units.bits.tolist()
     assert 3 < small - large < 5  # the root of what they differ by
     assert dead >= small
@@ -90,7 +90,7 @@ def test_units_fit_each_channel() -> None:
 def test_units_follow_what_an_error_costs() -> None:
     """An input of which only a sum that hardly matters reads much is held more coarsely than one that costs."""
     generator = torch.Generator().manual_seed(0)
-    seen = Seen.of([torch.randn(1, 2, 32, 32, generator=generator)])
+    seen = ActivationStats.of([torch.randn(1, 2, 32, 32, generator=generator)])
     weight = torch.tensor([[1.0, 0.1], [0.1, 1.0]])[:, :, None, None]
     first, second = balanced(seen, weight, torch.zeros(2), torch.tensor([1.0, 0.001])).tolist()
     assert first > second + 0.5
@@ -107,6 +107,6 @@ def test_units_of_a_layer_that_sees_all_qualities_serve_the_coarsest() -> None:
     the coarsest: what the largest value does to the unit is bounded by how rarely it is seen."""
     generator = torch.Generator().manual_seed(0)
     latents = [gain * torch.randn(1, 1, 32, 32, generator=generator) for gain in (1.0, 1.0, 1.0, 40.0)]
-    seen = Seen.of(latents)
+    seen = ActivationStats.of(latents)
     assert float(seen.typical) < 3
     assert float(seen.largest) > 100

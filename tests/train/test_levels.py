@@ -11,18 +11,10 @@ from click.testing import CliRunner
 from small_models import small
 
 from basic_train import checkpoint
+from basic_train.chains import LevelError, best_chain, targets
 from basic_train.cli import main
-from basic_train.levels import (
-    Evaluator,
-    LevelError,
-    Search,
-    best_chain,
-    candidates,
-    latencies,
-    rate_loss,
-    search,
-    targets,
-)
+from basic_train.evaluator import Evaluator, latencies
+from basic_train.levels import Search, candidates, rate_loss, search
 from basic_train.model.coded import FloatEntropy, code_latents, coder_tables
 from basic_train.model.cost import Costs
 from basic_train.model.presets import HYPERPRIOR, HYPERPRIOR_SLIMMABLE, HYPERPRIOR_USDECODER, TINY
@@ -180,7 +172,7 @@ def test_half_precision_weights_are_stored_and_read(net, photos, tmp_path):
     source, target = tmp_path / "tiny.safetensors", tmp_path / "half.safetensors"
     checkpoint.save(source, net.state_dict(), net.config, {})
     arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 2, "--crop", 64, "--half"]
-    result = CliRunner().invoke(main, list(map(str, [*arguments, "--photos", 1, "--qualities", "0.5"])))
+    result = CliRunner().invoke(main, list(map(str, [*arguments, "--held-out", 1, "--qualities", "0.5"])))
     assert result.exit_code == 0, result.output
     assert "rate loss" in result.output
     assert target.stat().st_size < 0.6 * source.stat().st_size
@@ -190,7 +182,7 @@ def test_half_precision_weights_are_stored_and_read(net, photos, tmp_path):
 def test_a_table_per_quality_and_what_one_for_all_loses(net, photos, tmp_path):
     source, target = tmp_path / "tiny.safetensors", tmp_path / "lv.1.safetensors"
     checkpoint.save(source, net.state_dict(), net.config, {})
-    arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--photos", 1]
+    arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--held-out", 1]
     arguments += ["--per-quality", "--qualities", "0.2,0.8"]
     result = CliRunner().invoke(main, list(map(str, [*arguments, "--json"])))
     assert result.exit_code == 0, result.output
@@ -219,7 +211,7 @@ def test_models_without_context(config, photos, tmp_path):
     little = Supernet(config.changed(changes | cut))
     source, target = tmp_path / "source.safetensors", tmp_path / "levels.safetensors"
     checkpoint.save(source, little.state_dict(), little.config, {})
-    arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--photos", 1]
+    arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 3, "--crop", 64, "--held-out", 1]
     result = CliRunner().invoke(main, list(map(str, [*arguments, "--qualities", "0.5"])))
     if config.latents:
         assert result.exit_code == 1 and "nothing to search" in result.output

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from basic_train import checkpoint
-from basic_train.model import linear
+from basic_train.model import linear, linear_start
 from basic_train.model.presets import TINY
 from basic_train.model.supernet import Supernet
 from basic_train.recipe import Recipe
@@ -28,7 +28,7 @@ def pictures():
 def net(pictures):
     torch.manual_seed(1)
     net = Supernet(TINY).eval()
-    linear.initialise(net, pictures)
+    linear_start.initialise(net, pictures)
     return net
 
 
@@ -71,9 +71,9 @@ def test_gains_give_each_quality_the_step_of_its_lambda(net, pictures):
 def test_first_convolution_gives_components_of_patches(net, pictures):
     first = net.g_a.body.layers[0](pictures - linear.MIDDLE, len(TINY.widths) - 1)
     variances = linear.components(pictures, 4).variances[: first.shape[1]]
-    variances = variances[variances > linear.SMALLEST_VARIANCE]
+    variances = variances[variances > linear_start.SMALLEST_VARIANCE]
     flat = first[:, : len(variances)].permute(1, 0, 2, 3).flatten(1)
-    expected = torch.diag(variances ** (1 - linear.EVENNESS))
+    expected = torch.diag(variances ** (1 - linear_start.EVENNESS))
     torch.testing.assert_close(torch.cov(flat, correction=0), expected, atol=2e-2, rtol=0)
 
 
@@ -98,7 +98,7 @@ def test_networks_see_all_qualities_in_quantisation_steps(net, pictures):
 
 
 def test_training_starts_there_and_keeps_the_path(photos, tmp_path):
-    recipe = Recipe(preset="tiny", steps=2, batch=2, crop=64, validation_photos=1)
+    recipe = Recipe(preset="tiny", steps=2, batch=2, crop=64, held_out=1)
     trainer = Trainer(recipe, tmp_path, photos, report=lambda line: None)
     start = {name: value.clone() for name, value in trainer.module.net.state_dict().items()}
     assert not trainer.module.net.g_s.body.layers[-2].weight.any()  # pixel shuffle is last

@@ -11,14 +11,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_models import small
+from small_models import dense_macs, small
 
-from basic_train.grouping import Grouping
-from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.grouping import Grouping, tiled
+from basic_train.losses import rate_distortion
+from basic_train.model.backbones import BACKBONES
 from basic_train.model.coded import NoContextError, coder_tables
+from basic_train.model.config import NAMES, ModelConfig
 from basic_train.model.cost import macs_per_pixel, parameter_counts
 from basic_train.model.gdn import BETA_MIN, SlimGDN, non_negative
-from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY, ModelConfig
+from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY
 from basic_train.model.priors import logistic_bits
 from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d
 from basic_train.model.supernet import QualityGains, Supernet, Widths
@@ -48,7 +50,7 @@ def test_paper_costs_what_the_original_costs(index, width):
     exact = (37.5 * width + 2.28125 * width**2, 7.921875 * width + 0.0244140625 * width**2)
     assert (cost["g_a"], cost["h_a"]) == pytest.approx(exact, rel=1e-12)
     assert cost["h_s"] == pytest.approx(21.421875 * width + 0.03662109375 * width**2, rel=1e-12)
-    assert net.context.dense_macs(index) / 256 == 11168
+    assert dense_macs(net.context, index) / 256 == 11168
     assert 0.4 * 11168 < cost["context"] < 0.65 * 11168  # masked weights are not computed
 
 
@@ -159,7 +161,7 @@ def test_paper_trains_a_step_and_evaluates():
     torch.manual_seed(0)
     net = Supernet(PAPER)
     x, quality = torch.rand(1, 3, 64, 64), torch.tensor([0.5])
-    lambdas = lambda_of_quality(quality, PAPER.lambda_min, PAPER.lambda_max)
+    lambdas = PAPER.lambda_of(quality)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     loss = rate_distortion(net(x, quality, Widths(4, 3, 2, 4)), x, lambdas).loss
@@ -295,9 +297,13 @@ def test_moving_and_casting_never_changes_the_grouping():
     np.testing.assert_array_equal(before, Grouping("learned", learned).tile)
 
 
+def test_configurations_know_all_backbones():
+    assert set(NAMES["backbone"]) == set(BACKBONES)
+
+
 def test_paper_with_twelve_groups_says_what_does_not_divide():
     with pytest.raises(ValueError, match="hidden1=640 does not divide into 12 channel groups"):
-        Supernet(PAPER.with_grouping("elic", 12))
+        Supernet(replace(PAPER, grouping_name="elic", grouping=tiled("elic", 12).tile.tolist()))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -382,7 +388,7 @@ def test_the_context_model_reads_what_the_decoder_has() -> None:
         return net.context(read, prior, index)
 
     prior = torch.randn(2, TINY.priors[-1], 4, 4)
-    mean, bits = net.code(context, y, prior, 2)
+    mean, bits = net.means_and_rate(context, y, prior, 2)
     first = net.context(y, prior, 2)[:, 0::2]
     symbols = seen[1] - first
     assert torch.equal(seen[0], y) and (symbols - symbols.round()).abs().max() < 1e-4

@@ -1,5 +1,6 @@
 """A level of a supernet as a net of its own."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,14 @@ from PIL import Image
 
 from basic_train import checkpoint
 from basic_train.cli import main
-from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.losses import rate_distortion
 from basic_train.model import gdn
+from basic_train.model.config import ModelConfig
 from basic_train.model.gdn import SlimGDN
-from basic_train.model.narrow import narrow
 from basic_train.model.presets import PRESETS
 from basic_train.model.slimmable import SlimResidual
 from basic_train.model.supernet import Supernet, TrainOutput, Widths
+from basic_train.narrow import narrow
 from basic_train.objective import Interchange, ObjectiveError
 from basic_train.recipe import PARTS, Recipe
 
@@ -145,7 +147,7 @@ def test_the_command_makes_a_checkpoint_that_trains_with_parts_frozen(path, net,
     assert made.exit_code == 0, made.output
     assert "kMAC per pixel, as level 0 of the supernet" in made.output
     options = ("--preset", "tiny", "--crop", 64, "--batch", 2, "--steps", 2, "--data", photos, "--out", run)
-    trained = invoke("run", *options, "--start-from", own, "--freeze", "gains, z_prior", "--validation-photos", 1)
+    trained = invoke("run", *options, "--start-from", own, "--freeze", "gains, z_prior", "--held-out", 1)
     assert trained.exit_code == 0, trained.output
     start, end = (checkpoint.load(place)[0] for place in (own, run))
     assert end.config == start.config and start.config.eighth_blocks == 1
@@ -156,6 +158,10 @@ def test_the_command_makes_a_checkpoint_that_trains_with_parts_frozen(path, net,
     rows = [line.split() for line in invoke("info", path).output.splitlines()]
     assert [row for row in rows if len(row) == 5][-2] == ["1", "24", "12", "12", "32"]
     assert "narrowed tiny.safetensors, level 0, eighth_blocks 1" in invoke("info", own).output
+    values = json.loads(invoke("narrow", path, "--level", 0, "-o", own, "--overwrite", "--json").output)
+    assert values["level"] == 0
+    assert ModelConfig.from_json(values["config"]) == checkpoint.read_header(own)[0]
+    assert 0 < values["macs_per_pixel"] <= values["macs_per_pixel_in_supernet"]
     other = invoke("run", *options, "--steps", 4, "--freeze", "gains")
     assert other.exit_code == 1 and "what a run freezes cannot be changed" in other.output
 
@@ -181,7 +187,7 @@ def test_the_command_says_what_is_wrong_in_one_line(path, net, photos, tmp_path)
     assert "already" in invoke("narrow", path, "--level", 0, "-o", out).output
 
 
-def test_what_is_frozen_is_not_drawn_afresh_and_something_is_left(path, photos, tmp_path):
+def test_what_is_frozen_is_not_reinitialised_and_something_is_left(path, photos, tmp_path):
     run = ("run", "--preset", "tiny", "--crop", 64, "--batch", 2, "--steps", 1, "--data", photos)
     run = (*run, "--out", tmp_path / "r")
     for options, message in [
@@ -193,7 +199,7 @@ def test_what_is_frozen_is_not_drawn_afresh_and_something_is_left(path, photos, 
         assert result.exit_code != 0 and message in " ".join(result.output.split()), result.output
         assert not (tmp_path / "r").exists()
     result = invoke(*run, "--start-from", path, "--freeze", "g_a,g_s", "--revive", 0)
-    assert result.exit_code == 0 and "0 hidden units that nothing stirred drawn afresh" in result.output
+    assert result.exit_code == 0 and "0 dead hidden units reinitialised" in result.output
 
 
 @pytest.mark.parametrize("wrong", [{"batch": "4"}, {"steps": 2.5}, {"freeze": ["g_a"]}, {"gamma": 1}, {"pages": True}])
@@ -220,7 +226,7 @@ def interchange(own, path, full_share):
     objective = Interchange(own.config, replace(beside(path), beside_weight=WEIGHT, full_share=full_share))
     x, quality = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 1, 16)
     torch.manual_seed(4)
-    result = objective(own, x, quality, np.random.default_rng(0), 0.0)
+    result = objective(own, x, quality, np.random.default_rng(0))
     return objective, x, quality, result
 
 
@@ -232,7 +238,7 @@ def test_files_that_go_between_levels_count(net, path, full_share, level):
     torch.manual_seed(4)
     latents = own.latents(x, quality, own.full)
     output = TrainOutput(latents.y_bits, latents.z_bits, own.reconstruct(latents.y_hat, quality, 0))
-    lambdas = lambda_of_quality(quality, net.config.lambda_min, net.config.lambda_max)
+    lambdas = net.config.lambda_of(quality)
     expected = rate_distortion(output, x, lambdas)
     x, quality, weight = x[:2], quality[:2], ((0.013 / lambdas) ** 0.4 * lambdas * 255**2)[:2]
     coming = net.latents(x, quality, drawn).y_hat
@@ -254,7 +260,7 @@ def test_the_other_net_stays_as_it_is(net, path):
 def test_a_level_trains_beside_the_others_by_the_command(path, net, photos, tmp_path):
     own, run = tmp_path / "own.safetensors", tmp_path / "run"
     assert invoke("narrow", path, "--level", 0, "-o", own).exit_code == 0
-    options = ("--preset", "tiny", "--crop", 64, "--batch", 2, "--data", photos, "--validation-photos", 1)
+    options = ("--preset", "tiny", "--crop", 64, "--batch", 2, "--data", photos, "--held-out", 1)
     beside = ("--objective", "interchange", "--beside", path, "--start-from", own)
     trained = invoke("run", *options, "--steps", 1, "--out", run, *beside, "--freeze", "gains,z_prior")
     assert trained.exit_code == 0, trained.output

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_msssim import ms_ssim
 
-from basic_train.losses import MS_SSIM_LAMBDA, lambda_of_quality, rate_distortion
+from basic_train.losses import MS_SSIM_LAMBDA, rate_distortion
 from basic_train.model.presets import HYPERPRIOR_SLIMMABLE, HYPERPRIOR_STATIC, LITE, TINY, USDECODER
 from basic_train.model.supernet import Supernet, TrainOutput
 from basic_train.objective import Combined, Distillation, RandomWidths, random_widths
@@ -60,7 +60,7 @@ def distil(**changes):
     net, x = Supernet(TINY), torch.rand(2, 3, 64, 64)
     objective = Distillation(TINY, recipe)
     torch.manual_seed(4)
-    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(SEED), 0.0)
+    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(SEED))
     result.loss.backward()
     return net, x, result
 
@@ -71,7 +71,7 @@ def test_distillation_trains_rate_at_the_full_width_and_students_from_its_pictur
     widths = random_widths(TINY, NEVER_FULL, np.random.default_rng(SEED))
     assert widths.g_s == 1
     quality = torch.tensor([0.2, 0.9])
-    lambdas = lambda_of_quality(quality, TINY.lambda_min, TINY.lambda_max)
+    lambdas = TINY.lambda_of(quality)
     torch.manual_seed(4)
     latents = net.latents(x, quality, widths)
     pictures = [net.reconstruct(latents.y_hat, quality, index) for index in range(3)]
@@ -130,7 +130,7 @@ def test_loss_is_rate_plus_weighted_distortion():
     result = rate_distortion(output, x, torch.full((2,), 0.013))
     torch.testing.assert_close(result.bpp, torch.tensor([1.0, 0.5]))
     torch.testing.assert_close(result.loss, torch.tensor(0.75 + 0.013 * 255**2 * 0.01))
-    ends = lambda_of_quality(torch.tensor([0.0, 0.5, 1.0]), 0.001, 0.1)
+    ends = replace(TINY, lambda_min=0.001, lambda_max=0.1).lambda_of(torch.tensor([0.0, 0.5, 1.0]))
     torch.testing.assert_close(ends, torch.tensor([0.001, 0.01, 0.1]))
 
 
@@ -149,7 +149,7 @@ def combine(net, blend="all"):
     objective = Combined(net.config, Recipe(preset="tiny", full_share=1.0, blend=blend))
     torch.manual_seed(4)
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(0), 0.0)
+    result = objective(net, x, torch.tensor([0.2, 0.9]), np.random.default_rng(0))
     net.zero_grad()
     result.loss.backward()
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}, objective
@@ -176,17 +176,17 @@ def test_learned_blend_weighs_rates_and_keeps_the_best_first():
     assert objective.blend.grad.abs().sum() > 0 and objective.blend.grad.sum() == pytest.approx(0, abs=1e-5)
     weights = {"blend": torch.tensor([0.0, 0.1, 0.5])}
     stored, config = objective.stored(net.state_dict(), weights, COMBINED)
-    assert [g.name for g in config.coders()] == ["learned", "none", "group-diagonal"]
+    assert [g.name for g in config.groupings()] == ["learned", "none", "group-diagonal"]
     best = Supernet(config)
     best.load_state_dict(stored)
     y, prior = torch.randn(1, 16, 4, 4), torch.randn(1, TINY.priors[-1], 4, 4)
     torch.testing.assert_close(best.context(y, prior, 2), net.alternatives[1](y, prior, 2))
     torch.testing.assert_close(best.alternatives[1](y, prior, 2), net.context(y, prior, 2))
-    chosen = net.with_coder("learned")
+    chosen = net.with_grouping("learned")
     assert not chosen.config.alternatives and chosen.config.grouping_name == "learned"
     torch.testing.assert_close(chosen.context(y, prior, 2), net.alternatives[1](y, prior, 2))
     with pytest.raises(ValueError, match="no grouping 'elic'; it has group-diagonal, none, learned"):
-        net.with_coder("elic")
+        net.with_grouping("elic")
 
 
 def test_combined_needs_alternatives():

@@ -96,12 +96,12 @@ def has_started_another(process):
 
 
 def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one(tmp_path, photos):
-    recipe = Recipe(preset="tiny", steps=12, crop=64, batch=2, save_minutes=1e-6, validation_photos=1)
+    recipe = Recipe(preset="tiny", steps=12, crop=64, batch=2, save_minutes=1e-6, held_out=1)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     options = ["--preset", "tiny", "--steps", "12", "--crop", "64", "--batch", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "basic_train.cli", "run", *options, "--save-minutes", "1e-6",
-         "--validation-photos", "1", "--data", photos, "--out", killed],
+         "--held-out", "1", "--data", photos, "--out", killed],
         env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -22,7 +22,7 @@ def test_every_recipe_trains_and_its_checkpoint_loads(name, photos, tmp_path):
     recipe = recipes.load(name).recipe
     crop = 192 if recipe.distortion == "ms-ssim" else 64
     recipe = replace(
-        recipe, model=small(PRESETS[recipe.preset]), steps=3, crop=crop, batch=2, validation_photos=1
+        recipe, model=small(PRESETS[recipe.preset]), steps=3, crop=crop, batch=2, held_out=1
     )
     trainer = Trainer(recipe, tmp_path, photos, report=lambda line: None)
     before = {name: value.clone() for name, value in trainer.module.state_dict().items()}
@@ -58,6 +58,15 @@ def test_a_printed_recipe_is_a_file_of_the_same(name, tmp_path):
         assert again.recipe == which.recipe and again.summary == which.summary
 
 
+def test_any_text_and_number_is_printed_as_toml(tmp_path):
+    """Emoji were written as two escapes, and infinity as Python does: neither is TOML."""
+    recipe = Recipe(preset="tiny", model={"lambda_max": float("inf"), "preset": "a\u007f\t\"\\"})
+    path = tmp_path / "mine.toml"
+    path.write_text(recipes.to_toml(recipes.RecipeFile("mine", "fast \U0001f680 crème", recipe)), encoding="utf-8")
+    again = recipes.load(str(path))
+    assert again.recipe == recipe and again.summary == "fast \U0001f680 crème"
+
+
 def test_a_file_of_the_user_changes_fields_and_the_preset(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('preset = "tiny"\nlearning_rate = 1\nsteps = 5\n[model]\nlambda_min = 0.01\n')
@@ -71,11 +80,13 @@ def test_a_file_of_the_user_changes_fields_and_the_preset(tmp_path):
     [
         ("learning_rat = 1", "unknown key 'learning_rat', did you mean 'learning_rate'"),
         ("zzz = 1", "unknown key 'zzz'$"),
-        ("steps = 1.5", "steps=1.5: must be of type int"),
-        ("gamma = 1", "gamma=1: must be of type bool"),
+        ("steps = 1.5", "steps=1.5: must be a whole number"),
+        ("gamma = 1", "gamma=1: must be true or false"),
         ("batch = 0", "batch=0: must be more than 0"),
         ("save_minutes = -1", "save_minutes=-1.0: must not be less than 0"),
         ("save_minutes = nan", "save_minutes=nan: must not be less than 0"),
+        ("minutes = inf", "minutes=inf: must be finite"),
+        (f"clip = 1{400 * '0'}", "must be finite"),
         ('distortion = "ssim"', "distortion=ssim: must be one of mse, ms-ssim"),
         ('distortion = "ms-ssim"\ncrop = 128', "MS-SSIM needs crops of at least 192"),
         ("steps = ", "not a readable recipe"),

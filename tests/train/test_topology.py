@@ -13,14 +13,15 @@ from small_models import small
 
 from basic_runtime.errors import BasicError
 from basic_train import checkpoint
-from basic_train.ablation import Method, learned, methods, search_tile
+from basic_train.ablation import LOGIT_RATE, Method, learned, methods, optimizers_of, search_tile
 from basic_train.cli import main
 from basic_train.grouping import Grouping, tiled
 from basic_train.model.context import ContextShape, GroupedContext
 from basic_train.model.presets import HYPERPRIOR, LITE, PAPER, PRESETS, TINY
 from basic_train.model.supernet import Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
-from basic_train.optimise import LOGIT_RATE, optimizers
+from basic_train.muon import Muon
+from basic_train.optimise import optimizers
 from basic_train.recipe import Recipe
 
 
@@ -241,9 +242,20 @@ def test_a_base_is_of_the_settings_that_it_was_trained_with(tiny_checkpoint, lar
 
 
 def test_logits_have_a_rate_of_their_own():
-    module = torch.nn.ModuleDict({"topology": DirectTopology(2, 4), "context": torch.nn.Linear(4, 4)})
-    muon, adam, logits = optimizers(module, Recipe())
+    context, topology = GroupedContext(8, tiled("none", 1), [ContextShape(8, 8, 8)], [8]), DirectTopology(2, 4)
+    muon, adam, logits = optimizers_of(context, topology, Recipe())
     (values,) = logits.param_groups[0]["params"]
-    assert values is module["topology"].values and logits.defaults["lr"] == LOGIT_RATE
-    assert isinstance(logits, torch.optim.Adam) and muon.param_groups[0]["params"] == [module["context"].weight]
-    assert adam.param_groups[0]["params"] == [module["context"].bias]
+    assert values is topology.values and logits.defaults["lr"] == LOGIT_RATE
+    assert isinstance(logits, torch.optim.Adam) and isinstance(muon, Muon) and adam.defaults["lr"] == 1e-3
+    weights = [p for name, p in context.named_parameters() if "weight" in name]
+    assert {id(p) for p in muon.param_groups[0]["params"]} == {id(p) for p in weights}
+
+
+def test_alternative_context_models_are_trained_like_the_first():
+    """Their merger layers were left to Adam, as their names do not say what they are."""
+    net = Supernet(PRESETS["paper-combined"].changed(small(PRESETS["paper-combined"])))
+    muon, _ = optimizers(net, Recipe())
+    moved = {id(p) for group in muon.param_groups for p in group["params"]}
+    for context in (net.context, *net.alternatives):
+        for name, parameter in context.named_parameters():
+            assert (id(parameter) in moved) == ("weight" in name), name

@@ -18,7 +18,7 @@ from basic_train import checkpoint
 from basic_train.checkpoint import CheckpointError
 from basic_train.data import CropStream, PhotoFiles, list_photos, split
 from basic_train.model import units
-from basic_train.model.linear import EVENNESS
+from basic_train.model.linear_start import EVENNESS
 from basic_train.model.presets import PAPER, TINY
 from basic_train.model.slimmable import SlimConvTranspose2d
 from basic_train.model.supernet import Supernet
@@ -72,9 +72,10 @@ def test_impossible_recipes_are_refused(wrong):
 
 def test_recipes_of_older_and_newer_files_are_read():
     assert Recipe.from_json({"batch": 3, "colour": "blue"}) == Recipe(batch=3)
+    assert Recipe.from_json({"validation_photos": 5}) == Recipe(held_out=5)
 
 
-def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, finished, monkeypatch):
+def test_dead_units_may_be_reinitialised_and_pages_among_the_crops(tmp_path, photos, finished, monkeypatch):
     monkeypatch.setattr("basic_train.pages.PAGES", 4)
     net, _ = checkpoint.load(finished.folder / MODEL_FILE)
     layer = units.layers(net)["g_a.body.layers.3.body.layers.3"]
@@ -85,7 +86,7 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
     messages = []
     recipe = replace(RECIPE, revive=4, pages=1.0)
     trainer = Trainer(recipe, tmp_path / "new", photos, messages.append, tmp_path / "idle.safetensors")
-    assert any("13 hidden units that nothing stirred drawn afresh" in message for message in messages)
+    assert any("13 dead hidden units reinitialised" in message for message in messages)
     started = units.layers(trainer.module.net)["g_a.body.layers.3.body.layers.3"]
     assert (started.into.bias[:4] == -30).all() and (started.into.bias[4:] == 0).all()
     pages = {page.tobytes() for page in draw_pages(recipe.seed, 4)}
@@ -95,7 +96,7 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
     assert trainer.finished
     again = Trainer(replace(recipe, steps=7), tmp_path / "new", photos, messages.append)
     again.run()
-    assert sum("drawn afresh" in message for message in messages) == 1
+    assert sum("dead hidden units" in message for message in messages) == 1
     with pytest.raises(TrainingError, match="name a checkpoint with --start-from"):
         Trainer(replace(RECIPE, revive=0), tmp_path / "none", photos, messages.append)
 
@@ -103,7 +104,7 @@ def test_units_may_be_drawn_afresh_and_pages_among_the_crops(tmp_path, photos, f
 def test_qualities_may_come_in_steps(tmp_path, photos, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "recorder", Recorder)
     trainer = train(tmp_path, photos, replace(RECIPE, objective="recorder", quality_steps=5, batch=4))
-    drawn = torch.cat([quality for _, quality, _, _ in trainer.module.objective.given])
+    drawn = torch.cat([quality for _, quality, _ in trainer.module.objective.given])
     assert set(drawn.tolist()) == {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
@@ -134,6 +135,14 @@ def test_layers_at_latents_of_unequal_size_have_factors():
     assert (found[id(context.merge_out.weight)][1::2] == 1).all()
 
 
+def test_a_linear_path_without_a_context_model_trains(tmp_path, photos):
+    model = {"context": "scale-only", "priors": [16, 16, 16], "contexts": []}
+    trainer = train(tmp_path, photos, replace(RECIPE, model=model, steps=2))
+    net = trainer.module.net
+    found = {id(p) for g in trainer.optimizers[0].param_groups if g["factors"] is not None for p in g["params"]}
+    assert trainer.finished and found == {id(net.h_a.layers[0].weight)}
+
+
 class Recorder(Objective):
     """An objective with a module of its own, which keeps what it is given."""
 
@@ -143,11 +152,8 @@ class Recorder(Objective):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.given = []
 
-    def prepare(self, net):
-        net.g_a.requires_grad_(False)
-
-    def forward(self, net, x, quality, rng, progress):
-        self.given.append((x, quality, rng.random(), progress))
+    def forward(self, net, x, quality, rng):
+        self.given.append((x, quality, rng.random()))
         self.calls += 1
         result = self.measure(net(x, quality, net.full), x, quality)
         result.loss = result.loss * self.factor
@@ -166,18 +172,17 @@ def test_an_objective_of_ones_own(tmp_path, photos, monkeypatch):
     objective, net = trainer.module.objective, trainer.module.net
     assert len(objective.given) == 12
     stream = CropStream(PhotoFiles(split(list_photos(photos))[0], 64, 2**30), 64, 2, RECIPE.seed)
-    for number, (x, quality, draw, progress) in enumerate(objective.given):
+    for number, (x, quality, draw) in enumerate(objective.given):
         step, part = divmod(number, 2)
         assert torch.equal(x, stream.batch(step)[part : part + 1])  # in full precision
         assert quality.dtype == torch.float32 and draw == objective.given[2 * step][2]
-        assert progress == pytest.approx(step / 6)
-    assert len({float(quality[0]) for _, quality, _, _ in objective.given}) == 12
+    assert len({float(quality[0]) for _, quality, _ in objective.given}) == 12
     torch.manual_seed(RECIPE.seed)
     start = Supernet(config)
     moved = {
         k.split(".")[0] for k, v in start.state_dict().items() if not torch.equal(v, net.state_dict()[k])
     }
-    assert moved == {name for name, _ in net.named_children()} - {"g_a", "alternatives"}
+    assert moved == {name for name, _ in net.named_children()} - {"alternatives"}
     assert checkpoint.read_header(tmp_path / MODEL_FILE)[0].lambda_max == 0.1
     longer = replace(recipe, steps=7)
     resumed = Trainer(longer, tmp_path, photos, report=lambda line: None)
@@ -273,9 +278,11 @@ def test_training_lowers_the_loss(tmp_path, photos):
 
 def test_a_complete_run_does_nothing_more(finished, photos):
     lines = []
+    before = sorted(path.name for path in finished.folder.iterdir())
     trainer = Trainer(RECIPE, finished.folder, photos, report=lines.append)
     trainer.run(lambda progress: pytest.fail("a step was made"))
     assert "this run is complete" in lines[-1]
+    assert sorted(path.name for path in finished.folder.iterdir()) == before
 
 
 def test_another_preset_in_the_folder_is_refused(finished, photos):
@@ -319,6 +326,17 @@ def test_too_few_photos_are_refused(tmp_path, photos):
     Image.new("RGB", (80, 80)).save(tmp_path / "one.png")
     with pytest.raises(ImageError, match="0 usable photos to train on and 1 to hold out"):
         Trainer(RECIPE, tmp_path / "run", tmp_path)
+
+
+def test_held_out_photos_that_are_all_too_small_are_named(tmp_path, photos):
+    """No crops were stacked: a ValueError."""
+    for number, source in enumerate(list_photos(photos)[:2], 1):
+        (tmp_path / f"{number}.png").write_bytes(source.read_bytes())
+    Image.new("RGB", (50, 80)).save(tmp_path / "0.png")
+    lines = []
+    with pytest.raises(ImageError, match="2 usable photos to train on and 0 to hold out"):
+        Trainer(RECIPE, tmp_path / "run", tmp_path, lines.append)
+    assert any("0.png: smaller than 64 pixels" in line for line in lines)
 
 
 def test_the_stored_run_of_a_folder(tmp_path, finished):
@@ -387,6 +405,6 @@ def test_a_state_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_its_run_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    with pytest.raises(CheckpointError, match="but not the state.pt of a run to go on with: name another --out"):
+    with pytest.raises(CheckpointError, match="but not the state.pt of a run to go on with: name another --output"):
         stored_run(tmp_path)
     assert stored_run(tmp_path / "new") is None

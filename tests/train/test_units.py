@@ -1,4 +1,4 @@
-"""Hidden units that nothing stirs: found, drawn afresh, left out."""
+"""Dead hidden units: found, reinitialised, pruned."""
 
 import copy
 
@@ -58,23 +58,23 @@ def outputs(net, pictures, index):
 
 
 def test_units_below_zero_are_found(net, pictures):
-    found = units.stirred(net, pictures, all_widths(net))
+    found = units.live_units(net, pictures, all_widths(net))
     assert len(found) > 10 and {name.partition(".")[0] for name in found} == {"g_a", "g_s"}
     for number, (name, mask) in enumerate(found.items()):
         assert not mask[number % 3 :: 3].any(), name
     assert sum(int(mask.sum()) for mask in found.values()) > 0.3 * sum(len(mask) for mask in found.values())
 
 
-def test_units_of_wider_widths_alone_are_not_stirred_by_narrow_ones(net, pictures):
-    found = units.stirred(net, pictures, [net.uniform(0)])
+def test_units_of_wider_widths_alone_are_dead_at_narrow_ones(net, pictures):
+    found = units.live_units(net, pictures, [net.uniform(0)])
     for name, layer in units.layers(net).items():
         assert not found[name][layer.into.outs[0] :].any(), name
 
 
 def test_what_is_left_computes_the_same_at_every_width_for_less(net, pictures):
     lean = copy.deepcopy(net)
-    found = units.stirred(net, pictures, all_widths(net))
-    assert units.leave_out(lean, found) == sum(int((~mask).sum()) for mask in found.values())
+    found = units.live_units(net, pictures, all_widths(net))
+    assert units.prune(lean, found) == sum(int((~mask).sum()) for mask in found.values())
     for index in range(len(net.config.widths)):
         for given, expected in zip(outputs(lean, pictures, index), outputs(net, pictures, index), strict=True):
             torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
@@ -92,7 +92,7 @@ def test_blocks_without_units_become_constants_at_the_widths_that_have_none(net,
         with torch.no_grad():
             layer.into.bias[-kept:] = 1.0
     lean = copy.deepcopy(net)
-    units.leave_out(lean, units.stirred(net, pictures, all_widths(net)))
+    units.prune(lean, units.live_units(net, pictures, all_widths(net)))
     block = lean.get_submodule("g_a.body.layers.5")
     constant = [block.constant(index) is not None for index in range(len(net.config.widths))]
     assert constant[0] and constant[-1] == (kept == 0)
@@ -106,7 +106,7 @@ def test_a_first_layer_without_units_keeps_one_for_those_that_biases_stir(net, p
     layer = units.layers(net)["g_a.body.layers.5.body.layers.1"]
     silence(layer)
     lean = copy.deepcopy(net)
-    units.leave_out(lean, units.stirred(net, pictures, all_widths(net)))
+    units.prune(lean, units.live_units(net, pictures, all_widths(net)))
     assert set(units.layers(lean)["g_a.body.layers.5.body.layers.1"].into.outs) == {1}
     for index in range(len(net.config.widths)):
         for given, expected in zip(outputs(lean, pictures, index), outputs(net, pictures, index), strict=True):
@@ -118,18 +118,18 @@ def test_a_block_with_nothing_before_it_to_move_keeps_a_unit(net, pictures):
     for name, layer in units.layers(net).items():
         if name.startswith("g_s."):
             silence(layer)
-    units.leave_out(net, units.stirred(net, pictures, all_widths(net)))
+    units.prune(net, units.live_units(net, pictures, all_widths(net)))
     of_g_s = {name: layer for name, layer in units.layers(net).items() if name.startswith("g_s.")}
     sizes = {name.split(".")[3]: layer.into.outs for name, layer in of_g_s.items()}
     assert sizes["1"] == (1,) * len(net.config.widths) and sizes["2"] == (0,) * len(net.config.widths)
     outputs(net, pictures, 0)
 
 
-def test_units_drawn_afresh_leave_the_function_and_learn(net, pictures):
+def test_reinitialised_units_leave_the_function_and_learn(net, pictures):
     changed = copy.deepcopy(net)
     torch.manual_seed(3)
-    count = units.draw_afresh(changed, pictures, beyond=2)
-    found = units.stirred(net, pictures, all_widths(net))
+    count = units.reinitialise_dead(changed, pictures, beyond=2)
+    found = units.live_units(net, pictures, all_widths(net))
     assert count == sum(int((~mask[2:]).sum()) for mask in found.values()) > 0
     for index in range(len(net.config.widths)):
         for given, expected in zip(outputs(changed, pictures, index), outputs(net, pictures, index), strict=True):

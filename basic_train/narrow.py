@@ -1,8 +1,8 @@
-"""One level of a supernet as a net of its own, which may be smaller still.
+"""Makes one level of a supernet a net of its own, which may be smaller still.
 
-A supernet's narrow widths share their weights with the wide ones and pay for it. As a net of its own a level can go on
-training with all its weights to itself, and have another shape: fewer channels, of which it keeps the first, as widths
-do, and fewer residual blocks (docs/levels.md).
+The narrow widths of a supernet share their weights with the wide ones, which costs quality. As a net of its own a level
+can be trained further with all weights to itself, and with another shape: fewer channels, of which it keeps the first,
+as widths do, and fewer residual blocks (docs/levels.md).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from basic_train.losses import lambda_of_quality, rate_distortion
+from basic_train.losses import rate_distortion
 from basic_train.model import gdn
+from basic_train.model.config import ModelConfig
 from basic_train.model.context import GroupedContext, GroupedLinear
 from basic_train.model.gdn import SlimGDN
-from basic_train.model.presets import ModelConfig
 from basic_train.model.slimmable import SlimConv2d, SlimConvTranspose2d, SlimResidual, SlimSequential
 from basic_train.model.supernet import Supernet, Widths
-from basic_train.reports import Report, unheard
+from basic_train.progress import Progress, silent
 
 #: Fields of a configuration with a value for each width.
 PER_WIDTH = ("widths", "analysis_widths", "hyper_widths", "priors", "contexts")
@@ -97,7 +97,7 @@ def narrow(
     level: Widths,
     changes: dict[str, Any],
     pictures: Sequence[Tensor] = (),
-    report: Report = unheard,
+    report: Progress = silent,
 ) -> Supernet:
     """A level of a supernet as a net of one width: the same function, where `changes` (fields of `ModelConfig`) leave
     its shape as it is and h_a has the width of h_s.
@@ -208,5 +208,5 @@ def _loss(net: Supernet, x: Tensor, value: float) -> float:
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the same noise in the place of rounding for all that are compared
         output = net(x, quality, net.full)
-    lambdas = lambda_of_quality(quality, net.config.lambda_min, net.config.lambda_max)
+    lambdas = net.config.lambda_of(quality)
     return float(rate_distortion(output, x, lambdas).loss)

@@ -1,7 +1,7 @@
-"""Replaces a level of a bundle by a net of its own (`basic_train.model.narrow`).
+"""Replaces a level of a bundle by a net of its own (`basic_train.narrow`).
 
-All levels of a bundle have the same latents, so that any decodes what any other has encoded: the gains, the prior of z
-and the coder's tables are the bundle's, and a net must fit these. All that the bundle had stays in the new one, which
+All levels of a bundle share their latents, so that any decodes what any other has encoded: the gains, the prior of z
+and the coder's tables are the bundle's, and a net must fit these. The new bundle keeps all that the old one had, and
 decodes the files of both.
 """
 
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from basic_export.bundle import CARRIED_FIELDS, GOLDEN, MANIFEST, TABLES, BundleWriter, earlier_models
+from basic_export.bundle import CARRIED_FIELDS, earlier_models, new_bundle
 from basic_export.copies import copy_graphs, renamed
 from basic_export.errors import ExportError
 from basic_export.export import Report, complete, gain_arrays, report_of
+from basic_export.layout import GOLDEN, MANIFEST, TABLES
 from basic_export.net_export import NetExport, require_grouped
 from basic_export.options import Options, Steps
 from basic_runtime.bundle import Bundle
@@ -27,11 +28,7 @@ from basic_runtime.tables import SCALES, TableArrays
 from basic_train.model.coded import coder_tables
 from basic_train.model.integer import IntegerEntropy
 from basic_train.model.supernet import Supernet
-from basic_train.reports import Report as Progress
-from basic_train.reports import unheard
-
-#: Steps besides those of the net: copies, formats, its filter, the end.
-OTHER_STEPS = 4
+from basic_train.progress import Progress, silent
 
 
 class NetError(ExportError):
@@ -39,7 +36,7 @@ class NetError(ExportError):
 
 
 def replace_level(
-    source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = unheard
+    source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = silent
 ) -> Report:
     """Write a bundle in the new folder `target` that is the one in `source` with `net`, which has one width, as its
     level `number`, and with the name of `options`. The report's graphs and checks are those of the net.
@@ -54,12 +51,12 @@ def replace_level(
     if options.name == old["model"]["name"]:
         raise ExportError(f"{source}: is called {options.name}: a bundle with another level needs another --name")
     net = net.float().eval()
-    step = Steps(progress, NetExport.steps([net.full], options.verify) + OTHER_STEPS)
-    with BundleWriter(target, options.overwrite) as writer:
+    step = Steps(progress)
+    with new_bundle(target, options.overwrite) as writer:
         step("graphs of the bundle")
         names = copy_graphs(source, old["graphs"], old["graphs"], writer)
         parts = NetExport(net, [net.full], writer, options, step, first_variant=len(old["entropy"]))
-        parts.leave_out()
+        parts.prune()
         latents = parts.integer_paths()
         _require_same_integers(bundle, parts.integers[0])
         parts.add_variants(TableArrays(*bundle.coder_rows), latents)
@@ -76,7 +73,6 @@ def replace_level(
         graphs = {name: entry for name, entry in manifest["graphs"].items() if name not in names.values()}
         report = report_of(parts, manifest, graphs, checks)
         step("done")
-        writer.commit()
     report.seconds = time.perf_counter() - started
     return report
 

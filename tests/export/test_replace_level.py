@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,19 @@ from basic_export.errors import ExportError
 from basic_export.export import Report
 from basic_export.levels import choose_levels
 from basic_export.options import Options
-from basic_export.own_level import replace_level
 from basic_export.photos import bundled_photo, calibration_latents, calibration_photos
-from basic_export.upgrade import upgrade
+from basic_export.replace_level import replace_level
 from basic_runtime import container
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.quality import quality_of_step
 from basic_train import checkpoint
-from basic_train.model.coded import code_picture, coder_tables
-from basic_train.model.narrow import narrow
+from basic_train.model.coded import coder_tables
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
+from basic_train.narrow import narrow
 
+from .coding import code_picture
 from .models import Exported, unfiltered
 
 SMALLER = {"quarter_blocks": 0, "contexts": [{"context": 12, "hidden1": 16, "hidden2": 12}]}
@@ -120,15 +119,6 @@ def test_a_second_level_keeps_what_the_first_bundle_decoded(
             np.testing.assert_array_equal(newest.decode(data), older.decode(data))
 
 
-def test_an_upgrade_leaves_what_files_of_the_old_bundle_need(
-    exported: Exported, report: Report, photo_folder: Path, tmp_path: Path
-) -> None:
-    path = shutil.copytree(report.path, tmp_path / "upgraded")
-    upgrade(path, photo_folder)
-    data = Codec(exported.path, threads=1).encode(bundled_photo("astronaut")[:64, :64], quality=60, level=0)
-    np.testing.assert_array_equal(*(Codec(folder, threads=1).decode(data) for folder in (report.path, path)))
-
-
 def test_nets_that_do_not_belong_are_refused(
     exported: Exported, report: Report, tiny_net: Supernet, own: Supernet, tmp_path: Path
 ) -> None:
@@ -160,7 +150,7 @@ def test_the_command(
     target = tmp_path / "bundle"
 
     def run(*arguments: object) -> tuple[int, str]:
-        result = CliRunner().invoke(main, [str(item) for item in (*arguments, "-o", target, "--photos", photo_folder)])
+        result = CliRunner().invoke(main, [str(item) for item in (*arguments, "-o", target, "--data", photo_folder)])
         return result.exit_code, " ".join(result.output.split())
 
     named = ("--name", "tiny-2")
