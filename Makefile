@@ -70,6 +70,7 @@ test-nightly: .venv-test/.installed
 
 lint: .venv-test/.installed
 	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 
 # The peers pin older libraries, so they get an environment of their own.

@@ -166,7 +166,7 @@ def _measure(pictures: list[Path], wanted: list[Setting], results: Results, opti
     from basic_runtime.evaluate.measure import has_ms_ssim, measure
 
     if not has_ms_ssim():
-        click.echo(f"basic-run: note: {MissingExtraError.of('MS-SSIM', 'evaluate')}", err=True)
+        click.echo(f"basic-run: note: {MissingExtraError.of('MS-SSIM', 'ms-ssim')}", err=True)
     missing = sum((setting, path.name) not in results.rows for path in pictures for setting in wanted)
     rows = measure(pictures, wanted, results, options)
     for _ in tracked(rows, "coding", missing):

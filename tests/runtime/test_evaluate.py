@@ -23,7 +23,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.errors import EngineError, FileError
 from basic_runtime.evaluate import measure, report
 from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, per_picture, published_kodak
-from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, ms_ssim
+from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, has_ms_ssim, ms_ssim
 from basic_runtime.metrics import psnr
 
 
@@ -276,6 +276,20 @@ def test_a_missing_package_is_said_before_anything_is_coded(pictures, tiny_path,
     result = evaluate(pictures, "--bundle", tiny_path, "-o", tmp_path / "out")
     assert result.exit_code == 1 and "pip install '.[evaluate]' in the sources" in result.stderr
     assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+def test_without_its_package_ms_ssim_is_left_out(pictures, tiny_path, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_msssim", None)
+    has_ms_ssim.cache_clear()
+    try:
+        options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "none", "--json")
+        result = evaluate(pictures, *options)
+    finally:
+        has_ms_ssim.cache_clear()
+    assert result.exit_code == 0 and "note: MS-SSIM needs packages" in result.stderr
+    assert "pip install '.[ms-ssim]' in the sources" in result.stderr
+    [curve] = json.loads(result.stdout)["curves"]
+    assert curve["ms_ssim"] == [None] and curve["psnr"][0] > 10
 
 
 def test_ms_ssim():
