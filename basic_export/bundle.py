@@ -127,18 +127,14 @@ class BundleWriter:
 
     def _save(self, name: str, tensors: Mapping[str, np.ndarray]) -> None:
         ordered = {key: np.ascontiguousarray(tensors[key]) for key in sorted(tensors)}
-        (self.folder / name).write_bytes(
-            save(ordered)
-        )  # save_file makes files that only their owner can read
+        (self.folder / name).write_bytes(save(ordered))  # save_file makes files that only their owner can read
         self.files[name] = self._sha256(name)
 
     def _model_id(self, fields: Mapping[str, Any]) -> str:
         """4 bytes of a sha256 over all that decides what a file decodes to."""
         decoding = {key: fields[key] for key in ("latent", "mean_bits", "z_amax", "quality_steps", "levels")}
         variants = [{k: v for k, v in item.items() if k != "golden"} for item in fields["entropy"]]
-        graphs = sorted(
-            name for name, spec in self.graphs.items() if spec["transform"] in ("h_s", "stage", "g_s")
-        )
+        graphs = sorted(name for name, spec in self.graphs.items() if spec["transform"] in ("h_s", "stage", "g_s"))
         parts = [decoding, variants, graphs, self.files[TABLES], self.files[FILE_NAME]]
         filters = {name: spec["filter"] for name, spec in self.graphs.items() if "filter" in spec}
         return id_with_filters(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8], filters)

@@ -60,16 +60,10 @@ _PATH = click.Path(path_type=Path)
     callback=_own_level,
     help="Replace a level of SOURCE, a bundle, by a net of its own: a checkpoint that began with basic-train narrow.",
 )
-@click.option(
-    "--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]"
-)
-@click.option(
-    "--data", "photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]"
-)
+@click.option("--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]")
+@click.option("--data", "photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
 @click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
-@click.option(
-    "--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one."
-)
+@click.option("--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one.")
 @click.option("--verify/--no-verify", default=True, help="Compare every graph with PyTorch. [default: yes]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report instead of tables.")
@@ -116,9 +110,7 @@ def main(
     from basic_export.bundle import check_target
 
     check_target(output, overwrite)
-    named = partial(
-        Options, levels=levels, photos=photos, check_photo=check_photo, verify=verify, overwrite=overwrite
-    )
+    named = partial(Options, levels=levels, photos=photos, check_photo=check_photo, verify=verify, overwrite=overwrite)
     targets = engine_cli.require_builder(request) if request is not None else []
     if bundle is not None and level is not None and name is not None:
         report = _replace_level(bundle, *level, output, named(name), as_json)

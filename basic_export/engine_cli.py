@@ -50,24 +50,34 @@ class EngineRequest:
 
 _OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(["tensorrt-rtx", "tensorrt"]),
+        "--engine",
+        type=click.Choice(["tensorrt-rtx", "tensorrt"]),
         help="Build engines for NVIDIA GPUs, too (docs/gpu.md).",
     ),
     click.option(
-        "--compute-capability", "capabilities", type=_Capabilities(), metavar="LIST",
+        "--compute-capability",
+        "capabilities",
+        type=_Capabilities(),
+        metavar="LIST",
         help="GPUs to build for, like 75,86,89,120. [default: all from 8.0 on; tensorrt: this machine's]",
     ),
     click.option(
-        "--precision", type=click.Choice(["fp16", "fp32"]), default="fp16", show_default=True,
+        "--precision",
+        type=click.Choice(["fp16", "fp32"]),
+        default="fp16",
+        show_default=True,
         help="Of g_a, h_a and g_s; the entropy path is always float32.",
     ),
     click.option("--min-size", type=PictureSize(), default=_SMALLEST, show_default=True, help="Smallest picture."),
     click.option("--opt-size", type=PictureSize(), default=_TYPICAL, show_default=True, help="To be tuned for."),
     click.option(
-        "--max-size", type=PictureSize(), default=_LARGEST, show_default=True,
+        "--max-size",
+        type=PictureSize(),
+        default=_LARGEST,
+        show_default=True,
         help="Largest picture in one piece; larger ones run in tiles.",
     ),
-)  # fmt: skip
+)
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,9 +201,12 @@ def show_engines(report: EngineReport, console: Console) -> None:
     for key in sorted(groups, key=lambda item: (targets.index(item[0]), TRANSFORMS.index(item[1]))):
         members = groups[key]
         table.add_row(
-            *key, str(len(members)), f"{sum(e.bytes for e in members) / 1e6:.1f}",
-            f"{sum(e.seconds for e in members):.1f}", str(sum(e.cached for e in members)),
-        )  # fmt: skip
+            *key,
+            str(len(members)),
+            f"{sum(e.bytes for e in members) / 1e6:.1f}",
+            f"{sum(e.seconds for e in members):.1f}",
+            str(sum(e.cached for e in members)),
+        )
     console.print(table)
     total = sum(engine.bytes for engine in report.engines) / 1e6
     console.print(

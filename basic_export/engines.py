@@ -189,9 +189,7 @@ def typed_graph(bundle: Bundle, spec: GraphSpec, precision: str) -> ModelProto:
 class _Set:
     """One set of engines in the making, in a folder that will be it."""
 
-    def __init__(
-        self, bundle: Bundle, builder: EngineBuilder, precision: str, sizes: Sizes, folder: Path
-    ) -> None:
+    def __init__(self, bundle: Bundle, builder: EngineBuilder, precision: str, sizes: Sizes, folder: Path) -> None:
         self._bundle, self._builder, self._precision, self._folder = bundle, builder, precision, folder
         self._index = EngineSet(builder.library.name, builder.version, builder.target, precision, sizes, {})
 
@@ -211,9 +209,15 @@ class _Set:
         _link_or_copy(cached, path)
         data = path.read_bytes()
         self._index.engines[spec.id] = EngineFile(
-            key, len(data), hashlib.sha256(data).hexdigest(), round(seconds, 3), precision,
-            dict(profile.minimum), dict(profile.optimum), dict(profile.maximum),
-        )  # fmt: skip
+            key,
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+            round(seconds, 3),
+            precision,
+            dict(profile.minimum),
+            dict(profile.optimum),
+            dict(profile.maximum),
+        )
         target = self._index.target
         return Built(target, spec.id, spec.transform, spec.width, precision, len(data), seconds, hit)
 
@@ -225,14 +229,19 @@ def _cache() -> Path:
     return cache_folder() / "engines"
 
 
-def cache_key(
-    bundle: Bundle, spec: GraphSpec, library: Library, target: str, precision: str, profile: Profile
-) -> str:
+def cache_key(bundle: Bundle, spec: GraphSpec, library: Library, target: str, precision: str, profile: Profile) -> str:
     """Hash of all that an engine depends on. A graph's id is a hash over its weights, too."""
     table = hashlib.sha256(bundle.index_lut.tobytes()).hexdigest() if spec.transform == "stage" else ""
     parts = [
-        typed.REVISION, spec.id, table, library.name, library.version, target, precision, asdict(profile),
-    ]  # fmt: skip
+        typed.REVISION,
+        spec.id,
+        table,
+        library.name,
+        library.version,
+        target,
+        precision,
+        asdict(profile),
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -154,9 +154,19 @@ def report_of(
             "fitted to; name a folder of more photos with --data"
         )
     return Report(
-        writer.target, manifest["model"]["name"], manifest["model"]["id"], levels_of(manifest), graphs, sizes,
-        writer.weights.referenced_bytes, parts.pruned, parts.rate_costs, parts.half_effects(), checks, notices,
-    )  # fmt: skip
+        writer.target,
+        manifest["model"]["name"],
+        manifest["model"]["id"],
+        levels_of(manifest),
+        graphs,
+        sizes,
+        writer.weights.referenced_bytes,
+        parts.pruned,
+        parts.rate_costs,
+        parts.half_effects(),
+        checks,
+        notices,
+    )
 
 
 def levels_of(manifest: dict[str, Any]) -> list[Level]:

@@ -86,9 +86,7 @@ def _bits(largest: float, limit: int) -> int:
     return int(np.floor(np.log2(limit / largest)))
 
 
-def _largest(
-    bundle: Bundle, graph: str, lowered: PixelGraph, inputs: Iterator[Tensors]
-) -> dict[str, float]:
+def _largest(bundle: Bundle, graph: str, lowered: PixelGraph, inputs: Iterator[Tensors]) -> dict[str, float]:
     """The largest absolute value of each tensor by its key, but for those whose format is always the same."""
     results = {number for name, (number, _) in lowered.outputs.items() if name in (*LATENTS, PIXELS)}
     tensors = {
@@ -119,9 +117,7 @@ class _Session:
         for name in dict.fromkeys(values):
             if name not in known:
                 model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        self._session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         self._inputs = [value.name for value in model.graph.input]
         self._outputs = [value.name for value in model.graph.output]
 

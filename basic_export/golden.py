@@ -85,9 +85,7 @@ def golden_sha256(
 
 
 @torch.no_grad()
-def pixel_tensors(
-    net: Supernet, widest: Mapping[str, PixelExport], photo: np.ndarray
-) -> dict[str, np.ndarray]:
+def pixel_tensors(net: Supernet, widest: Mapping[str, PixelExport], photo: np.ndarray) -> dict[str, np.ndarray]:
     """ "x", "y" (at quality step `STEP`) and "xhat" of the widest level in PyTorch, float32: engines are
     compared with them within a tolerance."""
     quality = torch.tensor([STEP / (QUALITY_STEPS - 1)])

@@ -37,11 +37,7 @@ def canonical(model: ModelProto, name: str) -> ModelProto:
     names. Raises ExportError for another opset, local functions or control flow, which not every engine reads.
     """
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if (
-        set(opsets) - {"", "ai.onnx"}
-        or model.functions
-        or any(_has_subgraph(node) for node in model.graph.node)
-    ):
+    if set(opsets) - {"", "ai.onnx"} or model.functions or any(_has_subgraph(node) for node in model.graph.node):
         raise ExportError(f"graph {name}: only operators of the standard ONNX domain can be exported")
     if OPSET not in opsets.values():
         raise ExportError(f"graph {name}: the exporter wrote opset {opsets}, not {OPSET}")

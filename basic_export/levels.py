@@ -74,9 +74,7 @@ def _from_table(table: list[dict[str, int]], widths: int, count: int) -> list[Wi
 
 def _check(levels: list[Widths], costs: Costs) -> None:
     for number, (before, after) in enumerate(zip(levels, levels[1:], strict=False)):
-        if any(b > a for b, a in zip(before, after, strict=True)) or costs.total(before) >= costs.total(
-            after
-        ):
+        if any(b > a for b, a in zip(before, after, strict=True)) or costs.total(before) >= costs.total(after):
             raise ExportError(
                 f"level {number + 1} {tuple(after)} must cost more than level {number} {tuple(before)} "
                 "and be narrower in no transform: run the level search again"

@@ -64,9 +64,7 @@ class _Splitter:
             return None
         crossing = sorted({name for prefix in bounds for name in self._crossing(prefix)}, key=self.maker.get)
         names = {name: f"part.{number}" for number, name in enumerate(crossing)}
-        parts = [
-            self._part(high - low, names) for low, high in zip(bounds, [*bounds[1:], self.spatial], strict=True)
-        ]
+        parts = [self._part(high - low, names) for low, high in zip(bounds, [*bounds[1:], self.spatial], strict=True)]
         return Parts(tuple(parts), {names[name]: int(self.strides[name]) for name in crossing})
 
     def _places(self) -> Iterator[str]:

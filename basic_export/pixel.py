@@ -122,9 +122,16 @@ def export_pixel(net: Supernet, transform: str, index: int) -> PixelExport:
     name_sides(model, signature.sides)
     _share(model, shared)
     return PixelExport(
-        transform, index, net.config.channels(transform, index), model, rounded, exact,
-        macs_per_pixel(net, net.uniform(index))[transform], signature.inputs, signature.output,
-    )  # fmt: skip
+        transform,
+        index,
+        net.config.channels(transform, index),
+        model,
+        rounded,
+        exact,
+        macs_per_pixel(net, net.uniform(index))[transform],
+        signature.inputs,
+        signature.output,
+    )
 
 
 def _shared_weights(widest: nn.Module, narrow: nn.Module) -> dict[str, np.ndarray]:
@@ -152,9 +159,7 @@ def _half(values: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():
-        raise ExportError(
-            f"weight {name} has values outside the range of float16; the checkpoint looks diverged"
-        )
+        raise ExportError(f"weight {name} has values outside the range of float16; the checkpoint looks diverged")
     return half
 
 

@@ -58,9 +58,7 @@ def fields(model: ModelProto, axis: int, jumps: Mapping[str, Fraction] | None = 
     for node in model.graph.node:
         found = [known[name] for name in node.input if name in known]
         if not found:
-            constants.update(
-                {name: constants[node.input[0]] for name in node.output if node.input[0] in constants}
-            )
+            constants.update({name: constants[node.input[0]] for name in node.output if node.input[0] in constants})
             continue
         result = _through(node, axis, found, constants)
         known.update({name: result for name in node.output})

@@ -61,9 +61,7 @@ def show(report: Report, console: Console) -> None:
             f"{report.pruned.units} dead hidden units pruned, which changes latents by at most "
             f"{report.pruned.latents:.1e} steps and the picture by {report.pruned.samples:.1e} of 255"
         )
-    console.print(
-        f"{len(report.graphs)} graphs; {sizes}; weights without sharing {_bytes(report.weight_bytes)}"
-    )
+    console.print(f"{len(report.graphs)} graphs; {sizes}; weights without sharing {_bytes(report.weight_bytes)}")
     total = _bytes(sum(report.sizes.values()))
     console.print(
         f"[bold]{report.path}[/]: model {report.name} ({report.model_id}), {total}, {report.seconds:.0f} s",

@@ -89,9 +89,7 @@ def axis_taps(own: int, other: int, tile: int, kernel: int) -> _Taps | None:
     """Taps from positions of phase `own` to positions of phase `other`, or None when the kernel reaches none."""
     radius = kernel // 2
     offsets = {
-        (own + d - other) // tile: d + radius
-        for d in range(-radius, radius + 1)
-        if (own + d - other) % tile == 0
+        (own + d - other) // tile: d + radius for d in range(-radius, radius + 1) if (own + d - other) % tile == 0
     }
     if not offsets:
         return None
@@ -152,16 +150,12 @@ class _StageCompiler:
             if stage + 1 < self.grouping.stages:
                 graph.outputs[name] = per_group
 
-    def _phase(
-        self, graph: EntropyGraph, stage: int, phase: Phase, groups: list[int]
-    ) -> tuple[str, str]:
+    def _phase(self, graph: EntropyGraph, stage: int, phase: Phase, groups: list[int]) -> tuple[str, str]:
         """All units of some channel groups at one phase; returns the names of their means and scales."""
         self._masked_convolution(graph, stage, phase, groups)
         prior = graph.read(prior_name(phase), self.prior_channels)
         visible = [g for g in range(self.grouping.groups) if self._label(g, phase) <= stage]
-        hidden = self._merger(
-            graph, stage, phase, groups, visible, "context", self.context.merge_context, prior
-        )
+        hidden = self._merger(graph, stage, phase, groups, visible, "context", self.context.merge_context, prior)
         self._cache(graph, "hidden1", stage, phase, groups, hidden, self._units(self.context.merge_context))
         hidden = self._merger(graph, stage, phase, groups, visible, "hidden1", self.context.merge_hidden)
         self._cache(graph, "hidden2", stage, phase, groups, hidden, self._units(self.context.merge_hidden))
@@ -193,9 +187,7 @@ class _StageCompiler:
         for i in range(tile):
             for j in range(tile):
                 visible = [g for g in range(self.grouping.groups) if self._label(g, (i, j)) < stage]
-                conv = self._phase_convolution(
-                    graph, rows, scale, phase, (i, j), visible, None if sums else bias
-                )
+                conv = self._phase_convolution(graph, rows, scale, phase, (i, j), visible, None if sums else bias)
                 if conv:
                     sums.append(conv)
         if not sums:

@@ -102,9 +102,7 @@ class Loader:
 
 
 @torch.no_grad()
-def check_pixel(
-    graph: PixelExport, graph_id: str, load: Callable[[str], Engine], inputs: PixelInputs
-) -> Check:
+def check_pixel(graph: PixelExport, graph_id: str, load: Callable[[str], Engine], inputs: PixelInputs) -> Check:
     """Compare a graph of the pixel path with PyTorch on the same rounded weights."""
     values = inputs.of(graph.transform)
     wanted = graph.module(*values).numpy()

@@ -171,9 +171,7 @@ def filter_moments(
     Raises ValueError for other or unequal shapes, and rows that are not there.
     """
 
-def fit_filter(
-    features: NDArray[np.float64], errors: NDArray[np.float64], bits_per_error: float
-) -> NDArray[np.int8]:
+def fit_filter(features: NDArray[np.float64], errors: NDArray[np.float64], bits_per_error: float) -> NDArray[np.int8]:
     """Weights (3, 6, 3, 2) or (1, 6, 1, 2) that leave the least error, by sums like those of `filter_moments`; those
     that save less than their bits are worth are 0. bits_per_error: what a squared error of a sample is worth in bits;
     infinite: no weight goes. The same on every machine.

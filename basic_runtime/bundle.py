@@ -223,8 +223,7 @@ class Bundle:
             raise BundleError(f"{where} is missing")
         found = stored[wanted.name]
         fits = len(found.shape) == len(wanted.shape) and all(
-            length is None or length == actual
-            for length, actual in zip(wanted.shape, found.shape, strict=True)
+            length is None or length == actual for length, actual in zip(wanted.shape, found.shape, strict=True)
         )
         if found.dtype != wanted.dtype or not fits:
             raise BundleError(

@@ -36,9 +36,7 @@ def decode_latent(
 class _Decoding:
     """One stream on its way to a latent."""
 
-    def __init__(
-        self, entropy: GroupedEntropy, stream: bytes | memoryview, canvas: Canvas, trace: Trace
-    ) -> None:
+    def __init__(self, entropy: GroupedEntropy, stream: bytes | memoryview, canvas: Canvas, trace: Trace) -> None:
         self._entropy, self._canvas, self._trace = entropy, canvas, trace
         with trace("ans"):
             self._decoder = Decoder(entropy.tables, stream)
@@ -98,4 +96,3 @@ class _Indexes(Band):
         indexes = np.empty(part.shape, np.uint8)
         indexes_from_scale(np.ascontiguousarray(part, np.float32), self._lut, indexes, self._threads)
         super().write(indexes, row, column)
-

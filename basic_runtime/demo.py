@@ -129,9 +129,7 @@ def run(paths: Sequence[str], folder: Path, quality: int, bundle: str | None) ->
 
     console = Console()
     codec = Codec(bundle)
-    console.print(
-        f"model {codec.bundle.name} on {codec.backend.name} {codec.backend.version}, quality {quality}"
-    )
+    console.print(f"model {codec.bundle.name} on {codec.backend.name} {codec.backend.version}, quality {quality}")
     photos = load_photos(paths)
     make_folder(folder)
     for name, pixels in photos:
@@ -145,9 +143,7 @@ def run(paths: Sequence[str], folder: Path, quality: int, bundle: str | None) ->
 
 @click.command()
 @click.argument("photos", nargs=-1, metavar="[PHOTO...]")
-@click.option(
-    "-o", "--out-dir", default="demo-out", show_default=True, help="Folder for the side-by-side pictures."
-)
+@click.option("-o", "--out-dir", default="demo-out", show_default=True, help="Folder for the side-by-side pictures.")
 @click.option("-q", "--quality", type=click.IntRange(1, 100), default=DEFAULT_QUALITY, show_default=True)
 @click.option("--bundle", metavar="DIR", help="Model bundle (default: the one that is installed).")
 def main(photos: tuple[str, ...], out_dir: str, quality: int, bundle: str | None) -> None:
@@ -164,9 +160,7 @@ def _with_rivals(codec: Codec, pixels: Pixels, quality: int, level: int) -> tupl
     return ours, code_with_pillow("JPEG", pixels, ours.size), code_with_pillow("WEBP", pixels, ours.size)
 
 
-def _table(
-    name: str, pixels: Pixels, levels: Sequence[int], rows: Sequence[tuple[Coded, Coded, Coded]]
-) -> Any:
+def _table(name: str, pixels: Pixels, levels: Sequence[int], rows: Sequence[tuple[Coded, Coded, Coded]]) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -189,9 +183,7 @@ def _table(
 
 
 def _pillow_bytes(image: Image.Image, format: str, quality: int) -> bytes:
-    options: dict[str, Any] = (
-        {"optimize": True, "subsampling": "4:2:0"} if format == "JPEG" else {"method": 4}
-    )
+    options: dict[str, Any] = {"optimize": True, "subsampling": "4:2:0"} if format == "JPEG" else {"method": 4}
     if image.mode == "L":
         options.pop("subsampling", None)
     file = io.BytesIO()

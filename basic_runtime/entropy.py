@@ -83,9 +83,16 @@ class GroupedEntropy:
         state.update(outputs)
         (name,) = self._h_s.inputs
         return Step(
-            "h_s", self._h_s, {name: z}, outputs, canvas, reach=self._reach[self.spec.h_s],
-            side=canvas.latent_side, crew=self.crew, trace=trace,
-        )  # fmt: skip
+            "h_s",
+            self._h_s,
+            {name: z},
+            outputs,
+            canvas,
+            reach=self._reach[self.spec.h_s],
+            side=canvas.latent_side,
+            crew=self.crew,
+            trace=trace,
+        )
 
     def stage_step(
         self,
@@ -107,10 +114,18 @@ class GroupedEntropy:
         slots = {slot_name(slot): Planes(canvas, self.slot_stride) for slot in spec.slots}
         state.update(cached | slots)
         return Step(
-            f"stage {stage}", engine, inputs, results, canvas,
-            reach=self._reach[spec.graph], side=canvas.latent_side, also=also, after=after,
-            crew=self.crew, trace=trace,
-        )  # fmt: skip
+            f"stage {stage}",
+            engine,
+            inputs,
+            results,
+            canvas,
+            reach=self._reach[spec.graph],
+            side=canvas.latent_side,
+            also=also,
+            after=after,
+            crew=self.crew,
+            trace=trace,
+        )
 
     def store(self, stage: int, yhat: FloatArray, state: Mapping[str, Planes], first: int, last: int) -> None:
         """Put a stage's yhat for rows `first` to `last` of the picture into its slots."""
@@ -175,9 +190,16 @@ class GroupedEntropy:
         rows = self.scale_rows(stage)
         try:
             quantise(
-                y, mean, scale, rows, self.mean_bits,
-                symbols=symbols, indexes=indexes, yhat=yhat, threads=self.threads,
-            )  # fmt: skip
+                y,
+                mean,
+                scale,
+                rows,
+                self.mean_bits,
+                symbols=symbols,
+                indexes=indexes,
+                yhat=yhat,
+                threads=self.threads,
+            )
         except ValueError as error:
             raise EngineError(f"the engine's results cannot be coded: {error}") from error
 
@@ -185,9 +207,14 @@ class GroupedEntropy:
         """yhat of slots that are all there, or will be."""
         slots = {slot: state[slot_name(slot)] for stage in self.spec.stages for slot in stage.slots}
         return Latent(
-            slots, canvas, stride=self.y_stride, tile=self.spec.tile, channels=self.y_channels,
-            mean_bits=self.mean_bits, trace=trace,
-        )  # fmt: skip
+            slots,
+            canvas,
+            stride=self.y_stride,
+            tile=self.spec.tile,
+            channels=self.y_channels,
+            mean_bits=self.mean_bits,
+            trace=trace,
+        )
 
     def scale_rows(self, stage: int) -> NDArray[np.uint8]:
         """Row of the coder's tables for each value that a stage writes as "scale": engines may look the rows up."""

@@ -32,9 +32,7 @@ def check_golden(bundle: Bundle, variant: int, backend: Backend, entropy: Groupe
     try:
         computed = entropy.golden_sha256(golden.pop("z"), golden)
     except KeyError as error:
-        raise BundleError(
-            f"{bundle.path / 'golden.safetensors'}: tensor {prefix}{error.args[0]} is missing"
-        ) from error
+        raise BundleError(f"{bundle.path / 'golden.safetensors'}: tensor {prefix}{error.args[0]} is missing") from error
     if computed != bundle.entropy(variant).golden_sha256:
         raise EngineError(
             f"engine {backend.name!r} {backend.version} does not reproduce the golden vector of model "
@@ -55,6 +53,13 @@ def _question(bundle: Bundle, variant: int, backend: Backend, entropy: GroupedEn
     spec = bundle.entropy(variant)
     library = None if entropy.native else [backend.version, backend.settings(), backend.engines_key(bundle.path)]
     return [
-        bundle.manifest.model_id, bundle.manifest.files["weights.bin"], spec.golden_sha256, *spec.graphs,
-        backend.name, backend.threads, library, native_key() if backend.native_entropy else None, processor(),
-    ]  # fmt: skip
+        bundle.manifest.model_id,
+        bundle.manifest.files["weights.bin"],
+        spec.golden_sha256,
+        *spec.graphs,
+        backend.name,
+        backend.threads,
+        library,
+        native_key() if backend.native_entropy else None,
+        processor(),
+    ]

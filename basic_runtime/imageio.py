@@ -131,7 +131,7 @@ def _write_to(file: BinaryIO, picture: Picture | Pixels, format: str | None) -> 
         raise TypeError(f"a path or an open file is wanted, not {type(file).__name__}")
     name = file_name(file)
     if format is None:
-        raise ValueError(f"{name}: has no extension that tells a format: name one, as in format=\"PNG\"")
+        raise ValueError(f'{name}: has no extension that tells a format: name one, as in format="PNG"')
     content, kind = as_picture(picture), _named_format(format, name)
     try:
         return write_to(file, lambda memory: _save(content, kind, memory))
@@ -157,7 +157,7 @@ def output_format(target: StrPath, format: str | None = None) -> str:
 
 def _named_format(format: str, name: str) -> str:
     if not isinstance(format, str):
-        raise TypeError(f"{name}: a format is a name like \"PNG\", not {type(format).__name__}")
+        raise TypeError(f'{name}: a format is a name like "PNG", not {type(format).__name__}')
     if format.upper() in FORMATS:
         return format.upper()
     suffix = "." + format.lower().removeprefix(".")
@@ -313,9 +313,7 @@ def _reduce_depth(image: Image.Image, raw_mode: str, notices: list[str]) -> Pixe
     reduced: Pixels = np.empty((image.height, image.width), np.uint8)
     for rows, strip in _strips(image):
         if signed or strip.min() < 0 or strip.max() > full:
-            raise ImageError(
-                "signed or 32-bit samples are not supported: convert it to 8 or 16 bits first"
-            )
+            raise ImageError("signed or 32-bit samples are not supported: convert it to 8 or 16 bits first")
         reduced[rows] = (strip.astype(np.uint32) * 255 + full // 2) // full
     if image.has_transparency_data:
         notices.append("the transparent colour of a 16-bit picture was ignored")

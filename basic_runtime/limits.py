@@ -55,8 +55,7 @@ class Limits:
         bound = getattr(self, limit_name)
         if size > bound:
             raise LimitError(
-                f"{what} has {size} bytes, and {bound} are allowed: "
-                f"raise the limit {limit_name} if you trust the file"
+                f"{what} has {size} bytes, and {bound} are allowed: raise the limit {limit_name} if you trust the file"
             )
 
 

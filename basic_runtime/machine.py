@@ -138,9 +138,14 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
 
 def _path(bundle: Bundle, backend: Backend) -> Path:
     key = [
-        bundle.manifest.model_id, backend.name, backend.version, backend.settings(), backend.threads,
-        native_key() if backend.native_entropy else None, processor(),
-    ]  # fmt: skip
+        bundle.manifest.model_id,
+        backend.name,
+        backend.version,
+        backend.settings(),
+        backend.threads,
+        native_key() if backend.native_entropy else None,
+        processor(),
+    ]
     return place_of("profiles", key).with_suffix(".json")
 
 

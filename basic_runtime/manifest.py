@@ -210,9 +210,7 @@ class _Fields:
         return tuple(items)
 
     def children(self, name: str) -> list[_Fields]:
-        return [
-            _Fields(self.file, f"{self.path(name)}[{i}]", item) for i, item in enumerate(self.array(name))
-        ]
+        return [_Fields(self.file, f"{self.path(name)}[{i}]", item) for i, item in enumerate(self.array(name))]
 
     def names(self, name: str, *, empty: bool = False) -> tuple[str, ...]:
         items = self.array(name, empty=empty)
@@ -336,9 +334,7 @@ def _parse_lambdas(fields: _Fields) -> tuple[float, float]:
 def _parse_parts(fields: _Fields) -> PartsSpec:
     strides = fields.child("strides")
     graphs = [
-        PartSpec(
-            item.text("id", "[0-9a-f]{16}"), item.integer("reach", 0, 1 << 16), item.number("bytes_per_pixel")
-        )
+        PartSpec(item.text("id", "[0-9a-f]{16}"), item.integer("reach", 0, 1 << 16), item.number("bytes_per_pixel"))
         for item in fields.children("graphs")
     ]
     return PartsSpec({name: strides.integer(name, 1, 256) for name in strides.value}, tuple(graphs))

@@ -126,11 +126,17 @@ class Networks:
         between = {key: Planes(canvas, stride, integers=fixed) for key, stride in spec.parts.strides.items()}
         return [
             self._step(
-                spec.transform, engine, sources | between, between, sink, canvas,
-                reach=part.reach, side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
+                spec.transform,
+                engine,
+                sources | between,
+                between,
+                sink,
+                canvas,
+                reach=part.reach,
+                side=canvas.side_for(part.bytes_per_pixel / (2 if fixed else 1)),
             )
             for engine, part in zip(engines, spec.parts.graphs, strict=True)
-        ]  # fmt: skip
+        ]
 
     def synthesis(self, graph: str, quality_step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
         """A g_s at a quality step, from the latent to pixels."""
@@ -159,9 +165,15 @@ class Networks:
         known = self.bundle.graph(spec.g_a).reach is not None
         reach = MARGIN // self.bundle.manifest.y_stride if known else None
         return Step(
-            "refinement", refinement, sources, sinks, canvas,
-            reach=reach, side=canvas.side_for(BYTES_PER_PIXEL), trace=self._trace,
-        )  # fmt: skip
+            "refinement",
+            refinement,
+            sources,
+            sinks,
+            canvas,
+            reach=reach,
+            side=canvas.side_for(BYTES_PER_PIXEL),
+            trace=self._trace,
+        )
 
     def tile_trace(self, canvas: Canvas) -> Trace:
         """The trace for what happens within a tile, which is not timed where tiles run side by side."""
@@ -199,9 +211,16 @@ class Networks:
         inputs = {key: sources[key] for key in engine.inputs}
         outputs = {key: between.get(key, sink) for key in engine.outputs}
         return Step(
-            name, engine, inputs, outputs, canvas,
-            reach=reach, side=side, crew=self._runner(canvas).crew, trace=self._trace,
-        )  # fmt: skip
+            name,
+            engine,
+            inputs,
+            outputs,
+            canvas,
+            reach=reach,
+            side=side,
+            crew=self._runner(canvas).crew,
+            trace=self._trace,
+        )
 
     def _in_fixed_point(self, graph: str) -> bool:
         return self.backend.precision == INT16 and self._pixel_path.has(graph)

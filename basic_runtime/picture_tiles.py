@@ -87,9 +87,7 @@ class PictureStrips:
 
     def __init__(self, rows: list[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
         self.rows = rows
-        self._sinks = {
-            (first, last): PictureSink(last - first, width, gray, threads, trace) for first, last in rows
-        }
+        self._sinks = {(first, last): PictureSink(last - first, width, gray, threads, trace) for first, last in rows}
 
     @property
     def values(self) -> dict[Rows, Pixels]:

@@ -110,9 +110,7 @@ def profile(
     usual = backend.precision == backend.precisions[0]
     label = f"{backend.name} {backend.version}" + ("" if usual else f", {backend.precision}")
     device, layers = device_profile(bundle, backend, picture, levels, repetitions)
-    return Profile(
-        bundle.name, label, backend.threads, width, height, repetitions, tuple(timings), device, layers
-    )
+    return Profile(bundle.name, label, backend.threads, width, height, repetitions, tuple(timings), device, layers)
 
 
 def synthetic_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -133,8 +131,7 @@ def table(result: Profile) -> Table:
 
     threads = f", {result.threads} threads" if result.threads else ""
     shown = Table(
-        title=f"{result.model} on {result.engine}{threads}, {result.width}x{result.height}, "
-        f"{result.repetitions} runs"
+        title=f"{result.model} on {result.engine}{threads}, {result.width}x{result.height}, {result.repetitions} runs"
     )
     for heading in ("level", "direction", "part"):
         shown.add_column(heading)

@@ -98,9 +98,7 @@ class Canvas:
                 yield Tile(rows, columns)
 
 
-def spans(
-    first: int, last: int, length: int, side: int, margin: int, align: int, multiple: int = 1
-) -> Iterator[Span]:
+def spans(first: int, last: int, length: int, side: int, margin: int, align: int, multiple: int = 1) -> Iterator[Span]:
     """Cuts `first` to `last` of an axis of `length` into equal spans of at most `side`, the last one shorter, that
     begin at multiples of `align` from `first`: a multiple of `multiple` spans, where they are long enough for it."""
     count = -(-(last - first) // side)

@@ -78,13 +78,9 @@ def methods(config: ModelConfig) -> list[Method]:
         )
     latents = config.y_channels
     if latents % 4:
-        raise AblationError(
-            f"{latents} latent channels do not divide into the four channel groups of the comparison"
-        )
+        raise AblationError(f"{latents} latent channels do not divide into the four channel groups of the comparison")
     many = next((groups for groups in (12, 10, 8) if latents % groups == 0), 4)
-    uneven = (
-        [Method("elic", 12)] if latents % 12 == 0 else [Method("elic320", 20)] if latents % 20 == 0 else []
-    )
+    uneven = [Method("elic", 12)] if latents % 12 == 0 else [Method("elic320", 20)] if latents % 20 == 0 else []
     fixed = [
         Method("none", 1),
         Method("channelwise", 2),
@@ -168,9 +164,13 @@ class Ablation:
         config = net.config
         torch.manual_seed(0)
         self.base = GroupedContext(
-            config.y_channels, tiled("none", 1), [shape], [config.priors[-1]],
-            config.context_kernel, config.context_slope,
-        )  # fmt: skip
+            config.y_channels,
+            tiled("none", 1),
+            [shape],
+            [config.priors[-1]],
+            config.context_kernel,
+            config.context_slope,
+        )
 
     def train_base(self, groups: int) -> None:
         """Train the base on random groupings of a 2x2 tile, another one in each step, of one to `groups` channel groups
@@ -195,9 +195,7 @@ class Ablation:
         if not method.learned:
             grouping = tiled(method.name, method.groups)
         elif self.learner == "search":
-            grouping = search_tile(
-                self._any_order, method, lambda n, of: self.report(f"{name}: search", n, of)
-            )
+            grouping = search_tile(self._any_order, method, lambda n, of: self.report(f"{name}: search", n, of))
         else:
             grouping = self._learn(context, method, int(FINDING * steps))
             steps -= int(FINDING * steps)
@@ -304,9 +302,7 @@ class Ablation:
         return self.held_out.per_pixel(bits)
 
 
-def optimizers_of(
-    context: GroupedContext, topology: nn.Module | None, recipe: Recipe
-) -> list[torch.optim.Optimizer]:
+def optimizers_of(context: GroupedContext, topology: nn.Module | None, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Those of a context model, and Adam with a rate of its own for the logits of a topology, whose size is what they
     say."""
     found = optimizers(context, recipe)

@@ -44,9 +44,7 @@ def write(folder: Path, settings: dict[str, Any], rows: list[Outcome]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["grouping", "channel groups", "stages", "bpp", "percent of no context"])
-    writer.writerows(
-        [row.name, row.groups, row.stages, f"{row.bpp:.5f}", f"{saving(rows, row):.3f}"] for row in rows
-    )
+    writer.writerows([row.name, row.groups, row.stages, f"{row.bpp:.5f}", f"{saving(rows, row):.3f}"] for row in rows)
     write_bytes(folder / "groupings.csv", out.getvalue().encode(), overwrite=True)
     plot(folder / "groupings.png", rows)
     return text
@@ -64,9 +62,7 @@ def table(rows: list[Outcome]) -> Table:
     for heading in ("channel groups", "stages", "bpp", "rate"):
         result.add_column(heading, justify="right")
     for row in rows:
-        result.add_row(
-            row.name, str(row.groups), str(row.stages), f"{row.bpp:.4f}", f"{saving(rows, row):+.2f} %"
-        )
+        result.add_row(row.name, str(row.groups), str(row.stages), f"{row.bpp:.4f}", f"{saving(rows, row):+.2f} %")
     return result
 
 

@@ -22,9 +22,7 @@ def targets(low: float, high: float, count: int, spacing: str) -> np.ndarray:
     return np.geomspace(low, high, count) if spacing == "geometric" else np.linspace(low, high, count)
 
 
-def best_chain(
-    configurations: Sequence[Widths], costs: np.ndarray, penalty: np.ndarray, starts: int = 1
-) -> list[int]:
+def best_chain(configurations: Sequence[Widths], costs: np.ndarray, penalty: np.ndarray, starts: int = 1) -> list[int]:
     """Indexes of the chain with the least sum of penalties, by dynamic programming.
 
     configurations: in order of cost, one of the first `starts` of which begins the chain and the last of which ends

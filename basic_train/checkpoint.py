@@ -46,13 +46,9 @@ def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint ({error}); pass a model.safetensors"
-        ) from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error}); pass a model.safetensors") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: not a BaSIC checkpoint; pass the model.safetensors of basic-train run"
-        )
+        raise CheckpointError(f"{path}: not a BaSIC checkpoint; pass the model.safetensors of basic-train run")
     try:
         return ModelConfig.from_json(json.loads(metadata["config"])), json.loads(metadata["history"])
     except (KeyError, TypeError, ValueError) as error:
@@ -107,7 +103,5 @@ def load_state(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch raises anything on a damaged file
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        message = (
-            f"{path}: not a readable training state ({reason}); remove the folder's files to start afresh"
-        )
+        message = f"{path}: not a readable training state ({reason}); remove the folder's files to start afresh"
         raise CheckpointError(message) from error

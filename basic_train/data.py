@@ -53,9 +53,7 @@ def list_photos(folder: Path) -> list[Path]:
     found = (p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
     photos = sorted(p for p in found if not is_hidden(p.relative_to(folder)))
     if not photos:
-        raise ImageError(
-            f"{folder}: no pictures found below this folder; name a folder with PNG, JPEG or WebP photos"
-        )
+        raise ImageError(f"{folder}: no pictures found below this folder; name a folder with PNG, JPEG or WebP photos")
     return photos
 
 
@@ -137,9 +135,7 @@ class PhotoFiles:
     ) -> None:
         self.report, self.cache_bytes = report, cache_bytes
         with ThreadPoolExecutor(MAX_DECODERS) as pool, warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # the reader has limits of its own
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the reader has limits of its own
             found = list(pool.map(lambda path: _header(path, min_side), paths))
         self.paths = [path for path, size in zip(paths, found, strict=True) if isinstance(size, int)]
         self.areas = np.array([size for size in found if isinstance(size, int)], np.int64)
@@ -281,9 +277,7 @@ class Window(NamedTuple):
     upside_down: bool
 
 
-def random_window(
-    height: int, width: int, size: int, rng: np.random.Generator, is_photo: bool = True
-) -> Window:
+def random_window(height: int, width: int, size: int, rng: np.random.Generator, is_photo: bool = True) -> Window:
     """Where a crop of `size` comes from: a window larger by a random factor, as far as the picture allows. Of what is
     no photo every other crop is as it was drawn: thin lines are what matters there, and no JPEG was before it."""
     factor = rng.uniform(*SCALE_RANGE)
@@ -295,9 +289,7 @@ def random_window(
     return Window(top, left, side, bool(rng.random() < 0.5), bool(rng.random() >= 0.5))
 
 
-def random_crop(
-    picture: np.ndarray, size: int, rng: np.random.Generator, is_photo: bool = True
-) -> np.ndarray:
+def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator, is_photo: bool = True) -> np.ndarray:
     """A crop, uint8 (size, size, 3), from a `random_window`, randomly flipped."""
     place = random_window(*picture.shape[:2], size, rng, is_photo)
     crop = picture[place.top : place.top + place.side, place.left : place.left + place.side]

@@ -134,9 +134,7 @@ def latencies(net: Supernet, height: int = 512, width: int = 768, repetitions: i
             plain = [getattr(net, name).plain(index) for index in indexes]
             found[name] = tuple(_best_ms(lambda m=m, given=given: m(*given), repetitions) for m in plain)
         priors = [torch.zeros(1, config.priors[index], *y_shape) for index in indexes]
-        found["context"] = tuple(
-            _best_ms(lambda i=i: net.context(y, priors[i], i), repetitions) for i in indexes
-        )
+        found["context"] = tuple(_best_ms(lambda i=i: net.context(y, priors[i], i), repetitions) for i in indexes)
     return Costs(**{name: tuple(np.maximum.accumulate(ms).tolist()) for name, ms in found.items()})
 
 

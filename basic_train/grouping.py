@@ -131,9 +131,7 @@ def group_diagonal(groups: int, height: int, width: int) -> Labels:
     return 4 * g + DIAGONAL_RANK[r % 2, c % 2]
 
 
-def random(
-    groups: int, height: int, width: int, *, stages: int | None = None, seed: int | None = None
-) -> Labels:
+def random(groups: int, height: int, width: int, *, stages: int | None = None, seed: int | None = None) -> Labels:
     """Uniform labels in [0, stages); without `stages`, as many as there are elements."""
     count = groups * height * width if stages is None else stages
     return np.random.default_rng(seed).integers(0, count, (groups, height, width))

@@ -45,8 +45,7 @@ def render(facts: dict[str, Any]) -> Group:
     lines = [
         f"preset {config['preset']} ({config['backbone']} transforms), "
         f"{config['y_channels']} channels of y, {config['z_channels']} of z",
-        f"grouping {config['grouping_name']}, {len(config['grouping'])} channel groups, "
-        f"{facts['stages']} stages",
+        f"grouping {config['grouping_name']}, {len(config['grouping'])} channel groups, {facts['stages']} stages",
         f"lambda {config['lambda_min']} to {config['lambda_max']} over {config['quality_anchors']} anchors",
     ]
     lines += [f"or grouping {item['name']}" for item in config["alternatives"]]
@@ -60,9 +59,7 @@ def render(facts: dict[str, Any]) -> Group:
 
 def _history_lines(history: dict[str, Any]) -> list[str]:
     recipe = ", ".join(f"{name} {value}" for name, value in history["recipe"].items() if value is not None)
-    trained = (
-        f"trained {history['minutes']:.1f} minutes, {history['step']} steps, {history['patches']} patches"
-    )
+    trained = f"trained {history['minutes']:.1f} minutes, {history['step']} steps, {history['patches']} patches"
     return [trained, f"recipe: {recipe}"]
 
 

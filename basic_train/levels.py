@@ -116,10 +116,7 @@ def candidates(
     configurations = sorted(
         (Widths(*item) for item in product(g_a, h_a, h_s, g_s)), key=lambda w: (costs.side(w, side), w)
     )
-    loss = [
-        rate_loss(bits[w[:3]], mse[w.g_a, w.g_s], full_bits, full_mse, evaluator.weights)
-        for w in configurations
-    ]
+    loss = [rate_loss(bits[w[:3]], mse[w.g_a, w.g_s], full_bits, full_mse, evaluator.weights) for w in configurations]
     prices = np.array([costs.side(w, side) for w in configurations])
     return Candidates(configurations, prices, np.array(loss), evaluator)
 
@@ -147,9 +144,7 @@ def _chains(found: Candidates, options: Search) -> Iterable[tuple[float, list[in
     ends = {indexes[0], indexes[-1]}  # of the first and of the last level
     size = len(indexes) if options.entropy_widths is None else min(options.entropy_widths, len(indexes))
     if size < len(ends):
-        raise LevelError(
-            f"a table needs at least {len(ends)} widths of h_s, not {size}: raise --entropy-widths"
-        )
+        raise LevelError(f"a table needs at least {len(ends)} widths of h_s, not {size}: raise --entropy-widths")
     for chosen in combinations(indexes, size):
         if not ends <= set(chosen):
             continue

@@ -63,13 +63,9 @@ def plot(found: Candidates, levels: list[Level], unit: str, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.5))
     shown = found.loss < PLOT_LOSS_PERCENT
     axes.scatter(found.costs[shown], found.loss[shown], s=6, color="0.75", label="configurations of widths")
-    axes.plot(
-        [level.cost for level in levels], [level.loss_percent for level in levels], "o-", label="levels"
-    )
+    axes.plot([level.cost for level in levels], [level.loss_percent for level in levels], "o-", label="levels")
     for number, level in enumerate(levels):
-        axes.annotate(
-            str(number), (level.cost, level.loss_percent), textcoords="offset points", xytext=(4, 6)
-        )
+        axes.annotate(str(number), (level.cost, level.loss_percent), textcoords="offset points", xytext=(4, 6))
     axes.set(xscale="log", xlabel=unit, ylabel="rate at equal quality, % above the full model")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

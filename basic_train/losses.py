@@ -37,9 +37,7 @@ def squared_error(x: Tensor, other: Tensor) -> Tensor:
     return (x - other).square().flatten(1).mean(1)
 
 
-def rate_distortion(
-    output: TrainOutput, x: Tensor, lambdas: Tensor, distortion: str = "mse"
-) -> RateDistortion:
+def rate_distortion(output: TrainOutput, x: Tensor, lambdas: Tensor, distortion: str = "mse") -> RateDistortion:
     """Mean of bpp + lambda 255^2 MSE per image (CompressAI's lambda), balanced over qualities.
 
     x: (B, 3, H, W) in [0, 1]; lambdas: (B,). distortion: "ms-ssim" puts MS_SSIM_LAMBDA lambda (1 - MS-SSIM) in the
@@ -64,9 +62,7 @@ def _dissimilarity(x_hat: Tensor, x: Tensor, lambdas: Tensor) -> tuple[Tensor, T
     from pytorch_msssim import ms_ssim
 
     def similarity(ours: Tensor, theirs: Tensor) -> Tensor:
-        planes = [
-            v.float().flatten(0, 1)[:, None] for v in (ours, theirs)
-        ]  # (3B, 1, H, W): a value per channel
+        planes = [v.float().flatten(0, 1)[:, None] for v in (ours, theirs)]  # (3B, 1, H, W): a value per channel
         return ms_ssim(*planes, data_range=1.0, size_average=False).view(-1, 3)
 
     with torch.autocast(x.device.type, enabled=False):

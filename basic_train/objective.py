@@ -241,9 +241,7 @@ class Combined(RandomWidths):
         return _with_first(int(own_weights["blend"].argmax()), net_weights, config)
 
 
-def _with_first(
-    chosen: int, weights: dict[str, Tensor], config: ModelConfig
-) -> tuple[dict[str, Tensor], ModelConfig]:
+def _with_first(chosen: int, weights: dict[str, Tensor], config: ModelConfig) -> tuple[dict[str, Tensor], ModelConfig]:
     """The model with its chosen grouping and the first one exchanged."""
     if chosen == 0:
         return weights, config
@@ -277,9 +275,7 @@ class TrainingStep(nn.Module):
         result = self.objective(self.net, x, quality, rng)
         return result.loss, result.bpp, result.mse
 
-    def stored(
-        self, weights: dict[str, Tensor], config: ModelConfig
-    ) -> tuple[dict[str, Tensor], ModelConfig]:
+    def stored(self, weights: dict[str, Tensor], config: ModelConfig) -> tuple[dict[str, Tensor], ModelConfig]:
         """Weights and configuration of the checkpoint, from (averaged) weights of this module."""
         return self.objective.stored(_below("net.", weights), _below("objective.", weights), config)
 

@@ -18,9 +18,7 @@ from basic_train.recipe import Recipe
 def optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the weights of convolutions and of context models, unless the recipe says Adam; Adam for all else.
     Frozen parameters are in none. Each optimiser's default lr is its rate before the schedule's factor."""
-    columns = {
-        id(m.weight) for m in module.modules() if isinstance(m, SlimConvTranspose2d | nn.ConvTranspose2d)
-    }
+    columns = {id(m.weight) for m in module.modules() if isinstance(m, SlimConvTranspose2d | nn.ConvTranspose2d)}
     merged = {id(m.weight) for m in module.modules() if isinstance(m, GroupedLinear)}
     factors = _factors(module)
     rows_first: list[Tensor] = []
@@ -76,9 +74,7 @@ class Averager:
         decay = min(self.decay, (1 + step) / (10 + step))
         current = module.state_dict()
         floats = [name for name, value in self.weights.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.weights[name] for name in floats], [current[name] for name in floats], 1 - decay
-        )
+        torch._foreach_lerp_([self.weights[name] for name in floats], [current[name] for name in floats], 1 - decay)
         for name in self.weights.keys() - floats:
             self.weights[name].copy_(current[name])
 

@@ -83,9 +83,7 @@ def _page(colour: Colour, side: int = SIDE) -> tuple[Image.Image, ImageDraw.Imag
     return page, ImageDraw.Draw(page)
 
 
-def _box(
-    rng: np.random.Generator, smallest: float, largest: float, side: int = SIDE
-) -> tuple[int, int, int, int]:
+def _box(rng: np.random.Generator, smallest: float, largest: float, side: int = SIDE) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a rectangle, partly outside perhaps; smallest, largest: shares of the side."""
     left, top = rng.integers(-side // 10, side * 9 // 10, 2).tolist()
     width, height = (side * rng.uniform(smallest, largest, 2)).astype(int).tolist()
@@ -93,9 +91,12 @@ def _box(
 
 
 def _paragraph(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, box: tuple[int, int, int, int], font: ImageFont.FreeTypeFont,
+    draw: ImageDraw.ImageDraw,
+    rng: np.random.Generator,
+    box: tuple[int, int, int, int],
+    font: ImageFont.FreeTypeFont,
     ink: Colour,
-) -> None:  # fmt: skip
+) -> None:
     """Lines of one font from a box's top to its bottom."""
     left, top, right, bottom = box
     step = max(9.0, font.size * rng.uniform(1.05, 1.7))
@@ -180,9 +181,7 @@ def chart(rng: np.random.Generator) -> Image.Image:
     return page
 
 
-def _diagram(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, box: tuple[int, int, int, int], ink: Colour
-) -> None:
+def _diagram(draw: ImageDraw.ImageDraw, rng: np.random.Generator, box: tuple[int, int, int, int], ink: Colour) -> None:
     left, top, right, bottom = box
     font, grid = _font(rng, 8, 14), _colour(rng, 120, 230)
     across, down = int(rng.integers(12, 60)), int(rng.integers(14, 50))
@@ -219,9 +218,13 @@ def cartoon(rng: np.random.Generator) -> Image.Image:
 
 
 def _shape(
-    draw: ImageDraw.ImageDraw, rng: np.random.Generator, box: tuple[int, int, int, int], fill: Colour, edge: Colour,
+    draw: ImageDraw.ImageDraw,
+    rng: np.random.Generator,
+    box: tuple[int, int, int, int],
+    fill: Colour,
+    edge: Colour,
     width: int,
-) -> None:  # fmt: skip
+) -> None:
     left, top, right, bottom = box
     outline = edge if width else None
     kind = rng.integers(5)

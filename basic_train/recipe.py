@@ -64,9 +64,7 @@ class Recipe:
     minutes: float = _setting(60.0, "Length of the schedule, over all resumes.", above=0)
     steps: int | None = _setting(None, "Length of the schedule in steps, instead of minutes: repeatable.", above=0)
     batch: int = _setting(16, "Crops per step, all processes together.", above=0)
-    accumulate: int = _setting(
-        1, "Parts in which each process computes its share of a batch, to save memory.", above=0
-    )
+    accumulate: int = _setting(1, "Parts in which each process computes its share of a batch, to save memory.", above=0)
     crop: int = _setting(256, "Side of a crop, a multiple of 64.")
     gamma: bool = _setting(False, "Change the gamma of crops at random, as the original does.")
     pages: float = _setting(
@@ -185,11 +183,7 @@ class Recipe:
     def kind(cls, name: str) -> type:
         """Type of a field's value where it has one: bool, int, float, str or dict."""
         hint = _hints(cls)[name]
-        kinds = (
-            [kind for kind in get_args(hint) if kind is not type(None)]
-            if isinstance(hint, UnionType)
-            else [hint]
-        )
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, UnionType) else [hint]
         return get_origin(kinds[0]) or kinds[0]
 
     @classmethod

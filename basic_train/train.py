@@ -179,9 +179,7 @@ class Trainer:
             )
         if resumed:
             if resumed[1].model != self.recipe.model:
-                raise CheckpointError(
-                    f"{self.folder}: the model of a run cannot be changed; start in another folder"
-                )
+                raise CheckpointError(f"{self.folder}: the model of a run cannot be changed; start in another folder")
             if set(resumed[1].frozen) != set(self.recipe.frozen):
                 raise CheckpointError(
                     f"{self.folder}: what a run freezes cannot be changed; start another with --start-from"

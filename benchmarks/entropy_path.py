@@ -34,9 +34,7 @@ def loaders(bundle: Bundle, threads: int) -> dict[str, Load]:
 
     def library(name: str) -> Load:
         backend = create_backend(name, threads)
-        return lambda graph: backend.load(
-            bundle.graph_path(graph), external_data=bundle.weights_folder, strict=True
-        )
+        return lambda graph: backend.load(bundle.graph_path(graph), external_data=bundle.weights_folder, strict=True)
 
     fast = [kernel for kernel in dots_kernels() if kernel != "scalar"] or ["scalar"]
     found = {f"native, {kernel}": native(kernel) for kernel in fast}

@@ -146,9 +146,7 @@ def plot(rows: list[dict[str, Any]], path: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, (time_axes, memory_axes) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for level, colour in zip(
-        sorted({row["level"] for row in rows}), ("#1f77b4", "#d62728", "#2ca02c"), strict=False
-    ):
+    for level, colour in zip(sorted({row["level"] for row in rows}), ("#1f77b4", "#d62728", "#2ca02c"), strict=False):
         for direction, style in (("encode", "o-"), ("decode", "s--")):
             chosen = sorted(
                 (row["width"] * row["height"] / 1e6, 1000 * row["codec_seconds"], row["megabytes"])
@@ -174,9 +172,7 @@ def plot(rows: list[dict[str, Any]], path: str) -> None:
 @click.option("--tile", type=int, help="Side of the tiles (default: the runtime's).")
 @click.option("--bundle", help="Default: the bundled model.")
 @click.option("--json", "output", metavar="FILE", help="Write the rows there.")
-@click.option(
-    "--plot", "picture", metavar="FILE", help="Measure nothing, draw the rows of the JSON files named."
-)
+@click.option("--plot", "picture", metavar="FILE", help="Measure nothing, draw the rows of the JSON files named.")
 def main(
     files: tuple[str, ...],
     megapixels: str,

@@ -49,9 +49,13 @@ def ladder(codec: Codec, path: Path, level: int) -> Ladder:
         values.append(psnr(pixels, codec.decode(data)))
     growth, gain = np.diff(sizes) / sizes[:-1] * 100, np.diff(values)
     return Ladder(
-        path.name, len(sizes), int((growth < 0).sum()), abs(float(growth.min(initial=0))),
-        int((gain < 0).sum()), abs(float(gain.min(initial=0))),
-    )  # fmt: skip
+        path.name,
+        len(sizes),
+        int((growth < 0).sum()),
+        abs(float(growth.min(initial=0))),
+        int((gain < 0).sum()),
+        abs(float(gain.min(initial=0))),
+    )
 
 
 @click.command()

@@ -73,9 +73,15 @@ def main(
 ) -> None:
     """Train one model for all qualities and one for each alone, and compare."""
     settings = Recipe(
-        preset=read_header(checkpoint)[0].preset, steps=steps, batch=batch, muon_rate=muon_rate,
-        learning_rate=learning_rate, uniform_share=0.6, warmup_steps=20, save_minutes=1e6,
-    )  # fmt: skip
+        preset=read_header(checkpoint)[0].preset,
+        steps=steps,
+        batch=batch,
+        muon_rate=muon_rate,
+        learning_rate=learning_rate,
+        uniform_share=0.6,
+        warmup_steps=20,
+        save_minutes=1e6,
+    )
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         together = trained(checkpoint, photos, settings, Path(folder) / "all")

@@ -31,9 +31,7 @@ Times = dict[tuple[str, str], float]
     "--effort", "efforts", type=(int, click.Path(exists=True, path_type=Path)), multiple=True, help="Also its levels."
 )
 @click.option("--only", type=LevelList(), help="Of other efforts, these levels alone.")
-def main(
-    evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...], only: tuple[int, ...] | None
-) -> None:
+def main(evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...], only: tuple[int, ...] | None) -> None:
     """Print a Markdown table."""
     results: Report = json.loads(evaluation.read_text())
     medians: Times = {

@@ -93,9 +93,7 @@ def probability_works(bundle: Bundle, backend: Backend, level: int, width: int, 
     z = rng.integers(-9, 9, (1, bundle.manifest.z_channels, rows, columns)).astype(np.float32)
     channels, ratio = bundle.manifest.y_channels // spec.channel_groups, 4 // spec.tile
     slots = [f"y.{g}.{i}{j}" for stage in spec.stages for g, i, j in stage.slots]
-    y = {
-        name: rng.integers(-99, 99, (1, channels, ratio * rows, ratio * columns)).astype(np.float32) for name in slots
-    }
+    y = {name: rng.integers(-99, 99, (1, channels, ratio * rows, ratio * columns)).astype(np.float32) for name in slots}
     h_s, stages = load(spec.h_s), [(stage, load(stage.graph)) for stage in spec.stages]
 
     def in_stages() -> None:

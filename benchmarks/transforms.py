@@ -56,9 +56,7 @@ def graph_works(bundle: Bundle, width: int, height: int, threads: int) -> dict[K
     for label, backend in _backends(threads).items():
         for spec in bundle.manifest.graphs.values():
             if spec.transform in ("g_a", "g_s"):
-                engine = backend.load(
-                    bundle.graph_path(spec.id), external_data=bundle.weights_folder, strict=False
-                )
+                engine = backend.load(bundle.graph_path(spec.id), external_data=bundle.weights_folder, strict=False)
                 given = {name: inputs[name] for name in engine.inputs}
                 works[spec.transform, spec.width, label] = partial(engine.run, given)
     path = PixelPath(bundle)
@@ -148,9 +146,7 @@ def main(bundle: str | None, size: tuple[int, int], reps: int, threads: int) -> 
     """Print a Markdown table of medians in milliseconds."""
     width, height = size
     opened = Bundle(bundle)
-    graphs = {
-        (g.transform, g.width): g for g in opened.manifest.graphs.values() if g.transform in ("g_a", "g_s")
-    }
+    graphs = {(g.transform, g.width): g for g in opened.manifest.graphs.values() if g.transform in ("g_a", "g_s")}
     works = product_works(threads) | graph_works(opened, width, height, threads)
     if find_spec("compressai") is not None:
         works |= peer_works(sorted({w for _, w in graphs}), width, height, threads)

@@ -28,9 +28,7 @@ from basic_runtime.definitions import EXTENSION
     type=click.Choice(["png", "jpeg", "jpg", "webp", "tiff", "ppm"]),
     help="Format of outputs that are not named (default: png; -o goes by its extension).",
 )
-@click.option(
-    "--level", type=LevelChoice(), help="0 fast preview, 7 best, or auto (default: what the file suggests)."
-)
+@click.option("--level", type=LevelChoice(), help="0 fast preview, 7 best, or auto (default: what the file suggests).")
 @budget_option
 @limit_option
 @codec_options
@@ -89,9 +87,14 @@ def decode(
         return _describe(result) + (f"  level {result['level']}" if timed else "")
 
     run_jobs(
-        plan, work, describe=describe, summarise=_summarise, as_json=as_json, workers=workers,
+        plan,
+        work,
+        describe=describe,
+        summarise=_summarise,
+        as_json=as_json,
+        workers=workers,
         skip_existing=skip_existing,
-    )  # fmt: skip
+    )
 
 
 def _describe(result: Result) -> str:

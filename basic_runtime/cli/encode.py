@@ -81,9 +81,7 @@ def _bytes_of(bpp: float, picture: Picture, codec: Codec) -> int:
     "--keep-extension", is_flag=True, help="Put .basic behind the input's extension: photo.jpg gives photo.jpg.basic."
 )
 @click.option("-q", "--quality", type=click.IntRange(1, 100), help="1 small, 100 good [default: 50].")
-@click.option(
-    "--target-size", type=ByteSize(), help="The best quality in at most so many bytes, like 40000 or 40k."
-)
+@click.option("--target-size", type=ByteSize(), help="The best quality in at most so many bytes, like 40000 or 40k.")
 @click.option(
     "--target-bpp",
     type=FiniteRange(min=0, min_open=True),
@@ -96,9 +94,7 @@ def _bytes_of(bpp: float, picture: Picture, codec: Codec) -> int:
     metavar="DB",
     help="The lowest quality whose picture has at least this PSNR.",
 )
-@click.option(
-    "--level", type=LevelChoice(), help="0 fast, 7 compresses best, or auto (default: the bundle's best)."
-)
+@click.option("--level", type=LevelChoice(), help="0 fast, 7 compresses best, or auto (default: the bundle's best).")
 @budget_option
 @effort_option
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
@@ -141,9 +137,7 @@ def encode(
         option = "--level auto" if budget_ms is None else "--budget-ms"
         raise click.UsageError(f"{option} is for encoding without --effort: name a --level instead")
     _check_name(output)
-    plan = plan_jobs(
-        inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension
-    )
+    plan = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension)
     workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
     if effort is None:
@@ -159,9 +153,14 @@ def encode(
 
     chosen = [*(["quality"] if aim.searched else []), *(["level"] if timed else [])]
     run_jobs(
-        plan, work, describe=partial(_describe, chosen=chosen), summarise=_summarise, as_json=as_json,
-        workers=workers, skip_existing=skip_existing,
-    )  # fmt: skip
+        plan,
+        work,
+        describe=partial(_describe, chosen=chosen),
+        summarise=_summarise,
+        as_json=as_json,
+        workers=workers,
+        skip_existing=skip_existing,
+    )
 
 
 def _check_name(output: str | None) -> None:
@@ -207,9 +206,7 @@ def _larger(source: str, size: int) -> list[str]:
         return []
     if not 0 < before <= size:
         return []
-    return [
-        f"the result has {size:,} bytes, its source {before:,}: lower --quality, or keep a drawing as it is"
-    ]
+    return [f"the result has {size:,} bytes, its source {before:,}: lower --quality, or keep a drawing as it is"]
 
 
 def _without_metadata(picture: Picture) -> Picture:

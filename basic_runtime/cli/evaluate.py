@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 class _Numbers(click.ParamType):  # type: ignore[type-arg]  # which it has since click 8.4
     name = "Q,Q,..."
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         parts = str(value).split(",")
         if not all(part.isdecimal() and 1 <= int(part) <= 100 for part in parts):
             self.fail(f"{value!r} is no list of qualities from 1 to 100 like 10,50,90", param, ctx)
@@ -63,12 +61,8 @@ def _folder(context: click.Context, parameter: click.Parameter, value: str) -> P
 @bundle_option
 @engine_options
 @limit_option
-@click.option(
-    "--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Pictures at a time."
-)
-@click.option(
-    "--reps", type=click.IntRange(1, 100), default=1, show_default=True, help="Codings of each; best time."
-)
+@click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Pictures at a time.")
+@click.option("--reps", type=click.IntRange(1, 100), default=1, show_default=True, help="Codings of each; best time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(
     folder: Path,
@@ -148,9 +142,7 @@ def _rivals(codecs: str | None) -> list[str]:
     wanted = [part for part in codecs.lower().split(",") if part and part != "none"]
     for part in wanted:
         if part not in names:
-            raise click.UsageError(
-                f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)"
-            )
+            raise click.UsageError(f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)")
     return [names[part] for part in wanted]
 
 

@@ -23,9 +23,7 @@ class LevelList(click.ParamType):  # type: ignore[type-arg]  # which it has sinc
 
     name = "levels"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         levels: list[int] = []
         for part in str(value).split(","):
             match = re.fullmatch(r"([0-7])(?:-([0-7]))?", part)
@@ -54,9 +52,7 @@ class PictureSize(click.ParamType):  # type: ignore[type-arg]  # which it has si
 
     name = "WxH"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(value))
         if match is None:
             self.fail(f"{value!r} is no size like 768x512", param, ctx)

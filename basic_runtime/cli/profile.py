@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Time every part of encoding and decoding.")
 @click.option("--size", type=PictureSize(), default="768x512", show_default=True, help="Picture to code, as WxH.")
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
-@click.option(
-    "--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed."
-)
+@click.option("--reps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Runs that are timed.")
 @click.option(
     "--effort", type=click.IntRange(0, MAX_EFFORT), default=0, show_default=True, help="Of the encodes that are timed."
 )
@@ -88,9 +86,7 @@ def profile(
         click.echo(f"plot: {plot}", err=as_json)
 
 
-def _save(
-    bundle: Bundle, engine: str, precision: str | None, threads: int | None, reps: int, as_json: bool
-) -> None:
+def _save(bundle: Bundle, engine: str, precision: str | None, threads: int | None, reps: int, as_json: bool) -> None:
     from basic_runtime import machine
     from basic_runtime.engines import create_backend
 

@@ -140,8 +140,11 @@ class _HostView:
     def __init__(self, block: Block, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._block = block
         self.__array_interface__ = {
-            "data": (block.address, False), "shape": shape, "typestr": dtype.str, "version": 3,
-        }  # fmt: skip
+            "data": (block.address, False),
+            "shape": shape,
+            "typestr": dtype.str,
+            "version": 3,
+        }
 
 
 def host_array(pool: Pool, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[NDArray[Any], Block]:
@@ -159,9 +162,7 @@ class Stream:
 
         self._kinds = runtime.cudaMemcpyKind
         self.handle = call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
-        self.device = Pool(
-            lambda size: int(call("cudaMalloc", size)), lambda address: call("cudaFree", address)
-        )
+        self.device = Pool(lambda size: int(call("cudaMalloc", size)), lambda address: call("cudaFree", address))
         self.pinned = Pool(
             lambda size: int(call("cudaMallocHost", size)), lambda address: call("cudaFreeHost", address)
         )

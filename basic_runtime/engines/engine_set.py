@@ -158,6 +158,10 @@ def _parse_engine(value: Any) -> EngineFile:
         for field in ("minimum", "optimum", "maximum")
     ]
     return EngineFile(
-        str(value["key"]), int(value["bytes"]), str(value["sha256"]), float(value["seconds"]),
-        str(value["precision"]), *shapes,
-    )  # fmt: skip
+        str(value["key"]),
+        int(value["bytes"]),
+        str(value["sha256"]),
+        float(value["seconds"]),
+        str(value["precision"]),
+        *shapes,
+    )

@@ -23,9 +23,14 @@ _LEAK, _EXACT = 2.0**-7, 2.0**24
 _MAX_STRIDE = 8
 _CONVOLUTION = {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}
 _ATTRIBUTES: dict[str, set[str]] = {
-    "Cast": {"to"}, "Concat": {"axis"}, "Conv": _CONVOLUTION, "ConvTranspose": _CONVOLUTION | {"output_padding"},
-    "DepthToSpace": {"blocksize", "mode"}, "LeakyRelu": {"alpha"}, "Split": {"axis", "num_outputs"},
-}  # fmt: skip
+    "Cast": {"to"},
+    "Concat": {"axis"},
+    "Conv": _CONVOLUTION,
+    "ConvTranspose": _CONVOLUTION | {"output_padding"},
+    "DepthToSpace": {"blocksize", "mode"},
+    "LeakyRelu": {"alpha"},
+    "Split": {"axis", "num_outputs"},
+}
 """What the operations below look at; any other attribute may mean another result."""
 
 
@@ -95,11 +100,22 @@ class _Lowering:
         self._readings: dict[str, Reading] = {}
         self._layers: list[Layer] = []
         self._handlers: dict[str, Callable[[Node, list[_Value]], _Value]] = {
-            "Add": self._add, "Cast": self._cast, "Clip": self._clip, "Concat": self._concat, "Conv": self._conv,
-            "ConvTranspose": self._transposed, "DepthToSpace": self._shuffle, "Floor": self._floor,
-            "Identity": lambda node, values: values[0], "LeakyRelu": self._leaky, "Max": self._max, "Min": self._min,
-            "Mul": self._mul, "Slice": self._slice, "Split": self._split,
-        }  # fmt: skip
+            "Add": self._add,
+            "Cast": self._cast,
+            "Clip": self._clip,
+            "Concat": self._concat,
+            "Conv": self._conv,
+            "ConvTranspose": self._transposed,
+            "DepthToSpace": self._shuffle,
+            "Floor": self._floor,
+            "Identity": lambda node, values: values[0],
+            "LeakyRelu": self._leaky,
+            "Max": self._max,
+            "Min": self._min,
+            "Mul": self._mul,
+            "Slice": self._slice,
+            "Split": self._split,
+        }
 
     def run(self) -> IntegerGraph:
         # Views count readings first; negative numbers stand for layers until it is known how many readings there are.
@@ -127,8 +143,7 @@ class _Lowering:
             for layer in self._layers
         ]
         views = {
-            name: tuple(replace(view, tensor=number(view.tensor)) for view in parts)
-            for name, parts in outputs.items()
+            name: tuple(replace(view, tensor=number(view.tensor)) for view in parts) for name, parts in outputs.items()
         }
         return IntegerGraph(list(self._readings.values()), layers, views)
 
@@ -173,9 +188,7 @@ class _Lowering:
         terms = self._terms(values[0], integers, before)
         return _Sums(terms, np.repeat(scale, stride**2), np.repeat(bias, stride**2), stride)
 
-    def _convolution(
-        self, node: Node, values: list[_Value], outputs_axis: int
-    ) -> tuple[NDArray[Any], Floats, Floats]:
+    def _convolution(self, node: Node, values: list[_Value], outputs_axis: int) -> tuple[NDArray[Any], Floats, Floats]:
         """Weights of a convolution without groups or dilations, and scale and bias of each output."""
         weights, attributes = values[1], node.attributes
         if not isinstance(weights, _Weights) or weights.scale is None:
@@ -334,9 +347,7 @@ class _Lowering:
         return list(self._readings.values())[view.tensor].channels
 
 
-def _phase_kernels(
-    weights: NDArray[Any], stride: int, pads: tuple[int, int]
-) -> tuple[NDArray[Any], tuple[int, int]]:
+def _phase_kernels(weights: NDArray[Any], stride: int, pads: tuple[int, int]) -> tuple[NDArray[Any], tuple[int, int]]:
     """Weights (in, out, kh, kw) of a transposed convolution as those of a convolution (out * stride^2, in, h, w), whose
     outputs a pixel shuffle puts in their places, and the rows and columns that it reads above and before.
 

@@ -37,6 +37,7 @@ LATENTS, LATENT_BITS = ("y", "z"), 12
 PIXELS, PIXEL_BITS = "xhat", 13
 """The output that becomes pixels."""
 
+
 @dataclass(frozen=True)
 class Format:
     """How a tensor is kept: in units of 2^-bits, from -limit to limit."""
@@ -69,18 +70,14 @@ class FixedPoint:
     shuffle: int
 
 
-def fixed_point(
-    graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]
-) -> FixedPoint:
+def fixed_point(graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]) -> FixedPoint:
     """The integer network of a graph. `formats`: of tensors, by their keys; `input_formats`: of inputs that other
     networks give, by name. Raises NotPixelGraphError."""
     return _Numbering(graph, formats, input_formats).run()
 
 
 class _Numbering:
-    def __init__(
-        self, graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]
-    ) -> None:
+    def __init__(self, graph: PixelGraph, formats: Mapping[str, Format], input_formats: Mapping[str, Format]) -> None:
         self._graph, self._formats, self._given = graph, formats, input_formats
         self._coarsest = max(tensor.stride for tensor in graph.tensors)
         self._names = {tensor: name for name, (tensor, _) in graph.outputs.items()}
@@ -141,8 +138,13 @@ class _Numbering:
 
     def _patch_size(self) -> int:
         """Side of the squares in which the picture is read: those that all convolutions of it divide into."""
-        sizes = {c.stride for layer in self._graph.tensors if isinstance(layer, Layer) for c in layer.convolutions
-                 if self._is_picture(c.source)}  # fmt: skip
+        sizes = {
+            c.stride
+            for layer in self._graph.tensors
+            if isinstance(layer, Layer)
+            for c in layer.convolutions
+            if self._is_picture(c.source)
+        }
         if not sizes or any(size % min(sizes) for size in sizes) or min(sizes) == 1:
             raise NotPixelGraphError("a picture that is not read in patches")
         return min(sizes)
@@ -159,13 +161,13 @@ class _Numbering:
             Term(
                 self._place[c.source],
                 _integers(c, exponent - self._bits_of(c.source)),
-                c.above, c.before, c.stride,
+                c.above,
+                c.before,
+                c.stride,
             )
             for c in convolutions
-        )  # fmt: skip
-        skips = tuple(
-            Skip(self._place[k], np.asarray(exponent - self._bits_of(k), np.int32)) for k in tensor.skips
         )
+        skips = tuple(Skip(self._place[k], np.asarray(exponent - self._bits_of(k), np.int32)) for k in tensor.skips)
         shift = exponent - bits
         half = np.where(shift > 0, np.exp2(shift - 1.0), 0)
         outputs = len(tensor.bias)
@@ -175,8 +177,10 @@ class _Numbering:
             shift.astype(np.int32),
             np.full(outputs, 0 if tensor.relu else -limit, np.int32),
             np.full(outputs, limit, np.int32),
-            leak=False, shuffle=tensor.shuffle, skips=skips,
-        )  # fmt: skip
+            leak=False,
+            shuffle=tensor.shuffle,
+            skips=skips,
+        )
 
     def _exponent(self, convolutions: list[Convolution], tensor: Layer, bits: int) -> NDArray[np.int64]:
         """The bits of the sum of each output: the most with which it cannot pass `_SUM`, nor a weight int16."""
@@ -214,8 +218,11 @@ class _Numbering:
         return Convolution(
             convolution.source,
             np.ascontiguousarray(moved).reshape(outputs, channels, height // size, width // size),
-            convolution.scale * (factor / 510), 0, 0, convolution.stride // size,
-        )  # fmt: skip
+            convolution.scale * (factor / 510),
+            0,
+            0,
+            convolution.stride // size,
+        )
 
 
 def _floor_log2(values: Floats) -> NDArray[np.int64]:

@@ -105,7 +105,12 @@ class IntegerGraph:
             [
                 (
                     [(term.source, term.weights, term.above, term.before, term.stride) for term in layer.terms],
-                    layer.bias, layer.shift, layer.low, layer.high, layer.leak, layer.shuffle,
+                    layer.bias,
+                    layer.shift,
+                    layer.low,
+                    layer.high,
+                    layer.leak,
+                    layer.shuffle,
                     [(skip.source, skip.shift) for skip in layer.skips],
                 )
                 for layer in self.layers
@@ -117,5 +122,6 @@ class IntegerGraph:
                 )
                 for name, views in self.outputs.items()
             ],
-            threads, kernel,
-        )  # fmt: skip
+            threads,
+            kernel,
+        )

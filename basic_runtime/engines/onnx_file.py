@@ -117,9 +117,7 @@ def _attribute(data: memoryview) -> tuple[str, Any]:
     return name, tuple(_signed(value) for value in integers) if integers else found
 
 
-def _tensor(
-    data: memoryview, external_data: Path, files: dict[str, NDArray[np.uint8]]
-) -> tuple[str, NDArray[Any]]:
+def _tensor(data: memoryview, external_data: Path, files: dict[str, NDArray[np.uint8]]) -> tuple[str, NDArray[Any]]:
     name, shape, kind = "", [], 0
     raw: memoryview | NDArray[np.uint8] = memoryview(b"")
     place: dict[str, str] = {}

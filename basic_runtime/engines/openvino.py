@@ -50,15 +50,11 @@ class OpenVinoEngine(Engine):
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
         try:
-            request.infer(
-                {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}, share_inputs=True
-            )
+            request.infer({name: np.ascontiguousarray(inputs[name]) for name in self.inputs}, share_inputs=True)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not run a graph: {_reason(error)}") from error
         # The request owns its output tensors and writes them again in the next run.
-        return {
-            name: np.array(request.get_output_tensor(index).data) for index, name in enumerate(self.outputs)
-        }
+        return {name: np.array(request.get_output_tensor(index).data) for index, name in enumerate(self.outputs)}
 
 
 class OpenVinoBackend(Backend):

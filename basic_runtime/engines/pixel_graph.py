@@ -133,9 +133,7 @@ _DEFAULTS = {"auto_pad": "NOTSET", "saturate": 1}
 
 
 class _Lowering:
-    def __init__(
-        self, graph: Graph, strides: Mapping[str, int], constants: Mapping[str, NDArray[np.float32]]
-    ) -> None:
+    def __init__(self, graph: Graph, strides: Mapping[str, int], constants: Mapping[str, NDArray[np.float32]]) -> None:
         self._graph, self._strides, self._found = graph, strides, PixelGraph()
         self._values: dict[str, _Value] = dict(graph.constants)
         for name, channels in graph.inputs.items():
@@ -147,9 +145,16 @@ class _Lowering:
                 self._values[name] = _Affine(name, name, np.ones(channels), np.zeros(channels))
         self._weights = {name: name for name in graph.constants}  # the stored tensor that a constant comes from
         self._handlers: dict[str, Callable[[Node, list[_Value]], _Value]] = {
-            "Add": self._add, "Cast": self._cast, "Conv": self._conv, "DepthToSpace": self._depth_to_space,
-            "Div": self._div, "Mul": self._mul, "Relu": self._relu, "Slice": self._slice, "Sub": self._sub,
-        }  # fmt: skip
+            "Add": self._add,
+            "Cast": self._cast,
+            "Conv": self._conv,
+            "DepthToSpace": self._depth_to_space,
+            "Div": self._div,
+            "Mul": self._mul,
+            "Relu": self._relu,
+            "Slice": self._slice,
+            "Sub": self._sub,
+        }
 
     def run(self) -> PixelGraph:
         for node in self._graph.nodes:
@@ -282,7 +287,6 @@ class _Lowering:
     def _new(value: _Sums) -> bool:
         return value.tensor is None
 
-
     # --- tensors ---
 
     def _tensor(self, name: str) -> int:
@@ -298,10 +302,16 @@ class _Lowering:
         if value.tensor is None:
             value.tensor = self._append(
                 Layer(
-                    value.key, name, value.stride, value.convolutions, value.bias, value.relu, value.shuffle,
+                    value.key,
+                    name,
+                    value.stride,
+                    value.convolutions,
+                    value.bias,
+                    value.relu,
+                    value.shuffle,
                     value.skips,
                 )
-            )  # fmt: skip
+            )
         return value.tensor
 
     def _append(self, tensor: Input | Layer) -> int:

@@ -101,8 +101,9 @@ class PixelPath:
 
     def _gain(self, graph: str, quality_step: int) -> NDArray[np.float32] | None:
         pick: dict[str, Callable[[int], NDArray[np.float32]]] = {
-            "g_a": self._bundle.encode_gain, "g_s": self._bundle.decode_gain,
-        }  # fmt: skip
+            "g_a": self._bundle.encode_gain,
+            "g_s": self._bundle.decode_gain,
+        }
         transform = self._bundle.graph(graph).transform
         return pick[transform](quality_step) if transform in pick else None
 

@@ -135,9 +135,7 @@ def _space_to_depth(attrs: Attributes, x: Tensor) -> Tensor:
     return blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, c * size * size, h // size, w // size)
 
 
-def _pad(
-    attrs: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
-) -> Tensor:
+def _pad(attrs: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
     amounts = _ints(pads)
     axis_list = [axis % x.dim() for axis in _ints(axes)] if axes is not None else list(range(x.dim()))
     before, after = [0] * x.dim(), [0] * x.dim()

@@ -102,9 +102,7 @@ def available_rivals() -> list[str]:
     return [name for name in RIVALS if name != "AVIF" or has_avif()]
 
 
-def settings(
-    model: str, levels: Sequence[int], qualities: Sequence[int], rivals: Sequence[str]
-) -> list[Setting]:
+def settings(model: str, levels: Sequence[int], qualities: Sequence[int], rivals: Sequence[str]) -> list[Setting]:
     """Every codec and quality of a comparison."""
     ours = [Setting(OURS, model, level, quality) for level in levels for quality in qualities]
     return ours + [Setting(name, "", None, quality) for name in rivals for quality in RIVALS[name].qualities]
@@ -130,9 +128,7 @@ def _is_picture(path: Path) -> bool:
     return named and (path.is_file() or not path.exists())
 
 
-def comparable(
-    pictures: Sequence[Path], rivals: Sequence[str], limits: Limits
-) -> tuple[list[Path], list[BasicError]]:
+def comparable(pictures: Sequence[Path], rivals: Sequence[str], limits: Limits) -> tuple[list[Path], list[BasicError]]:
     """The pictures that can be read, and written by all rivals; and what is wrong with the others."""
     good, errors = [], []
     for picture in pictures:
@@ -326,9 +322,7 @@ class Options:
     limits: Limits = DEFAULT_LIMITS
 
 
-def measure(
-    pictures: Sequence[Path], wanted: Iterable[Setting], results: Results, options: Options
-) -> Iterator[Row]:
+def measure(pictures: Sequence[Path], wanted: Iterable[Setting], results: Results, options: Options) -> Iterator[Row]:
     """Measure what `results` does not hold yet, and yield each row when it is there."""
     jobs = [(p, s, options.reps, options.effort) for p in pictures for s in wanted if (s, p.name) not in results.rows]
     if not jobs:

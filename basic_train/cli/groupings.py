@@ -32,13 +32,9 @@ QUALITIES = (0.15, 0.5, 0.85)
 
 @click.command()
 @click.argument("checkpoint", type=_PATH)
-@click.option(
-    "--data", required=True, type=_PATH, help="Folder of photos; every tenth is held out to measure."
-)
+@click.option("--data", required=True, type=_PATH, help="Folder of photos; every tenth is held out to measure.")
 @click.option("-o", "--output", required=True, type=_PATH, help="Folder of results; an earlier run goes on.")
-@click.option(
-    "--methods", "names", metavar="NAME,NAME,...", help="Only these rows, and `none` to compare with."
-)
+@click.option("--methods", "names", metavar="NAME,NAME,...", help="Only these rows, and `none` to compare with.")
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Of each method.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Crops per step.")
 @click.option("--crops", type=click.IntRange(8), default=512, show_default=True, help="Crops to train on.")

@@ -30,9 +30,7 @@ _LAMBDA = FiniteRange(min=0, min_open=True)
     help="0 to 4: which one of a model of the original with five [default: 1, of eight stages]. A name: stands in for "
     "position-by-position decoding, that of 0 [default: checkerboard].",
 )
-@click.option(
-    "--lambda", "lambda_", type=_LAMBDA, help="That the model was trained for, if the file does not say."
-)
+@click.option("--lambda", "lambda_", type=_LAMBDA, help="That the model was trained for, if the file does not say.")
 @click.option(
     "--lambda-range",
     type=(_LAMBDA, _LAMBDA),
@@ -75,9 +73,7 @@ def import_(
         checkpoint.save(output, imported.net.state_dict(), imported.net.config, _history(file, imported))
     if as_json:
         config = imported.net.config.to_json()
-        click.echo(
-            json.dumps({"kind": imported.kind, "notices": imported.notices, "config": config}, indent=1)
-        )
+        click.echo(json.dumps({"kind": imported.kind, "notices": imported.notices, "config": config}, indent=1))
         return
     for notice in imported.notices:
         click.echo(f"note: {notice}", err=True)

@@ -44,12 +44,8 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("checkpoint", type=_PATH)
-@click.option(
-    "--data", required=True, type=_PATH, help="Folder of photos; those held out from training serve."
-)
-@click.option(
-    "-o", "--output", required=True, type=_PATH, help="Checkpoint with the table; JSON and PNG go beside it."
-)
+@click.option("--data", required=True, type=_PATH, help="Folder of photos; those held out from training serve.")
+@click.option("-o", "--output", required=True, type=_PATH, help="Checkpoint with the table; JSON and PNG go beside it.")
 @click.option("--levels", "count", type=click.IntRange(2, 8), default=8, show_default=True)
 @click.option("--cost", type=click.Choice(list(UNITS)), default="macs", show_default=True)
 @click.option("--side", type=click.Choice(["both", "encode", "decode"]), default="both", show_default=True)
@@ -70,9 +66,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--qualities", type=_Qualities(), default=(0.15, 0.5, 0.85), help="[default: 0.15,0.5,0.85]")
 @click.option("--held-out", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
 @click.option("--crop", type=click.IntRange(CROP_MULTIPLE), default=256, show_default=True, help="Side of their crops.")
-@click.option(
-    "--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one."
-)
+@click.option("--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one.")
 @click.option(
     "--per-quality",
     is_flag=True,

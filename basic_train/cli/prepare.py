@@ -46,9 +46,7 @@ MAX_SHOWN = 20
 )
 @click.option("--keep-duplicates", is_flag=True, help="Look for no duplicates.")
 @click.option("--count", type=click.IntRange(min=1), help="Choose so many photos [default: all].")
-@click.option(
-    "--choose", type=click.Choice(["largest", "random"]), help=f"By what [default: {DEFAULT.choose}]."
-)
+@click.option("--choose", type=click.Choice(["largest", "random"]), help=f"By what [default: {DEFAULT.choose}].")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the random choice.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes [default: one per core].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -95,9 +93,7 @@ def _procedure(like: str | None, keep_duplicates: bool, rules: dict[str, Any]) -
         given["near"] = None
     base = PROCEDURES[like] if like else DEFAULT
     if base.halve_above is not None and (clash := sorted({"factor", "max_side"} & given.keys())):
-        raise click.UsageError(
-            f"--{clash[0].replace('_', '-')}: --like {like} has a rule of its own for sizes"
-        )
+        raise click.UsageError(f"--{clash[0].replace('_', '-')}: --like {like} has a rule of its own for sizes")
     try:
         return replace(base, **given)
     except ValueError as error:

@@ -39,9 +39,7 @@ def _option(setting: Field[Any]) -> Any:
         text += f" [default: {'yes' if default else 'no'}]"
         return click.option(f"--{name}/--no-{name}", setting.name, default=None, help=text)
     text += "" if default is None else f" [default: {default}]"
-    return click.option(
-        f"--{name}", setting.name, type=click.Choice(known) if known else kind, default=None, help=text
-    )
+    return click.option(f"--{name}", setting.name, type=click.Choice(known) if known else kind, default=None, help=text)
 
 
 def recipe_options(command: Any) -> Any:
@@ -52,9 +50,7 @@ def recipe_options(command: Any) -> Any:
 
 
 @click.command()
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="Folder of photos, searched recursively."
-)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of photos, searched recursively.")
 @click.option(
     "-o",
     "--output",
@@ -63,18 +59,14 @@ def recipe_options(command: Any) -> Any:
     type=click.Path(path_type=Path),
     help="Folder of the run; an old run goes on.",
 )
-@click.option(
-    "--recipe", "recipe_name", metavar="NAME|FILE.toml", help="Values that are not given as options."
-)
+@click.option("--recipe", "recipe_name", metavar="NAME|FILE.toml", help="Values that are not given as options.")
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path),
     help="A new run begins with the weights of this checkpoint, which may have fewer channels.",
 )
 @click.option("--accelerator", type=click.Choice(ACCELERATORS), default="auto", show_default=True)
-@click.option(
-    "--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on each node."
-)
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Processes on each node.")
 @click.option(
     "--nodes",
     type=click.IntRange(min=1),

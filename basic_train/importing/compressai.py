@@ -67,9 +67,7 @@ def _outputs(entries: Entries, key: str) -> int:
     """Channels that a convolution gives."""
     shape = entries.shape(key)
     if len(shape) != 4:
-        raise CheckpointError(
-            f"{entries.name}: {key} has {len(shape)} dimensions, not the 4 of a convolution"
-        )
+        raise CheckpointError(f"{entries.name}: {key} has {len(shape)} dimensions, not the 4 of a convolution")
     return shape[0]
 
 
@@ -87,8 +85,7 @@ def _raster_context(entries: Entries, m: int) -> Weights:
     second = entries.take("entropy_parameters.2.weight", (hidden2, hidden1, 1, 1))
     last = entries.take("entropy_parameters.4.weight", (2 * m, hidden2, 1, 1))
     return {
-        "context.context_weight": entries.take("context_prediction.weight", (2 * m, m, 5, 5))
-        * _raster_mask(5),
+        "context.context_weight": entries.take("context_prediction.weight", (2 * m, m, 5, 5)) * _raster_mask(5),
         "context.context_bias": entries.take("context_prediction.bias", (2 * m,)),
         "context.merge_prior.weight": first[:, : 2 * m].contiguous(),
         "context.merge_prior.bias": entries.take("entropy_parameters.0.bias", (hidden1,)),

@@ -33,9 +33,7 @@ class Entries:
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of a tensor. Raises CheckpointError if there is none of this name."""
         if key not in self.tensors:
-            raise CheckpointError(
-                f"{self.name}: has no tensor {self.prefix}{key}; pass a complete state dict"
-            )
+            raise CheckpointError(f"{self.name}: has no tensor {self.prefix}{key}; pass a complete state dict")
         return tuple(self.tensors[key].shape)
 
     def take(self, key: str, shape: tuple[int, ...]) -> Tensor:
@@ -47,18 +45,14 @@ class Entries:
             )
         tensor = self.tensors[key]
         if tensor.layout != torch.strided or not tensor.is_floating_point():
-            raise CheckpointError(
-                f"{self.name}: {self.prefix}{key} is of type {tensor.dtype}; numbers are expected"
-            )
+            raise CheckpointError(f"{self.name}: {self.prefix}{key} is of type {tensor.dtype}; numbers are expected")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(
                 f"{self.name}: {self.prefix}{key} repeats numbers to fill its shape; the file is damaged"
             )
         value = tensor.detach().float().contiguous()
         if not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{self.name}: {self.prefix}{key} holds infinities or NaN; use an earlier checkpoint"
-            )
+            raise CheckpointError(f"{self.name}: {self.prefix}{key} holds infinities or NaN; use an earlier checkpoint")
         return value
 
 

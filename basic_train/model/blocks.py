@@ -44,9 +44,7 @@ def up(ins: Channels, outs: Channels, precise: bool = False) -> SlimConvTranspos
     return SlimConvTranspose2d(ins, outs, precise=precise)
 
 
-def shuffled_up(
-    ins: Channels, outs: Channels, factor: int, kernel: int = 1, precise: bool = False
-) -> list[nn.Module]:
+def shuffled_up(ins: Channels, outs: Channels, factor: int, kernel: int = 1, precise: bool = False) -> list[nn.Module]:
     """Convolution and pixel shuffle; a prefix of the outputs is a prefix of the convolution's channels."""
     return [SlimConv2d(ins, [c * factor**2 for c in outs], kernel, precise=precise), nn.PixelShuffle(factor)]
 

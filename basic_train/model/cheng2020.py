@@ -29,9 +29,7 @@ def _halving(ins: Channels, outs: Channels, precise: bool = False) -> SlimConv2d
 
 def _block(ins: Channels, outs: Channels) -> SlimResidual:
     """Two 3x3 convolutions; the skip is a 1x1 convolution even where the shapes agree, as in the original."""
-    body = SlimSequential(
-        SlimConv2d(ins, outs, 3), nn.LeakyReLU(SLOPE), SlimConv2d(outs, outs, 3), nn.LeakyReLU(SLOPE)
-    )
+    body = SlimSequential(SlimConv2d(ins, outs, 3), nn.LeakyReLU(SLOPE), SlimConv2d(outs, outs, 3), nn.LeakyReLU(SLOPE))
     return SlimResidual(body, SlimConv2d(ins, outs, 1))
 
 

@@ -131,9 +131,7 @@ def round_z(z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _code_stages(
-    entropy: EntropyPath, y: Tensor, z: Tensor, y_hat: Tensor
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _code_stages(entropy: EntropyPath, y: Tensor, z: Tensor, y_hat: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Symbols (int32) and table indexes (uint8) of y, stage by stage as the runtime codes them. Fills `y_hat`, which
     starts at 0, in units of 2^-MEAN_BITS."""
     prior = entropy.h_s(round_z(z))

@@ -138,9 +138,7 @@ class GroupedContext(nn.Module):
         for shape in self.shapes:
             for name in ("context", "hidden1", "hidden2"):
                 if getattr(shape, name) % groups:
-                    raise ValueError(
-                        f"{name}={getattr(shape, name)} does not divide into {groups} channel groups"
-                    )
+                    raise ValueError(f"{name}={getattr(shape, name)} does not divide into {groups} channel groups")
         if self.y_channels % groups:
             raise ValueError(f"{self.y_channels} latent channels do not divide into {groups} channel groups")
 
@@ -185,9 +183,7 @@ class GroupedContext(nn.Module):
         mask = self.taps[number].unflatten(2, (self.kernel, self.kernel))  # (G, G, k, k)
         per_group = self.y_channels // self.grouping.groups
         weight = weight * mask.repeat_interleave(per_group, 1)[:, None]
-        context = F.conv2d(
-            padded[:, :, phase[0] :, phase[1] :], weight.flatten(0, 1), bias.flatten(), stride=side
-        )
+        context = F.conv2d(padded[:, :, phase[0] :, phase[1] :], weight.flatten(0, 1), bias.flatten(), stride=side)
         context = context[:, :, : prior.shape[2], : prior.shape[3]]
         visible = self.visible[number]
         hidden = F.leaky_relu(self.merge_context(context, shape.hidden1, visible) + prior, self.slope)

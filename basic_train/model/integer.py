@@ -65,9 +65,7 @@ class IntegerLayer:
     def accumulate(self, x: Tensor) -> Tensor:
         """Integer sums before requantisation."""
         if self.transposed:
-            return F.conv_transpose2d(
-                x, self.weight, self.bias, self.stride, self.padding, self.output_padding
-            )
+            return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -80,9 +80,7 @@ class MaskedContext:
 
     def _check(self, y: Tensor) -> None:
         if y.shape[-2:] != (self.height, self.width):
-            raise ValueError(
-                f"labels are for a map of {self.height}x{self.width}, y is {tuple(y.shape[-2:])}"
-            )
+            raise ValueError(f"labels are for a map of {self.height}x{self.width}, y is {tuple(y.shape[-2:])}")
 
     def _inputs(self, y: Tensor, prior: Tensor, index: int) -> tuple[Tensor, Tensor]:
         return F.pad(y, [self.context.kernel // 2] * 4), self.context.prior_part(prior, index)

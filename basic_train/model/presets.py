@@ -107,9 +107,7 @@ HYPERPRIOR = replace(
 )
 
 #: Its ablation: no width but the full one.
-HYPERPRIOR_STATIC = replace(
-    HYPERPRIOR, preset="hyperprior-static", widths=(192,), hyper_widths=(192,), priors=(192,)
-)
+HYPERPRIOR_STATIC = replace(HYPERPRIOR, preset="hyperprior-static", widths=(192,), hyper_widths=(192,), priors=(192,))
 
 #: Its comparison: one level sets the widths of all transforms and of the latents (Yang et al., "Slimmable compressive
 #: autoencoders", 2021).

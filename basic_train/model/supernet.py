@@ -203,9 +203,7 @@ class Supernet(nn.Module):
             raise ValueError(f"the model has no grouping {name!r}; it has {', '.join(names)}")
         number = names.index(name)
         chosen = self.config.groupings()[number]
-        net = Supernet(
-            replace(self.config, grouping_name=name, grouping=chosen.tile.tolist(), alternatives=[])
-        )
+        net = Supernet(replace(self.config, grouping_name=name, grouping=chosen.tile.tolist(), alternatives=[]))
         kept = {k: v for k, v in self.state_dict().items() if not k.startswith(("alternatives.", "context."))}
         context = self.context if number == 0 else self.alternatives[number - 1]
         kept |= {f"context.{k}": v for k, v in context.state_dict().items()}

@@ -54,9 +54,7 @@ def read_header(root: Path, name: str) -> Source | str:
         with open(path, "rb") as file:
             start = file.read(16)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # the reader has limits of its own
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the reader has limits of its own
             with Image.open(path, formats=(*FORMATS, "BMP")) as image:
                 lossy = _is_lossy(image, start)
                 return Source(name, *image.size, lossy, f"{status.st_size}-{status.st_mtime_ns}")

@@ -116,13 +116,10 @@ class Preparation:
             begun = written.exists() and written.stat().st_size > 0
             before = rules.read_text() if begun else text
         except OSError as error:
-            raise FileError(
-                f"{self.out}: cannot be written ({error.strerror}); choose another folder"
-            ) from error
+            raise FileError(f"{self.out}: cannot be written ({error.strerror}); choose another folder") from error
         if before != text:
             raise FileError(
-                f"{self.out}: holds a set made with other options (see {rules}); "
-                "repeat those, or choose another folder"
+                f"{self.out}: holds a set made with other options (see {rules}); repeat those, or choose another folder"
             )
         write_bytes(rules, text.encode(), overwrite=True)
 
@@ -240,10 +237,18 @@ class Preparation:
             done = {source: fact for source in chosen if (fact := _written(journal, source, targets[source.name]))}
         self.outcome.already_there = len(done) - self.outcome.written
         rows = [
-            (targets[s.name], s.name, fact["width"], fact["height"], s.width, s.height,
-             f"{chosen[s].factor:.4g}", fact["sha256"])
+            (
+                targets[s.name],
+                s.name,
+                fact["width"],
+                fact["height"],
+                s.width,
+                s.height,
+                f"{chosen[s].factor:.4g}",
+                fact["sha256"],
+            )
             for s, fact in sorted(done.items(), key=lambda item: item[0].name)
-        ]  # fmt: skip
+        ]
         _write_index(self.out / INDEX_FILE, rows)
         there = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*.png")}
         self.outcome.stale = sorted(there - {row[0] for row in rows})

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from basic_runtime._native import convert
 
-PAIRS = [
-    (source, target) for source in (np.int16, np.int32, np.float32) for target in (np.int16, np.float32)
-] + [(np.uint8, np.uint8)]
+PAIRS = [(source, target) for source in (np.int16, np.int32, np.float32) for target in (np.int16, np.float32)] + [
+    (np.uint8, np.uint8)
+]
 FILLER = 77
 
 

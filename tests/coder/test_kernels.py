@@ -122,10 +122,7 @@ def test_rows_far_apart(gaussian: TableArrays) -> None:
     """Vector kernels look up 64 neighbouring rows at a time; symbols of one call may use more, or others."""
     copies = [gaussian] * 4
     tables = TableArrays(
-        *(
-            np.concatenate([getattr(part, name) for part in copies])
-            for name in ("freqs", "sizes", "offsets", "shifts")
-        )
+        *(np.concatenate([getattr(part, name) for part in copies]) for name in ("freqs", "sizes", "offsets", "shifts"))
     ).coder_tables()
     rng = np.random.default_rng(4)
     for low, high in ((0, 64), (37, 101), (192, 256), (0, 256), (255, 256)):

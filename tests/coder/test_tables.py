@@ -117,9 +117,7 @@ def test_gaussian_rows_are_valid_and_symmetric(gaussian: TableArrays) -> None:
     ("bits", "count", "limit"),
     [(1.0, 2_000_000, 0.002), (3.0, 500_000, 0.002), (0.2, 294_912, 0.01), (1.0, 56_000, 0.01)],
 )
-def test_overhead_over_the_exact_entropy(
-    gaussian: TableArrays, bits: float, count: int, limit: float
-) -> None:
+def test_overhead_over_the_exact_entropy(gaussian: TableArrays, bits: float, count: int, limit: float) -> None:
     symbols, indexes = workload(bits, count)
     ideal = ideal_bytes(symbols, indexes)
     assert abs(ideal * 8 / count / bits - 1) < 0.05
@@ -182,6 +180,4 @@ def test_concatenate_keeps_rows(gaussian: TableArrays) -> None:
     assert both.coder_tables().rows == 65
     symbols = np.array([3, -2], np.int32)
     indexes = np.array([30, 20], np.uint8)
-    np.testing.assert_array_equal(
-        code_lengths(both, symbols, indexes + 1), code_lengths(gaussian, symbols, indexes)
-    )
+    np.testing.assert_array_equal(code_lengths(both, symbols, indexes + 1), code_lengths(gaussian, symbols, indexes))

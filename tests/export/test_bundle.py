@@ -74,9 +74,7 @@ def test_levels_cost_what_their_graphs_cost(bundle: Bundle, tiny_net: Supernet) 
     graphs = bundle.manifest.graphs
     for level in bundle.manifest.levels:
         variant = bundle.entropy(level.entropy_variant)
-        entropy = graphs[variant.h_s].macs_per_pixel + sum(
-            graphs[s.graph].macs_per_pixel for s in variant.stages
-        )
+        entropy = graphs[variant.h_s].macs_per_pixel + sum(graphs[s.graph].macs_per_pixel for s in variant.stages)
         decode = entropy + graphs[level.g_s].macs_per_pixel
         assert level.decode_macs_per_pixel == pytest.approx(decode, abs=0.05)
         encode = entropy + graphs[level.g_a].macs_per_pixel + graphs[level.h_a].macs_per_pixel
@@ -129,9 +127,7 @@ def test_models_without_a_grouped_context_are_refused_before_anything_is_written
     assert not list(tmp_path.iterdir())
 
 
-def test_dead_units_are_pruned(
-    tiny_net: Supernet, exported: Exported, photo_folder: Path, tmp_path: Path
-) -> None:
+def test_dead_units_are_pruned(tiny_net: Supernet, exported: Exported, photo_folder: Path, tmp_path: Path) -> None:
     """Of one layer all, so that its block is a constant; of another those of the narrow widths, where one stays."""
     net = copy.deepcopy(tiny_net)
     found = units.layers(net)

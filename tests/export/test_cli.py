@@ -46,9 +46,7 @@ from basic_export.cli import main
 assert CliRunner().invoke(main, ["--help"]).exit_code == 0
 print({"torch", "onnx", "onnxruntime", "numpy", "rich"} & set(sys.modules))
 """
-    assert (
-        subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True).stdout == "set()\n"
-    )
+    assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:

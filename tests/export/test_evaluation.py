@@ -52,9 +52,7 @@ def integer(net: Supernet, photo_folder: Path) -> IntegerEntropy:
 @pytest.fixture(scope="module")
 def codec(net: Supernet, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Codec:
     path = tmp_path_factory.mktemp("bundle") / "full"
-    options = Options(
-        "full", levels=1, photos=photo_folder, check_photo=photo_folder / "chelsea.png", verify=False
-    )
+    options = Options("full", levels=1, photos=photo_folder, check_photo=photo_folder / "chelsea.png", verify=False)
     export_bundle(net, path, options)
     return Codec(path, "onnxruntime", threads=1)
 

@@ -231,8 +231,10 @@ def test_a_small_network_by_hand(tmp_path: Path) -> None:
         [PATCH, helper.make_node("Add", ["c", "missing"], ["y"])],
         [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")],
         [helper.make_node("Conv", ["x"], ["y"])],
-        [helper.make_node("Cast", ["w"], ["v"], to=TensorProto.FLOAT16), helper.make_node("Conv", ["x", "v"], ["y"],
-         kernel_shape=[2, 2], strides=[2, 2])],
+        [
+            helper.make_node("Cast", ["w"], ["v"], to=TensorProto.FLOAT16),
+            helper.make_node("Conv", ["x", "v"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+        ],
         [helper.make_node("Slice", ["x", "w", "w", "w"], ["y"])],
     ],
 )

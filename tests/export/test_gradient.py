@@ -92,10 +92,7 @@ def _references(bundle: Bundle, graph: str) -> set[str]:
     """Offsets in weights.bin of a graph's tensors."""
     model = onnx.load(bundle.graph_path(graph), load_external_data=False)
     return {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "offset"
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "offset"
     }
 
 

@@ -26,9 +26,7 @@ def test_levels_rise_and_never_narrow(config: ModelConfig, count: int) -> None:
     assert levels[0] == net.uniform(0)
     assert levels[-1] == net.full
     assert totals == sorted(set(totals))
-    assert all(
-        b <= a for one, two in zip(levels, levels[1:], strict=False) for b, a in zip(one, two, strict=True)
-    )
+    assert all(b <= a for one, two in zip(levels, levels[1:], strict=False) for b, a in zip(one, two, strict=True))
 
 
 def test_costs_of_lite_s_levels_are_about_geometric() -> None:

@@ -59,9 +59,7 @@ def check_entropy(entropy, compiled: CompiledEntropy, folder: Path, size: tuple[
     channels = entropy.layers[0].weight.shape[0 if entropy.layers[0].transposed else 1]
     z = rng.integers(-9, 10, (1, channels, h // 4, w // 4)).astype(np.float32)
     y_hat = rng.integers(-500, 500, (1, len(entropy.context.y_shift), h, w)).astype(np.float32)
-    mean, scale = (
-        t.numpy() for t in entropy.parameters(torch.from_numpy(y_hat), entropy.h_s(torch.from_numpy(z)))
-    )
+    mean, scale = (t.numpy() for t in entropy.parameters(torch.from_numpy(y_hat), entropy.h_s(torch.from_numpy(z))))
     slots, means, scales = (split_slots(values, grouping) for values in (y_hat, mean, scale))
     state = engine(compiled.h_s, folder).run({"z": z})
     expected = run(compiled.h_s, {"z": z})
@@ -348,7 +346,7 @@ def test_parts_of_arrays_are_read_where_they_lie(dtype: type) -> None:
 @settings(max_examples=80)
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 14), st.integers(1, 37), st.integers(1, 3), st.integers(0, 99)
-)  # fmt: skip
+)
 def test_a_tensor_in_parts_is_read_as_the_whole(
     groups: int, channels: int, height: int, width: int, step: int, seed: int
 ) -> None:

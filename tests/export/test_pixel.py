@@ -90,9 +90,7 @@ def test_all_filters_are_slices_of_the_supernet_s(graphs: dict[str, PixelExport]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_float16_weights_change_little(
-    graphs: dict[str, PixelExport], transform: str, tiny_net: Supernet
-) -> None:
+def test_float16_weights_change_little(graphs: dict[str, PixelExport], transform: str, tiny_net: Supernet) -> None:
     graph = graphs[transform]
     values = [torch.from_numpy(v) for v in arrays(graph, tiny_net.config.y_channels, 64, 128).values()]
     with torch.no_grad():

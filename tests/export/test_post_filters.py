@@ -70,9 +70,7 @@ def test_a_bundle_with_filters_is_another_model_that_reads_the_files_of_the_firs
     assert psnr(photo, after.decode(again)) > psnr(photo, pixels) + 0.1
 
 
-def test_one_photo_decides_nothing(
-    bundle: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_one_photo_decides_nothing(bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     photo = bundled_photo("coffee")[:SIDE, :SIDE]
     assert filters_of(Bundle(bundle), [photo]) == {}
     (tmp_path / "one").mkdir()

@@ -47,9 +47,7 @@ def own(tiny_net: Supernet) -> Supernet:
 
 
 @pytest.fixture(scope="module")
-def report(
-    exported: Exported, own: Supernet, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Report:
+def report(exported: Exported, own: Supernet, photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     path = tmp_path_factory.mktemp("bundle") / "own"
     return replace_level(exported.path, 0, own, path, Options("tiny-2", photos=photo_folder))
 
@@ -139,7 +137,6 @@ def test_nets_that_do_not_belong_are_refused(
         refused(0, other, "has other gains or another prior of z than the bundle, .* --freeze gains,z_prior")
     with pytest.raises(ValueError, match="name='a name too long .*': must be 1 to 15 letters"):
         Options("a name too long for files")
-
 
 
 def test_the_command(

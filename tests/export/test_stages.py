@@ -24,9 +24,7 @@ from basic_train.model.presets import TINY
 from basic_train.model.quantise import quantise
 from basic_train.model.supernet import Supernet
 
-LEARNED = Grouping(
-    "learned", np.array([[[3, 0], [5, 1]], [[2, 4], [5, 5]], [[1, 1], [0, 2]], [[4, 3], [2, 0]]])
-)
+LEARNED = Grouping("learned", np.array([[[3, 0], [5, 1]], [[2, 4], [5, 5]], [[1, 1], [0, 2]], [[4, 3], [2, 0]]]))
 
 GROUPINGS = {
     "learned": LEARNED,
@@ -43,9 +41,7 @@ GROUPINGS = {
 def config(grouping: Grouping) -> ModelConfig:
     """The tiny preset with channels that divide into any of the groupings above."""
     wide = tuple(type(TINY.contexts[0])(24, 24, 24) for _ in TINY.contexts)
-    return replace(
-        TINY, y_channels=24, contexts=wide, grouping_name=grouping.name, grouping=grouping.tile.tolist()
-    )
+    return replace(TINY, y_channels=24, contexts=wide, grouping_name=grouping.name, grouping=grouping.tile.tolist())
 
 
 def latents(
@@ -72,9 +68,7 @@ def split_slots(values: np.ndarray, grouping: Grouping) -> dict[str, np.ndarray]
     """(1, M, h, w) to the named slots of the bundle layout."""
     tile, per_group = grouping.side, values.shape[1] // grouping.groups
     return {
-        slot_name((g, i, j)): np.ascontiguousarray(
-            values[:, g * per_group : (g + 1) * per_group, i::tile, j::tile]
-        )
+        slot_name((g, i, j)): np.ascontiguousarray(values[:, g * per_group : (g + 1) * per_group, i::tile, j::tile])
         for g in range(grouping.groups)
         for i in range(tile)
         for j in range(tile)
@@ -84,9 +78,7 @@ def split_slots(values: np.ndarray, grouping: Grouping) -> dict[str, np.ndarray]
 def session(model, level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def run(model, feeds: dict[str, np.ndarray], level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL):
@@ -181,9 +173,7 @@ def test_largest_inputs_stay_exact() -> None:
         merge_hidden=_as_double(context.merge_hidden),
         merge_out=_as_double(context.merge_out),
     )
-    torch.testing.assert_close(
-        context(y_hat, prior).double(), double(y_hat.double(), prior.double()), rtol=0, atol=0
-    )
+    torch.testing.assert_close(context(y_hat, prior).double(), double(y_hat.double(), prior.double()), rtol=0, atol=0)
 
 
 def _as_double(layer):

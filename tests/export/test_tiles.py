@@ -67,17 +67,13 @@ def _furthest(before: np.ndarray, after: np.ndarray, axis: int, middle: int, sid
     changed = np.flatnonzero((before != after).any(axis=others))
     if not changed.size:
         return 0
-    rows = [
-        (int(r * side / before.shape[axis]), -(-(r + 1) * side // before.shape[axis]) - 1) for r in changed
-    ]
+    rows = [(int(r * side / before.shape[axis]), -(-(r + 1) * side // before.shape[axis]) - 1) for r in changed]
     return max(max(0, middle - last, first - middle) for first, last in rows)
 
 
 @pytest.mark.parametrize("size", [(300, 200), (129, 321), (64, 260)])
 @pytest.mark.parametrize("tile", [64, 128, 192])
-def test_a_file_decodes_to_the_same_picture_in_tiles(
-    exported: Exported, size: tuple[int, int], tile: int
-) -> None:
+def test_a_file_decodes_to_the_same_picture_in_tiles(exported: Exported, size: tuple[int, int], tile: int) -> None:
     """Equal latents are checked by each decode itself, against the checksum in the file."""
     pixels = _picture(*size)
     whole, tiled = Codec(exported.path), Codec(exported.path, tile_pixels=tile)
@@ -129,8 +125,7 @@ def _graph(*nodes: onnx.NodeProto, weights: dict[str, tuple[int, ...]]) -> onnx.
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, "h", "w"])
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     stored = [
-        helper.make_tensor(name, TensorProto.FLOAT, dims, np.zeros(dims).ravel())
-        for name, dims in weights.items()
+        helper.make_tensor(name, TensorProto.FLOAT, dims, np.zeros(dims).ravel()) for name, dims in weights.items()
     ]
     return helper.make_model(helper.make_graph(list(nodes), "g", [value], [out], stored))
 
@@ -145,9 +140,7 @@ def _graph(*nodes: onnx.NodeProto, weights: dict[str, tuple[int, ...]]) -> onnx.
         ({"strides": [2, 2], "pads": [2, 2, 2, 2]}, (5, 5), 2),
     ],
 )
-def test_reach_of_convolutions(
-    attributes: dict[str, list[int]], kernel: tuple[int, int], expected: int
-) -> None:
+def test_reach_of_convolutions(attributes: dict[str, list[int]], kernel: tuple[int, int], expected: int) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["out"], **attributes)
     assert reach(_graph(node, weights={"w": (4, 4, *kernel)})) == expected
 

@@ -34,9 +34,7 @@ def inputs(tiny_net: Supernet, photo_folder: Path) -> verify.PixelInputs:
 
 @pytest.fixture(scope="module")
 def integer(tiny_net: Supernet, photo_folder: Path) -> IntegerEntropy:
-    return quantise(
-        tiny_net, 0, calibration_latents(tiny_net, calibration_photos(photo_folder), [tiny_net.full])
-    )
+    return quantise(tiny_net, 0, calibration_latents(tiny_net, calibration_photos(photo_folder), [tiny_net.full]))
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +58,7 @@ def test_equal_weights_pass(widest: PixelExport, load: verify.Loader, inputs: ve
     assert verify.check_pixel(widest, widest_id(load), load, inputs).passed
 
 
-def test_one_changed_weight_fails(
-    widest: PixelExport, load: verify.Loader, inputs: verify.PixelInputs
-) -> None:
+def test_one_changed_weight_fails(widest: PixelExport, load: verify.Loader, inputs: verify.PixelInputs) -> None:
     module = type(widest.module)(random_tiny().h_a.plain(2))
     with torch.no_grad():
         module.body[0].weight[0, 0, 1, 1] += 0.5

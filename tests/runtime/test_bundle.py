@@ -48,9 +48,7 @@ def test_the_environment_names_the_default(tiny_path: Path, monkeypatch: pytest.
     assert Codec().bundle.name == "tiny-1"
 
 
-def test_a_default_that_is_not_installed_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_default_that_is_not_installed_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("basic_runtime.bundle.MODELS_FOLDER", tmp_path)
     with pytest.raises(BundleError, match="not installed; name a bundle with --bundle"):
         Bundle()
@@ -212,9 +210,7 @@ def test_a_stage_whose_graph_has_other_inputs(bundle_copy: Path) -> None:
         ("coder.sizes", np.ones(68, np.uint16), "coder tables: "),
     ],
 )
-def test_wrong_tables_are_named(
-    bundle_copy: Path, name: str, replacement: np.ndarray | None, message: str
-) -> None:
+def test_wrong_tables_are_named(bundle_copy: Path, name: str, replacement: np.ndarray | None, message: str) -> None:
     file = bundle_copy / "tables.safetensors"
     tensors = load_file(file)
     if replacement is None:

@@ -117,9 +117,7 @@ def test_a_progress_bar_on_a_terminal_only(folder: Path) -> None:
     for name in names:
         Path(name).write_bytes(Path("photo.png").read_bytes())
     ours, theirs = pty.openpty()
-    done = subprocess.run(
-        [*COMMAND, "encode", *names], stdout=subprocess.PIPE, stderr=theirs, timeout=120, check=True
-    )
+    done = subprocess.run([*COMMAND, "encode", *names], stdout=subprocess.PIPE, stderr=theirs, timeout=120, check=True)
     os.close(theirs)
     shown = os.read(ours, 1 << 16)
     os.close(ours)

@@ -188,9 +188,7 @@ def test_a_codec_goes_to_a_new_process(tiny_path: Path, photo: Photo) -> None:
             pool.submit(codec.encode, photo(200, 150)).result()
 
 
-def test_a_copy_is_made_of_the_same_arguments(
-    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Photo
-) -> None:
+def test_a_copy_is_made_of_the_same_arguments(tiny_path: Path, monkeypatch: pytest.MonkeyPatch, photo: Photo) -> None:
     monkeypatch.chdir(tiny_path.parent)
     traced: list[str] = []
 
@@ -277,9 +275,14 @@ def test_quality_and_level_out_of_range(codec: Codec, quality: int, level: int) 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("quality", "50"), ("quality", None), ("quality", 50.5), ("level", 7.0), ("level", "7"), ("effort", 1.0),
+        ("quality", "50"),
+        ("quality", None),
+        ("quality", 50.5),
+        ("level", 7.0),
+        ("level", "7"),
+        ("effort", 1.0),
         ("effort", "1"),
-    ],  # fmt: skip
+    ],
 )
 def test_quality_level_and_effort_of_other_types(codec: Codec, name: str, value: object) -> None:
     given: dict[str, Any] = {name: value}

@@ -179,9 +179,7 @@ OPERATORS: list[tuple[str, list[onnx.NodeProto], dict[str, np.ndarray]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("nodes", "constants"), [case[1:] for case in OPERATORS], ids=[c[0] for c in OPERATORS]
-)
+@pytest.mark.parametrize(("nodes", "constants"), [case[1:] for case in OPERATORS], ids=[c[0] for c in OPERATORS])
 def test_torch_computes_as_onnxruntime(
     tmp_path: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]
 ) -> None:
@@ -304,9 +302,7 @@ class RoundsToHalf(Backend):
 
 def test_an_engine_of_less_precision_fails_the_golden_vector(tiny_path: Path) -> None:
     codec = Codec(Bundle(tiny_path), RoundsToHalf())
-    with pytest.raises(
-        EngineError, match="engine 'half' 1 does not reproduce the golden vector of model tiny-1"
-    ):
+    with pytest.raises(EngineError, match="engine 'half' 1 does not reproduce the golden vector of model tiny-1"):
         codec.encode(np.zeros((8, 8, 3), np.uint8))
     assert isinstance(codec.verify()[1].error, EngineError)
 
@@ -327,9 +323,7 @@ def test_a_passed_golden_vector_is_remembered(tiny_path: Path, tmp_path: Path, m
     assert len(list((tmp_path / "basic" / "golden").iterdir())) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(
-    tiny_path: Path, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_a_cache_that_cannot_be_written_is_no_error(tiny_path: Path, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     Codec(tiny_path).load(7)

@@ -62,9 +62,7 @@ def test_rows_are_those_of_real_files(pictures, tiny_path, tmp_path):
     assert len(rows) == 3 * (2 * 2 + 9 + 9)
     codec, pixels = Codec(tiny_path), np.asarray(Image.open(pictures / "a.png"))
     data = codec.encode(pixels, quality=80, level=1)
-    found = next(
-        r for r in rows if (r["picture"], r["level"], r["quality"], r["codec"]) == ("a.png", "1", "80", OURS)
-    )
+    found = next(r for r in rows if (r["picture"], r["level"], r["quality"], r["codec"]) == ("a.png", "1", "80", OURS))
     assert int(found["bytes"]) == len(data)
     assert float(found["psnr"]) == psnr(pixels, codec.decode(data))
     assert (int(found["width"]), int(found["height"])) == (96, 64) and float(found["encode_ms"]) > 0

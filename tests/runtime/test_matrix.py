@@ -42,9 +42,7 @@ def entropy_of(codec: Codec, variant: int) -> GroupedEntropy:
     return GroupedEntropy(
         bundle,
         variant,
-        lambda graph: backend.load(
-            bundle.graph_path(graph), external_data=bundle.weights_folder, strict=True
-        ),
+        lambda graph: backend.load(bundle.graph_path(graph), external_data=bundle.weights_folder, strict=True),
     )
 
 
@@ -74,9 +72,7 @@ def test_each_decodes_each(
             assert difference.max() <= 1 and (difference > 0).mean() < 0.001, name
 
 
-def test_thread_counts_give_equal_files(
-    codecs: dict[str, Codec], photo: Callable[[int, int], np.ndarray]
-) -> None:
+def test_thread_counts_give_equal_files(codecs: dict[str, Codec], photo: Callable[[int, int], np.ndarray]) -> None:
     picture = photo(512, 768)
     one, two = (codecs[f"onnxruntime, {threads}"] for threads in ("1 thread", "2 threads"))
     data = one.encode(picture, quality=60)

@@ -26,9 +26,7 @@ ALLOWED = {
 
 
 def run_python(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout
 
 
 def modules_after(statement: str) -> set[str]:
@@ -82,9 +80,7 @@ def test_help_takes_less_than_0_3_seconds() -> None:
 def test_commands_are_installed(command: str) -> None:
     scripts = importlib.metadata.entry_points(group="console_scripts", name=command)
     assert callable(scripts[command].load())
-    result = subprocess.run(
-        [Path(sys.executable).with_name(command), "--help"], capture_output=True, text=True
-    )
+    result = subprocess.run([Path(sys.executable).with_name(command), "--help"], capture_output=True, text=True)
     assert result.returncode == 0 and command in result.stdout
 
 

@@ -101,9 +101,7 @@ def test_a_stream_by_its_name_is_written_to_and_not_replaced(name: str) -> None:
 
 
 def closed(*arguments: str, stream: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, preexec_fn=partial(os.close, stream)
-    )
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, preexec_fn=partial(os.close, stream))
 
 
 def test_commands_work_without_standard_error() -> None:

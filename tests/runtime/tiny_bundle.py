@@ -88,10 +88,7 @@ class Graph:
 
     def model(self, name: str, outputs: list[str]) -> onnx.ModelProto:
         def values(names: list[str]) -> list[onnx.ValueInfoProto]:
-            return [
-                helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, None, f"{n}_h", f"{n}_w"])
-                for n in names
-            ]
+            return [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, None, f"{n}_h", f"{n}_w"]) for n in names]
 
         graph = helper.make_graph(self.nodes, name, values(self.inputs), values(outputs), self.initializers)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -198,9 +195,7 @@ class Writer:
 
     def variant(self, rng: np.random.Generator, name: str) -> dict[str, Any]:
         labels, tile, groups = ORDERS[name]
-        slot_of = {
-            labels[g][i][j]: [g, i, j] for g in range(groups) for i in range(tile) for j in range(tile)
-        }
+        slot_of = {labels[g][i][j]: [g, i, j] for g in range(groups) for i in range(tile) for j in range(tile)}
         stages, done, cached = [], [], []
         for number in range(len(slot_of)):
             g, i, j = slot_of[number]
@@ -225,9 +220,7 @@ class Writer:
         return ReferenceEvaluator(model)
 
 
-def golden_of(
-    writer: Writer, number: int, spec: dict[str, Any], rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+def golden_of(writer: Writer, number: int, spec: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Random golden inputs of a variant; their hash by the onnx package's own evaluator goes into `spec`."""
     tile, groups = spec["grouping"]["tile"], spec["grouping"]["channel_groups"]
     z = rng.integers(-Z_AMAX, Z_AMAX + 1, (1, CZ, 2, 3)).astype(np.int16)

@@ -224,7 +224,15 @@ def test_errors_are_one_line(run_folder, photos, tmp_path):
         ("run", *QUICK, "--model", "y_channels=7", "--data", photos, "--out", tmp_path / "r"): "do not divide into",
         ("run", "--optimizer", "adam", "--data", photos, "--out", run_folder): "the optimizer of a run cannot be",
         (
-            "run", "--preset", "lite", "--start-from", run_folder, "--data", photos, "--out", tmp_path / "r",
+            "run",
+            "--preset",
+            "lite",
+            "--start-from",
+            run_folder,
+            "--data",
+            photos,
+            "--out",
+            tmp_path / "r",
         ): "the weights to start from are of preset 'tiny', not 'lite'",
         ("run", "--data", photos, "--out", headless): "not its model.safetensors: restore that",
         ("info", tmp_path / "no"): "not a readable checkpoint",
@@ -248,9 +256,7 @@ def test_importing_the_command_imports_no_torch():
 @pytest.mark.parametrize("missing", ["torch", "lightning_fabric", "tensorboard"])
 def test_a_missing_package_names_the_extra(missing, photos, tmp_path):
     arguments = ["run", *QUICK, "--data", str(photos), "--out", str(tmp_path / "run")]
-    code = (
-        f"import sys; sys.modules[{missing!r}] = None; from basic_train.cli import main; main({arguments!r})"
-    )
+    code = f"import sys; sys.modules[{missing!r}] = None; from basic_train.cli import main; main({arguments!r})"
     result = python(code)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "pip install '.[train]' in the sources" in result.stderr
@@ -264,9 +270,7 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(number, photos, tmp_path
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while (
-        not (tmp_path / "run" / LOG_FILE).exists() and time.monotonic() < deadline and process.poll() is None
-    ):
+    while not (tmp_path / "run" / LOG_FILE).exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)

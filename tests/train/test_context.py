@@ -34,9 +34,7 @@ def reference(context, y, prior, index, label_map):
     """The specification in loops over groups: unfold, multiply by the mask, multiply by the weight slice."""
     groups, (b, _, h, w) = label_map.shape[0], y.shape
     shape, k = context.shapes[index], context.kernel
-    shifted = (
-        torch.from_numpy(label_map).double() - label_map.max() - 1
-    )  # all below zero: padding is the latest label
+    shifted = torch.from_numpy(label_map).double() - label_map.max() - 1  # all below zero: padding is the latest label
     near = F.unfold(shifted[:, None], k, padding=k // 2)  # (G, k*k, h*w)
     own = shifted.reshape(groups, h * w)
     windows = F.unfold(y, k, padding=k // 2).reshape(b, groups, -1, k * k, h * w)
@@ -100,9 +98,7 @@ def test_a_learned_tile_is_masked_like_any_other():
     context, y = build(grouping)
     prior = prior_at(1)
     expected = reference(context, y, prior, 1, grouping.labels(H, W))
-    torch.testing.assert_close(
-        context.float()(y.float(), prior.float(), 1).double(), expected, atol=2e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(context.float()(y.float(), prior.float(), 1).double(), expected, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", PERIODIC)
@@ -114,9 +110,7 @@ def test_masked_pass_over_a_full_map_equals_the_tiled_pass(name):
     torch.testing.assert_close(masked.parameters(y, prior, 0), context(y, prior, 0), atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["scanline", "zigzag", "channelwise-scanline", "random", "channelwise-random"]
-)
+@pytest.mark.parametrize("name", ["scanline", "zigzag", "channelwise-scanline", "random", "channelwise-random"])
 def test_orders_without_a_tile(name):
     context, y = build(tiled("none", 3))
     label_map = labels(name, 3, H, W)

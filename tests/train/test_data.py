@@ -103,9 +103,7 @@ def test_batch_n_is_the_same_wherever_the_stream_starts(photos):
     assert not torch.equal(batches[0], CropStream(PhotosInMemory(pictures), 64, 3, seed=6).batch(0))
     for batch in batches:
         assert batch.shape == (3, 3, 64, 64) and batch.dtype == torch.float32
-        assert (
-            batch.min() >= 0 and batch.max() <= 1 and batch.is_contiguous(memory_format=torch.channels_last)
-        )
+        assert batch.min() >= 0 and batch.max() <= 1 and batch.is_contiguous(memory_format=torch.channels_last)
     early.close()
     late.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("crops")]

@@ -61,9 +61,7 @@ def test_channelwise_g10_merges_the_last_three_of_twelve_groups():
 def test_elic_splits_twelve_groups_in_five_checkerboards():
     found = labels("elic", 12, H, W)
     np.testing.assert_array_equal(found[:, 0, 0], [0, 2, 4, 4, 6, 6, 6, 6, 8, 8, 8, 8])
-    np.testing.assert_array_equal(
-        found - found[:, :1, :1], np.broadcast_to(TABLE["checkerboard"], (12, H, W))
-    )
+    np.testing.assert_array_equal(found - found[:, :1, :1], np.broadcast_to(TABLE["checkerboard"], (12, H, W)))
     assert tiled("elic", 12).stages == 10
 
 

@@ -25,9 +25,7 @@ MODELS = Path(__file__).with_name("compressai_models")
 def compressai(name):
     """State dict of a model of the package `compressai`, and what that computed (compressai_models/make.py)."""
     stored = safetensors.torch.load_file(MODELS / f"{name}.safetensors")
-    state = {
-        k[6:]: v.float() if v.dtype == torch.float16 else v for k, v in stored.items() if k[:6] == "state."
-    }
+    state = {k[6:]: v.float() if v.dtype == torch.float16 else v for k, v in stored.items() if k[:6] == "state."}
     return state, {k[4:]: v for k, v in stored.items() if k[:4] == "out."}
 
 
@@ -64,9 +62,7 @@ def test_models_of_compressai_compute_the_same(tmp_path, name):
         close(mean, out.get("means", torch.zeros_like(mean)))
         close(scale, out["scales"])
         bits = gaussian_bits(out["y_hat"] - mean, net.sigma(scale))
-        torch.testing.assert_close(
-            torch.exp2(-bits), out["y_likelihoods"].clamp(min=1e-7), atol=1e-6, rtol=1e-5
-        )
+        torch.testing.assert_close(torch.exp2(-bits), out["y_likelihoods"].clamp(min=1e-7), atol=1e-6, rtol=1e-5)
         assert torch.equal(net.gains.encode(torch.tensor([0.0, 0.4, 1.0])), torch.ones(3, 12, 1, 1))
 
 
@@ -125,9 +121,7 @@ def test_narrow_widths_are_there_and_the_model_trains(tmp_path, photos):
     assert config.widths == (2, 3, 4, 6, 8) and config.hyper_widths == (3, 4, 6, 9, 12)
     assert history["recipe"]["imported"] == "CompressAI mbt2018" and config.grouping_map().stages == 4
     options = ["--preset", "paper", "--steps", "1", "--batch", "1", "--crop", "64", "--data", str(photos)]
-    trained = CliRunner().invoke(
-        main, ["run", *options, "--start-from", str(out), "--out", str(tmp_path / "run")]
-    )
+    trained = CliRunner().invoke(main, ["run", *options, "--start-from", str(out), "--out", str(tmp_path / "run")])
     assert trained.exit_code == 0, trained.output
     described = CliRunner().invoke(main, ["info", str(out)])
     assert described.exit_code == 0 and "imported CompressAI mbt2018" in described.stdout
@@ -200,9 +194,7 @@ def reference_gdn(x, state, layer, index, inverse):
 
     c = x.shape[1]
     part = {key: state[layer + key] for key in ("beta", "gamma")}
-    scalar = {
-        k: n(state[layer + k][index]) for k in ("gamma_scales", "gamma_biases", "beta_scales", "beta_biases")
-    }
+    scalar = {k: n(state[layer + k][index]) for k in ("gamma_scales", "gamma_biases", "beta_scales", "beta_biases")}
     beta = scalar["beta_scales"] * n(part["beta"][:c], 1e-6) + scalar["beta_biases"]
     gamma = scalar["gamma_scales"] * n(part["gamma"][:c, :c]) + scalar["gamma_biases"]
     norm = F.conv2d(x * x, gamma[:, :, None, None], beta)
@@ -332,9 +324,7 @@ def test_level_tables_come_along_where_our_rules_allow(tmp_path, rows, valid, ex
     state = original_model(0) | level_table(rows, valid)
     imported = import_file(saved(tmp_path, grouped_file(state)))
     assert [tuple(level[name] for name in EDGES) for level in imported.net.config.levels] == expected
-    left_out = [
-        n for n in imported.notices if "levels that are there twice" in n or "table was left out" in n
-    ]
+    left_out = [n for n in imported.notices if "levels that are there twice" in n or "table was left out" in n]
     assert bool(left_out) == valid
 
 
@@ -436,9 +426,7 @@ def test_a_named_grouping_stands_in_for_the_order_by_position_of_five(tmp_path):
 
 
 def test_a_model_with_one_decoding_order_has_no_choice_of_it(tmp_path):
-    result = run(
-        saved(tmp_path, grouped_file(original_model(0))), "-o", tmp_path / "o.safetensors", "--grouping", 2
-    )
+    result = run(saved(tmp_path, grouped_file(original_model(0))), "-o", tmp_path / "o.safetensors", "--grouping", 2)
     assert result.exit_code == 1 and "has one decoding order; leave --grouping 2 out" in result.stderr
 
 

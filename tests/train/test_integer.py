@@ -74,9 +74,7 @@ def test_leak_rounds_to_nearest() -> None:
 def test_units_fit_each_channel() -> None:
     """A large and a small channel of one tensor get units of their own; a dead one does not fail."""
     generator = torch.Generator().manual_seed(0)
-    values = (
-        torch.randn(1, 3, 32, 32, generator=generator) * torch.tensor([100.0, 0.5, 0.0])[None, :, None, None]
-    )
+    values = torch.randn(1, 3, 32, 32, generator=generator) * torch.tensor([100.0, 0.5, 0.0])[None, :, None, None]
     seen = ActivationStats.of([values])
     units = FixedPoint.covering(seen, balanced(seen, torch.ones(4, 3, 1, 1), torch.zeros(4), torch.ones(4)))
     large, small, dead = units.bits.tolist()

@@ -63,8 +63,7 @@ def test_best_chain_is_that_of_an_exhaustive_search():
 
 def _is_chain(widths: list[Widths]) -> bool:
     return all(
-        a != b and all(x <= y for x, y in zip(a, b, strict=True))
-        for a, b in zip(widths, widths[1:], strict=False)
+        a != b and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in zip(widths, widths[1:], strict=False)
     )
 
 

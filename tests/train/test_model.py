@@ -237,8 +237,7 @@ def test_gdn_is_the_formula_of_the_specification(inverse):
         part = x[:, :channels]
         expected = torch.empty_like(part)
         bs, bb, gs, gb = (
-            n(scalar[index])
-            for scalar in (gdn.beta_scales, gdn.beta_biases, gdn.gamma_scales, gdn.gamma_biases)
+            n(scalar[index]) for scalar in (gdn.beta_scales, gdn.beta_biases, gdn.gamma_scales, gdn.gamma_biases)
         )
         for i in range(channels):
             norm = bs * n(gdn.beta[i], 1e-6) + bb
@@ -279,9 +278,7 @@ def test_plain_gdn_exports_to_four_simple_operators(tmp_path, inverse, operators
 
 def test_moving_and_casting_never_changes_the_grouping():
     learned = np.random.default_rng(0).integers(0, 5, (2, 2, 2))
-    config = ModelConfig.from_json(
-        TINY.to_json() | {"grouping": learned.tolist(), "grouping_name": "learned"}
-    )
+    config = ModelConfig.from_json(TINY.to_json() | {"grouping": learned.tolist(), "grouping_name": "learned"})
     net = Supernet(config)
     before = net.context.grouping.tile.copy()
     for moved in (

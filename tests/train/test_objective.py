@@ -82,9 +82,7 @@ def test_distillation_trains_rate_at_the_full_width_and_students_from_its_pictur
     torch.testing.assert_close(result.loss, expected.loss + (weight * (students[0] + students[1])).mean())
     torch.testing.assert_close(result.mse, expected.mse)
     net_without, _, _ = distil(distillation=1e-30)
-    encoder = [
-        (a.grad, b.grad) for a, b in zip(net.g_a.parameters(), net_without.g_a.parameters(), strict=True)
-    ]
+    encoder = [(a.grad, b.grad) for a, b in zip(net.g_a.parameters(), net_without.g_a.parameters(), strict=True)]
     assert all(ours is theirs or torch.equal(ours, theirs) for ours, theirs in encoder)  # None if frozen
     assert not torch.equal(
         net.g_s.body.layers[1].body.layers[0].weight.grad, net_without.g_s.body.layers[1].body.layers[0].weight.grad
@@ -103,9 +101,7 @@ def test_ms_ssim_takes_the_place_of_the_squared_error():
     lambdas = torch.tensor([0.0018, 0.18])
     result = rate_distortion(output, x, lambdas, "ms-ssim")
     similarity = ms_ssim(output.x_hat, x, data_range=1.0, size_average=False)
-    torch.testing.assert_close(
-        result.loss, torch.mean((0.013 / lambdas) ** 0.4 * 1275 * lambdas * (1 - similarity))
-    )
+    torch.testing.assert_close(result.loss, torch.mean((0.013 / lambdas) ** 0.4 * 1275 * lambdas * (1 - similarity)))
     for pair in ((2.40, 0.0018), (16.64, 0.013), (220.0, 0.18)):  # CompressAI's
         assert pair[0] / pair[1] == pytest.approx(MS_SSIM_LAMBDA, rel=0.05)
 

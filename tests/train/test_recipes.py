@@ -21,9 +21,7 @@ from basic_train.train import LOG_FILE, MODEL_FILE, Trainer, TrainingError
 def test_every_recipe_trains_and_its_checkpoint_loads(name, photos, tmp_path):
     recipe = recipes.load(name).recipe
     crop = 192 if recipe.distortion == "ms-ssim" else 64
-    recipe = replace(
-        recipe, model=small(PRESETS[recipe.preset]), steps=3, crop=crop, batch=2, held_out=1
-    )
+    recipe = replace(recipe, model=small(PRESETS[recipe.preset]), steps=3, crop=crop, batch=2, held_out=1)
     trainer = Trainer(recipe, tmp_path, photos, report=lambda line: None)
     before = {name: value.clone() for name, value in trainer.module.state_dict().items()}
     trainer.run()
@@ -60,7 +58,7 @@ def test_a_printed_recipe_is_a_file_of_the_same(name, tmp_path):
 
 def test_any_text_and_number_is_printed_as_toml(tmp_path):
     """Emoji were written as two escapes, and infinity as Python does: neither is TOML."""
-    recipe = Recipe(preset="tiny", model={"lambda_max": float("inf"), "preset": "a\u007f\t\"\\"})
+    recipe = Recipe(preset="tiny", model={"lambda_max": float("inf"), "preset": 'a\u007f\t"\\'})
     path = tmp_path / "mine.toml"
     path.write_text(recipes.to_toml(recipes.RecipeFile("mine", "fast \U0001f680 crème", recipe)), encoding="utf-8")
     again = recipes.load(str(path))

@@ -179,9 +179,7 @@ def test_an_objective_of_ones_own(tmp_path, photos, monkeypatch):
     assert len({float(quality[0]) for _, quality, _ in objective.given}) == 12
     torch.manual_seed(RECIPE.seed)
     start = Supernet(config)
-    moved = {
-        k.split(".")[0] for k, v in start.state_dict().items() if not torch.equal(v, net.state_dict()[k])
-    }
+    moved = {k.split(".")[0] for k, v in start.state_dict().items() if not torch.equal(v, net.state_dict()[k])}
     assert moved == {name for name, _ in net.named_children()} - {"alternatives"}
     assert checkpoint.read_header(tmp_path / MODEL_FILE)[0].lambda_max == 0.1
     longer = replace(recipe, steps=7)
@@ -248,9 +246,7 @@ def test_a_save_in_the_middle_changes_nothing(tmp_path, photos, finished):
 def test_a_run_writes_weights_state_log_and_tensorboard(finished):
     folder = finished.folder
     assert {MODEL_FILE, STATE_FILE, LOG_FILE} <= {p.name for p in folder.iterdir()}
-    assert [
-        p for p in folder.iterdir() if p.name.startswith("events.out.tfevents") and p.stat().st_size > 100
-    ]
+    assert [p for p in folder.iterdir() if p.name.startswith("events.out.tfevents") and p.stat().st_size > 100]
     record = json.loads((folder / LOG_FILE).read_text())
     assert record["step"] == 6 and record["patches"] == 12
     assert {(row["width"], row["quality"]) for row in record["held_out"]} == {

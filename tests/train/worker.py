@@ -8,9 +8,7 @@ import torch
 from basic_train.recipe import Recipe
 from basic_train.train import Trainer
 
-RECIPE = Recipe(
-    preset="tiny", precision="32-true", steps=4, crop=64, batch=4, warmup_steps=1, save_minutes=1e6
-)
+RECIPE = Recipe(preset="tiny", precision="32-true", steps=4, crop=64, batch=4, warmup_steps=1, save_minutes=1e6)
 
 
 def main(photos: str, out: str) -> None:
