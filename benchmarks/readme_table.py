@@ -40,7 +40,7 @@ def main(evaluation: Path, profile: Path, efforts: tuple[tuple[int, Path], ...],
         if row["part"] == "total"
     }
     anchors = [name for name in ("JPEG", "WebP", "AVIF") if name in {d["anchor"] for d in results["bd_rates"]}]
-    print(f"| | kMAC/pixel enc / dec | ms enc / dec | bpp: PSNR | BD-rate against {', '.join(anchors)} |")
+    print(f"| | kMAC/pixel enc / dec | ms enc (effort 0) / dec | bpp: PSNR | BD-rate against {', '.join(anchors)} |")
     print("|---|---|---|---|---|")
     ours, others = ([c for c in results["curves"] if c["name"].startswith("level") == own] for own in (True, False))
     for curve in ours:

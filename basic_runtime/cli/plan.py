@@ -65,7 +65,6 @@ def plan_reading(sources: Sequence[str]) -> list[Job]:
 
     Raises click.UsageError if standard input is named twice, FileError for a folder without such files.
     """
-
     inputs = find_inputs(sources, [EXTENSION])
     return [Job(each.source, error=each.error) for each in inputs.found.values()]
 
