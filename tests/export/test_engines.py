@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import tensorrt_rtx as trt
 import torch
+from built_ahead import Measured
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
@@ -25,9 +24,7 @@ from basic_export.options import Options
 from basic_export.tensorrt import EngineBuilder, Profile
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import Engine
 from basic_runtime.engines.engine_set import PORTABLE, Sizes, find_set, read_engine, set_folder
-from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX
 from basic_runtime.errors import EngineError, FileError
 from basic_runtime.profile import synthetic_picture
@@ -281,33 +278,6 @@ def test_the_command_builds_for_the_sizes_that_python_does() -> None:
     defaults = {parameter.name: parameter.default for parameter in main.params}
     texts = [defaults[name] for name in ("min_size", "opt_size", "max_size")]
     assert texts == [f"{width}x{height}" for width, height in (SIZES.smallest, SIZES.typical, SIZES.largest)]
-
-
-class Measured(OnnxRuntimeBackend):
-    """Engines that take no side above 192 pixels, as if they had been built so, and keep the sides of what they are
-    given, by graph."""
-
-    native_entropy = False
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        self.sides: dict[str, set[int]] = {}
-
-    def tile_limit(self, bundle: Path) -> int | None:
-        return 200
-
-    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
-        inner = super().load(model, external_data=external_data, strict=strict)
-        sides = self.sides.setdefault(model.stem, set())
-
-        class Asked(Engine):
-            inputs, outputs = inner.inputs, inner.outputs
-
-            def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-                sides.update(side for n in self.inputs if n != "gain" for side in inputs[n].shape[2:])
-                return inner.run(inputs)
-
-        return Asked()
 
 
 @pytest.mark.parametrize("shipped", [False, True])

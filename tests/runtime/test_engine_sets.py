@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built_ahead import Ahead, Measured
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
@@ -117,36 +118,6 @@ def test_shapes_outside_of_an_engine_are_refused() -> None:
     for shape in ((1, 4, 25, 8), (1, 4, 8), (1, 5, 8, 8)):
         with pytest.raises(EngineError, match=r"x.engine: was built for z from .* to \[1, 4, 24, 24\], not"):
             check_shapes({"z": shape}, ENGINE, "sm86/x.engine", backend)
-
-
-class Ahead(OnnxRuntimeBackend):
-    """Engines that take no side above 192 pixels, as if they had been built so."""
-
-    native_entropy = False
-
-    def tile_limit(self, bundle: Path) -> int | None:
-        return 200
-
-
-class Measured(Ahead):
-    """Engines built ahead of time that keep the sides of what they are given, by graph."""
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        self.sides: dict[str, set[int]] = {}
-
-    def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
-        inner = super().load(model, external_data=external_data, strict=strict)
-        sides = self.sides.setdefault(model.stem, set())
-
-        class Asked(Engine):
-            inputs, outputs = inner.inputs, inner.outputs
-
-            def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-                sides.update(side for n in self.inputs if n != "gain" for side in inputs[n].shape[2:])
-                return inner.run(inputs)
-
-        return Asked()
 
 
 def test_tiles_are_no_larger_than_engines(tiny_path: Path, photo: Any) -> None:
