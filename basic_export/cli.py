@@ -166,7 +166,7 @@ def _replace_level(
     bundle: Path, number: int, checkpoint: Path, output: Path, options: Options, as_json: bool
 ) -> Report:
     from basic_export.replace_level import NetError, replace_level
-    from basic_runtime.cli.progress import stages as progress_bar
+    from basic_runtime.cli.progress import progress_bar
     from basic_train import checkpoint as checkpoints
     from basic_train.devices import tune_allocator
 
@@ -189,7 +189,7 @@ def _export_checkpoint(
     as_json: bool,
 ) -> Report:
     from basic_export.export import export_bundle
-    from basic_runtime.cli.progress import stages as progress_bar
+    from basic_runtime.cli.progress import progress_bar
     from basic_train import checkpoint as checkpoints
     from basic_train.devices import tune_allocator
 

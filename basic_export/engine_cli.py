@@ -146,7 +146,7 @@ def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -
     """Build what a request asks for in the bundle `path`, with a progress bar unless `quiet` or no terminal."""
     from basic_export.engines import build_engines
     from basic_runtime.bundle import Bundle
-    from basic_runtime.cli.progress import stages as progress_bar
+    from basic_runtime.cli.progress import progress_bar
 
     bundle = Bundle(path)
     with progress_bar(quiet) as advance:

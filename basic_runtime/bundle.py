@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.arguments import whole
-from basic_runtime.definitions import DEFAULT_MODEL
+from basic_runtime.definitions import DEFAULT_MODEL, SCALE_ROWS
 from basic_runtime.errors import BundleError
 from basic_runtime.files import size_of
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
 from basic_runtime.post_filter import Weights, gray_of, interpolated, shape_of
-from basic_runtime.tables import SCALE_ROWS
 
 if TYPE_CHECKING:
     from basic_runtime.coder import Tables

@@ -1,4 +1,4 @@
-"""Names and bounds that the command line states before anything is loaded."""
+"""Names and numbers that several modules share, and that the command line states before anything else is loaded."""
 
 from __future__ import annotations
 
@@ -10,3 +10,6 @@ DEFAULT_MODEL = "lite-11"
 
 MAX_EFFORT = 9
 """The most that an encoder takes upon itself; 0 is the least."""
+
+SCALE_ROWS = 64
+"""Rows of a bundle's coder tables that belong to scales of y; row SCALE_ROWS + c belongs to z channel c."""

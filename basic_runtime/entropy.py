@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from basic_runtime._native import convert
 from basic_runtime.bundle import Bundle
 from basic_runtime.coder import quantise
+from basic_runtime.definitions import SCALE_ROWS
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import INDEX, FloatArray, TensorLike
 from basic_runtime.engines.native import NativeEngine
@@ -26,7 +27,6 @@ from basic_runtime.flow import Crew, Sink, Source, Step, Trace
 from basic_runtime.latent import Latent, slot_name
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.planes import Planes
-from basic_runtime.tables import SCALE_ROWS
 from basic_runtime.tiles import Canvas
 
 Quantised = tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]

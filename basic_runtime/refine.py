@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
+from basic_runtime.definitions import SCALE_ROWS
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.planes import Planes
-from basic_runtime.tables import SCALE_ROWS, TableArrays, code_lengths
+from basic_runtime.tables import TableArrays, code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
 PASSES = (0, 0, 2, 3, 4, 6, 8, 12, 16, 24)

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from basic_runtime._native import Tables
+from basic_runtime.definitions import SCALE_ROWS
 
 PROB_BITS = 12
 PROB_TOTAL = 1 << PROB_BITS
 MAX_CODES = 255  # before the escape
 MAX_SHIFT = 15
 
-SCALE_ROWS = 64
-"""Rows of a bundle's tables that belong to scales of y; row SCALE_ROWS + c belongs to z channel c."""
 
 # As many scales as in CompressAI's Gaussian conditional, and the same.
 SCALES: NDArray[np.float64] = np.exp(np.linspace(math.log(0.11), math.log(256.0), SCALE_ROWS))

@@ -37,9 +37,9 @@ from basic_runtime.profile import synthetic_picture
 width, height, level, direction, file, bundle, engine, threads = json.loads(sys.argv[1])
 codec = Codec(bundle, engine, threads=threads)
 if direction == "encode":
-    Path(file).write_bytes(codec.encode(synthetic_picture(width, height), 50, level, effort=0))
+    Path(file).write_bytes(codec.encode(synthetic_picture(width, height), quality=50, level=level, effort=0))
 else:
-    codec.decode(Path(file).read_bytes(), level)
+    codec.decode(Path(file).read_bytes(), level=level)
 # Not getrusage, whose largest set counts what the parent had when it forked.
 print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6)
 """

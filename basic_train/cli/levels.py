@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
-from basic_runtime.cli.progress import stages as progress_bar
+from basic_runtime.cli.progress import progress_bar
 from basic_runtime.files import check_target
 from basic_train.cli.setup import extra_packages
 from basic_train.recipe import CROP_MULTIPLE

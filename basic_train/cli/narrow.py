@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from basic_runtime.cli.progress import stages as progress_bar
+from basic_runtime.cli.progress import progress_bar
 from basic_runtime.files import check_target
 from basic_train.cli.setup import extra_packages, field_values
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
-from basic_runtime.cli.progress import stages as progress_bar
+from basic_runtime.cli.progress import progress_bar
 from basic_runtime.threads import available_cores
 from basic_train.prepare.procedure import PROCEDURES, Procedure
 
