@@ -78,7 +78,7 @@ lint: .venv-test/.installed
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -c "import torch" 2>/dev/null || .venv-bench/bin/pip install --quiet '$(TORCH)'
 	rm -rf build/lib*
-	.venv-bench/bin/pip install --quiet '.[openvino]' compressai constriction onnx
+	.venv-bench/bin/pip install --quiet '.[onnxruntime,openvino]' compressai constriction onnx
 	touch $@
 
 bench: .venv-bench/.installed
@@ -121,12 +121,14 @@ test-lowest: wheel
 	rm -rf .venv-lowest
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) -c "import tomllib; \
-	    print(*(line.replace('>=', '==') for line in tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']), sep='\n')" \
-	    > .venv-lowest/constraints.txt
+	    project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	    asked = project['dependencies'] + project['optional-dependencies']['onnxruntime']; \
+	    print(*(line.replace('>=', '==') for line in asked), sep='\n')" > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt dist/*.whl
 	.venv-lowest/bin/basic-run --version
 	.venv-lowest/bin/basic-run encode docs/demo.jpg -o .venv-lowest/a.basic --level 0 --effort 2
 	.venv-lowest/bin/basic-run decode .venv-lowest/a.basic -o .venv-lowest/own.png
+	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/constraints.txt "$$(echo dist/*.whl)[onnxruntime]"
 	.venv-lowest/bin/basic-run decode .venv-lowest/a.basic -o .venv-lowest/engine.png --engine onnxruntime
 
 # As it ships, which sanitizers change: all versions of functions, each for its processors, and no warnings.

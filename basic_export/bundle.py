@@ -84,10 +84,6 @@ class BundleWriter:
         } | write_parts(self.folder, stored, transform)
         return name
 
-    def add_gradient(self, name: str, model: ModelProto) -> None:
-        """Write the gradient of the g_s `name`, with inline weights."""
-        self.graphs[name]["gradient"] = write_graph(self.folder, self.weights.externalise(model))
-
     def write_tables(self, tables: Mapping[str, np.ndarray]) -> None:
         """Write weights.bin, which is complete once all graphs are in, and tables.safetensors."""
         (self.folder / FILE_NAME).write_bytes(self.weights.data)

@@ -22,9 +22,7 @@ def copy_graphs(path: Path, entries: Mapping[str, Any], names: Iterable[str], wr
     for name in names:
         entry = entries[name]
         copied[name] = writer.add_graph(_whole(path, name), entry["transform"], entry["width"], entry["macs_per_pixel"])
-        if "gradient" in entry:
-            writer.add_gradient(copied[name], _whole(path, entry["gradient"]))
-        for field in ("formats", "filter"):
+        for field in ("formats", "gradient_formats", "filter"):
             if field in entry:
                 writer.graphs[copied[name]][field] = entry[field]
     return copied

@@ -14,6 +14,7 @@ import torch
 from basic_export import golden, photos, verify
 from basic_export.bundle import new_bundle
 from basic_export.fixed_point import formats_of
+from basic_export.gradient import gradient_formats_of
 from basic_export.layout import GRAPHS, MANIFEST
 from basic_export.levels import choose_levels
 from basic_export.net_export import Latents, NetExport, Pruned, cropped, require_grouped
@@ -114,8 +115,11 @@ def complete(parts: NetExport, fields: Mapping[str, Any], earlier: Mapping[str, 
 
     parts.hash_golden(write())
     parts.step("formats of fixed point")
-    for name, formats in formats_of(write(), photos.fixed_point_photos(options.photos), graphs).items():
+    calibration = photos.fixed_point_photos(options.photos)
+    for name, formats in formats_of(write(), calibration, graphs).items():
         writer.graphs[name]["formats"] = formats
+    for name, formats in gradient_formats_of(write(), calibration, graphs).items():
+        writer.graphs[name]["gradient_formats"] = formats
     pictures = photos.filter_photos(options.photos)
     for name, weights in filters_of(write(), pictures, parts.step, graphs).items():
         writer.graphs[name]["filter"] = weights

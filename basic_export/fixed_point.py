@@ -30,6 +30,9 @@ QUIET = 1 / 8
 """A tensor's largest value counts as at least this share of the largest that goes into it: other pictures may activate
 elements that none of these does."""
 
+LEAST = 2.0**-10
+"""What the largest value of a tensor is taken for at least."""
+
 SIDE = 320
 """Of the photos, at most so many rows and columns count."""
 
@@ -45,7 +48,7 @@ def formats_of(
     these are asked for.
     """
     path, found = PixelPath(bundle), {}
-    pictures = [_planes(picture, bundle.manifest.z_stride) for picture in (*photos, *extremes())]
+    pictures = calibration_pictures(bundle, photos)
     for level in bundle.manifest.levels:
         for graph in (level.g_a, level.h_a, level.g_s):
             if graph not in found and (graphs is None or graph in graphs):
@@ -54,6 +57,11 @@ def formats_of(
                 except NotPixelGraphError:
                     found[graph] = {}
     return {graph: formats for graph, formats in found.items() if formats}
+
+
+def calibration_pictures(bundle: Bundle, photos: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    """Photos and synthetic pictures as g_a reads them."""
+    return [_planes(picture, bundle.manifest.z_stride) for picture in (*photos, *extremes())]
 
 
 def _formats(
@@ -65,11 +73,11 @@ def _formats(
     for step in STEPS:
         gain = {"g_a": bundle.encode_gain, "g_s": bundle.decode_gain}.get(bundle.graph(graph).transform)
         lowered = path.lowered(graph, strides, None if gain is None else gain(step))
-        largest = _largest(bundle, graph, lowered, _inputs(bundle, graph, level, step, pictures))
+        largest = _largest(bundle, graph, lowered, inputs_of(bundle, graph, level, step, pictures))
         read = {lowered.tensors[c.source].key for layer in _layers(lowered) for c in layer.convolutions}
         wide = sorted(key for key in largest if key not in read)
         formats = {
-            key: Format(_bits(value, WIDE if key in wide else LIMIT), WIDE if key in wide else LIMIT)
+            key: Format(bits_of(value, WIDE if key in wide else LIMIT), WIDE if key in wide else LIMIT)
             for key, value in largest.items()
         }
         fixed_point(lowered, formats, {})  # raises NotPixelGraphError where sums have too few bits
@@ -82,7 +90,8 @@ def _layers(graph: PixelGraph) -> Iterator[Layer]:
     return (tensor for tensor in graph.tensors if isinstance(tensor, Layer))
 
 
-def _bits(largest: float, limit: int) -> int:
+def bits_of(largest: float, limit: int) -> int:
+    """The most fractional bits with which a value is no larger than `limit`."""
     return int(np.floor(np.log2(limit / largest)))
 
 
@@ -103,7 +112,7 @@ def _largest(bundle: Bundle, graph: str, lowered: PixelGraph, inputs: Iterator[T
     for tensor in tensors.values():
         read = () if isinstance(tensor, Input) else tensor.convolutions
         sources = [found[tensors[c.source].key] for c in read if c.source in tensors]
-        found[tensor.key] = max(found[tensor.key], QUIET * max(sources, default=0.0), 2.0**-10)
+        found[tensor.key] = max(found[tensor.key], QUIET * max(sources, default=0.0), LEAST)
     return found
 
 
@@ -126,7 +135,7 @@ class _Session:
         return dict(zip(self._outputs, found, strict=True))
 
 
-def _inputs(
+def inputs_of(
     bundle: Bundle, graph: str, level: LevelSpec, step: int, pictures: Sequence[NDArray[np.float32]]
 ) -> Iterator[Tensors]:
     """What the graph reads of each picture at this level and quality step."""

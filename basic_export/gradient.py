@@ -1,136 +1,100 @@
-"""The gradient graph of g_s: how each element of y changes the squared error of the picture.
-
-Reverse accumulation, written out in forward operators that every engine has: the adjoint of a convolution is one with
-transposed and mirrored weights, that of a ReLU a product with its sign. Weights are those of g_s, and a bundle stores
-them once.
-"""
+"""Chooses the fixed-point formats of a g_s's way back, from the picture's error to the latents
+(`basic_runtime.engines.pixel_gradient`): by the values that its tensors take on pictures, as `fixed_point` does for the
+way there."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from basic_export.graphs import GraphBuilder, attributes, canonical, channels_of, model_of
+from basic_export.fixed_point import LEAST, STEPS, bits_of, calibration_pictures, inputs_of
+from basic_runtime.bundle import Bundle
+from basic_runtime.engines.fixed_point import LIMIT, PIXELS, WIDE
+from basic_runtime.engines.pixel_gradient import ERROR, GRADIENT, GradientEngine, adjoint
+from basic_runtime.engines.pixel_graph import Input, Layer, NotPixelGraphError, PixelGraph
+from basic_runtime.engines.pixel_path import PixelPath, formats_at, input_strides
+from basic_runtime.manifest import FormatsSpec, LevelSpec
 
-#: What the graph reads: yhat, its gain, the picture in [0, 1], and 1 where pixels count, 0 where they are padding.
-INPUTS = ("y", "gain", "x", "inside")
-
-#: What it gives: the derivative (1, M, h, w) of the sum of squared errors of all samples, and that sum (1, 3, 1, 1).
-GRADIENT, ERROR = "gradient", "error"
-
-_SIZES = ("height", "width")
-
-
-def error_gradient(model: ModelProto) -> ModelProto | None:
-    """The graph for a g_s (1, M, h, w) to (1, 3, 16h, 16w), with its weights; None if g_s has an operator whose adjoint
-    is not known here."""
-    reached = _reached(model)
-    return _Adjoint(model, reached).build() if all(map(_known, reached)) else None
+HEADROOM = 2.0
+"""Room above the largest value that was seen, as errors of latents that are moved are larger; there are bits enough."""
 
 
-def _reached(model: ModelProto) -> list[NodeProto]:
-    """The nodes whose output depends on y, in order."""
-    names, nodes = {INPUTS[0]}, []
-    for node in model.graph.node:
-        if names.intersection(node.input):
-            names.update(node.output)
-            nodes.append(node)
-    return nodes
+def gradient_formats_of(
+    bundle: Bundle, photos: Sequence[NDArray[np.uint8]], graphs: Collection[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """For each g_s whose way back can be computed in fixed point, by its id, the manifest's "gradient_formats".
+
+    The bundle must state the formats of the way there; photos and graphs: as of `formats_of`.
+    """
+    path, found = PixelPath(bundle), {}
+    pictures = calibration_pictures(bundle, photos[::2])  # it is noise and chessboards that are farthest off
+    for level in bundle.manifest.levels:
+        if level.g_s not in found and path.has(level.g_s) and (graphs is None or level.g_s in graphs):
+            try:
+                found[level.g_s] = _formats(bundle, path, level, pictures)
+            except NotPixelGraphError:
+                found[level.g_s] = {}
+    return {graph: formats for graph, formats in found.items() if formats}
 
 
-def _known(node: NodeProto) -> bool:
-    given = attributes(node)
-    if node.op_type == "Conv":
-        pads, kernel = given["pads"], given["kernel_shape"]
-        same = all(2 * pad == side - 1 for pad, side in zip(pads, [*kernel, *kernel], strict=True))
-        return same and set(given["strides"]) == {1} and set(given["dilations"]) == {1}
-    if node.op_type == "DepthToSpace":
-        return bool(given.get("mode") == b"CRD")
-    return node.op_type in ("Add", "Mul", "Relu")
+@torch.no_grad()
+def _formats(
+    bundle: Bundle, path: PixelPath, level: LevelSpec, pictures: Sequence[NDArray[np.float32]]
+) -> dict[str, Any]:
+    spec = bundle.graph(level.g_s)
+    assert spec.formats is not None
+    bits: dict[str, list[int]] = {}
+    for step in STEPS:
+        there = path.lowered(level.g_s, input_strides(bundle, spec), bundle.decode_gain(step))
+        back, largest = adjoint(there), {ERROR: 0.0}
+        for x, given in zip(pictures, inputs_of(bundle, level.g_s, level, step, pictures), strict=True):
+            for key, values in _way_back(there, back, torch.from_numpy(given["y"]), torch.from_numpy(x)).items():
+                largest[key] = max(largest.get(key, 0.0), float(values.abs().max()))
+        for tensor in back.tensors:
+            if isinstance(tensor, Layer):
+                limit = WIDE if tensor.key == GRADIENT else LIMIT
+                bits.setdefault(tensor.key, []).append(bits_of(max(HEADROOM * largest[tensor.key], LEAST), limit))
+        stated = FormatsSpec((step,), {key: values[-1:] for key, values in bits.items()}, frozenset([GRADIENT]))
+        GradientEngine(there, formats_at(spec.formats, step), formats_at(stated, step), 1)  # raises NotPixelGraphError
+    return {"steps": list(STEPS), "bits": bits, "wide": [GRADIENT]}
 
 
-class _Adjoint(GraphBuilder):
-    """A graph of g_s with what follows from its output back to y, through the nodes `reached`."""
+def _way_back(there: PixelGraph, back: PixelGraph, y: Tensor, x: Tensor) -> dict[str, Tensor]:
+    """Tensors of the way back by their keys, of latents and the picture that they shall become."""
+    values = _computed(there, {"y": y})
+    picture, size = there.outputs[PIXELS]
+    error = 255 * (values[picture].clamp(0, 1) - functional.pixel_unshuffle(x, size))
+    keys = {tensor.key: value for tensor, value in zip(there.tensors, values, strict=True)}
+    found = _computed(back, keys | {ERROR: error})
+    return {tensor.key: value for tensor, value in zip(back.tensors, found, strict=True)}
 
-    def __init__(self, model: ModelProto, reached: list[NodeProto]) -> None:
-        super().__init__(helper.make_graph([], GRADIENT, [], []), "back.")
-        self.model, self.reached = model, reached
-        self.graph.node.extend(model.graph.node)
-        self.graph.initializer.extend(model.graph.initializer)
-        self.moving = {INPUTS[0]} | {name for node in reached for name in node.output}
-        self.channels = channels_of(model)
-        self.parts: defaultdict[str, list[str]] = defaultdict(list)
 
-    def build(self) -> ModelProto:
-        """See `error_gradient`."""
-        (picture,) = self.model.graph.output
-        self._error(picture.name)
-        for node in reversed(self.reached):
-            self._back(node)
-        self.node("Identity", [self._sum(INPUTS[0])], output=GRADIENT)
-        inputs = [
-            *self.model.graph.input,
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, *_SIZES]),
-            helper.make_tensor_value_info("inside", TensorProto.FLOAT, [1, 1, *_SIZES]),
-        ]
-        (y,) = (value for value in self.model.graph.input if value.name == INPUTS[0])
-        gradient = helper.make_tensor_value_info(GRADIENT, TensorProto.FLOAT, [])
-        gradient.type.CopyFrom(y.type)
-        error = helper.make_tensor_value_info(ERROR, TensorProto.FLOAT, [1, 3, 1, 1])
-        self.graph.input.extend(sorted(inputs, key=lambda value: INPUTS.index(value.name)))
-        self.graph.output.extend([gradient, error])
-        return canonical(model_of(self.graph), GRADIENT)
+def _computed(graph: PixelGraph, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """All tensors of a network, in float32."""
+    found: list[Tensor] = []
+    for tensor in graph.tensors:
+        if isinstance(tensor, Input):
+            found.append(inputs[tensor.name] * _per_channel(tensor.scale) + _per_channel(tensor.offset))
+            continue
+        total = _per_channel(tensor.bias) + sum(found[number] for number in tensor.skips)
+        for c in tensor.convolutions:
+            height, width = c.weights.shape[2:]
+            pads = c.before, width - c.stride - c.before, c.above, height - c.stride - c.above
+            weights = torch.from_numpy(c.weights * c.scale[:, None, None, None].astype(np.float32))
+            total = total + functional.conv2d(functional.pad(found[c.source], pads), weights, stride=c.stride)
+        if tensor.relu:
+            total = total.relu()
+        if tensor.gate is not None:
+            total = total * (found[tensor.gate] > 0)
+        found.append(functional.pixel_shuffle(total, tensor.shuffle) if tensor.shuffle > 1 else total)
+    return found
 
-    def _error(self, picture: str) -> None:
-        """Squared errors of the pixels as they are shown, which no value beyond black or white makes worse."""
-        low, high = self.constant(np.float32(0)), self.constant(np.float32(1))
-        shown = self.node("Clip", [picture, low, high])
-        error = self.node("Mul", [self.node("Sub", [shown, "x"]), "inside"])
-        squares = self.node("Mul", [error, error])
-        self.node("ReduceSum", [squares, self.constant(np.array([2, 3]))], output=ERROR, keepdims=1)
-        self.parts[picture].append(self.node("Add", [error, error]))
 
-    def _back(self, node: NodeProto) -> None:
-        """Hand the derivative of a node's output on to its inputs."""
-        back = self._sum(node.output[0])
-        first = node.input[0]
-        if node.op_type == "Add":
-            for name in self.moving.intersection(node.input):
-                self.parts[name].append(back)
-        elif node.op_type == "Mul":
-            for name, other in (node.input, reversed(node.input)):
-                if name in self.moving:
-                    self.parts[name].append(self.node("Mul", [back, other]))
-        elif node.op_type == "Relu":
-            self.parts[first].append(self.node("Mul", [back, self.node("Sign", [node.output[0]])]))
-        elif node.op_type == "DepthToSpace":
-            self.parts[first].append(self._unshuffled(back, node))
-        else:
-            self.parts[first].append(self._correlated(back, node))
-
-    def _correlated(self, back: str, node: NodeProto) -> str:
-        """The adjoint of a convolution of stride 1 that keeps sides."""
-        given, weight = attributes(node), node.input[1]
-        if given["group"] == 1:
-            weight = self.node("Transpose", [weight], perm=[1, 0, 2, 3])
-        for axis, side in zip((2, 3), given["kernel_shape"], strict=True):
-            if side > 1:
-                weight = self.node("Gather", [weight, self.constant(np.arange(side)[::-1])], axis=axis)
-        return self.node("Conv", [back, weight], **given)
-
-    def _unshuffled(self, back: str, node: NodeProto) -> str:
-        """The adjoint of a pixel shuffle, as a convolution that picks one place of each block. SpaceToDepth has its
-        channels in another order, and OpenVINO refuses it here, where it cannot know that two sides are equal."""
-        size = int(attributes(node)["blocksize"])
-        colours = self.channels[node.input[0]] // size**2
-        places = np.eye(size**2, dtype=np.int64).reshape(1, size**2, 1, size, size)  # integers stay in the graph
-        picks = self.node("Cast", [self.constant(places)], to=TensorProto.FLOAT)
-        wide = self.node("Expand", [picks, self.constant(np.array([colours, *places.shape[1:]]))])
-        weight = self.node("Reshape", [wide, self.constant(np.array([colours * size**2, 1, size, size]))])
-        return self.node("Conv", [back, weight], group=colours, kernel_shape=[size] * 2, strides=[size] * 2)
-
-    def _sum(self, name: str) -> str:
-        """The derivative of a tensor: that of all its uses."""
-        return self.total(self.parts[name])
+def _per_channel(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))[:, None, None]

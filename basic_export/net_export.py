@@ -15,7 +15,6 @@ from torch import Tensor
 from basic_export import golden, photos, verify
 from basic_export.bundle import BundleWriter
 from basic_export.errors import ExportError
-from basic_export.gradient import error_gradient
 from basic_export.options import Options
 from basic_export.pixel import TRANSFORMS, PixelExport, export_pixel
 from basic_export.stages import CompiledEntropy, compile_entropy
@@ -162,9 +161,6 @@ class NetExport:
                 graph = export_pixel(self.net, transform, index)
                 name = self.writer.add_graph(graph.model, transform, graph.width, graph.macs_per_pixel)
                 self.pixels[transform, index] = name, graph
-                gradient = error_gradient(graph.model) if transform == "g_s" else None
-                if gradient is not None:
-                    self.writer.add_gradient(name, gradient)
 
     def level_entry(self, level: Widths) -> dict[str, Any]:
         """The manifest's entry of a level, once all graphs are written."""

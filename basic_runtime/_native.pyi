@@ -203,6 +203,23 @@ def pixels_of_patches(plane: Plane, size: int, bits: int, threads: int = 1) -> N
     """(size h, size w, 3) of a plane (1, 3 size^2, h, w), whose channels are colours, rows and columns of a square of
     pixels: ``clamp((255 value + 2^(bits - 1)) >> bits, 0, 255)``. Raises ValueError for other planes."""
 
+ERROR_BITS: int
+
+def errors_of_patches(
+    plane: Plane,
+    pixels: NDArray[np.uint8],
+    size: int,
+    bits: int,
+    inside: tuple[int, int, int, int],
+    threads: int = 1,
+) -> tuple[Plane, int]:
+    """By how much a picture that :func:`pixels_of_patches` would give is off, before it is rounded, in units of
+    2^-ERROR_BITS of 255: a plane like it, and the sum of all squares.
+
+    ``pixels`` are those that it should be, (size h, size w, 3); those beyond ``inside``, from a first row to before a
+    last one and the same of columns, have no error. ERROR_BITS <= bits <= 13. Raises ValueError for other shapes.
+    """
+
 def crc32_of_integers(values: NDArray[np.float32], crc: int = 0, threads: int = 1) -> int:
     """zlib's CRC-32 of the values as int32, little-endian, in C order, after something whose own is ``crc``."""
 
@@ -247,6 +264,7 @@ class IntegerNet:
                 bool,
                 int,
                 Sequence[tuple[int, NDArray[np.int32]]],
+                int | None,
             ]
         ],
         outputs: Sequence[tuple[Sequence[tuple[int, int, int, int, int, int]], float | None]],

@@ -259,8 +259,7 @@ class Bundle:
                 raise BundleError(f"{self.path / name}: damaged, its sha256 is not the manifest's")
         specs = self.manifest.graphs.values()
         parts = [part.id for spec in specs if spec.parts for part in spec.parts.graphs]
-        gradients = [spec.gradient for spec in specs if spec.gradient]
-        for graph_id in (*self.manifest.graphs, *parts, *gradients):
+        for graph_id in (*self.manifest.graphs, *parts):
             path = self.graph_path(graph_id)
             if not self._sha256(path).startswith(graph_id):
                 raise BundleError(f"{path}: damaged, its sha256 does not start with its name")

@@ -219,12 +219,12 @@ class Codec:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         if self.bundle.manifest.lambdas is None:
             raise BundleError(f"{self.bundle.path}: does not say what a bit is worth: encode with effort 0")
-        if PASSES[effort] and self.bundle.graph(self.bundle.level(level).g_s).gradient is None:
+        if PASSES[effort] and not self._networks.has_gradient(self.bundle.level(level).g_s):
             raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0 or 1")
         if PASSES[effort] and self._networks.longest is not None:
             raise EngineError(
-                f"engine {self.backend.name!r} has no gradients to refine with: encode with effort 0 or 1, "
-                "or on onnxruntime or onnxruntime-cuda"
+                f"engine {self.backend.name!r} takes tiles too small to refine in: encode with effort 0 or 1, "
+                "or on auto or onnxruntime-cuda"
             )
         return effort
 

@@ -61,9 +61,9 @@ class FilterSpec:
 class GraphSpec:
     """One ONNX graph; `macs_per_pixel` counts multiply-accumulates per pixel of the picture, `reach` the input
     rows and columns beside its own that an output depends on (None: not stated, as in older bundles). `parts` do
-    together what the graph does (None: it is not cut). `gradient` names the graph of a g_s that an encoder refines with
-    (None: it cannot). `formats` are there for a graph that can be computed in fixed point, `post_filter` for a g_s
-    whose pixels are the better for one."""
+    together what the graph does (None: it is not cut). `formats` are there for a graph that can be computed in fixed
+    point, `gradient_formats` for a g_s whose way back can, with which an encoder refines, and `post_filter` for one
+    whose pixels are the better for it."""
 
     id: str
     transform: str
@@ -72,8 +72,8 @@ class GraphSpec:
     macs_per_pixel: float
     reach: int | None
     parts: PartsSpec | None
-    gradient: str | None
     formats: FormatsSpec | None
+    gradient_formats: FormatsSpec | None
     post_filter: FilterSpec | None
 
 
@@ -317,8 +317,10 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             macs_per_pixel=item.number("macs_per_pixel"),
             reach=item.integer("reach", 0, 1 << 16) if "reach" in item.value else None,
             parts=_parse_parts(item.child("parts")) if "parts" in item.value else None,
-            gradient=item.text("gradient", "[0-9a-f]{16}") if "gradient" in item.value else None,
             formats=_parse_formats(item.child("formats")) if "formats" in item.value else None,
+            gradient_formats=(
+                _parse_formats(item.child("gradient_formats")) if "gradient_formats" in item.value else None
+            ),
             post_filter=_parse_filter(item.child("filter")) if "filter" in item.value else None,
         )
     return graphs

@@ -156,10 +156,8 @@ class Networks:
         all threads, and the memory of a whole g_s."""
         from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
 
-        g_s = self.bundle.graph(spec.g_s)
-        assert g_s.gradient is not None
         g_a, h_a = (self._pixel_engine(graph, quality_step, self.whole) for graph in (spec.g_a, spec.h_a))
-        gradient = self._engine(g_s.gradient, self.whole)
+        gradient = self._pixel_path.gradient(spec.g_s, quality_step, self.whole.threads)
         graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy_variant, self.whole))
         refinement = Refinement(graphs, self.bundle, quality_step, passes)
         known = self.bundle.graph(spec.g_a).reach is not None
@@ -174,6 +172,10 @@ class Networks:
             side=canvas.side_for(BYTES_PER_PIXEL),
             trace=self._trace,
         )
+
+    def has_gradient(self, graph: str) -> bool:
+        """Whether a latent can be refined through this g_s."""
+        return self._pixel_path.has_gradient(graph)
 
     def tile_trace(self, canvas: Canvas) -> Trace:
         """The trace for what happens within a tile, which is not timed where tiles run side by side."""

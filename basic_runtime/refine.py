@@ -1,20 +1,26 @@
 """Refines the latent of a picture: moves elements of y by one quantisation step where that saves more than it costs.
 
 g_a gives each picture what was best on average over those it was trained with. Here the derivative of the picture's
-squared error, through g_s, says what one step more or less of an element would do to it, and the coder's tables what
-that would do to the bits. Both together are bits per pixel + lambda 255^2 MSE, for which the model was trained. Such
-files are decoded as all others are. The idea is that of rate-distortion optimised quantisation in video encoders; that
-latents can be improved after g_a: Campos et al., "Content adaptive optimization for neural image compression", 2019.
+squared error, through g_s in fixed point, says what one step more or less of an element would do to it, and the coder's
+tables what that would do to the bits. Both together are bits per pixel + lambda 255^2 MSE, for which the model was
+trained. Such files are decoded as all others are. The idea is that of rate-distortion optimised quantisation in video
+encoders; that latents can be improved after g_a: Campos et al., "Content adaptive optimization for neural image
+compression", 2019.
 
 All elements are judged at once, as if nothing else changed, and their effects add up wrongly; so only a share of those
 that should move do, in several passes, of which the best counts. z stays: predictions that change with every pass
 take back half of the gain (docs/lab.md, as for all constants here).
+
+All machines choose alike: sums are of integers, or exact, and everything else is done element by element, each
+operation rounded to float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +28,8 @@ from numpy.typing import NDArray
 from basic_runtime.bundle import Bundle
 from basic_runtime.definitions import SCALE_ROWS
 from basic_runtime.engines import Engine
-from basic_runtime.engines.base import FloatArray, TensorLike
+from basic_runtime.engines.base import FloatArray, IntegerEngine, Phases, TensorLike
+from basic_runtime.engines.pixel_gradient import GradientEngine
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.planes import Planes
 from basic_runtime.tables import TableArrays, code_lengths
@@ -36,8 +43,8 @@ MARGIN, NEAR = 192, 64
 nearest, which are refined with it, as each element counts on its neighbours to make the best of it, too."""
 
 BYTES_PER_PIXEL = 14.0
-"""Taken for those of the largest tensor when the side of a tile is chosen: all tensors on the way to the error stay for
-the way back."""
+"""Taken for those of the largest tensor when the side of a tile is chosen: tensors on the way to the error stay for the
+way back."""
 
 SHARE = 0.85
 """Share of the elements that should move which a pass moves: all together would go too far."""
@@ -49,6 +56,9 @@ it went too far."""
 #: The largest symbol whose bits are tabulated; beyond, a step changes them by so little that it is taken for nothing.
 _LARGEST = 255
 
+#: Bits of symbols are counted in 2^-_BIT_PARTS, so that sums of them are exact.
+_BIT_PARTS = 12
+
 #: Step of the difference that measures curvature; the least curvature of a channel, as a share of the mean; the bounds
 #: of the curvature of a place, in units of its channel's.
 _PROBE, _FLATTEST, _LOCAL = 0.5, 0.3, (0.7, 3.0)
@@ -56,18 +66,18 @@ _PROBE, _FLATTEST, _LOCAL = 0.5, 0.3, (0.7, 3.0)
 
 @dataclass(frozen=True)
 class Graphs:
-    """The engines that refine a picture: of g_a, of h_a and of the gradient, and the entropy path."""
+    """The engines that refine a picture: of g_a, of h_a and of g_s there and back, and the entropy path."""
 
     g_a: Engine
     h_a: Engine
-    gradient: Engine
+    gradient: GradientEngine
     entropy: GroupedEntropy
 
 
 @dataclass(frozen=True)
 class _Point:
     """A latent y of a tile, and of its part where pixels count: symbols and table rows that it is coded with, yhat, and
-    the derivative by yhat of the error, in bits. `cost` is bits + weight * error."""
+    the derivative by yhat of the error. `cost` is bits + weight * error."""
 
     y: FloatArray
     symbols: NDArray[np.int32]
@@ -77,8 +87,8 @@ class _Point:
     cost: float
 
 
-class Refinement(Engine):
-    """g_a, h_a and passes over what they give: x (1, 3, H, W) in [0, 1], its gain, where it counts ("inside", (1, 1, H,
+class Refinement(IntegerEngine):
+    """g_a, h_a and passes over what they give: x, uint8 (1, 3, H, W), the gain, where x counts ("inside", (1, 1, H,
     W)), which elements of y may move ("movable", (1, 1, h, w)) and their places in the picture ("places", (1, 2, h, w))
     to y and to z, rounded."""
 
@@ -88,17 +98,20 @@ class Refinement(Engine):
     def __init__(self, graphs: Graphs, bundle: Bundle, quality_step: int, passes: int) -> None:
         """Raises BundleError for a bundle that does not state its lambdas."""
         self._graphs, self._passes = graphs, passes
-        self._gain = bundle.decode_gain(quality_step)
-        # Bits that one more squared error of a sample is worth: the mean is over three colours.
-        self._weight = bundle.lambda_of(quality_step) * 255**2 / 3
+        # Bits that one more squared error, of 255, of a sample is worth: the mean is over three colours. As float32,
+        # since powers may differ by a last bit from one machine to another.
+        self._weight = np.float32(bundle.lambda_of(quality_step) / 3)
         self._bits = _bits_of_symbols(bundle)
 
-    def run(self, inputs: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
+    def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
         graphs, entropy = self._graphs, self._graphs.entropy
         arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
-        y = np.array(_only(graphs.g_a, {"x": arrays["x"], "gain": arrays["gain"]}))
+        x = arrays["x"]
+        if not isinstance(graphs.g_a, IntegerEngine):
+            x = np.multiply(x, np.float32(1 / 255), order="C", dtype=np.float32)
+        y = np.array(_only(graphs.g_a, {"x": x, "gain": arrays["gain"]}))
         z = entropy.rounded(_only(graphs.h_a, {"y": y}))
-        search = _Search(graphs, entropy.prior(z), self._gain, self._weight, self._bits, arrays)
+        search = _Search(graphs, entropy.prior(z), self._weight, self._bits, arrays)
         return {"y": search.best(y, self._passes), "z": z}
 
 
@@ -109,19 +122,20 @@ class _Search:
         self,
         graphs: Graphs,
         prior: Mapping[str, TensorLike],
-        gain: FloatArray,
-        weight: float,
+        weight: np.float32,
         bits: NDArray[np.float32],
-        inputs: Mapping[str, FloatArray],
+        inputs: Mapping[str, NDArray[Any]],
     ) -> None:
         self._graphs, self._prior, self._weight, self._bits = graphs, prior, weight, bits
         # Most of the time goes to the error and its way back, which are followed only where elements may move.
         stride = inputs["inside"].shape[2] // inputs["places"].shape[2]
-        rows, columns = (_extent(np.asarray(inputs["movable"].any((0, 1, axis)))) for axis in (3, 2))
-        pixels = (slice(None), slice(None), *(slice(v.start * stride, v.stop * stride) for v in (rows, columns)))
+        rows, columns = _extents(inputs["movable"])
         self._near = (slice(None), slice(None), rows, columns)
-        self._fixed = {"gain": gain} | {name: np.ascontiguousarray(inputs[name][pixels]) for name in ("x", "inside")}
-        self._keys = np.ascontiguousarray(_keys(inputs["places"], gain.size)[self._near])
+        pixels = tuple(slice(v.start * stride, v.stop * stride) for v in (rows, columns))
+        self._pixels = np.ascontiguousarray(inputs["x"][0].transpose(1, 2, 0)[pixels])
+        below, beside = _extents(inputs["inside"][:, :, *pixels])
+        self._inside = below.start, below.stop, beside.start, beside.stop
+        self._keys = np.ascontiguousarray(_keys(inputs["places"], inputs["gain"].size)[self._near])
 
     def best(self, y: FloatArray, passes: int) -> FloatArray:
         """The cheapest latent that so many passes come to, y itself if none is cheaper."""
@@ -135,35 +149,41 @@ class _Search:
 
     def _point(self, y: FloatArray) -> _Point:
         coded, near = self._graphs.entropy.quantised(y, self._prior), self._near
-        symbols, indexes, yhat = coded[0][near].copy(), coded[1][near].copy(), coded[2][near].copy()
-        slope, error = self._slope(yhat)
-        cost = float(self._bits[indexes, _column(symbols)].sum(dtype=np.float64)) + self._weight * error
+        symbols = np.ascontiguousarray(coded[0][near])
+        indexes, yhat = np.ascontiguousarray(coded[1][near]), np.ascontiguousarray(coded[2][near])
+        slope, error = self._graphs.gradient.run(yhat, self._pixels, self._inside)
+        cost = self._bits_in_all(symbols, indexes) + float(self._weight) * error
         return _Point(y, symbols, indexes, yhat, slope, cost)
 
-    def _slope(self, yhat: FloatArray) -> tuple[FloatArray, float]:
-        """Derivative of the error by yhat in bits, and the error."""
-        found = self._graphs.gradient.run(self._fixed | {"y": yhat})
-        return np.asarray(found["gradient"]) * np.float32(self._weight), float(np.asarray(found["error"]).sum())
+    def _bits_in_all(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint8]) -> float:
+        """As if all symbols were zeros, which most are, and what the others take beyond that."""
+        zeros = self._bits[:, _LARGEST].astype(np.float64)
+        places = np.flatnonzero(symbols)
+        rows = indexes.ravel()[places]
+        others = self._bits[rows, _column(symbols.ravel()[places])].sum(dtype=np.float64) - zeros[rows].sum()
+        return float((np.bincount(indexes.ravel(), minlength=len(zeros)) * zeros).sum() + others)
 
     def _curvature(self, point: _Point) -> FloatArray:
         """Second derivative of the error by each element, in bits per squared step: the diagonal by a
         random sign for each (Hutchinson's estimator), taken as a factor of the channel times one of the place."""
         signs = np.where(_random(self._keys, -1) < 0.5, np.float32(-1), np.float32(1))
-        beside, _ = self._slope(np.asarray(point.yhat + np.float32(_PROBE) * signs, np.float32))
-        found = (beside - point.slope) * signs / np.float32(_PROBE)
-        channels = found.mean((2, 3), keepdims=True)
-        channels = np.maximum(channels, np.float32(_FLATTEST) * channels.mean())
-        places = _blurred(found[0].sum(0) / channels.sum())
-        return np.asarray(channels * np.clip(places, *_LOCAL), np.float32)
+        probe = np.asarray(point.yhat + np.float32(_PROBE) * signs, np.float32)
+        beside, _ = self._graphs.gradient.run(probe, self._pixels, self._inside)
+        found = (beside - point.slope)[0] * signs[0]  # differences of few bits, of which all sums are exact
+        channels = found.sum((1, 2), dtype=np.float64) / found[0].size
+        channels = np.maximum(channels, _FLATTEST * math.fsum(channels) / len(channels))
+        places = _blurred((found.sum(0, dtype=np.float64) / math.fsum(channels)).astype(np.float32))
+        of_channels = (channels * (float(self._weight) / _PROBE)).astype(np.float32)
+        return np.asarray(of_channels[:, None, None] * np.clip(places, *_LOCAL))
 
     def _moved(self, point: _Point, curvature: FloatArray, moves: NDArray[np.int8], number: int) -> FloatArray:
         """y with some elements moved by a step, in the pass of this number. Keeps the last move of each in `moves`, and
         adapts `curvature`."""
         caution = np.float32(CAUTION / 2)
         # Zeros, the most by far, can only cost more bits: they move where the error falls enough, if at all.
-        near = (point.symbols != 0) | (np.abs(point.slope) > caution * curvature)
-        places = np.flatnonzero(near)
-        slope, half = point.slope.ravel()[places], caution * curvature.ravel()[places]
+        slope = point.slope * self._weight
+        places = np.flatnonzero((point.symbols != 0) | (np.abs(slope) > caution * curvature))
+        slope, half = slope.ravel()[places], caution * curvature.ravel()[places]
         rows, symbols = point.indexes.ravel()[places], point.symbols.ravel()[places]
         before = self._bits[rows, _column(symbols)]
         down = self._bits[rows, _column(symbols - 1)] - before - slope + half
@@ -249,17 +269,19 @@ def _only(engine: Engine, inputs: Mapping[str, FloatArray]) -> FloatArray:
 
 
 def _bits_of_symbols(bundle: Bundle) -> NDArray[np.float32]:
-    """Bits of symbols from -_LARGEST to _LARGEST by table row."""
+    """Bits of symbols from -_LARGEST to _LARGEST by table row, in whole multiples of 2^-_BIT_PARTS."""
     symbols = np.arange(-_LARGEST, _LARGEST + 1, dtype=np.int32)
     rows = np.arange(SCALE_ROWS, dtype=np.uint8)
     grid = np.broadcast_arrays(symbols[None], rows[:, None])
-    return code_lengths(TableArrays(*bundle.coder_rows), *grid).astype(np.float32)
+    lengths = code_lengths(TableArrays(*bundle.coder_rows), *grid)
+    return np.asarray(np.rint(np.ldexp(lengths, _BIT_PARTS)) * 2.0**-_BIT_PARTS, np.float32)
 
 
-def _extent(chosen: NDArray[np.bool_]) -> slice:
-    """From the first that is chosen to the last."""
-    found = np.flatnonzero(chosen)
-    return slice(int(found[0]), int(found[-1]) + 1)
+def _extents(chosen: NDArray[Any]) -> tuple[slice, slice]:
+    """From the first row and column of (1, 1, h, w) in which any is chosen to the last."""
+    found = (np.flatnonzero(chosen.any((0, 1, axis))) for axis in (3, 2))
+    rows, columns = (slice(int(places[0]), int(places[-1]) + 1) for places in found)
+    return rows, columns
 
 
 def _keys(places: FloatArray, channels: int) -> NDArray[np.uint32]:
@@ -283,8 +305,11 @@ def _blurred(values: FloatArray) -> FloatArray:
     """Means over 3x3 places, edges repeated."""
     wide = np.pad(values, 1, mode="edge")
     height, width = values.shape
-    shifted = [wide[i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    return np.asarray(np.mean(shifted, axis=0), np.float32)
+    total = np.zeros_like(values)
+    for row in range(3):
+        for column in range(3):
+            total += wide[row : row + height, column : column + width]
+    return total / np.float32(9)
 
 
 def _column(symbols: NDArray[np.int32]) -> NDArray[np.int32]:

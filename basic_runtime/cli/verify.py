@@ -116,7 +116,7 @@ def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int |
 
     opened = Bundle(bundle)
     results = []
-    for name in engines or available_backends():
+    for name in engines or available_backends() or (AUTO,):
         try:
             codec = Codec(opened, name, threads=threads)
         except EngineMismatchError as error:

@@ -1,5 +1,5 @@
 """The default back-end: integers by this package where the bundle states their formats; elsewhere, for each graph of
-the pixel path, the faster of ONNX Runtime and OpenVINO, which are timed once per machine."""
+the pixel path, the faster of ONNX Runtime and OpenVINO, if both are installed, which are timed once per machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from basic_runtime import __version__
 from basic_runtime.cache import processor, remember, remembered
 from basic_runtime.engines.base import (
     BF16,
@@ -86,7 +87,7 @@ class AutoBackend(Backend):
 
     @classmethod
     def available(cls) -> bool:
-        return OnnxRuntimeBackend.available()
+        return True
 
     def settings(self) -> Any:
         return None if self.precision == FLOAT32 else self.precision
@@ -94,7 +95,7 @@ class AutoBackend(Backend):
     def load(self, model: Path, *, external_data: Path, strict: bool) -> Engine:
         if strict or (self.precision != BF16 and not OpenVinoBackend.available()):
             return self._onnxruntime.load(model, external_data=external_data, strict=strict)
-        if self.precision == BF16:
+        if self.precision == BF16 or not OnnxRuntimeBackend.installed():
             return self._openvino.load(model, external_data=external_data, strict=False)
         question = [model.stem, self._versions(), self.threads, processor()]
         chosen = remembered("engines", question)
@@ -120,10 +121,10 @@ class AutoBackend(Backend):
 
     def _versions(self) -> list[str]:
         """Versions of the libraries, by their packages: importing OpenVINO to ask it takes as long as a picture."""
-        versions = [f"onnxruntime {library_version()}"]
+        versions = [f"onnxruntime {library_version()}"] if OnnxRuntimeBackend.installed() else []
         if OpenVinoBackend.available():  # perhaps from an archive that is no Python package
             versions.append(f"openvino {package_version(*OpenVinoBackend.packages) or 'of no package'}")
-        return versions
+        return versions or [f"basic-codec {__version__}"]
 
 
 def fastest(engines: Mapping[str, Engine], inputs: Mapping[str, FloatArray]) -> str:

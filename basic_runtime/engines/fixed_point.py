@@ -180,6 +180,7 @@ class _Numbering:
             leak=False,
             shuffle=tensor.shuffle,
             skips=skips,
+            gate=None if tensor.gate is None else self._place[tensor.gate],
         )
 
     def _exponent(self, convolutions: list[Convolution], tensor: Layer, bits: int) -> NDArray[np.int64]:

@@ -37,7 +37,8 @@ class Skip:
 
 @dataclass(frozen=True)
 class Layer:
-    """clamp(leak((sum of terms + bias + skips) >> shift), low, high), all int32 (outputs,), then a pixel shuffle."""
+    """clamp(leak((sum of terms + bias + skips) >> shift), low, high), all int32 (outputs,), 0 where the input `gate` is
+    not positive, then a pixel shuffle."""
 
     terms: tuple[Term, ...]
     bias: NDArray[np.int32]
@@ -47,6 +48,7 @@ class Layer:
     leak: bool
     shuffle: int = 1
     skips: tuple[Skip, ...] = ()
+    gate: int | None = None
 
     @property
     def channels(self) -> int:
@@ -112,6 +114,7 @@ class IntegerGraph:
                     layer.leak,
                     layer.shuffle,
                     [(skip.source, skip.shift) for skip in layer.skips],
+                    layer.gate,
                 )
                 for layer in self.layers
             ],

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the back-end that is always installed, and its CUDA and TensorRT execution providers."""
+"""ONNX Runtime on CPUs, and its CUDA and TensorRT execution providers."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, threads: int | None = None, optimisation: Optimisation = "all") -> None:
         super().__init__(threads)
-        if find_spec("onnxruntime") is None:
-            raise EngineError("engine 'onnxruntime' is not installed: pip install onnxruntime")
+        if not self.installed():
+            raise self._missing()
         if not OnnxRuntimeBackend.available():
             raise EngineError("engine 'onnxruntime' does not load here: pip install --force-reinstall onnxruntime")
         self.optimisation = optimisation
@@ -99,13 +99,21 @@ class OnnxRuntimeBackend(Backend):
         return library_version()
 
     @classmethod
+    def installed(cls) -> bool:
+        """Whether there is the library, which takes a while to import; perhaps it does not load."""
+        return find_spec("onnxruntime") is not None
+
+    @classmethod
     def available(cls) -> bool:
-        if find_spec("onnxruntime") is None:
+        if not cls.installed():
             return False
         try:
             return cls.provider in onnxruntime().get_available_providers()
         except Exception:  # a damaged package, or one for another system, may raise anything
             return False
+
+    def _missing(self) -> MissingExtraError:
+        return MissingExtraError.of(f"engine {self.name!r}", "onnxruntime")
 
     def settings(self) -> Any:
         return self.optimisation
@@ -157,7 +165,7 @@ class OnnxRuntimeBackend(Backend):
 
 class _GpuBackend(OnnxRuntimeBackend):
     native_entropy = False
-    entropy_fallback: ClassVar[str | None] = "onnxruntime"
+    entropy_fallback: ClassVar[str | None] = "auto"
 
     def __init__(self, threads: int | None = None, optimisation: Optimisation = "all") -> None:
         super().__init__(threads, optimisation)
@@ -168,7 +176,10 @@ class _GpuBackend(OnnxRuntimeBackend):
 
     def _check_provider(self) -> None:
         if not self.available():
-            raise MissingExtraError.of(f"engine {self.name!r} (once onnxruntime, whose place it takes, is gone)", "gpu")
+            raise self._missing()
+
+    def _missing(self) -> MissingExtraError:
+        return MissingExtraError.of(f"engine {self.name!r} (once onnxruntime, whose place it takes, is gone)", "gpu")
 
 
 class CudaBackend(_GpuBackend):

@@ -52,7 +52,8 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Layer:
-    """max(sum of convolutions + bias + tensors `skips`, 0 if `relu`), then a pixel shuffle."""
+    """max(sum of convolutions + bias + tensors `skips`, 0 if `relu`), 0 where the input `gate` is not positive, then a
+    pixel shuffle."""
 
     key: str
     value: str
@@ -62,6 +63,7 @@ class Layer:
     relu: bool
     shuffle: int
     skips: tuple[int, ...]
+    gate: int | None = None
 
 
 @dataclass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from basic_runtime.engines.fixed_point import (
 )
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.onnx_file import read_graph
+from basic_runtime.engines.pixel_gradient import GradientEngine
 from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.files import reason
@@ -78,19 +80,33 @@ class PixelPath:
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._lock = ProcessLock()
-        self._engines: OrderedDict[tuple[Any, ...], list[PixelEngine]] = OrderedDict()
+        self._engines: OrderedDict[tuple[Any, ...], list[PixelEngine] | list[GradientEngine]] = OrderedDict()
 
     def has(self, graph: str) -> bool:
         """Whether the bundle says how to compute the graph in fixed point."""
         return self._bundle.graph(graph).formats is not None
 
+    def has_gradient(self, graph: str) -> bool:
+        """Whether the bundle says how to compute the graph, a g_s, there and back."""
+        return self.has(graph) and self._bundle.graph(graph).gradient_formats is not None
+
     def engines(self, graph: str, quality_step: int, threads: int, *, parts: bool = False) -> Sequence[Engine]:
         """The graph at a quality step: one engine, or one for each of its parts. Raises EngineError for a graph that is
         not of the kind that is known here."""
         key = graph, quality_step, threads, parts
+        found: list[PixelEngine] = self._kept(key, lambda: self._load(graph, quality_step, threads, parts))
+        return found
+
+    def gradient(self, graph: str, quality_step: int, threads: int) -> GradientEngine:
+        """A g_s at a quality step, there and back. Raises EngineError as `engines` does."""
+        key = graph, quality_step, threads, "gradient"
+        found: list[GradientEngine] = self._kept(key, lambda: [self._load_gradient(graph, quality_step, threads)])
+        return found[0]
+
+    def _kept(self, key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._engines:
-                self._engines[key] = self._load(graph, quality_step, threads, parts)
+                self._engines[key] = load()
                 while len(self._engines) > 1 and self._bytes() > _KEPT_BYTES:
                     self._engines.popitem(last=False)
             self._engines.move_to_end(key)
@@ -116,17 +132,30 @@ class PixelPath:
         strides = input_strides(self._bundle, spec)
         names = [part.id for part in spec.parts.graphs] if parts and spec.parts is not None else [graph]
         for name in names:
-            try:
+            with self._errors_of(name):
                 network = fixed_point(self.lowered(name, strides, self._gain(graph, quality_step)), formats, given)
                 engines.append(PixelEngine(network, threads))
-            except ValueError as error:
-                raise EngineError(f"{self._bundle.graph_path(name)}: not in fixed point: {error}") from error
-            except OSError as error:
-                if error.errno == errno.ENOMEM:
-                    raise MemoryError from error
-                raise EngineError(f"{self._bundle.graph_path(name)}: cannot be read ({reason(error)})") from error
             given |= network.output_formats
         return engines
+
+    def _load_gradient(self, graph: str, quality_step: int, threads: int) -> GradientEngine:
+        spec = self._bundle.graph(graph)
+        assert spec.formats is not None and spec.gradient_formats is not None
+        with self._errors_of(graph):
+            lowered = self.lowered(graph, input_strides(self._bundle, spec), self._gain(graph, quality_step))
+            formats, back = (formats_at(given, quality_step) for given in (spec.formats, spec.gradient_formats))
+            return GradientEngine(lowered, formats, back, threads)
+
+    @contextmanager
+    def _errors_of(self, graph: str) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise EngineError(f"{self._bundle.graph_path(graph)}: not in fixed point: {error}") from error
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from error
+            raise EngineError(f"{self._bundle.graph_path(graph)}: cannot be read ({reason(error)})") from error
 
     def lowered(self, name: str, strides: Mapping[str, int], gain: NDArray[np.float32] | None) -> PixelGraph:
         """A graph, or a part of one, taken apart. Raises ValueError or OSError."""

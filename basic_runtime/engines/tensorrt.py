@@ -225,7 +225,7 @@ class TensorRtBackend(Backend):
 
     name: ClassVar[str] = "tensorrt"
     library: ClassVar[Library] = TENSORRT
-    entropy_fallback: ClassVar[str | None] = "onnxruntime"
+    entropy_fallback: ClassVar[str | None] = "auto"
 
     def __init__(self, threads: int | None = None) -> None:
         super().__init__(threads)

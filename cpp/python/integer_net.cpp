@@ -4,6 +4,9 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
+#include <numeric>
 #include <optional>
 #include <tuple>
 
@@ -16,7 +19,7 @@ using PlanePointer = std::shared_ptr<basic::Plane>;
 using TermArgs = std::tuple<size_t, py::array, size_t, size_t, size_t>;
 using SkipArgs = std::tuple<size_t, py::array>;
 using LayerArgs = std::tuple<std::vector<TermArgs>, py::array, py::array, py::array, py::array, bool, size_t,
-                             std::vector<SkipArgs>>;
+                             std::vector<SkipArgs>, std::optional<size_t>>;
 using InputArgs = std::tuple<py::array, py::array, py::array, size_t>;
 using PartArgs = std::tuple<size_t, size_t, size_t, size_t, size_t, size_t>;
 using PhasesArgs = std::tuple<std::vector<std::tuple<py::array, size_t, size_t, size_t>>, size_t, float>;
@@ -42,7 +45,7 @@ basic::TermSpec term_spec(const TermArgs& args) {
 }
 
 basic::LayerSpec layer_spec(const LayerArgs& args) {
-    const auto& [terms, bias, shift, low, high, leak, shuffle, skips] = args;
+    const auto& [terms, bias, shift, low, high, leak, shuffle, skips, gate] = args;
     basic::LayerSpec spec;
     for (const TermArgs& term : terms) spec.terms.push_back(term_spec(term));
     spec.bias = values<int32_t>(bias, "bias");
@@ -52,6 +55,7 @@ basic::LayerSpec layer_spec(const LayerArgs& args) {
     spec.leak = leak;
     spec.shuffle = shuffle;
     for (const auto& [source, by] : skips) spec.skips.push_back({source, values<int32_t>(by, "shift")});
+    spec.gate = gate;
     return spec;
 }
 
@@ -224,6 +228,35 @@ py::array_t<uint8_t> pixels_of_patches(const PlanePointer& plane, size_t size, i
     return pixels;
 }
 
+// A plane of errors, and the sum of their squares; `inside`: first and last row and column of the pixels that count.
+py::tuple errors_of_patches(const PlanePointer& plane, const py::array& pixels, size_t size, int bits,
+                            const std::array<size_t, 4>& inside, size_t threads) {
+    require_pixels(pixels, size);
+    if (plane->channels() != 3 * size * size || bits < basic::kErrorBits || bits > 13)
+        throw py::value_error("a plane must have 3 channels for each pixel of a patch");
+    if (static_cast<size_t>(pixels.shape(0)) != plane->height() * size ||
+        static_cast<size_t>(pixels.shape(1)) != plane->width() * size)
+        throw py::value_error("pixels must be as many as those of the patches");
+    const auto& [top, bottom, left, right] = inside;
+    auto errors = std::make_shared<basic::Plane>(plane->channels(), plane->height(), plane->width());
+    const auto* bytes = static_cast<const uint8_t*>(pixels.data());
+    const py::ssize_t stride = pixels.strides(0);
+    uint64_t sum = 0;
+    {
+        const basic::Released released;
+        std::vector<uint64_t> sums(plane->height());
+        basic::Workers::of(threads).each(plane->height(), [&](size_t row) {
+            const auto within = [&](size_t place) { return place - std::min(place, row * size); };
+            sums[row] = basic::take_errors(
+                plane->data() + plane->position(row, 0) * plane->stride(), plane->stride(), plane->width(), size, bits,
+                bytes + static_cast<py::ssize_t>(row * size) * stride, stride, {within(top), within(bottom), left, right},
+                errors->data() + errors->position(row, 0) * errors->stride(), errors->stride());
+        });
+        sum = std::accumulate(sums.begin(), sums.end(), uint64_t{0});
+    }
+    return py::make_tuple(py::cast(errors), sum);
+}
+
 }  // namespace
 
 void bind_integer_net(py::module_& module) {
@@ -243,6 +276,9 @@ void bind_integer_net(py::module_& module) {
 
     module.def("take_patches", &take_patches, "pixels"_a, "size"_a, "threads"_a = 1);
     module.def("pixels_of_patches", &pixels_of_patches, "plane"_a.none(false), "size"_a, "bits"_a, "threads"_a = 1);
+    module.def("errors_of_patches", &errors_of_patches, "plane"_a.none(false), "pixels"_a, "size"_a, "bits"_a, "inside"_a,
+               "threads"_a = 1);
+    module.attr("ERROR_BITS") = basic::kErrorBits;
     module.def("default_dots_kernel", [] { return basic::default_dots().name; });
     module.def("dots_kernels", [] {
         std::vector<std::string> names;

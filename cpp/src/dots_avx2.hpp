@@ -38,6 +38,9 @@ struct Avx2 : ValuesAvx2 {
         const Vector leaked = _mm256_srai_epi32(_mm256_add_epi32(v, half), kLeakBits);
         return _mm256_blendv_epi8(v, leaked, _mm256_srai_epi32(v, 31));
     }
+    static Vector where_positive(Vector v, const int16_t* gate) {
+        return _mm256_and_si256(v, _mm256_cmpgt_epi32(load_wide(gate), _mm256_setzero_si256()));
+    }
     static Vector clamp(Vector v, const int32_t* low, const int32_t* high) {
         return _mm256_max_epi32(_mm256_min_epi32(v, load(high)), load(low));
     }

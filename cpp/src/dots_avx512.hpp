@@ -36,6 +36,9 @@ struct Avx512 : ValuesAvx2 {
         const Vector leaked = _mm512_srai_epi32(_mm512_add_epi32(v, half), kLeakBits);
         return _mm512_mask_mov_epi32(v, _mm512_movepi32_mask(v), leaked);
     }
+    static Vector where_positive(Vector v, const int16_t* gate) {
+        return _mm512_maskz_mov_epi32(_mm512_cmpgt_epi32_mask(load_wide(gate), _mm512_setzero_si512()), v);
+    }
     static Vector clamp(Vector v, const int32_t* low, const int32_t* high) {
         return _mm512_max_epi32(_mm512_min_epi32(v, load(high)), load(low));
     }

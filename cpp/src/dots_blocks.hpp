@@ -22,6 +22,13 @@ inline BASIC_ALWAYS_INLINE typename Set::Vector requantised(typename Set::Vector
     return Set::clamp(value, how.low + c, how.high + c);
 }
 
+// What a gate lets through at the position `at`, of outputs from the block's channel `c` on.
+template <typename Set>
+inline BASIC_ALWAYS_INLINE typename Set::Vector gated(typename Set::Vector value, const DotsGate& gate, uint32_t at,
+                                                       ptrdiff_t c) {
+    return gate.values == nullptr ? value : Set::where_positive(value, gate.values + at * gate.stride + c);
+}
+
 // The sums of a block of positions from `first` on.
 template <typename Set, int kVectors>
 inline BASIC_ALWAYS_INLINE void finish_block(const DotsFinish& finish, size_t first,
@@ -40,7 +47,9 @@ inline BASIC_ALWAYS_INLINE void finish_block(const DotsFinish& finish, size_t fi
     unrolled<kPositions>([&](int p) BASIC_ALWAYS_INLINE {
         int16_t* out = finish.outputs + finish.to[first + p] * finish.stride;
         unrolled<kVectors>([&](int v) BASIC_ALWAYS_INLINE {
-            Set::store_narrow(out + v * kLanes, requantised<Set>(block[p][v], finish.how, v * kLanes));
+            const auto value = requantised<Set>(block[p][v], finish.how, v * kLanes);
+            Set::store_narrow(out + v * kLanes,
+                              gated<Set>(value, finish.gate, finish.at[first + static_cast<size_t>(p)], v * kLanes));
         });
     });
 }
@@ -193,7 +202,8 @@ void finish_squares(const int32_t* sums, const int32_t* low, size_t apart, size_
                 const size_t p = 4 * square + static_cast<size_t>(3 - k);
                 const auto value = requantised<Set>(Set::add(four[3 - k], Set::load(bias + c)), finish.how,
                                                     static_cast<ptrdiff_t>(c));
-                Set::store_narrow(finish.outputs + finish.to[p] * finish.stride + c, value);
+                Set::store_narrow(finish.outputs + finish.to[p] * finish.stride + c,
+                                  gated<Set>(value, finish.gate, finish.at[p], static_cast<ptrdiff_t>(c)));
             });
         }
 }

@@ -47,6 +47,11 @@ struct Neon {
         return {vshlq_s32(v.low, vnegq_s32(vld1q_s32(by))), vshlq_s32(v.high, vnegq_s32(vld1q_s32(by + 4)))};
     }
     static Vector leak(Vector v) { return {leak(v.low), leak(v.high)}; }
+    static Vector where_positive(Vector v, const int16_t* gate) {
+        const Vector values = load_wide(gate);
+        return {vandq_s32(v.low, vreinterpretq_s32_u32(vcgtzq_s32(values.low))),
+                vandq_s32(v.high, vreinterpretq_s32_u32(vcgtzq_s32(values.high)))};
+    }
     static Vector clamp(Vector v, const int32_t* low, const int32_t* high) {
         return {vmaxq_s32(vminq_s32(v.low, vld1q_s32(high)), vld1q_s32(low)),
                 vmaxq_s32(vminq_s32(v.high, vld1q_s32(high + 4)), vld1q_s32(low + 4))};

@@ -32,6 +32,7 @@ struct Scalar {
         const auto value = static_cast<int32_t>(v.value);
         return {static_cast<uint32_t>(value < 0 ? (value + (1 << (kLeakBits - 1))) >> kLeakBits : value)};
     }
+    static Vector where_positive(Vector v, const int16_t* gate) { return {*gate > 0 ? v.value : 0}; }
     static Vector clamp(Vector v, const int32_t* low, const int32_t* high) {
         const auto value = static_cast<int32_t>(v.value);
         const int32_t below = value < *high ? value : *high;

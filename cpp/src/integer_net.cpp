@@ -26,8 +26,8 @@ bool is_wide(const LayerSpec& spec) {
            std::any_of(spec.high.begin(), spec.high.end(), beyond);
 }
 
-void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, const std::vector<size_t>& rates,
-                 const std::string& where) {
+void check_layer(const LayerSpec& spec, size_t inputs, const std::vector<size_t>& channels,
+                 const std::vector<size_t>& rates, const std::string& where) {
     const size_t outputs = spec.bias.size();
     require(!spec.terms.empty(), where + " has no terms");
     require(spec.shuffle >= 1 && spec.shuffle <= kMaxStep, where + ": its shuffle is not 1 to 8");
@@ -61,6 +61,10 @@ void check_layer(const LayerSpec& spec, const std::vector<size_t>& channels, con
                 where + ": what is added to its sums has another size");
         for (const int32_t shift : skip.shift) require(shift >= 0 && shift < 32, where + ": a shift is not 0 to 31");
     }
+    if (spec.gate)
+        require(*spec.gate < inputs && channels[*spec.gate] == outputs && rates[*spec.gate] == rate && spec.shuffle == 1 &&
+                    !is_wide(spec),
+                where + ": its gate is no input of its size");
 }
 
 void check_input(const InputSpec& spec) {
@@ -157,7 +161,7 @@ PhasesInput::PhasesInput(std::vector<Phase> given, size_t step, float unit)
 
 NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots)
     : leak(spec.leak), wide(is_wide(spec)), shuffle(spec.shuffle), rate(rate), outputs(spec.bias.size()),
-      vectors((outputs + dots.lanes - 1) / dots.lanes), block(block_of(spec, dots)) {
+      vectors((outputs + dots.lanes - 1) / dots.lanes), block(block_of(spec, dots)), gate(spec.gate) {
     std::vector<size_t> from(outputs);
     for (size_t c = 0; c < outputs; ++c) from[shuffled(c, outputs, shuffle)] = c;
     const auto ordered = [&](const std::vector<int32_t>& values) {
@@ -212,7 +216,7 @@ void NetPlan::add(const std::vector<LayerSpec>& specs) {
     const auto rate_of = [&](const LayerSpec& spec) { return rates[spec.terms[0].source] / spec.terms[0].stride; };
     for (size_t k = 0; k < specs.size(); ++k) {
         const LayerSpec& spec = specs[k];
-        check_layer(spec, channels, rates, "layer " + std::to_string(k));
+        check_layer(spec, inputs.size(), channels, rates, "layer " + std::to_string(k));
         for (const TermSpec& term : spec.terms) require(narrow(term.source), "a layer reads values that are not int16");
         for (const SkipSpec& skip : spec.skips) require(narrow(skip.source), "a layer reads values that are not int16");
         channels.push_back(spec.bias.size() / (spec.shuffle * spec.shuffle));
@@ -252,6 +256,7 @@ void NetPlan::finish() {
             last[inputs.size() + k] = g + 1;
             for (const NetLayer::Tap& tap : layers[k].taps) last[tap.source] = g + 1;
             for (const SkipSpec& skip : layers[k].skips) last[skip.source] = g + 1;
+            if (layers[k].gate) last[*layers[k].gate] = g + 1;
         }
     for (const OutputSpec& output : outputs)
         for (const PartSpec& part : output.parts) last[part.tensor] = 0;

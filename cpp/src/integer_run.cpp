@@ -45,6 +45,14 @@ void add(const DotsSkip& skip, const Piece& piece, size_t channels, size_t used,
     }
 }
 
+// Outputs of `channels` each, of which the first `used` count, through a gate.
+void close(const DotsGate& gate, const Piece& piece, size_t channels, size_t used, int16_t* outputs) {
+    for (size_t p = 0; p < piece.places.size(); ++p, outputs += channels) {
+        const int16_t* values = gate.values + piece.at[1][p] * gate.stride;
+        for (size_t c = 0; c < used; ++c) outputs[c] = values[c] > 0 ? outputs[c] : int16_t{0};
+    }
+}
+
 // One run: the tensors of a plan for some inputs, and the work on them.
 class NetRun {
   public:
@@ -361,6 +369,8 @@ class NetRun {
                                 wide + (piece.places[p].row * width + piece.places[p].column) * layer.outputs + channel);
             } else {
                 if (!fused) dots.requantise(sums.get(), positions, vectors, finish.how, block.get());
+                if (!fused && layer.gate)
+                    close(finish.gate, piece, channels, std::min(channels, layer.outputs - channel), block.get());
                 if (!fused || finish.outputs == block.get()) store(layer, piece, block.get(), channel, channels, *plane);
             }
         }
@@ -394,13 +404,18 @@ class NetRun {
                          const std::vector<DotsSkip>& skips, Plane* plane, int16_t* block) const {
         const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel, layer.high.data() + channel,
                                  layer.leak};
+        DotsGate gate;
+        if (layer.gate) {
+            const Plane& source = *planes_[*layer.gate];
+            gate = {source.data() + source.position(0, 0) * source.stride() + channel, source.stride()};
+        }
         const uint32_t* at = piece.at[1].data();
         const size_t side = layer.shuffle, place = plane == nullptr ? 0 : channel / plane->channels();
         if (plane != nullptr && (side == 1 ? channel + channels <= plane->stride() : layer.blocks_stay_together(plan_.dots)))
-            return {how, skips.data(), skips.size(), at,
+            return {how, skips.data(), skips.size(), gate, at,
                     plane->data() + plane->position(place / side, place % side) * plane->stride() + channel % plane->channels(),
                     plane->stride(), piece.at[side].data()};
-        return {how, skips.data(), skips.size(), at, block, channels, plan_.numbers.data()};
+        return {how, skips.data(), skips.size(), gate, at, block, channels, plan_.numbers.data()};
     }
 
     // The outputs of a block of channels from `first` to their places, of which a pixel shuffle gives each position some.

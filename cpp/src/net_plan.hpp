@@ -42,6 +42,7 @@ struct NetLayer {
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
     std::vector<int16_t> weights;  // for each block, for each tap: (pairs, channels, 2); none with `winograd`
     std::vector<SkipSpec> skips;
+    std::optional<size_t> gate;
     std::unique_ptr<const Winograd> winograd;  // has the weights, where it is faster by that
 
     NetLayer() = default;

@@ -120,7 +120,60 @@ inline BASIC_ALWAYS_INLINE void put_row(const int16_t* patches, size_t stride, s
     }
 }
 
+// The bytes of a patch as its values come, colours first.
+template <size_t kSize>
+inline BASIC_ALWAYS_INLINE void take_bytes(const uint8_t* pixels, ptrdiff_t row_stride, size_t size, uint8_t* bytes) {
+    if constexpr (kSize != 0) size = kSize;
+    for (size_t row = 0; row < size; ++row, pixels += row_stride)
+        for (size_t k = 0; k < size; ++k)
+            for (size_t colour = 0; colour < 3; ++colour) bytes[(colour * size + row) * size + k] = pixels[3 * k + colour];
+}
+
+// Errors of a patch that lies beyond the pixels that count, in part or whole, do not.
+inline void drop_errors(const Inside& inside, size_t first_column, size_t size, int16_t* errors) {
+    for (size_t row = 0; row < size; ++row)
+        for (size_t k = 0; k < size; ++k) {
+            const size_t column = first_column + k;
+            const bool counts = inside.top <= row && row < inside.bottom && inside.left <= column && column < inside.right;
+            for (size_t colour = 0; colour < 3 && !counts; ++colour) errors[(colour * size + row) * size + k] = 0;
+        }
+}
+
+template <size_t kSize>
+inline BASIC_ALWAYS_INLINE uint64_t take_errors_of(const int16_t* patches, size_t stride, size_t columns, size_t size,
+                                                   int bits, const uint8_t* pixels, ptrdiff_t row_stride,
+                                                   const Inside& inside, int16_t* errors, size_t error_stride) {
+    if constexpr (kSize != 0) size = kSize;
+    const size_t count = 3 * size * size;
+    const int32_t white = 1 << bits, half = bits == kErrorBits ? 0 : 1 << (bits - kErrorBits - 1);
+    const bool all_rows = inside.top == 0 && inside.bottom >= size;
+    uint8_t bytes[3 * kMaxPatch * kMaxPatch];
+    uint64_t sum = 0;
+    for (size_t column = 0; column < columns; ++column, patches += stride, errors += error_stride, pixels += 3 * size) {
+        take_bytes<kSize>(pixels, row_stride, size, bytes);
+        for (size_t k = 0; k < count; ++k) {
+            const int32_t shown = std::clamp<int32_t>(patches[k], 0, white);
+            const int32_t off = (shown * 255 - (int32_t{bytes[k]} << bits) + half) >> (bits - kErrorBits);
+            errors[k] = static_cast<int16_t>(off);
+        }
+        if (!all_rows || column * size < inside.left || (column + 1) * size > inside.right)
+            drop_errors(inside, column * size, size, errors);
+        uint64_t squares = 0;
+        for (size_t k = 0; k < count; ++k) squares += static_cast<uint32_t>(int32_t{errors[k]} * errors[k]);
+        sum += squares;
+    }
+    return sum;
+}
+
 }  // namespace
+
+BASIC_VECTORISED
+uint64_t take_errors(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits, const uint8_t* pixels,
+                     ptrdiff_t row_stride, const Inside& inside, int16_t* errors, size_t error_stride) {
+    if (size == 4)
+        return take_errors_of<4>(patches, stride, columns, size, bits, pixels, row_stride, inside, errors, error_stride);
+    return take_errors_of<0>(patches, stride, columns, size, bits, pixels, row_stride, inside, errors, error_stride);
+}
 
 BASIC_VECTORISED
 void take_patches(const uint8_t* pixels, ptrdiff_t row_stride, size_t columns, size_t size, int16_t* patches) {

@@ -19,6 +19,7 @@ struct Tensor {
 
     Tensor(size_t c, size_t h, size_t w) : channels(c), height(h), width(w), values(c * h * w) {}
     int64_t& at(size_t c, size_t y, size_t x) { return values[(c * height + y) * width + x]; }
+    int64_t at(size_t c, size_t y, size_t x) const { return values[(c * height + y) * width + x]; }
     int64_t padded(size_t c, int64_t y, int64_t x) const {
         const bool inside = y >= 0 && x >= 0 && y < static_cast<int64_t>(height) && x < static_cast<int64_t>(width);
         return inside ? values[(c * height + static_cast<size_t>(y)) * width + static_cast<size_t>(x)] : 0;
@@ -62,6 +63,7 @@ inline Tensor layer(const LayerSpec& spec, const std::vector<Tensor>& tensors) {
                 int64_t value = static_cast<int32_t>(sum) >> spec.shift[o];  // sums wrap
                 if (spec.leak) value = leaked(value);
                 value = std::clamp<int64_t>(value, spec.low[o], spec.high[o]);
+                if (spec.gate && tensors[*spec.gate].at(o, y, x) <= 0) value = 0;
                 const size_t place = o % (side * side);
                 result.at(o / (side * side), y * side + place / side, x * side + place % side) = value;
             }

@@ -155,6 +155,27 @@ Net strided_net(Maker& make) {
     return net;
 }
 
+// Layers of which an input lets some outputs through: tap by tap, by squares, and with sums that a tensor is added to.
+Net gated_net(Maker& make) {
+    Net net;
+    const size_t channels = make.size(1, 60);
+    net.inputs = {make.input(make.size(1, 50), net), make.input(channels, net)};
+    const auto add = [&](size_t source, size_t side) {
+        net.layers.push_back(make.layer({source}, channels, 1, net));
+        TermSpec& term = net.layers.back().terms[0];
+        term.height = term.width = side, term.above = term.before = side / 2;
+        term.weights.assign(channels * net.channels[source] * side * side, 0);
+        for (int16_t& weight : term.weights) weight = static_cast<int16_t>(make.number(-300, 300));
+        net.layers.back().gate = 1;
+    };
+    add(0, 1);
+    add(2, 3);
+    add(3, 3);
+    make.skip(2, net.layers.back());
+    net.outputs = {{{{2, 0, channels}}, true}, {{{3, 0, channels}}, true}, {{{4, 0, channels}}, true}};
+    return net;
+}
+
 std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& tensors) {
     std::vector<float> values;
     for (const PartSpec& part : spec.parts)
@@ -352,6 +373,9 @@ void test_refusals() {
     CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].skips = {{1, {0}}}; }), NetError);
     CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].skips = {{0, {32}}}; }), NetError);
     CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].skips = {{0, {}}}; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].gate = 1; }), NetError);
+    CHECK_THROWS(make([](Inputs, Layers l, Outputs) { l[0].gate = 0, l[0].high = {40000}; }), NetError);
+    CHECK_THROWS(make([](Inputs i, Layers l, Outputs) { i.push_back({1, {1}, {-9}, {9}, 2}), l[0].gate = 1; }), NetError);
     const auto two = make([](Inputs i, Layers l, Outputs) { i[0].rate = 2, l[0].terms[0].stride = 2; });
     CHECK_THROWS(two->run({FloatInput{&value, 1, 1, 1}}), NetError);
     CHECK_THROWS(make([](Inputs, Layers, Outputs o) { o[0].parts[0].tensor = 2; }), NetError);
@@ -409,6 +433,7 @@ void test_workers() {
 int main() {
     test_against_definition(random_net);
     test_against_definition(strided_net);
+    test_against_definition(gated_net);
     test_planes_go_on();
     test_all_inputs_are_read_alike();
     test_parts_are_the_whole();

@@ -57,8 +57,7 @@ def test_others_may_read_it(exported: Exported) -> None:
 def test_graphs_are_shared_between_levels(bundle: Bundle) -> None:
     files = sorted(path.stem for path in (bundle.path / "graphs").iterdir())
     parts = {part.id for spec in bundle.manifest.graphs.values() if spec.parts for part in spec.parts.graphs}
-    gradients = {spec.gradient for spec in bundle.manifest.graphs.values() if spec.gradient}
-    assert files == sorted({*bundle.manifest.graphs, *parts, *gradients})
+    assert files == sorted({*bundle.manifest.graphs, *parts})
     used = {level.g_a for level in bundle.manifest.levels}
     assert len(used) == 3 < len(bundle.manifest.levels)
 

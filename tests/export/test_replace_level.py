@@ -59,7 +59,7 @@ def test_the_new_bundle_has_the_level_and_all_that_the_old_one_had(exported: Exp
     first, levels = new.manifest.levels[0], old.manifest.levels
     assert first.entropy_variant == len(old.manifest.entropy_variants) == len(new.manifest.entropy_variants) - 1
     assert first.decode_macs_per_pixel < levels[0].decode_macs_per_pixel
-    assert new.graph(first.g_s).formats is not None and new.graph(first.g_s).gradient is not None
+    assert new.graph(first.g_s).formats is not None and new.graph(first.g_s).gradient_formats is not None
     for before, after in zip(levels[1:], new.manifest.levels[1:], strict=True):
         assert before.entropy_variant == after.entropy_variant
         assert before.encode_macs_per_pixel == after.encode_macs_per_pixel

@@ -35,12 +35,19 @@ struct DotsSkip {
     const int32_t* shift;
 };
 
-// What becomes of sums, without their ever leaving the registers: those of p, and of all skips at position at[p], to
-// outputs[to[p] * stride + c].
+// A tensor that lets an output through where its own value is positive, and else makes it 0. Whole vectors are read.
+struct DotsGate {
+    const int16_t* values = nullptr;  // of the first channel at a position 0; none: all outputs go through
+    size_t stride = 0;
+};
+
+// What becomes of sums, without their ever leaving the registers: those of p, and of all skips at position at[p], through
+// the gate at position at[p], to outputs[to[p] * stride + c].
 struct DotsFinish {
     Requantisation how;
     const DotsSkip* skips;
     size_t skip_count;
+    DotsGate gate;
     const uint32_t* at;
     int16_t* outputs;
     size_t stride;

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <variant>
 #include <vector>
@@ -136,14 +137,16 @@ struct SkipSpec {
     std::vector<int32_t> shift;
 };
 
-// clamp(leak((sum of terms + bias + skips) >> shift), low, high) per channel, then a pixel shuffle by `shuffle`. Where a
-// bound is no int16, no layer and no plane may take it, and it has no shuffle; nor has a layer with skips.
+// clamp(leak((sum of terms + bias + skips) >> shift), low, high) per channel, 0 where the gate's value is not positive,
+// then a pixel shuffle by `shuffle`. Where a bound is no int16, no layer and no plane may take it, and it has no shuffle and
+// no gate; nor has a layer with skips or a gate a shuffle.
 struct LayerSpec {
     std::vector<TermSpec> terms;
     std::vector<int32_t> bias, shift, low, high;
     bool leak = false;
     size_t shuffle = 1;
     std::vector<SkipSpec> skips = {};
+    std::optional<size_t> gate = {};  // an input of as many channels
 };
 
 // Channels `first` to `first + channels` of a tensor, of every `step`-th row and column from `row` and `column`.

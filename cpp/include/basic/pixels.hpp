@@ -32,4 +32,14 @@ inline constexpr size_t kMaxPatch = 8;
 void put_patches(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits, uint8_t* pixels,
                  ptrdiff_t row_stride);
 
+// How far a decoded picture is off: errors[column][colour][row of the patch][column of the patch] = floor(2^kErrorBits
+// (255 v / 2^bits - byte) + 1/2) of patches as put_patches reads them, v bounded to what is shown, 0 to 2^bits, and of the
+// bytes of pixels. Pixels beyond `inside` have no error. Returns the sum of their squares. kErrorBits <= bits <= 13.
+inline constexpr int kErrorBits = 6;
+struct Inside {
+    size_t top, bottom, left, right;  // rows of a patch, columns of the picture
+};
+uint64_t take_errors(const int16_t* patches, size_t stride, size_t columns, size_t size, int bits, const uint8_t* pixels,
+                     ptrdiff_t row_stride, const Inside& inside, int16_t* errors, size_t error_stride);
+
 }  // namespace basic
