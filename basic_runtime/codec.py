@@ -19,7 +19,6 @@ from basic_runtime.engines import AUTO, Backend, create_backend
 from basic_runtime.errors import (
     BundleError,
     DesyncError,
-    EngineError,
     FormatError,
     WrongBundleError,
 )
@@ -112,8 +111,8 @@ class Codec:
         `quality` 1..100; `level` 0 (cheapest) to 7, None for the best; `effort` 0..9: how long to fit the file to
         the picture, for more quality per byte (None: 1, its filter alone, or 0 with a bundle that can do no more); it
         decodes as fast; `alpha` is uint8 (H, W), lossless.
-        Raises TypeError or ValueError for wrong arguments, LimitError for a picture that is too large, BundleError or
-        EngineError for an effort with a bundle or an engine that has no gradients.
+        Raises TypeError or ValueError for wrong arguments, LimitError for a picture that is too large, BundleError for
+        an effort that the bundle has nothing for.
         """
         step = quality_step(quality)
         subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
@@ -219,13 +218,8 @@ class Codec:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         if self.bundle.manifest.lambdas is None:
             raise BundleError(f"{self.bundle.path}: does not say what a bit is worth: encode with effort 0")
-        if PASSES[effort] and not self._networks.has_gradient(self.bundle.level(level).g_s):
+        if PASSES[effort] and not self._networks.refines(self.bundle.level(level)):
             raise BundleError(f"{self.bundle.path}: has no gradients to refine with: encode with effort 0 or 1")
-        if PASSES[effort] and self._networks.longest is not None:
-            raise EngineError(
-                f"engine {self.backend.name!r} takes tiles too small to refine in: encode with effort 0 or 1, "
-                "or on auto or onnxruntime-cuda"
-            )
         return effort
 
     def _encode(self, subject: _Subject, step: int, level: int, effort: int) -> bytes:

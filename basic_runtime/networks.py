@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from basic_runtime.arguments import whole
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines import Backend, Engine, create_backend
+from basic_runtime.engines import AUTO, Backend, Engine, create_backend
 from basic_runtime.engines.base import INT16
 from basic_runtime.engines.native import native_engines
 from basic_runtime.engines.pixel_path import PixelPath
@@ -66,6 +66,7 @@ class Networks:
         self._lock = ProcessLock()
         self.whole = Runner(backend, Crew())
         self._tiled: Runner | None = None
+        self._integers: Runner | None = None
 
     def load(self, level: int, quality_step: int) -> None:
         """Load all graphs of a level now, for a quality step."""
@@ -119,6 +120,7 @@ class Networks:
         if canvas.whole or spec.parts is None or self.longest is not None:
             engine = self._pixel_engine(graph, quality_step, runner)
             return [self._step(spec.transform, engine, sources, {}, sink, canvas, reach=spec.reach, side=side)]
+        engines: Sequence[Engine]
         if fixed := self._in_fixed_point(graph):
             engines = self._pixel_path.engines(graph, quality_step, runner.threads, parts=True)
         else:
@@ -152,13 +154,14 @@ class Networks:
         sinks: Mapping[str, Sink],
         canvas: Canvas,
     ) -> Step:
-        """The step that replaces g_a and h_a where an effort pays for passes. Tiles run one after the other: each takes
-        all threads, and the memory of a whole g_s."""
+        """The step that replaces g_a and h_a where an effort pays for passes, in integers whatever the engine. Tiles
+        run one after the other: each takes all threads, and the memory of a whole g_s."""
         from basic_runtime.refine import BYTES_PER_PIXEL, MARGIN, Graphs, Refinement
 
-        g_a, h_a = (self._pixel_engine(graph, quality_step, self.whole) for graph in (spec.g_a, spec.h_a))
-        gradient = self._pixel_path.gradient(spec.g_s, quality_step, self.whole.threads)
-        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy_variant, self.whole))
+        runner, path = self._in_integers(), self._pixel_path
+        g_a, h_a = (path.engines(graph, quality_step, runner.threads)[0] for graph in (spec.g_a, spec.h_a))
+        gradient = path.gradient(spec.g_s, quality_step, runner.threads)
+        graphs = Graphs(g_a, h_a, gradient, self.entropy_on(spec.entropy_variant, runner))
         refinement = Refinement(graphs, self.bundle, quality_step, passes)
         known = self.bundle.graph(spec.g_a).reach is not None
         reach = MARGIN // self.bundle.manifest.y_stride if known else None
@@ -173,9 +176,10 @@ class Networks:
             trace=self._trace,
         )
 
-    def has_gradient(self, graph: str) -> bool:
-        """Whether a latent can be refined through this g_s."""
-        return self._pixel_path.has_gradient(graph)
+    def refines(self, spec: LevelSpec) -> bool:
+        """Whether latents of a level can be refined: the bundle says how to do all of that in integers."""
+        path = self._pixel_path
+        return path.has(spec.g_a) and path.has(spec.h_a) and path.has_gradient(spec.g_s)
 
     def tile_trace(self, canvas: Canvas) -> Trace:
         """The trace for what happens within a tile, which is not timed where tiles run side by side."""
@@ -223,6 +227,15 @@ class Networks:
             crew=self._runner(canvas).crew,
             trace=self._trace,
         )
+
+    def _in_integers(self) -> Runner:
+        """A runner for whole graphs on this package's own integers."""
+        if self.backend.native_entropy:
+            return self.whole
+        with self._lock:
+            if self._integers is None:
+                self._integers = Runner(create_backend(AUTO, self.backend.threads), Crew())
+            return self._integers
 
     def _in_fixed_point(self, graph: str) -> bool:
         return self.backend.precision == INT16 and self._pixel_path.has(graph)

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.definitions import SCALE_ROWS
-from basic_runtime.engines import Engine
 from basic_runtime.engines.base import FloatArray, IntegerEngine, Phases, TensorLike
 from basic_runtime.engines.pixel_gradient import GradientEngine
 from basic_runtime.entropy import GroupedEntropy
@@ -68,8 +67,8 @@ _PROBE, _FLATTEST, _LOCAL = 0.5, 0.3, (0.7, 3.0)
 class Graphs:
     """The engines that refine a picture: of g_a, of h_a and of g_s there and back, and the entropy path."""
 
-    g_a: Engine
-    h_a: Engine
+    g_a: IntegerEngine
+    h_a: IntegerEngine
     gradient: GradientEngine
     entropy: GroupedEntropy
 
@@ -88,11 +87,11 @@ class _Point:
 
 
 class Refinement(IntegerEngine):
-    """g_a, h_a and passes over what they give: x, uint8 (1, 3, H, W), the gain, where x counts ("inside", (1, 1, H,
-    W)), which elements of y may move ("movable", (1, 1, h, w)) and their places in the picture ("places", (1, 2, h, w))
-    to y and to z, rounded."""
+    """g_a, h_a and passes over what they give: x, uint8 (1, 3, H, W), where it counts ("inside", (1, 1, H, W)), which
+    elements of y may move ("movable", (1, 1, h, w)) and their places in the picture ("places", (1, 2, h, w)) to y and
+    to z, rounded."""
 
-    inputs = ("x", "gain", "inside", "movable", "places")
+    inputs = ("x", "inside", "movable", "places")
     outputs = ("y", "z")
 
     def __init__(self, graphs: Graphs, bundle: Bundle, quality_step: int, passes: int) -> None:
@@ -106,13 +105,10 @@ class Refinement(IntegerEngine):
     def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
         graphs, entropy = self._graphs, self._graphs.entropy
         arrays = {name: np.asarray(inputs[name]) for name in self.inputs}
-        x = arrays["x"]
-        if not isinstance(graphs.g_a, IntegerEngine):
-            x = np.multiply(x, np.float32(1 / 255), order="C", dtype=np.float32)
-        y = np.array(_only(graphs.g_a, {"x": x, "gain": arrays["gain"]}))
+        y = np.array(_only(graphs.g_a, {"x": arrays["x"]}))
         z = entropy.rounded(_only(graphs.h_a, {"y": y}))
-        search = _Search(graphs, entropy.prior(z), self._weight, self._bits, arrays)
-        return {"y": search.best(y, self._passes), "z": z}
+        search = _Search(graphs, entropy.prior(z), self._weight, self._bits, y, arrays)
+        return {"y": search.best(self._passes), "z": z}
 
 
 class _Search:
@@ -124,9 +120,10 @@ class _Search:
         prior: Mapping[str, TensorLike],
         weight: np.float32,
         bits: NDArray[np.float32],
+        y: FloatArray,
         inputs: Mapping[str, NDArray[Any]],
     ) -> None:
-        self._graphs, self._prior, self._weight, self._bits = graphs, prior, weight, bits
+        self._graphs, self._prior, self._weight, self._bits, self._y = graphs, prior, weight, bits, y
         # Most of the time goes to the error and its way back, which are followed only where elements may move.
         stride = inputs["inside"].shape[2] // inputs["places"].shape[2]
         rows, columns = _extents(inputs["movable"])
@@ -135,11 +132,11 @@ class _Search:
         self._pixels = np.ascontiguousarray(inputs["x"][0].transpose(1, 2, 0)[pixels])
         below, beside = _extents(inputs["inside"][:, :, *pixels])
         self._inside = below.start, below.stop, beside.start, beside.stop
-        self._keys = np.ascontiguousarray(_keys(inputs["places"], inputs["gain"].size)[self._near])
+        self._keys = np.ascontiguousarray(_keys(inputs["places"], y.shape[1])[self._near])
 
-    def best(self, y: FloatArray, passes: int) -> FloatArray:
-        """The cheapest latent that so many passes come to, y itself if none is cheaper."""
-        point = best = self._point(y)
+    def best(self, passes: int) -> FloatArray:
+        """The cheapest latent that so many passes from y come to, y itself if none is cheaper."""
+        point = best = self._point(self._y)
         curvature, moves = self._curvature(point), np.zeros(self._keys.shape, np.int8)
         for number in range(passes):
             point = self._point(self._moved(point, curvature, moves, number))
@@ -263,7 +260,7 @@ class Places:
     cut_kept = cut
 
 
-def _only(engine: Engine, inputs: Mapping[str, FloatArray]) -> FloatArray:
+def _only(engine: IntegerEngine, inputs: Mapping[str, NDArray[Any]]) -> FloatArray:
     (name,) = engine.outputs
     return np.asarray(engine.run(inputs)[name])
 

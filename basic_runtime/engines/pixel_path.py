@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from basic_runtime._native import pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines.base import Engine, IntegerEngine, Phases, TensorLike
+from basic_runtime.engines.base import IntegerEngine, Phases, TensorLike
 from basic_runtime.engines.fixed_point import (
     LATENT_BITS,
     LATENTS,
@@ -90,7 +90,7 @@ class PixelPath:
         """Whether the bundle says how to compute the graph, a g_s, there and back."""
         return self.has(graph) and self._bundle.graph(graph).gradient_formats is not None
 
-    def engines(self, graph: str, quality_step: int, threads: int, *, parts: bool = False) -> Sequence[Engine]:
+    def engines(self, graph: str, quality_step: int, threads: int, *, parts: bool = False) -> Sequence[PixelEngine]:
         """The graph at a quality step: one engine, or one for each of its parts. Raises EngineError for a graph that is
         not of the kind that is known here."""
         key = graph, quality_step, threads, parts
