@@ -179,6 +179,37 @@ def fit_filter(features: NDArray[np.float64], errors: NDArray[np.float64], bits_
     Raises ValueError for sums of other shapes, or that are not finite.
     """
 
+def symbol_bits(
+    symbols: NDArray[np.int32], indexes: NDArray[np.uint8], bits: NDArray[np.float32], threads: int = 1
+) -> float:
+    """The sum of ``bits[index, largest + symbol]``, bits (rows, 2 largest + 1) of symbols up to ``largest``; larger
+    ones count as these. Exact for bits that are multiples of 2^-12. Raises ValueError for an index that is no row."""
+
+def random_by_key(keys: NDArray[np.uint32], salt: int) -> NDArray[np.float32]:
+    """Numbers in [0, 1) of the shape of ``keys``, the same for the same key and salt everywhere."""
+
+def search_moves(
+    symbols: NDArray[np.int32],
+    indexes: NDArray[np.uint8],
+    slope: NDArray[np.float32],
+    keys: NDArray[np.uint32],
+    bits: NDArray[np.float32],
+    curvature: NDArray[np.float32],
+    moves: NDArray[np.int8],
+    *,
+    weight: float,
+    caution: float,
+    stiffer: float,
+    share: float,
+    salt: int,
+    threads: int = 1,
+) -> NDArray[np.int8]:
+    """Of each element -1, 0 or 1: a step that changes its bits, of `symbol_bits`, and the error, ``weight`` times the
+    slope of it and ``caution`` times the curvature, by less than nothing together. Only a ``share`` of them, by
+    `random_by_key`, do what they should; ``moves`` keeps the last step of each, and elements that should go back get
+    a curvature ``stiffer`` times as large, both in place. All of one size. Raises ValueError for others, and for an
+    index that is no row."""
+
 def convert(
     values: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.int32] | NDArray[np.float32],
     out: NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32],

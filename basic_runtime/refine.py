@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from basic_runtime._native import random_by_key, search_moves, symbol_bits
 from basic_runtime.bundle import Bundle
 from basic_runtime.definitions import SCALE_ROWS
 from basic_runtime.engines.base import FloatArray, IntegerEngine, Phases, TensorLike
@@ -57,6 +58,9 @@ _LARGEST = 255
 
 #: Bits of symbols are counted in 2^-_BIT_PARTS, so that sums of them are exact.
 _BIT_PARTS = 12
+
+#: What chance goes by beside the place: the number of the pass, and this for the signs that measure curvature.
+_SIGNS = 2**32 - 1
 
 #: Step of the difference that measures curvature; the least curvature of a channel, as a share of the mean; the bounds
 #: of the curvature of a place, in units of its channel's.
@@ -99,7 +103,7 @@ class Refinement(IntegerEngine):
         self._graphs, self._passes = graphs, passes
         # Bits that one more squared error, of 255, of a sample is worth: the mean is over three colours. As float32,
         # since powers may differ by a last bit from one machine to another.
-        self._weight = np.float32(bundle.lambda_of(quality_step) / 3)
+        self._weight = float(np.float32(bundle.lambda_of(quality_step) / 3))
         self._bits = _bits_of_symbols(bundle)
 
     def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
@@ -118,12 +122,13 @@ class _Search:
         self,
         graphs: Graphs,
         prior: Mapping[str, TensorLike],
-        weight: np.float32,
+        weight: float,
         bits: NDArray[np.float32],
         y: FloatArray,
         inputs: Mapping[str, NDArray[Any]],
     ) -> None:
         self._graphs, self._prior, self._weight, self._bits, self._y = graphs, prior, weight, bits, y
+        self._threads = graphs.entropy.threads
         # Most of the time goes to the error and its way back, which are followed only where elements may move.
         stride = inputs["inside"].shape[2] // inputs["places"].shape[2]
         rows, columns = _extents(inputs["movable"])
@@ -149,49 +154,40 @@ class _Search:
         symbols = np.ascontiguousarray(coded[0][near])
         indexes, yhat = np.ascontiguousarray(coded[1][near]), np.ascontiguousarray(coded[2][near])
         slope, error = self._graphs.gradient.run(yhat, self._pixels, self._inside)
-        cost = self._bits_in_all(symbols, indexes) + float(self._weight) * error
-        return _Point(y, symbols, indexes, yhat, slope, cost)
-
-    def _bits_in_all(self, symbols: NDArray[np.int32], indexes: NDArray[np.uint8]) -> float:
-        """As if all symbols were zeros, which most are, and what the others take beyond that."""
-        zeros = self._bits[:, _LARGEST].astype(np.float64)
-        places = np.flatnonzero(symbols)
-        rows = indexes.ravel()[places]
-        others = self._bits[rows, _column(symbols.ravel()[places])].sum(dtype=np.float64) - zeros[rows].sum()
-        return float((np.bincount(indexes.ravel(), minlength=len(zeros)) * zeros).sum() + others)
+        bits = symbol_bits(symbols, indexes, self._bits, self._threads)
+        return _Point(y, symbols, indexes, yhat, slope, bits + self._weight * error)
 
     def _curvature(self, point: _Point) -> FloatArray:
         """Second derivative of the error by each element, in bits per squared step: the diagonal by a
         random sign for each (Hutchinson's estimator), taken as a factor of the channel times one of the place."""
-        signs = np.where(_random(self._keys, -1) < 0.5, np.float32(-1), np.float32(1))
+        signs = np.where(random_by_key(self._keys, _SIGNS) < 0.5, np.float32(-1), np.float32(1))
         probe = np.asarray(point.yhat + np.float32(_PROBE) * signs, np.float32)
         beside, _ = self._graphs.gradient.run(probe, self._pixels, self._inside)
         found = (beside - point.slope)[0] * signs[0]  # differences of few bits, of which all sums are exact
         channels = found.sum((1, 2), dtype=np.float64) / found[0].size
         channels = np.maximum(channels, _FLATTEST * math.fsum(channels) / len(channels))
         places = _blurred((found.sum(0, dtype=np.float64) / math.fsum(channels)).astype(np.float32))
-        of_channels = (channels * (float(self._weight) / _PROBE)).astype(np.float32)
+        of_channels = (channels * (self._weight / _PROBE)).astype(np.float32)
         return np.asarray(of_channels[:, None, None] * np.clip(places, *_LOCAL))
 
     def _moved(self, point: _Point, curvature: FloatArray, moves: NDArray[np.int8], number: int) -> FloatArray:
         """y with some elements moved by a step, in the pass of this number. Keeps the last move of each in `moves`, and
         adapts `curvature`."""
-        caution = np.float32(CAUTION / 2)
-        # Zeros, the most by far, can only cost more bits: they move where the error falls enough, if at all.
-        slope = point.slope * self._weight
-        places = np.flatnonzero((point.symbols != 0) | (np.abs(slope) > caution * curvature))
-        slope, half = slope.ravel()[places], caution * curvature.ravel()[places]
-        rows, symbols = point.indexes.ravel()[places], point.symbols.ravel()[places]
-        before = self._bits[rows, _column(symbols)]
-        down = self._bits[rows, _column(symbols - 1)] - before - slope + half
-        up = self._bits[rows, _column(symbols + 1)] - before + slope + half
-        wanted = np.where(np.minimum(down, up) < 0, np.where(down < up, -1, 1), 0).astype(np.int8)
-        back = places[wanted * moves.ravel()[places] < 0]
-        curvature.ravel()[back] *= np.float32(STIFFER)
-        chosen = (wanted != 0) & (_random(self._keys.ravel()[places], number) < SHARE)
-        moves.ravel()[places[chosen]] = wanted[chosen]
-        steps = np.zeros(moves.shape, np.int8)
-        steps.ravel()[places[chosen]] = wanted[chosen]
+        steps = search_moves(
+            point.symbols,
+            point.indexes,
+            point.slope,
+            self._keys,
+            self._bits,
+            curvature,
+            moves,
+            weight=self._weight,
+            caution=CAUTION / 2,
+            stiffer=STIFFER,
+            share=SHARE,
+            salt=number,
+            threads=self._threads,
+        )
         y = point.y.copy()
         y[self._near] += steps
         return y
@@ -288,16 +284,6 @@ def _keys(places: FloatArray, channels: int) -> NDArray[np.uint32]:
     return np.asarray(numbers[None, None] + np.arange(channels, dtype=np.uint32)[:, None, None])
 
 
-def _random(keys: NDArray[np.uint32], salt: int) -> NDArray[np.float32]:
-    """Numbers in [0, 1) by key and salt: Wellons' "lowbias32" hash (https://nullprogram.com/blog/2018/07/31/)."""
-    x = keys + np.uint32(0x9E3779B9 * (salt + 2) & 0xFFFFFFFF)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        x ^= x >> np.uint32(shift)
-        x *= np.uint32(factor)
-    x ^= x >> np.uint32(16)
-    return (x >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-
-
 def _blurred(values: FloatArray) -> FloatArray:
     """Means over 3x3 places, edges repeated."""
     wide = np.pad(values, 1, mode="edge")
@@ -307,7 +293,3 @@ def _blurred(values: FloatArray) -> FloatArray:
         for column in range(3):
             total += wide[row : row + height, column : column + width]
     return total / np.float32(9)
-
-
-def _column(symbols: NDArray[np.int32]) -> NDArray[np.int32]:
-    return np.clip(symbols, -_LARGEST, _LARGEST) + _LARGEST

@@ -377,4 +377,5 @@ PYBIND11_MODULE(_native, module) {
 
     bind_convert(module);
     bind_integer_net(module);
+    bind_search(module);
 }

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from basic_runtime import container, refine
+from basic_runtime._native import random_by_key, symbol_bits
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
@@ -173,7 +174,7 @@ def test_no_search_ends_dearer_than_it_began(codec: Codec, photo: Photo) -> None
             return point
 
     graphs, values = _graphs(codec, photo(128, 192), 30)
-    weight = np.float32(codec.bundle.lambda_of(30) / 3)
+    weight = codec.bundle.lambda_of(30) / 3
     bits = refine._bits_of_symbols(codec.bundle)
     y = np.asarray(graphs.g_a.run({"x": values["x"]})["y"])
     z = np.floor(np.asarray(graphs.h_a.run({"y": y})["z"]) + np.float32(0.5))
@@ -221,8 +222,10 @@ def test_bits_of_symbols_are_the_coders() -> None:
     for row in (0, 20, 63):
         indexes = np.full(symbols.shape, row, np.uint8)
         expected = code_lengths(refine.TableArrays(*bundle.coder_rows), symbols, indexes)
-        np.testing.assert_allclose(bits[row, refine._column(symbols)], expected, atol=2.0**-13 + 1e-9)
-    assert refine._column(np.array([-1000, 1000], np.int32)).tolist() == [0, 510]
+        for symbol, wanted in zip(symbols, expected, strict=True):
+            found = symbol_bits(np.array([symbol]), np.array([row], np.uint8), bits)
+            assert found == pytest.approx(wanted, abs=2.0**-13 + 1e-9)
+            assert found * 4096 == int(found * 4096)
 
 
 def test_pixels_count_in_and_near_a_tile() -> None:
@@ -260,7 +263,7 @@ def test_chance_goes_by_the_place() -> None:
     )
     np.testing.assert_array_equal(whole[:, :, 4:16, 4:16], part)
     assert np.unique(whole).size == whole.size
-    first, second = (refine._random(whole, salt) for salt in (-1, 0))
+    first, second = (random_by_key(whole, salt) for salt in (refine._SIGNS, 0))
     assert first.min() >= 0 and first.max() < 1
     assert abs(first.mean() - 0.5) < 0.005 and abs((first < 0.85).mean() - 0.85) < 0.005
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.01
