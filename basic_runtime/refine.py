@@ -42,7 +42,7 @@ MARGIN, NEAR = 192, 64
 """Pixels around a tile that are read with it, so that its elements are predicted as they will be coded, and of them the
 nearest, which are refined with it, as each element counts on its neighbours to make the best of it, too."""
 
-BYTES_PER_PIXEL = 14.0
+BYTES_PER_PIXEL = 7.0
 """Taken for those of the largest tensor when the side of a tile is chosen: tensors on the way to the error stay for the
 way back."""
 

@@ -78,8 +78,11 @@ class AutoBackend(Backend):
 
     def __init__(self, threads: int | None = None, precision: str | None = None) -> None:
         super().__init__(threads, precision)
-        if precision == BF16:  # now, to fail before any work on a machine without it
+        # Now, to fail before any work on a machine without it.
+        if precision == BF16:
             _ = self._openvino
+        elif precision == FLOAT32 and not OpenVinoBackend.available():
+            _ = self._onnxruntime
 
     @property
     def version(self) -> str:
