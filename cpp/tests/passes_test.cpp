@@ -10,6 +10,7 @@
 
 #include "basic/checksum.hpp"
 #include "basic/coder.hpp"
+#include "basic/pixels.hpp"
 #include "check.hpp"
 
 namespace {
@@ -136,11 +137,48 @@ void test_checksum() {
                                                -2147483648.0f, 2147483520.0f, -2147483648.0f, 2147483520.0f}));
 }
 
+// Rows of patches, the bytes of their pixels and their errors, in buffers that end where they must.
+void test_patches() {
+    std::mt19937 random(4);
+    const auto number = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    for (size_t size = 1; size <= basic::kMaxPatch; ++size)
+        for (const size_t columns : {1, 2, 5}) {
+            const size_t across = 3 * size * columns, values = 3 * size * size, stride = values + 3;
+            std::vector<uint8_t> pixels(size * across), back(pixels.size());
+            for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(number(0, 255));
+            const auto row_stride = static_cast<ptrdiff_t>(across);
+            std::vector<int16_t> taken(columns * values);
+            basic::take_patches(pixels.data(), row_stride, columns, size, taken.data());
+            std::vector<int16_t> patches((columns - 1) * stride + values), errors(patches.size());
+            for (int16_t& value : patches) value = static_cast<int16_t>(number(-9000, 17000));
+            basic::put_patches(patches.data(), stride, columns, size, 13, back.data(), row_stride);
+            const basic::Inside inside{size / 2, size, 1, size * columns};
+            const uint64_t sum = basic::take_errors(patches.data(), stride, columns, size, 13, pixels.data(), row_stride,
+                                                    inside, errors.data(), stride);
+            uint64_t expected = 0;
+            for (size_t row = 0; row < size; ++row)
+                for (size_t column = 0; column < size * columns; ++column)
+                    for (size_t colour = 0; colour < 3; ++colour) {
+                        const size_t patch = column / size, k = column % size, byte = (row * size * columns + column) * 3 + colour;
+                        const size_t place = patch * stride + (colour * size + row) * size + k;
+                        CHECK(taken[patch * values + (row * size + k) * 3 + colour] == 2 * pixels[byte] - 255);
+                        CHECK(back[byte] == std::clamp((255 * patches[place] + 4096) >> 13, 0, 255));
+                        const int shown = std::clamp<int>(patches[place], 0, 8192);
+                        const bool counts = row >= size / 2 && column >= 1;
+                        const int error = counts ? (255 * shown - 8192 * pixels[byte] + 64) >> 7 : 0;
+                        CHECK(errors[place] == error);
+                        expected += static_cast<uint64_t>(int64_t{error} * error);
+                    }
+            CHECK(sum == expected);
+        }
+}
+
 }  // namespace
 
 int main() {
     test_against_definition();
     test_refusals();
+    test_patches();
     test_checksum();
     std::puts("passes: all tests passed");
 }
