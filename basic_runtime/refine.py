@@ -165,10 +165,12 @@ class _Search:
         beside, _ = self._graphs.gradient.run(probe, self._pixels, self._inside)
         found = (beside - point.slope)[0] * signs[0]  # differences of few bits, of which all sums are exact
         channels = found.sum((1, 2), dtype=np.float64) / found[0].size
+        if math.fsum(channels) <= 0:  # a black picture, say, that stays black whatever its latents: none shall move
+            return np.full(self._keys.shape, np.inf, np.float32)
         channels = np.maximum(channels, _FLATTEST * math.fsum(channels) / len(channels))
         places = _blurred((found.sum(0, dtype=np.float64) / math.fsum(channels)).astype(np.float32))
         of_channels = (channels * (self._weight / _PROBE)).astype(np.float32)
-        return np.asarray(of_channels[:, None, None] * np.clip(places, *_LOCAL))
+        return np.asarray(of_channels[None, :, None, None] * np.clip(places, *_LOCAL))
 
     def _moved(self, point: _Point, curvature: FloatArray, moves: NDArray[np.int8], number: int) -> FloatArray:
         """y with some elements moved by a step, in the pass of this number. Keeps the last move of each in `moves`, and

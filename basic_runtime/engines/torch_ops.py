@@ -198,10 +198,6 @@ def _shape(attrs: Attributes, x: Tensor) -> Tensor:
     return torch.tensor(list(x.shape)[attrs.get("start", 0) : attrs.get("end")], dtype=torch.int64)
 
 
-def _reduce_sum(attrs: Attributes, x: Tensor, axes: Tensor) -> Tensor:
-    return x.sum(_ints(axes), keepdim=bool(attrs.get("keepdims", 1)))
-
-
 def _reduce(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     def operator(attrs: Attributes, *values: Tensor) -> Tensor:
         result = values[0]
@@ -245,13 +241,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Neg": _plain(torch.neg),
     "Pad": _pad,
     "Pow": _plain(torch.pow),
-    "ReduceSum": _reduce_sum,
     "Relu": _plain(torch.relu),
     "Reshape": _reshape,
     "Round": _plain(torch.round),
     "Shape": _shape,
     "Sigmoid": _plain(torch.sigmoid),
-    "Sign": _plain(torch.sign),
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,
     "Split": _split,

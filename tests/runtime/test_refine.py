@@ -23,6 +23,7 @@ from basic_runtime.codec import Codec
 from basic_runtime.definitions import MAX_EFFORT
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
+from basic_runtime.engines.pixel_gradient import GradientEngine
 from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.errors import BundleError
 from basic_runtime.picture import Picture
@@ -118,6 +119,15 @@ def test_any_size(codec: Codec, photo: Photo, size: tuple[int, int]) -> None:
     assert cost(codec, picture, 50, 0, 6) <= cost(codec, picture, 50, 0, 0) + few_bytes
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0, 128, 255])
+@pytest.mark.parametrize("level", [0, 7])
+def test_flat_pictures(codec: Codec, value: int, level: int) -> None:
+    picture = np.full((64, 128, 3), value, np.uint8)
+    few_bytes = 4 * 8 / picture[..., 0].size
+    assert cost(codec, picture, 5, level, 3) <= cost(codec, picture, 5, level, 0) + few_bytes
+
+
 def test_gray_and_alpha(codec: Codec, photo: Photo) -> None:
     gray = photo(70, 90)[:, :, 0]
     data = codec.encode(gray, quality=50, level=0, alpha=gray, effort=2)
@@ -184,6 +194,23 @@ def test_no_search_ends_dearer_than_it_began(codec: Codec, photo: Photo) -> None
     cheapest = min(costs, key=lambda pair: pair[0])
     np.testing.assert_array_equal(best, cheapest[1])
     assert cheapest[0] < costs[0][0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_moves_where_no_latent_changes_the_picture(codec: Codec, photo: Photo) -> None:
+    class Still(GradientEngine):
+        def __init__(self) -> None:
+            pass
+
+        def run(self, yhat: FloatArray, *_: object) -> tuple[FloatArray, float]:
+            return np.zeros_like(yhat), 0.0
+
+    graphs, values = _graphs(codec, photo(64, 64), 30)
+    y = np.asarray(graphs.g_a.run({"x": values["x"]})["y"])
+    z = graphs.entropy.rounded(np.asarray(graphs.h_a.run({"y": y})["z"]))
+    still = replace(graphs, gradient=Still())
+    search = refine._Search(still, graphs.entropy.prior(z), 1.0, refine._bits_of_symbols(codec.bundle), y, values)
+    np.testing.assert_array_equal(search.best(3), y)
 
 
 def test_what_is_refined_is_what_is_coded(codec: Codec, photo: Photo) -> None:
