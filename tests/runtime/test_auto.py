@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import openvino
 import pytest
+from click.testing import CliRunner
 
+from basic_runtime import __version__
 from basic_runtime.cache import cache_folder
+from basic_runtime.cli import main
 from basic_runtime.codec import Codec
-from basic_runtime.engines import BF16, Engine, create_backend
+from basic_runtime.engines import BF16, FLOAT32, Engine, create_backend
 from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _sample, fastest
 from basic_runtime.engines.onnxruntime import OnnxRuntimeEngine
-from basic_runtime.engines.openvino import OpenVinoEngine
-from basic_runtime.errors import EngineError
+from basic_runtime.engines.openvino import OpenVinoBackend, OpenVinoEngine
+from basic_runtime.engines.torch import TorchBackend
+from basic_runtime.errors import EngineError, MissingExtraError
 
 Photo = Callable[[int, int], np.ndarray]
 
@@ -157,3 +161,36 @@ def test_bf16_changes_pixels_a_little_and_latents_not_at_all(tiny_path: Path, ph
 def test_other_engines_have_no_bf16() -> None:
     with pytest.raises(EngineError, match="engine 'onnxruntime' computes in float32, not in bf16"):
         create_backend("onnxruntime", precision=BF16)
+
+
+@pytest.fixture
+def _no_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("basic_runtime.engines.onnxruntime.find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("_no_onnxruntime")
+def test_without_onnx_runtime_openvino_runs_alone(photo: Photo) -> None:
+    codec = Codec(threads=1, precision=FLOAT32)
+    assert isinstance(load(codec, codec.bundle.level(0).g_a), OpenVinoEngine)
+    assert codec.decode(codec.encode(photo(64, 64), level=0)).shape == (64, 64, 3)
+    assert "onnxruntime" not in codec.backend.version
+
+
+@pytest.mark.usefixtures("_no_onnxruntime")
+def test_without_any_library_integers_are_all_there_is(
+    tiny_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for backend in (OpenVinoBackend, TorchBackend):
+        monkeypatch.setattr(backend, "available", lambda: False)
+    codec = Codec(threads=1)
+    assert codec.decode(codec.encode(photo(64, 64), level=0, effort=2)).shape == (64, 64, 3)
+    assert codec.backend.version == f"basic-codec {__version__}"
+    for make in (
+        lambda: create_backend("onnxruntime"),
+        lambda: create_backend("auto", precision=FLOAT32),
+        lambda: Codec(tiny_path, threads=1).encode(photo(64, 64)),  # states no formats
+    ):
+        with pytest.raises(MissingExtraError, match=r"'onnxruntime' needs packages .* pip install '\.\[onnxruntime\]'"):
+            make()
+    done = CliRunner().invoke(main, ["verify", "--threads", "1"])
+    assert done.exit_code == 0 and done.output.startswith(f"auto basic-codec {__version__}: entropy variant 0 is exact")
