@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -83,6 +85,18 @@ def test_threads_give_the_same_file_of_a_picture_in_tiles(codec: Codec, photo: P
         for threads in (1, 2, 3)
     }
     assert len(files) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_forked_process_searches(photo: Photo) -> None:
+    """With the networks of its parent, and threads of its own."""
+    codec, picture = Codec(threads=2), photo(100, 150)
+    data = codec.encode(picture, quality=50, level=0, effort=2)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if codec.encode(picture, quality=50, level=0, effort=2) == data else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_no_library_for_networks_is_loaded() -> None:
