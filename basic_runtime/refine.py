@@ -144,16 +144,20 @@ class _Search:
         point = best = self._point(self._y)
         curvature, moves = self._curvature(point), np.zeros(self._keys.shape, np.int8)
         for number in range(passes):
-            point = self._point(self._moved(point, curvature, moves, number))
+            point = self._point(self._moved(point, curvature, moves, number), last=number == passes - 1)
             if point.cost < best.cost:
                 best = point
         return best.y
 
-    def _point(self, y: FloatArray) -> _Point:
+    def _point(self, y: FloatArray, last: bool = False) -> _Point:
+        """The last one needs no slope: nothing moves from there."""
         coded, near = self._graphs.entropy.quantised(y, self._prior), self._near
         symbols = np.ascontiguousarray(coded[0][near])
         indexes, yhat = np.ascontiguousarray(coded[1][near]), np.ascontiguousarray(coded[2][near])
-        slope, error = self._graphs.gradient.run(yhat, self._pixels, self._inside)
+        if last:
+            slope, error = np.zeros_like(yhat), self._graphs.gradient.error(yhat, self._pixels, self._inside)
+        else:
+            slope, error = self._graphs.gradient.run(yhat, self._pixels, self._inside)
         bits = symbol_bits(symbols, indexes, self._bits, self._threads)
         return _Point(y, symbols, indexes, yhat, slope, bits + self._weight * error)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime._native import ERROR_BITS, errors_of_patches
-from basic_runtime.engines.base import FloatArray
+from basic_runtime.engines.base import FloatArray, TensorLike
 from basic_runtime.engines.fixed_point import PIXEL_BITS, PIXELS, Format, fixed_point
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.pixel_graph import Convolution, Floats, Input, Layer, NotPixelGraphError, PixelGraph
@@ -180,11 +180,21 @@ class GradientEngine:
     def run(self, yhat: FloatArray, pixels: NDArray[np.uint8], inside: Rectangle) -> tuple[FloatArray, float]:
         """The derivative by `yhat`, float32 (1, M, h, w), of the sum of squared errors of all samples, of 255, inside a
         rectangle, and that sum. `pixels`: uint8 (16 h, 16 w, 3). Samples beyond black and white count as these."""
+        tensors, squares = self._compared(yhat, pixels, inside)
+        return np.asarray(self._back.run(tensors)[GRADIENT]), squares
+
+    def error(self, yhat: FloatArray, pixels: NDArray[np.uint8], inside: Rectangle) -> float:
+        """That sum alone, in half the time."""
+        return self._compared(yhat, pixels, inside)[1]
+
+    def _compared(
+        self, yhat: FloatArray, pixels: NDArray[np.uint8], inside: Rectangle
+    ) -> tuple[dict[str, TensorLike], float]:
+        """What the way back reads, and the sum of squared errors."""
         found: dict[str, Any] = self._there.run({"y": yhat})
         picture = found.pop(PIXELS)
         try:
             error, squares = errors_of_patches(picture, pixels, self._patch, PIXEL_BITS, inside, self._threads)
         except ValueError as problem:
             raise EngineError(f"a picture of {pixels.shape[1]}x{pixels.shape[0]} is not compared: {problem}") from None
-        gradient = self._back.run(found | {ERROR: error})[GRADIENT]
-        return np.asarray(gradient), squares * 4.0**-ERROR_BITS
+        return found | {ERROR: error}, squares * 4.0**-ERROR_BITS

@@ -75,6 +75,7 @@ def test_it_is_the_derivative_of_the_squared_error(exported: Exported, tiny_net:
         assert gradient.shape == wanted.shape
         assert np.linalg.norm(gradient - wanted.numpy()) < 0.03 * np.linalg.norm(wanted)
         assert error == pytest.approx(float(off.detach().square().sum()), rel=1e-3)
+        assert PixelPath(bundle).gradient(spec.id, STEP, 1).error(y, picture, (0, 128, 0, 150)) == error
 
 
 def test_it_is_that_of_float32_on_the_model_that_ships(picture: np.ndarray) -> None:

@@ -192,8 +192,8 @@ def test_no_search_ends_dearer_than_it_began(codec: Codec, photo: Photo) -> None
     costs = []
 
     class Watched(refine._Search):
-        def _point(self, y: FloatArray) -> refine._Point:
-            point = super()._point(y)
+        def _point(self, y: FloatArray, last: bool = False) -> refine._Point:
+            point = super()._point(y, last)
             costs.append((point.cost, point.y))
             return point
 
@@ -218,6 +218,9 @@ def test_nothing_moves_where_no_latent_changes_the_picture(codec: Codec, photo: 
 
         def run(self, yhat: FloatArray, *_: object) -> tuple[FloatArray, float]:
             return np.zeros_like(yhat), 0.0
+
+        def error(self, *_: object) -> float:
+            return 0.0
 
     graphs, values = _graphs(codec, photo(64, 64), 30)
     y = np.asarray(graphs.g_a.run({"x": values["x"]})["y"])
