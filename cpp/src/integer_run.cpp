@@ -405,7 +405,7 @@ class NetRun {
         const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel, layer.high.data() + channel,
                                  layer.leak};
         DotsGate gate;
-        if (layer.gate) {
+        if (layer.gate) {  // an input, that nothing writes any more: vectors may read on into the next position or the border
             const Plane& source = *planes_[*layer.gate];
             gate = {source.data() + source.position(0, 0) * source.stride() + channel, source.stride()};
         }
