@@ -6,7 +6,7 @@ import errno
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,14 @@ from basic_runtime.engines.fixed_point import (
 )
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.onnx_file import read_graph
-from basic_runtime.engines.pixel_gradient import GradientEngine
 from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
 from basic_runtime.errors import EngineError
 from basic_runtime.files import reason
 from basic_runtime.manifest import FormatsSpec, GraphSpec
 from basic_runtime.threads import ProcessLock
+
+if TYPE_CHECKING:
+    from basic_runtime.engines.pixel_gradient import GradientEngine
 
 GAIN = "gain"
 
@@ -139,6 +141,8 @@ class PixelPath:
         return engines
 
     def _load_gradient(self, graph: str, quality_step: int, threads: int) -> GradientEngine:
+        from basic_runtime.engines.pixel_gradient import GradientEngine  # not at the top: most commands do without
+
         spec = self._bundle.graph(graph)
         assert spec.formats is not None and spec.gradient_formats is not None
         with self._errors_of(graph):
