@@ -12,7 +12,7 @@ from basic_runtime import _native, container
 from basic_runtime.arguments import number, whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.decoding import decode_latent
-from basic_runtime.definitions import MAX_EFFORT
+from basic_runtime.definitions import MAX_EFFORT, PASSES
 from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, create_backend
@@ -144,7 +144,7 @@ class Codec:
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
             return largest_within(lambda step: self._encode(subject, step, level, effort), steps, most, first)
 
-        if _passes(effort):
+        if PASSES[effort]:
             return search_twice(search, steps, effort, ahead=1, last_resort=0)
         step, plain = search(0, None)
         data = self._encode(subject, step, level, effort) if effort else plain
@@ -192,7 +192,7 @@ class Codec:
 
             return smallest_reaching(trial, steps, min_psnr, first)
 
-        if _passes(effort):
+        if PASSES[effort]:
             return search_twice(search, steps, effort, ahead=0, last_resort=steps - 1)
         return search(effort, None)[1]
 
@@ -212,8 +212,6 @@ class Codec:
         effort = whole("effort", effort)
         if effort == 0:
             return effort
-        from basic_runtime.refine import PASSES
-
         if not 0 <= effort <= MAX_EFFORT:
             raise ValueError(f"effort must be 0 to {MAX_EFFORT}, not {effort}")
         if self.bundle.manifest.lambdas is None:
@@ -262,7 +260,7 @@ class Codec:
             "x": PictureSource(pixels, canvas, self._networks.tile_trace(canvas)),
             "gain": Constant(self.bundle.encode_gain(step), canvas),
         }
-        if passes := _passes(effort):
+        if passes := PASSES[effort]:
             from basic_runtime.refine import Inside, Movable, Places
 
             sources |= {
@@ -402,12 +400,3 @@ class Codec:
             raise FormatError(
                 f"the header names entropy variant {header.entropy_variant}, which its model does not have"
             )
-
-
-def _passes(effort: int) -> int:
-    """Passes of the search of an effort."""
-    if not effort:
-        return 0
-    from basic_runtime.refine import PASSES
-
-    return PASSES[effort]

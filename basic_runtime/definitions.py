@@ -8,7 +8,11 @@ EXTENSION = ".basic"
 DEFAULT_MODEL = "lite-11"
 """Name of the bundle inside this package that is used when none is named."""
 
-MAX_EFFORT = 9
+PASSES = (0, 0, 2, 3, 4, 6, 8, 12, 16, 24)
+"""Passes over the latents (`refine`) of each effort; from 1 on the picture gets a filter of its own, too
+(`post_filter_fit`)."""
+
+MAX_EFFORT = len(PASSES) - 1
 """The most that an encoder takes upon itself; 0 is the least."""
 
 SCALE_ROWS = 64

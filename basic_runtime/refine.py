@@ -35,9 +35,6 @@ from basic_runtime.planes import Planes
 from basic_runtime.tables import TableArrays, code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
-PASSES = (0, 0, 2, 3, 4, 6, 8, 12, 16, 24)
-"""Passes of each effort, 0 to MAX_EFFORT: from 1 on the picture gets a filter of its own, too (`post_filter_fit`)."""
-
 MARGIN, NEAR = 192, 64
 """Pixels around a tile that are read with it, so that its elements are predicted as they will be coded, and of them the
 nearest, which are refined with it, as each element counts on its neighbours to make the best of it, too."""

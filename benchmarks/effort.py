@@ -23,11 +23,11 @@ from rich.table import Table
 
 from basic_runtime.cli.options import LevelList
 from basic_runtime.codec import Codec
+from basic_runtime.definitions import PASSES
 from basic_runtime.evaluate.measure import list_pictures
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import PASSES
 
 WIDTH, HEIGHT = 768, 512
 QUALITIES = (5, 30, 60, 95)

@@ -22,7 +22,7 @@ from basic_runtime._native import random_by_key, symbol_bits
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
-from basic_runtime.definitions import MAX_EFFORT
+from basic_runtime.definitions import MAX_EFFORT, PASSES
 from basic_runtime.engines.base import FloatArray
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.pixel_gradient import GradientEngine
@@ -30,7 +30,7 @@ from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.errors import BundleError
 from basic_runtime.picture import Picture
 from basic_runtime.quality import quality_step
-from basic_runtime.refine import PASSES, Inside, Movable, Places, Refinement
+from basic_runtime.refine import Inside, Movable, Places, Refinement
 from basic_runtime.tables import code_lengths
 from basic_runtime.tiles import Canvas, Span, Tile
 
