@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from basic_export.fixed_point import LEAST, STEPS, bits_of, calibration_pictures, inputs_of
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines.fixed_point import LIMIT, PIXELS, WIDE
+from basic_runtime.engines.fixed_point import LIMIT, PIXELS, WIDE, Format
 from basic_runtime.engines.pixel_gradient import ERROR, GRADIENT, GradientEngine, adjoint
 from basic_runtime.engines.pixel_graph import Input, Layer, NotPixelGraphError, PixelGraph
 from basic_runtime.engines.pixel_path import PixelPath, formats_at, input_strides
-from basic_runtime.manifest import FormatsSpec, LevelSpec
+from basic_runtime.manifest import LevelSpec
 
 HEADROOM = 2.0
 """Room above the largest value that was seen, as errors of latents that are moved are larger; there are bits enough."""
@@ -52,16 +52,19 @@ def _formats(
     bits: dict[str, list[int]] = {}
     for step in STEPS:
         there = path.lowered(level.g_s, input_strides(bundle, spec), bundle.decode_gain(step))
-        back, largest = adjoint(there), {ERROR: 0.0}
+        back = adjoint(there)
+        largest: dict[str, float] = {}
         for x, given in zip(pictures, inputs_of(bundle, level.g_s, level, step, pictures), strict=True):
             for key, values in _way_back(there, back, torch.from_numpy(given["y"]), torch.from_numpy(x)).items():
                 largest[key] = max(largest.get(key, 0.0), float(values.abs().max()))
+        formats: dict[str, Format] = {}
         for tensor in back.tensors:
             if isinstance(tensor, Layer):
                 limit = WIDE if tensor.key == GRADIENT else LIMIT
-                bits.setdefault(tensor.key, []).append(bits_of(max(HEADROOM * largest[tensor.key], LEAST), limit))
-        stated = FormatsSpec((step,), {key: values[-1:] for key, values in bits.items()}, frozenset([GRADIENT]))
-        GradientEngine(there, formats_at(spec.formats, step), formats_at(stated, step), 1)  # raises NotPixelGraphError
+                formats[tensor.key] = Format(bits_of(max(HEADROOM * largest[tensor.key], LEAST), limit), limit)
+        GradientEngine(there, formats_at(spec.formats, step), formats, 1)  # raises NotPixelGraphError
+        for key, kept in formats.items():
+            bits.setdefault(key, []).append(kept.bits)
     return {"steps": list(STEPS), "bits": bits, "wide": [GRADIENT]}
 
 

@@ -32,6 +32,9 @@ _WEIGHT_BITS = 20
 """Of the largest weight of a layer on the way back: sums of as many weights as there are are exact in float64, in
 whatever order a processor adds them."""
 
+_LARGEST_PATCH = 5
+"""Rows and columns of the largest kernel that integer networks have."""
+
 Rectangle = tuple[int, int, int, int]
 """First row, row after the last, first column, column after the last."""
 
@@ -71,7 +74,7 @@ class _Adjoint:
         last = tensors[picture]
         if not isinstance(last, Layer) or last.relu or last.shuffle != 1 or last.stride != size:
             raise NotPixelGraphError("a picture that is not written in patches")
-        error = self._input(ERROR, ERROR, size, len(last.bias))
+        error = self._input(ERROR, size, len(last.bias))
         gated = {number: self._gate(number) for number, _ in gates(self._graph).values()}
         for number in reversed(range(len(tensors))):
             tensor = tensors[number]
@@ -83,13 +86,13 @@ class _Adjoint:
         self._found.outputs[GRADIENT] = (gradient, 1)
         return self._found
 
-    def _input(self, name: str, key: str, stride: int, channels: int) -> int:
-        return self._append(Input(name, key, key, stride, np.ones(channels), np.zeros(channels)))
+    def _input(self, key: str, stride: int, channels: int) -> int:
+        return self._append(Input(key, key, key, stride, np.ones(channels), np.zeros(channels)))
 
     def _gate(self, number: int) -> int:
         tensor = self._graph.tensors[number]
         assert isinstance(tensor, Layer)
-        return self._input(tensor.key, tensor.key, tensor.stride, len(tensor.bias) // tensor.shuffle**2)
+        return self._input(tensor.key, tensor.stride, len(tensor.bias) // tensor.shuffle**2)
 
     def _append(self, tensor: Input | Layer) -> int:
         self._found.tensors.append(tensor)
@@ -138,8 +141,8 @@ def _transposed(convolution: Convolution, shuffle: int, back: int) -> Convolutio
     """The adjoint of a convolution, and of the pixel shuffle behind it, that reads the tensor `back`."""
     weights = convolution.weights * convolution.scale[:, None, None, None]
     outputs, inputs, height, width = weights.shape
-    if convolution.stride != 1 or (shuffle != 1 and (height, width) != (1, 1)):
-        raise NotPixelGraphError("a convolution of patches, or a shuffled one of neighbours")
+    if convolution.stride != 1 or (shuffle != 1 and (height, width) != (1, 1)) or shuffle > _LARGEST_PATCH:
+        raise NotPixelGraphError("a convolution of patches, a shuffled one of neighbours, or too large a shuffle")
     if shuffle == 1:
         above, before = height - 1 - convolution.above, width - 1 - convolution.before
         turned = weights[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)

@@ -1,8 +1,6 @@
 // Python binding of what a search does to elements: arrays are checked and never converted, the GIL is released.
 #include "basic/search.hpp"
 
-#include <stdexcept>
-
 #include "bindings.hpp"
 #include "released.hpp"
 

@@ -227,6 +227,7 @@ def test_ways_back_that_are_not_known_are_refused() -> None:
         changed(5, weights=np.ones((4 * 48, 3, 3, 3), np.float32)),
         changed(2, stride=2),
         changed(6, skips=(5,)),
+        changed(5, shuffle=8),
         PixelGraph(graph.tensors, {"xhat": (7, 2)}),
     ):
         with pytest.raises(NotPixelGraphError):

@@ -270,6 +270,9 @@ def test_bits_of_symbols_are_the_coders() -> None:
             found = symbol_bits(np.array([symbol]), np.array([row], np.uint8), bits)
             assert found == pytest.approx(wanted, abs=2.0**-13 + 1e-9)
             assert found * 4096 == int(found * 4096)
+        for beyond, largest in ((-1000, -255), (1000, 255)):
+            values = (symbol_bits(np.array([k], np.int32), np.array([row], np.uint8), bits) for k in (beyond, largest))
+            assert len(set(values)) == 1
 
 
 def test_pixels_count_in_and_near_a_tile() -> None:
@@ -354,6 +357,7 @@ def test_engines_of_graphs_that_are_built_search_in_integers(codec: Codec, photo
 
     picture = photo(100, 150)
     built = Codec(backend=Built(threads=1))
+    assert built.encode(photo(64, 64), quality=50, level=0, effort=1)
     data = built.encode(picture, quality=50, level=0, effort=2)
     assert cost(built, picture, 50, 0, 2) < cost(built, picture, 50, 0, 0)
     assert np.abs(built.decode(data).astype(int) - codec.decode(data)).max() <= 2
