@@ -13,6 +13,9 @@ extern const Dots kAvxVnniDots;
 #endif
 extern const Dots kAvx512Dots;
 extern const Dots kAvx512VnniDots;
+#if defined(BASIC_AMX)
+extern const Dots kAmxDots;
+#endif
 #elif defined(BASIC_NEON_KERNELS)
 extern const Dots kNeonDots;
 #endif

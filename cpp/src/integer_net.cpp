@@ -159,56 +159,97 @@ PhasesInput::PhasesInput(std::vector<Phase> given, size_t step, float unit)
             "the parts of a tensor do not have each of its values once");
 }
 
-NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots)
+NetLayer::NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& all)
     : leak(spec.leak), wide(is_wide(spec)), shuffle(spec.shuffle), rate(rate), outputs(spec.bias.size()),
-      vectors((outputs + dots.lanes - 1) / dots.lanes), block(block_of(spec, dots)), gate(spec.gate) {
+      vectors((outputs + all.lanes - 1) / all.lanes), dots(&all), gate(spec.gate) {
     std::vector<size_t> from(outputs);
     for (size_t c = 0; c < outputs; ++c) from[shuffled(c, outputs, shuffle)] = c;
     const auto ordered = [&](const std::vector<int32_t>& values) {
-        std::vector<int32_t> result(vectors * dots.lanes);
+        std::vector<int32_t> result(vectors * dots->lanes);
         for (size_t c = 0; c < outputs; ++c) result[c] = values[from[c]];
         return result;
     };
     bias = ordered(spec.bias), shift = ordered(spec.shift), low = ordered(spec.low), high = ordered(spec.high);
     for (const SkipSpec& skip : spec.skips) skips.push_back({skip.source, ordered(skip.shift)});
+    const std::vector<Given> given = set_taps(spec, channels);
+    if (all.small != nullptr && all.is_small(taps.size(), pairs(), vectors)) dots = all.small;
+    block = block_of(spec, *dots);
+    set_sweeps();
+    Weights plain = weights_of(given, from);
+    winograd = Winograd::of(*this, plain.data());
+    if (winograd == nullptr) weights = dots->packed == nullptr ? std::move(plain) : packed(plain.data());
+}
 
-    std::vector<const int16_t*> of_taps;  // the first output's weight of each tap's first channel
-    std::vector<size_t> places;
+std::vector<NetLayer::Given> NetLayer::set_taps(const LayerSpec& spec, const std::vector<size_t>& channels) {
+    std::vector<Given> given;
     for (const TermSpec& term : spec.terms)
         for (const size_t place : used_places(term)) {
             const int down = static_cast<int>(place / term.width) - static_cast<int>(term.above);
             const int right = static_cast<int>(place % term.width) - static_cast<int>(term.before);
-            const size_t inputs = channels[term.source];
+            const size_t places = term.height * term.width, inputs = channels[term.source];
             const size_t pieces = (inputs + 2 * kPairsAtOnce - 1) / (2 * kPairsAtOnce);
             const size_t each = rounded_up((inputs + pieces - 1) / pieces, 2);  // none of them is much smaller
             for (size_t first = 0; first < inputs; first += each) {
                 const size_t count = std::min(each, inputs - first);
                 taps.push_back({term.source, term.stride, down, right, first, (count + 1) / 2});
-                places.push_back(term.height * term.width);
-                of_taps.push_back(term.weights.data() + first * places.back() + place);
+                given.push_back({term.weights.data() + first * places + place, places, inputs});
             }
         }
-    weights.reserve(2 * pairs() * vectors * dots.lanes);
-    for (size_t first = 0; first < vectors; first += block) {
-        const size_t begin = first * dots.lanes, end = std::min(first + block, vectors) * dots.lanes;
-        const size_t apart = 2 * (end - begin), start = weights.size();
-        weights.resize(start + apart * pairs());
-        int16_t* to = weights.data() + start;
-        for (size_t t = 0; t < taps.size(); to += taps[t].pairs * apart, ++t) {
-            const size_t inputs = channels[taps[t].source], count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
-            for (size_t some = 0; some < count; some += kTogether)
-                for (size_t c = begin; c < std::min(end, outputs); ++c)
-                    put_pairs(of_taps[t] + (from[c] * inputs + some) * places[t], places[t],
-                              std::min(kTogether, count - some), to + some / 2 * apart + 2 * (c - begin), apart);
-        }
-    }
-    winograd = Winograd::of(*this, dots);
-    if (winograd != nullptr) weights = std::vector<int16_t>();
+    return given;
 }
 
-size_t NetLayer::pairs() const {
-    return std::accumulate(taps.begin(), taps.end(), size_t{0},
-                           [](size_t sum, const Tap& tap) { return sum + tap.pairs; });
+void NetLayer::set_sweeps() {
+    const size_t pair_bytes = 2 * sizeof(int16_t) * std::min(block, vectors) * dots->lanes;
+    size_t bytes = 0;
+    for (size_t t = 0; t < taps.size(); ++t) {
+        const size_t more = taps[t].pairs * pair_bytes;
+        if (t > 0 && (taps[t].stride != taps[t - 1].stride || bytes + more > dots->weight_bytes)) {
+            sweeps.push_back(t);
+            bytes = 0;
+        }
+        bytes += more;
+    }
+    if (!taps.empty()) sweeps.push_back(taps.size());
+}
+
+Weights NetLayer::weights_of(const std::vector<Given>& given, const std::vector<size_t>& from) const {
+    Weights result;
+    result.reserve(2 * pairs() * vectors * dots->lanes);
+    for (size_t first = 0; first < vectors; first += block) {
+        const size_t begin = first * dots->lanes, end = std::min(first + block, vectors) * dots->lanes;
+        const size_t apart = 2 * (end - begin), start = result.size();
+        result.resize(start + apart * pairs());
+        int16_t* to = result.data() + start;
+        for (size_t t = 0; t < taps.size(); to += taps[t].pairs * apart, ++t) {
+            const auto [weights, places, inputs] = given[t];
+            const size_t count = std::min(2 * taps[t].pairs, inputs - taps[t].first);
+            for (size_t some = 0; some < count; some += kTogether)
+                for (size_t c = begin; c < std::min(end, outputs); ++c)
+                    put_pairs(weights + (from[c] * inputs + some) * places, places, std::min(kTogether, count - some),
+                              to + some / 2 * apart + 2 * (c - begin), apart);
+        }
+    }
+    return result;
+}
+
+Weights NetLayer::packed(const int16_t* plain) const {
+    Weights result;
+    for (size_t first = 0; first < vectors; first += block) {
+        const size_t some = std::min(block, vectors - first);
+        for (size_t k = 0; k < sweeps.size(); ++k) {
+            const size_t count = pairs(k == 0 ? 0 : sweeps[k - 1], sweeps[k]), start = result.size();
+            result.resize(start + dots->packed(count, some));
+            dots->pack(plain, count, some, result.data() + start);
+            plain += 2 * count * some * dots->lanes;
+        }
+    }
+    return result;
+}
+
+size_t NetLayer::pairs(size_t first, size_t last) const {
+    size_t sum = 0;
+    for (size_t t = first; t < last; ++t) sum += taps[t].pairs;
+    return sum;
 }
 
 void NetPlan::add(const std::vector<LayerSpec>& specs) {
@@ -246,7 +287,7 @@ void NetPlan::group(size_t number) {
             group.strides.push_back(stride);
     };
     for (const NetLayer::Tap& tap : layer.taps) add_stride(tap.stride);
-    if (layer.blocks_stay_together(dots)) add_stride(layer.shuffle);
+    if (layer.blocks_stay_together()) add_stride(layer.shuffle);
 }
 
 void NetPlan::finish() {

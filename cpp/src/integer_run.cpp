@@ -299,16 +299,6 @@ class NetRun {
         for (size_t k = 0; k < count; ++k) at[k] = piece.places[k].row * down + piece.places[k].column * step;
     }
 
-    // The end of the taps from one on that are summed in one go: of one stride, and so many that their weights for all
-    // channels of a block stay in the second cache while all positions pass.
-    static size_t together(const NetLayer& layer, size_t tap, size_t channels) {
-        size_t last = tap, bytes = 0;
-        do bytes += 2 * sizeof(int16_t) * layer.taps[last++].pairs * channels;
-        while (last < layer.taps.size() && layer.taps[last].stride == layer.taps[tap].stride &&
-               bytes + 2 * sizeof(int16_t) * layer.taps[last].pairs * channels <= kWeightBytes);
-        return last;
-    }
-
     DotsTap dots_tap(const NetLayer::Tap& tap) const {
         const Plane& source = *planes_[tap.source];
         // What the first position reads lies in the plane, or in its border.
@@ -327,8 +317,8 @@ class NetRun {
     // A layer's results for some positions, to one of the two.
     void compute(const NetLayer& layer, const Piece& piece, Plane* plane, int32_t* wide) const {
         if (layer.winograd != nullptr) return by_squares(layer, piece, *plane);
-        const Dots& dots = plan_.dots;
-        const size_t positions = piece.at[1].size(), most = dots.vectors * dots.lanes;
+        const Dots& dots = *layer.dots;
+        const size_t positions = piece.at[1].size(), most = std::min(layer.block, layer.vectors) * dots.lanes;
         const std::unique_ptr<int32_t[]> sums(new int32_t[positions * most]);
         const std::unique_ptr<int16_t[]> block(new int16_t[positions * most]);
         std::vector<DotsTap> taps;
@@ -349,17 +339,15 @@ class NetRun {
                     add(skip, piece, channels, std::min(channels, layer.outputs - channel), sums.get());
                 bias = nullptr;
             }
-            for (size_t tap = 0; tap < layer.taps.size(); bias = nullptr) {
-                const size_t last = together(layer, tap, channels), stride = layer.taps[tap].stride;
-                size_t pairs = 0;
+            size_t tap = 0;
+            for (const size_t last : layer.sweeps) {
+                const size_t stride = layer.taps[tap].stride, pairs = layer.pairs(tap, last);
                 taps.clear();
-                for (; tap < last; ++tap) {
-                    taps.push_back(dots_tap(layer.taps[tap]));
-                    pairs += layer.taps[tap].pairs;
-                }
+                for (; tap < last; ++tap) taps.push_back(dots_tap(layer.taps[tap]));
                 dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions, vectors,
                                 sums.get(), fused && last == layer.taps.size() ? &finish : nullptr);
-                weights += 2 * pairs * channels;
+                weights += dots.packed == nullptr ? 2 * pairs * channels : dots.packed(pairs, vectors);
+                bias = nullptr;
             }
             if (wide != nullptr) {
                 dots.requantise_wide(sums.get(), positions, vectors, finish.how, sums.get());
@@ -378,7 +366,7 @@ class NetRun {
 
     // The same by squares of positions.
     void by_squares(const NetLayer& layer, const Piece& piece, Plane& plane) const {
-        const Dots& dots = plan_.dots;
+        const Dots& dots = *layer.dots;
         const Winograd& winograd = *layer.winograd;
         const uint32_t* numbers = plan_.numbers.data();
         Winograd::Sums sums(winograd, piece.squares.size());
@@ -388,7 +376,8 @@ class NetRun {
             low.emplace(winograd, piece.squares.size());
             winograd.compute_part(ValuePart::low, planes_, piece.squares, numbers, *low);
         }
-        const std::unique_ptr<int16_t[]> block(new int16_t[piece.at[1].size() * dots.vectors * dots.lanes]);
+        const size_t most = std::min(dots.vectors, layer.vectors) * dots.lanes;
+        const std::unique_ptr<int16_t[]> block(new int16_t[piece.at[1].size() * most]);
         for (size_t first = 0; first < layer.vectors; first += dots.vectors) {
             const size_t vectors = std::min(dots.vectors, layer.vectors - first), channel = first * dots.lanes;
             const size_t channels = vectors * dots.lanes;
@@ -411,7 +400,7 @@ class NetRun {
         }
         const uint32_t* at = piece.at[1].data();
         const size_t side = layer.shuffle, place = plane == nullptr ? 0 : channel / plane->channels();
-        if (plane != nullptr && (side == 1 ? channel + channels <= plane->stride() : layer.blocks_stay_together(plan_.dots)))
+        if (plane != nullptr && (side == 1 ? channel + channels <= plane->stride() : layer.blocks_stay_together()))
             return {how, skips.data(), skips.size(), gate, at,
                     plane->data() + plane->position(place / side, place % side) * plane->stride() + channel % plane->channels(),
                     plane->stride(), piece.at[side].data()};

@@ -11,6 +11,11 @@
 #if defined(BASIC_AVX_VNNI)
 #include <cpuid.h>
 #endif
+#if defined(BASIC_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace basic {
 namespace {
@@ -22,6 +27,21 @@ bool has_avx_vnni() {
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;  // how many lists of features there are
     __cpuid_count(7, 1, a, b, c, d);
     return (a & 1u << 4) != 0;
+}
+#endif
+
+#if defined(BASIC_AMX)
+// Whether there are tiles and sums of bytes in them, and Linux lets this process use them: it asks to be asked first, as
+// threads that do take 8 KB more to be put aside. It may refuse, if a thread's stack for signals has no room for that.
+bool has_amx() {
+    constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kTileState = 3u << 17, kSavesStates = 1u << 27;
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & kSavesStates) == 0) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kTile) == 0 || (d & kInt8) == 0) return false;
+    unsigned low, high;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM of Linux 5.16 and later
+    return (low & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 #endif
 
@@ -37,7 +57,11 @@ struct Available {
                           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
         const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-        if (avx512 && __builtin_cpu_supports("avx512vnni")) dots.push_back(&kAvx512VnniDots);
+        const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+#if defined(BASIC_AMX)
+        if (vnni && __builtin_cpu_supports("avx512vbmi") && has_amx()) dots.push_back(&kAmxDots);
+#endif
+        if (vnni) dots.push_back(&kAvx512VnniDots);
         if (avx512) add(kAvx512Kernels, kAvx512Dots);
 #if defined(BASIC_AVX_VNNI)
         if (avx2 && has_avx_vnni()) dots.push_back(&kAvxVnniDots);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "basic/integer_net.hpp"
+#include "weights.hpp"
 #include "winograd.hpp"
 
 namespace basic {
@@ -11,10 +12,6 @@ namespace basic {
 // Positions that one thread takes at a time, at most: their sums stay in the second cache, too, unless many channels are
 // computed by squares, and their weights are read from further away but once.
 inline constexpr size_t kPositionsAtOnce = 192;
-
-// Bytes of weights that are summed in one go: they stay in the second cache while the positions pass. Less of them saves
-// no time by the first cache, as they are read in order, and costs some, as sums are then read and written more often.
-inline constexpr size_t kWeightBytes = 64 << 10;
 
 // Strides, the sides of pixel shuffles, and the steps of outputs in parts, at most.
 inline constexpr size_t kMaxStep = 8;
@@ -37,23 +34,40 @@ struct NetLayer {
 
     bool leak = false, wide = false;  // wide: its results are int32
     size_t shuffle = 1, rate = 1, outputs = 0, vectors = 0;  // rate: rows before its shuffle for each row of the coarsest input
+    const Dots* dots = nullptr;  // which computes it: the network's, or what that leaves small layers to
     size_t block = 0;  // vectors that are summed at a time, at most
     std::vector<Tap> taps;
+    std::vector<size_t> sweeps;  // the ends of taps that are summed in one go, which are of one stride
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
-    std::vector<int16_t> weights;  // for each block, for each tap: (pairs, channels, 2); none with `winograd`
+    Weights weights;  // for each block, for each sweep, packed: for each tap (pairs, channels, 2); none with `winograd`
     std::vector<SkipSpec> skips;
     std::optional<size_t> gate;
     std::unique_ptr<const Winograd> winograd;  // has the weights, where it is faster by that
 
     NetLayer() = default;
 
-    // `channels`: of each tensor before the layer. The parts of `spec` must fit each other.
-    NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& dots);
+    // `channels`: of each tensor before the layer; `all`: what computes the network. The parts of `spec` must fit each other.
+    NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& all);
 
-    size_t pairs() const;  // of weights to a sum
+    size_t pairs() const { return pairs(0, taps.size()); }  // of weights to a sum
+    size_t pairs(size_t first, size_t last) const;          // of some taps
 
     // Whether a block's outputs go to one of a shuffle's new positions, to which they can be written at once.
-    bool blocks_stay_together(const Dots& dots) const { return outputs / (shuffle * shuffle) % (block * dots.lanes) == 0; }
+    bool blocks_stay_together() const { return outputs / (shuffle * shuffle) % (block * dots->lanes) == 0; }
+
+  private:
+    // Where the weights of each tap are in a layer's specification: the first output's of its first channel.
+    struct Given {
+        const int16_t* weights;
+        size_t places, inputs;
+    };
+
+    std::vector<Given> set_taps(const LayerSpec& spec, const std::vector<size_t>& channels);
+    void set_sweeps();
+
+    // For each block, for each tap: (pairs, channels, 2). `from`: what each output is in the specification.
+    Weights weights_of(const std::vector<Given>& given, const std::vector<size_t>& from) const;
+    Weights packed(const int16_t* plain) const;
 };
 
 // Layers that one thread may take one after the other for some positions: none reads beside its own position what

@@ -108,7 +108,7 @@ struct Winograd::Kernel {
         return count;
     }
 
-    static bool fit_if_worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer, const Dots& dots);
+    static bool fit_if_worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer);
 };
 
 std::vector<Winograd::Kernel> Winograd::Kernel::of(const NetLayer& layer) {
@@ -127,7 +127,8 @@ std::vector<Winograd::Kernel> Winograd::Kernel::of(const NetLayer& layer) {
     return kernels;
 }
 
-bool Winograd::Kernel::fit_if_worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer, const Dots& dots) {
+bool Winograd::Kernel::fit_if_worthwhile(const std::vector<Kernel>& kernels, const NetLayer& layer) {
+    const Dots& dots = *layer.dots;
     size_t products = 0, reading = 0;
     for (const Kernel& kernel : kernels) {
         if (2 * kernel.pairs < dots.values) return false;
@@ -140,21 +141,21 @@ bool Winograd::Kernel::fit_if_worthwhile(const std::vector<Kernel>& kernels, con
     return static_cast<double>(products + reading + layer.vectors * kSumCost) < kWorthwhile * static_cast<double>(direct);
 }
 
-std::unique_ptr<const Winograd> Winograd::of(const NetLayer& layer, const Dots& dots) {
-    std::unique_ptr<Winograd> result(new Winograd(dots));
-    return result->set_up(layer) ? std::move(result) : nullptr;
+std::unique_ptr<const Winograd> Winograd::of(const NetLayer& layer, const int16_t* weights) {
+    std::unique_ptr<Winograd> result(new Winograd(*layer.dots));
+    return result->set_up(layer, weights) ? std::move(result) : nullptr;
 }
 
-bool Winograd::set_up(const NetLayer& layer) {
-    if (!layer.skips.empty() || layer.wide) return false;
+bool Winograd::set_up(const NetLayer& layer, const int16_t* weights) {
+    if (!layer.skips.empty() || layer.wide || dots_.read_squares == nullptr) return false;
     const std::vector<Kernel> kernels = Kernel::of(layer);
-    if (kernels.empty() || !Kernel::fit_if_worthwhile(kernels, layer, dots_)) return false;
+    if (kernels.empty() || !Kernel::fit_if_worthwhile(kernels, layer)) return false;
     vectors_ = layer.vectors, outputs_ = vectors_ * dots_.lanes;
     for (const Kernel& kernel : kernels) sources_.push_back({kernel.tensor, kernel.first, 2 * kernel.pairs, {}});
-    return set_weights(layer, kernels) && low_parts_hold();
+    return set_weights(layer, weights, kernels) && low_parts_hold();
 }
 
-bool Winograd::set_weights(const NetLayer& layer, const std::vector<Kernel>& kernels) {
+bool Winograd::set_weights(const NetLayer& layer, const int16_t* block, const std::vector<Kernel>& kernels) {
     size_t channels = 0, most = 0, products = 0;
     for (const Kernel& kernel : kernels) {
         channels += 2 * kernel.pairs, most = std::max(most, 2 * kernel.pairs);
@@ -166,7 +167,6 @@ bool Winograd::set_weights(const NetLayer& layer, const std::vector<Kernel>& ker
     const std::vector<int16_t> none(most);
     std::vector<int16_t> unused(most);
     std::vector<uint32_t> reach(most);
-    const int16_t* block = layer.weights.data();
     for (size_t first = 0; first < vectors_; first += dots_.vectors) {
         const size_t width = std::min(dots_.vectors, vectors_ - first) * dots_.lanes;
         size_t channel = 0;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "basic/integer_net.hpp"
+#include "weights.hpp"
 
 namespace basic {
 
@@ -26,7 +27,8 @@ struct NetLayer;
 class Winograd {
   public:
     // Null for a layer that is of another kind, for which this would not be faster, or whose weights would pass int16.
-    static std::unique_ptr<const Winograd> of(const NetLayer& layer, const Dots& dots);
+    // `weights`: of each block, as they are before they are packed.
+    static std::unique_ptr<const Winograd> of(const NetLayer& layer, const int16_t* weights);
 
     // Sums at the points of squares: of each block of channels (point, square, channel).
     class Sums {
@@ -74,8 +76,8 @@ class Winograd {
     };
 
     explicit Winograd(const Dots& dots) : dots_(dots), zeros_(dots.vectors * dots.lanes) {}
-    bool set_up(const NetLayer& layer);
-    bool set_weights(const NetLayer& layer, const std::vector<Kernel>& kernels);
+    bool set_up(const NetLayer& layer, const int16_t* weights);
+    bool set_weights(const NetLayer& layer, const int16_t* block, const std::vector<Kernel>& kernels);
     bool low_parts_hold() const;
     Points read(const Source& source, ValuePart part, Planes planes, std::span<const uint32_t> at) const;
     void multiply(size_t source, const Points& points, size_t squares, const uint32_t* numbers, Sums& sums) const;
@@ -83,7 +85,7 @@ class Winograd {
     const Dots& dots_;
     const std::vector<int32_t> zeros_;
     std::vector<Source> sources_;
-    std::vector<int16_t> weights_;
+    Weights weights_;
     size_t outputs_ = 0, vectors_ = 0;
     std::vector<uint16_t> reach_;  // of each source's channels, of each output: how far sums go for its range, by 8
 };

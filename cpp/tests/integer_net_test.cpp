@@ -12,6 +12,7 @@
 #include "basic/kernels.hpp"
 #include "check.hpp"
 #include "definition.hpp"
+#include "net_plan.hpp"
 
 namespace {
 
@@ -176,6 +177,46 @@ Net gated_net(Maker& make) {
     return net;
 }
 
+// Layers of so many channels that no kernel leaves them to another, of values and weights of a byte each, or beyond; among
+// others with sums that a tensor is added to, a gate, more outputs than a block has, and a shuffle.
+Net large_net(Maker& make) {
+    Net net;
+    const auto input = [&](size_t channels) {
+        net.channels.push_back(channels);
+        const float bound = make.number(0, 2) == 0 ? 128 : make.number(0, 1) == 0 ? 127 : 32767;
+        net.inputs.push_back({channels, std::vector<float>(channels, 8), std::vector<float>(channels, -bound),
+                              std::vector<float>(channels, bound)});
+        net.inputs.back().low[make.size(0, static_cast<int>(channels) - 1)] -= 1;
+    };
+    const auto add = [&](const std::vector<size_t>& sources, size_t outputs, size_t side, size_t shuffle = 1) {
+        net.layers.push_back(make.layer(sources, outputs, shuffle, net));
+        for (TermSpec& term : net.layers.back().terms) {
+            term.height = term.width = side, term.above = term.before = side / 2;
+            term.weights.resize(outputs * net.channels[term.source] * side * side);
+            const int largest = make.number(0, 2) == 0 ? 127 : make.number(0, 1) == 0 ? 128 : 32767;
+            for (int16_t& weight : term.weights) weight = static_cast<int16_t>(make.number(-largest - 1, largest));
+        }
+    };
+    const size_t channels = make.size(20, 80);
+    input(make.size(180, 330)), input(channels);
+    add({0}, channels, 1);                              // 2
+    add({2, 1}, 16 * make.size(1, 3) + 1, make.size(2, 3));
+    add({0}, channels, 1);                              // 4
+    make.skip(2, net.layers.back());
+    net.layers.back().gate = 1;
+    add({0}, make.size(257, 300), 1);                   // 5
+    add({5, 0}, 4 * 16, 1, 2);                          // 6
+    net.outputs = {{{{3, 0, net.channels[3]}}, true}, {{{4, 0, channels}}, false}, {{{6, 0, 16}}, true}};
+    for (const basic::Dots* dots : basic::available_dots()) {
+        for (const size_t large : {1, 3})
+            CHECK(basic::NetLayer(net.layers[large], net.channels, 1, *dots).dots == dots);
+        const LayerSpec little = make.layer({0}, 4, 1, net);
+        net.channels.pop_back();
+        CHECK((basic::NetLayer(little, {2}, 1, *dots).dots == dots) == (dots->small == nullptr));
+    }
+    return net;
+}
+
 std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& tensors) {
     std::vector<float> values;
     for (const PartSpec& part : spec.parts)
@@ -187,8 +228,8 @@ std::vector<float> expected(const OutputSpec& spec, const std::vector<Tensor>& t
     return values;
 }
 
-void test_against_definition(Net (*random)(Maker&)) {
-    for (unsigned seed = 0; seed < 25; ++seed) {
+void test_against_definition(Net (*random)(Maker&), unsigned nets = 25) {
+    for (unsigned seed = 0; seed < nets; ++seed) {
         Maker make(seed);
         const Net net = random(make);
         const size_t rows = make.size(1, 9), columns = make.size(1, 30);
@@ -434,6 +475,7 @@ int main() {
     test_against_definition(random_net);
     test_against_definition(strided_net);
     test_against_definition(gated_net);
+    test_against_definition(large_net, 8);
     test_planes_go_on();
     test_all_inputs_are_read_alike();
     test_parts_are_the_whole();

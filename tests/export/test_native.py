@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -435,12 +436,23 @@ def test_a_forked_process_computes_too(tmp_path: Path) -> None:
 def test_there_are_the_kernels_that_the_processor_has() -> None:
     flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().lower()))
     needed = {
+        "amx": {"amx_tile", "amx_int8", "avx512vbmi", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
         "avx512vnni": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx2"},
         "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx2"},
         "avxvnni": {"avx2", "bmi2", "avx_vnni"}, "avx2": {"avx2", "bmi1", "bmi2", "popcnt"},
         "neon": {"asimd"}, "scalar": set(),
     }  # fmt: skip
+    if {"amx_tile", "amx_int8"} <= flags and ctypes.CDLL(None).syscall(158, 0x1023, 18) != 0:
+        del needed["amx"]  # Linux, asked by arch_prctl as the kernel asks, does not let this process use tiles
     assert dots_kernels() == [name for name, these in needed.items() if these <= flags]
+
+
+def test_kernels_are_there_with_a_handler_of_faults() -> None:
+    """Linux refuses tiles to processes whose stack for signals has no room for them, which Python's has."""
+    program = "from basic_runtime._native import dots_kernels; print(*dots_kernels())"
+    command = [sys.executable, "-P", "-X", "faulthandler", "-c", program]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == dots_kernels()
 
 
 @pytest.mark.parametrize("name", [*dots_kernels(), "", "sse9"])

@@ -70,18 +70,30 @@ enum class ValuePart { whole, high, low };
 
 struct Dots {
     const char* name;
-    size_t lanes;      // output channels of a vector
-    size_t vectors;    // vectors of a block of output channels, at most
-    size_t positions;  // positions that are summed together: lists of positions are multiples of it
+    size_t lanes;         // output channels of a vector
+    size_t vectors;       // vectors of a block of output channels, at most
+    size_t positions;     // lists of positions are multiples of it
+    size_t weight_bytes;  // weights that are summed in one go, at most: they stay in a cache while the positions pass
+
+    // What is faster for small layers, of as many lanes, whose `positions` divide this one's; null: this is.
+    const Dots* small;
+    bool (*is_small)(size_t taps, size_t pairs, size_t vectors);  // of a sum
+
+    // The order in which `accumulate` reads the weights of some taps, (pairs, channels of the vectors, 2) before, and how
+    // many values they are in it, which fill lines of the caches; null: in that one.
+    size_t (*packed)(size_t pairs, size_t vectors);
+    void (*pack)(const int16_t* weights, size_t pairs, size_t vectors, int16_t* to);
 
     // sums[p][c] += sum over all taps, and over k < 2 pairs, of weights[k / 2][c][k % 2] * input[at[p] * stride + k],
     // modulo 2^32, where c counts the channels of `vectors` vectors, and the weights of a tap follow those of the one
-    // before; with a bias, sums[p][c] = bias[c] + those. With a finish, that becomes of them, and sums stay as they were.
+    // before, which are packed together if they are packed; with a bias, sums[p][c] = bias[c] + those. With a finish, that
+    // becomes of them, and sums stay as they were.
     void (*accumulate)(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias,
                        const uint32_t* at, size_t positions, size_t vectors, int32_t* sums, const DotsFinish* finish);
 
     // The points of squares, modulo 2^16: points[point * apart + square * channels + c]. `least` and `most` become the least
-    // and the largest value of each channel, if those pass what is there.
+    // and the largest value of each channel, if those pass what is there. Null, as the rest for squares: sums of all
+    // positions are faster.
     void (*read_squares)(const Squares& squares, ValuePart part, int16_t* points, size_t apart, int16_t* least,
                          int16_t* most);
     size_t values;  // channels that it takes at a time, and so needs at least
