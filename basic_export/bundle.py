@@ -94,16 +94,21 @@ class BundleWriter:
         self._save(GOLDEN, golden)
 
     def write_manifest(
-        self, name: str, fields: Mapping[str, Any], earlier: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        fields: Mapping[str, Any],
+        earlier: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
         and from what was written before; returns it. earlier: other models whose files it decodes
-        (`earlier_models`)."""
-        model = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
+        (`earlier_models`); model: of a bundle that decodes as this one does, whose name and id it keeps."""
+        if model is None:
+            model = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": model,
+            "model": dict(model),
             "producer": {
                 "basic": basic_runtime.__version__,
                 "torch": torch.__version__.partition("+")[0],

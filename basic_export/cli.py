@@ -37,7 +37,7 @@ def check_name(context: click.Context, parameter: click.Parameter, value: str | 
     return value
 
 
-def _own_level(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[int, Path] | None:
+def _of_level(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[int, Path] | None:
     """NUMBER=FILE."""
     if given is None:
         return None
@@ -57,8 +57,14 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--level",
     metavar="NUMBER=FILE",
-    callback=_own_level,
+    callback=_of_level,
     help="Replace a level of SOURCE, a bundle, by a net of its own: a checkpoint that began with basic-train narrow.",
+)
+@click.option(
+    "--encoder",
+    metavar="NUMBER=FILE",
+    callback=_of_level,
+    help="Replace the encoder of a level of SOURCE, a bundle, by that of a checkpoint that was trained on.",
 )
 @click.option("--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]")
 @click.option("--data", "photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
@@ -76,6 +82,7 @@ def main(
     output: Path | None,
     levels: int,
     level: tuple[int, Path] | None,
+    encoder: tuple[int, Path] | None,
     name: str | None,
     photos: Path | None,
     check_photo: Path | None,
@@ -88,8 +95,8 @@ def main(
     """Turn SOURCE, the model.safetensors of basic-train, into a bundle for basic-run.
 
     With --engine, build engines for NVIDIA GPUs in it, too. SOURCE may then be a bundle, or the name of the
-    bundled model; its engines go into a copy if -o names one. With --level, too, SOURCE is a bundle: the new one has
-    another level, and decodes the files of both.
+    bundled model; its engines go into a copy if -o names one. With --level and --encoder, too, SOURCE is a bundle:
+    the new one has another level, and decodes the files of both; or only another encoder, and is the same model.
 
     \b
     basic-export runs/lite/model.safetensors -o my-model --name my-model --data data/train
@@ -98,8 +105,9 @@ def main(
     """
     request = engine_cli.request_of(context, **engine)
     bundle = engine_cli.bundle_of(source)
-    if level is not None:
-        _require_replaceable(context, source, bundle, name)
+    part = level or encoder
+    if part is not None:
+        _require_replaceable(context, source, bundle)
     elif bundle is not None:
         _engines_of(context, request, bundle, output, as_json)
         return
@@ -112,8 +120,8 @@ def main(
     check_target(output, overwrite)
     named = partial(Options, levels=levels, photos=photos, check_photo=check_photo, verify=verify, overwrite=overwrite)
     targets = engine_cli.require_builder(request) if request is not None else []
-    if bundle is not None and level is not None and name is not None:
-        report = _replace_level(bundle, *level, output, named(name), as_json)
+    if bundle is not None and part is not None:
+        report = _replace(bundle, *part, output, named, name, as_json)
     else:
         report = _export_checkpoint(source, output, grouping, name, named, as_json)
     built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
@@ -151,31 +159,50 @@ def _engines_of(
     engine_cli.show_engines(built, Console())
 
 
-def _require_replaceable(context: click.Context, source: Path, bundle: Path | None, name: str | None) -> None:
-    """Raises UsageError where --level has no bundle to replace a level of, or comes with what is none of it."""
+def _require_replaceable(context: click.Context, source: Path, bundle: Path | None) -> None:
+    """Raises UsageError where --level or --encoder has no bundle to replace something of, or comes with what is none of
+    it."""
+    replaced = engine_cli.given_options(context, ("level", "encoder"))
+    if len(replaced) > 1:
+        raise click.UsageError("--level brings an encoder: give --encoder alone, or in a second run")
     if bundle is None:
-        raise click.UsageError(f"--level replaces a level of a bundle, which {source} is not: export it first")
+        part = "a level" if replaced == ["--level"] else "an encoder"
+        raise click.UsageError(f"{replaced[0]} replaces {part} of a bundle, which {source} is not: export it first")
     given = engine_cli.given_options(context, ("levels", "grouping"))
     if given:
         raise click.UsageError(f"{given[0]} is about exporting a checkpoint, and {bundle} is a bundle already")
-    if name is None:
+    named = bool(engine_cli.given_options(context, ("name",)))
+    if replaced == ["--level"] and not named:
         raise click.UsageError("a bundle with another level is another model: give it a name with --name")
+    if replaced == ["--encoder"] and named:
+        raise click.UsageError("with another encoder a bundle is the same model, which has its name: leave out --name")
 
 
-def _replace_level(
-    bundle: Path, number: int, checkpoint: Path, output: Path, options: Options, as_json: bool
+def _replace(
+    bundle: Path,
+    number: int,
+    checkpoint: Path,
+    output: Path,
+    named: Callable[[str], Options],
+    name: str | None,
+    as_json: bool,
 ) -> Report:
+    """Another level, which has a name, or another encoder."""
+    from basic_export.replace_encoder import replace_encoder
     from basic_export.replace_level import NetError, replace_level
+    from basic_runtime.bundle import Bundle
     from basic_runtime.cli.progress import progress_bar
     from basic_train import checkpoint as checkpoints
     from basic_train.devices import tune_allocator
 
+    replace = replace_encoder if name is None else replace_level
+    options = named(name or Bundle(bundle).name)
     net, _ = checkpoints.load(checkpoint)
     _warn(options)
     tune_allocator()
     try:
         with progress_bar(as_json) as advance:
-            return replace_level(bundle, number, net, output, options, advance)
+            return replace(bundle, number, net, output, options, advance)
     except NetError as error:
         raise NetError(f"{checkpoint}: {error}") from error
 

@@ -57,6 +57,8 @@ class Report:
     half_effects: list[verify.HalfEffect]
     checks: list[verify.Check] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    encoder_percent: float | None = None
+    """Of an encoder that took another's place: change of bits at equal distortion."""
     seconds: float = 0.0
 
 
@@ -103,14 +105,19 @@ def _write_files(parts: NetExport, tables: TableArrays) -> None:
     parts.writer.write_golden(parts.golden_tensors() | golden.pixel_tensors(parts.net, full, parts.photo))
 
 
-def complete(parts: NetExport, fields: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def complete(
+    parts: NetExport,
+    fields: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write the manifest, with what is found out of the net's graphs in the bundle itself, opened as a user will open
-    it; returns it. earlier: other models whose files it decodes."""
+    it; returns it. earlier, model: see `BundleWriter.write_manifest`."""
     writer, options = parts.writer, parts.options
     graphs = {graph_id for graph_id, _ in parts.pixels.values()}
 
     def write() -> Bundle:
-        writer.write_manifest(options.name, fields, earlier=earlier)
+        writer.write_manifest(options.name, fields, earlier, model)
         return Bundle(writer.folder)
 
     parts.hash_golden(write())
@@ -123,7 +130,7 @@ def complete(parts: NetExport, fields: Mapping[str, Any], earlier: Mapping[str, 
     pictures = photos.filter_photos(options.photos)
     for name, weights in filters_of(write(), pictures, parts.step, graphs).items():
         writer.graphs[name]["filter"] = weights
-    return writer.write_manifest(options.name, fields, earlier=earlier)
+    return writer.write_manifest(options.name, fields, earlier, model)
 
 
 def _fields(parts: NetExport) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,7 +68,8 @@ class NetExport:
     """Steps that build on each other, in their order: `prune`, `integer_paths`, `add_variants`, `add_pixels`; then
     the writer has all graphs of the levels, and `check` compares them with PyTorch.
 
-    first_variant: number of the first entropy variant of this net in the bundle. step: told what begins.
+    first_variant: number of the first entropy variant of this net in the bundle. transforms: which of the pixel path
+    are exported. step: told what begins.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class NetExport:
         options: Options,
         step: Callable[[str], None],
         first_variant: int = 0,
+        transforms: Sequence[str] = TRANSFORMS,
     ) -> None:
         self.net, self.levels, self.writer, self.options, self.step = net, levels, writer, options, step
         self.first_variant = first_variant
         self.hyper_indexes = sorted({level.h_s for level in levels})
-        self.pixel_indexes = {name: sorted({getattr(level, name) for level in levels}) for name in TRANSFORMS}
+        self.pixel_indexes = {name: sorted({getattr(level, name) for level in levels}) for name in transforms}
         self.photo = photos.check_photo(options.check_photo)
         self.pruned = Pruned(0, 0.0, 0.0)
         self.integers: list[IntegerEntropy] = []
@@ -177,6 +179,12 @@ class NetExport:
             "encode_macs_per_pixel": round(macs["g_a"] + macs["h_a"] + entropy, 3),
             "decode_macs_per_pixel": round(entropy + macs["g_s"], 3),
         }
+
+    def encoder_entry(self, level: Widths) -> tuple[dict[str, Any], float]:
+        """What the manifest's entry of a level says of its encoder, and the encoder's cost per pixel."""
+        pixel = {name: self.pixels[name, getattr(level, name)] for name in ("g_a", "h_a")}
+        macs = sum(graph.macs_per_pixel for _, graph in pixel.values())
+        return {name: graph_id for name, (graph_id, _) in pixel.items()}, macs
 
     @cached_property
     def _extreme(self) -> tuple[np.ndarray, np.ndarray]:

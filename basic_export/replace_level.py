@@ -46,7 +46,8 @@ def replace_level(
     """
     require_grouped(net)
     started, bundle = time.perf_counter(), Bundle(source)
-    _require_shared(bundle, net, number)
+    _require_own(bundle, net, number)
+    require_same_latents(bundle, net)
     old = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
     if options.name == old["model"]["name"]:
         raise ExportError(f"{source}: is called {options.name}: a bundle with another level needs another --name")
@@ -64,7 +65,7 @@ def replace_level(
         fields = {name: old[name] for name in CARRIED_FIELDS if name in old}
         fields |= {"entropy": renamed(old["entropy"], names) + parts.variants, "levels": renamed(old["levels"], names)}
         fields["levels"][number] = parts.level_entry(net.full)
-        _require_rising(fields["levels"])
+        require_rising(fields["levels"])
         writer.write_tables(load_file(source / TABLES))
         writer.write_golden(load_file(source / GOLDEN) | parts.golden_tensors())
         earlier = renamed(earlier_models(old), names)
@@ -77,12 +78,16 @@ def replace_level(
     return report
 
 
-def _require_shared(bundle: Bundle, net: Supernet, number: int) -> None:
+def _require_own(bundle: Bundle, net: Supernet, number: int) -> None:
     last = len(bundle.manifest.levels) - 1
     if number >= last:
         raise ExportError(f"{bundle.path}: has levels 0 to {last}, of which all but the last can be nets of their own")
     if len(net.config.widths) != 1:
         raise NetError(f"has {len(net.config.widths)} widths, not one: make a level of it with basic-train narrow")
+
+
+def require_same_latents(bundle: Bundle, net: Supernet) -> None:
+    """Raises NetError for a net whose latents are not those that all levels of the bundle share."""
     ours = net.config.y_channels, net.config.z_channels
     theirs = bundle.manifest.y_channels, bundle.manifest.z_channels
     if ours != theirs:
@@ -121,7 +126,8 @@ def _require_same_integers(bundle: Bundle, integer: IntegerEntropy) -> None:
         )
 
 
-def _require_rising(levels: list[dict[str, Any]]) -> None:
+def require_rising(levels: list[dict[str, Any]]) -> None:
+    """Raises NetError for entries of a manifest that do not rise in cost."""
     totals = [level["encode_macs_per_pixel"] + level["decode_macs_per_pixel"] for level in levels]
     for number, (before, after) in enumerate(zip(totals, totals[1:], strict=False)):
         if before >= after:

@@ -43,6 +43,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for c in report.rate_costs
         ],
         "float16_effect": [asdict(effect) for effect in report.half_effects],
+        "encoder_percent": report.encoder_percent,
         "checks": [{**asdict(check), "passed": check.passed} for check in report.checks],
         "notices": report.notices,
     }
@@ -52,7 +53,10 @@ def show(report: Report, console: Console) -> None:
     """Print the report as tables."""
     console.print(_level_table(report))
     console.print(_graph_table(report))
-    console.print(_rate_table(report))
+    if report.rate_costs:
+        console.print(_rate_table(report))
+    if report.encoder_percent is not None:
+        console.print(f"{report.encoder_percent:+.2f} % of the bits at equal distortion with the new encoder")
     for notice in report.notices:
         console.print(f"[yellow]warning:[/] {notice}")
     sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in report.sizes.items())
