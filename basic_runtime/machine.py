@@ -1,4 +1,5 @@
-"""The time of each level on this machine: measured once, remembered, and used to find the level of a time budget."""
+"""The time of each level on this machine: measured once, remembered, and used to find the level, and the effort, of a
+time budget."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from basic_runtime.cache import check_storable, place_of, processor, store
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
 from basic_runtime.errors import MachineProfileError
-from basic_runtime.profile import TOTAL, Profile, profile
+from basic_runtime.profile import DIRECTIONS, TOTAL, Profile, profile
 
 #: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
 #: pictures pay for calls, large ones leave the caches. All must be padded, as most pictures must, which takes time.
@@ -26,14 +27,18 @@ SIZES = ((250, 250), (760, 500), (1530, 1020), (2300, 1530))
 #: A large picture needs fewer repetitions for as steady a median.
 LARGE_PIXELS, LARGE_SHARE = 1_000_000, 3
 
+#: Efforts up to this are timed. What a search adds depends on the picture.
+HIGHEST_EFFORT = 1
+
 
 @dataclass(frozen=True)
 class LevelTime:
-    """Median milliseconds of one direction ("encode" or "decode") at a level, for pictures of which so many pixels each
-    are computed, ascending."""
+    """Median milliseconds of one direction ("encode" or "decode") at a level and an effort, for pictures of which so
+    many pixels each are computed, ascending. The effort of decoding is that of the files."""
 
     level: int
     direction: str
+    effort: int
     pixels: tuple[int, ...]
     ms: tuple[float, ...]
 
@@ -67,39 +72,49 @@ class MachineProfile:
         """Pixels that are computed of a picture: what a small one is padded by takes its time, too."""
         return _computed(width, height, self.stride)
 
-    def level_within(self, direction: str, width: int, height: int, budget_ms: float) -> int:
-        """The highest level that takes at most the budget. Raises MachineProfileError if none does."""
+    def within(self, direction: str, width: int, height: int, budget_ms: float, effort: int | None = None) -> LevelTime:
+        """The highest level that takes at most the budget, and of its efforts, or with this one, the highest that does:
+        a level is worth more than an effort. Raises MachineProfileError if none does."""
         pixels = self.computed(width, height)
-        rows = sorted((row for row in self.times if row.direction == direction), key=lambda row: row.level)
-        fitting = [row.level for row in rows if row.predict(pixels) <= budget_ms]
+        rows = [row for row in self.times if row.direction == direction and effort in (None, row.effort)]
+        if not rows:
+            raise MachineProfileError(f"effort {effort} was not measured, as this model has none: leave --effort out")
+        fitting = [row for row in rows if row.predict(pixels) <= budget_ms]
         if not fitting:
+            fastest = min(row.predict(pixels) for row in rows)
             raise MachineProfileError(
-                f"level 0 takes about {rows[0].predict(pixels):.0f} ms to {direction} {width}x{height} pixels on "
+                f"level 0 takes about {fastest:.0f} ms to {direction} {width}x{height} pixels on "
                 f"this machine, more than {budget_ms:g} ms: raise --budget-ms or make the picture smaller"
             )
-        return max(fitting)
+        return max(fitting, key=lambda row: (row.level, row.effort))
 
 
 def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfile:
-    """Time every level at all `SIZES`."""
-    runs = [
-        profile(
-            bundle,
-            backend,
-            width=width,
-            height=height,
-            repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
-        )
-        for width, height in SIZES
-    ]
+    """Time every level at all `SIZES`, with every effort that this is done for; decoding of files of the highest."""
+    highest = min(HIGHEST_EFFORT, bundle.default_effort)
+    runs = {
+        effort: [
+            profile(
+                bundle,
+                backend,
+                width=width,
+                height=height,
+                repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
+                effort=effort,
+                directions=DIRECTIONS if effort == highest else DIRECTIONS[:1],
+            )
+            for width, height in SIZES
+        ]
+        for effort in range(highest + 1)
+    }
     times = [
-        _level_time(runs, bundle.manifest.z_stride, level, direction)
+        _level_time(some, bundle.manifest.z_stride, level, direction, effort)
+        for effort, some in runs.items()
         for level in range(len(bundle.manifest.levels))
-        for direction in ("encode", "decode")
+        for direction in (DIRECTIONS if effort == highest else DIRECTIONS[:1])
     ]
-    return MachineProfile(
-        bundle.manifest.model_id, runs[0].engine, backend.threads, bundle.manifest.z_stride, tuple(times)
-    )
+    engine = runs[0][0].engine
+    return MachineProfile(bundle.manifest.model_id, engine, backend.threads, bundle.manifest.z_stride, tuple(times))
 
 
 def save(found: MachineProfile, bundle: Bundle, backend: Backend) -> Path:
@@ -120,7 +135,7 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         rows = tuple(
-            LevelTime(row["level"], row["direction"], tuple(row["pixels"]), tuple(row["ms"]))
+            LevelTime(row["level"], row["direction"], row["effort"], tuple(row["pixels"]), tuple(row["ms"]))
             for row in values.pop("times")
         )
         return MachineProfile(times=rows, **values).checked()
@@ -153,7 +168,7 @@ def _computed(width: int, height: int, stride: int) -> int:
     return math.prod(-(-side // stride) * stride for side in (width, height))
 
 
-def _level_time(runs: Sequence[Profile], stride: int, level: int, direction: str) -> LevelTime:
+def _level_time(runs: Sequence[Profile], stride: int, level: int, direction: str, effort: int) -> LevelTime:
     medians = [
         timing.p50
         for run in runs
@@ -161,4 +176,4 @@ def _level_time(runs: Sequence[Profile], stride: int, level: int, direction: str
         if (timing.level, timing.direction, timing.part) == (level, direction, TOTAL)
     ]
     pixels = tuple(_computed(run.width, run.height, stride) for run in runs)
-    return LevelTime(level, direction, pixels, tuple(medians))
+    return LevelTime(level, direction, effort, pixels, tuple(medians))

@@ -25,6 +25,8 @@ from basic_runtime.files import check_target, write_file
 if TYPE_CHECKING:
     from rich.table import Table
 
+DIRECTIONS = ("encode", "decode")
+
 _MOVING = "moving data"
 _PLOT_GROUPS = ("g_a", "h_a", "h_s", "stages", "ans", "g_s", _MOVING)
 
@@ -87,6 +89,7 @@ def profile(
     levels: Sequence[int] | None = None,
     repetitions: int = 10,
     effort: int = 0,
+    directions: Sequence[str] = DIRECTIONS,
 ) -> Profile:
     """Time encode, with this effort, and decode of a synthetic picture at `levels` (default: all) on a back-end, or the
     one of this name, after one warm-up each."""
@@ -99,12 +102,12 @@ def profile(
     for level in levels:
         codec.load(level)
         data = codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=effort)
-        works: tuple[tuple[str, Callable[[], Any]], ...] = (
-            ("encode", partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort)),
-            ("decode", partial(codec.decode, data, level=level)),
-        )
-        for direction, work in works:
-            runs = _repeat(work, watch, repetitions)
+        works: dict[str, Callable[[], Any]] = {
+            "encode": partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort),
+            "decode": partial(codec.decode, data, level=level),
+        }
+        for direction in directions:
+            runs = _repeat(works[direction], watch, repetitions)
             macs = _macs_of_parts(bundle, level, direction, width * height, effort)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
     usual = backend.precision == backend.precisions[0]

@@ -2,9 +2,9 @@
 
     python benchmarks/budget.py [--engine auto] [--threads 2] [--reps 9]
 
-For each size and direction, a budget between the predictions of each two levels is given, and the level that it picks
-is timed: "of budget" is the median time over the budget, least and most over all of them; "of prediction" is that over
-the time that the profile foretold.
+For each size, and for encoding with effort 0 and 1 and decoding, a budget between the predictions of each two levels is
+given, and the level that it picks is timed: "of budget" is the median time over the budget, least and most over all of
+them; "of prediction" is that over the time that the profile foretold.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ def main(engine: str, threads: int, reps: int) -> None:
     for width, height in SIZES:
         picture = synthetic_picture(width, height)
         levels = range(len(bundle.manifest.levels))
-        files = [codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=0) for level in levels]
-        for direction in ("encode", "decode"):
-            rows = [row for row in found.times if row.direction == direction]
+        files = [codec.encode(picture, quality=DEFAULT_QUALITY, level=level) for level in levels]
+        for direction, effort in (("encode", 0), ("encode", 1), ("decode", 1)):
+            rows = [row for row in found.times if (row.direction, row.effort) == (direction, effort)]
             predicted = sorted(row.predict(found.computed(width, height)) for row in rows)
             budgets = [(a + b) / 2 for a, b in zip(predicted, predicted[1:], strict=False)]
             foretold, kept = [], []
             for budget in budgets:
-                level = found.level_within(direction, width, height, budget)
+                level = found.within(direction, width, height, budget, effort).level
                 if direction == "encode":
-                    ms = timed(partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=0), reps)
+                    ms = timed(
+                        partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort), reps
+                    )
                 else:
                     ms = timed(partial(codec.decode, files[level], level=level), reps)
                 (row,) = (row for row in rows if row.level == level)
@@ -64,7 +66,8 @@ def main(engine: str, threads: int, reps: int) -> None:
                 kept.append(ms / budget)
             cells = [f"{min(values):.2f} to {max(values):.2f}" for values in (foretold, kept)]
             span = f"{budgets[0]:.0f} to {budgets[-1]:.0f}"
-            print(f"| {width}x{height} | {direction} | {span} | {cells[0]} | {cells[1]} |")
+            shown = direction if direction == "decode" else f"{direction}, effort {effort}"
+            print(f"| {width}x{height} | {shown} | {span} | {cells[0]} | {cells[1]} |")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def decode(
     IN may be - for standard input, or a folder, which stands for all .basic files in it and below, but for hidden
     ones. Any level decodes any file.
     """
-    from basic_runtime.cli.make_codec import level_chooser, make_codec
+    from basic_runtime.cli.make_codec import chooser, make_codec
     from basic_runtime.container import peek
     from basic_runtime.files import read_bytes
     from basic_runtime.imageio import EXTENSIONS, output_format, write_picture
@@ -66,14 +66,14 @@ def decode(
     timed = budget_ms is not None or level == AUTO
     workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
-    level_for = level_chooser(codec, level, budget_ms, "decode")
+    choice_for = chooser(codec, level, budget_ms, "decode")
 
     def work(job: Job) -> Result:
         output_format(job.target, kind)
         data = read_bytes(job.source, codec.limits)
         header = peek(data)  # first: the output for an input that is a picture already would be that input
         check_output(job, overwrite)
-        asked = level_for(header.width, header.height)
+        asked = choice_for(header.width, header.height).level
         picture = codec.decode_picture(data, level=asked)
         notices = write_picture(job.target, picture, kind, overwrite=overwrite)
         return {

@@ -128,30 +128,31 @@ def encode(
     IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
     ones. Metadata, colour profile and transparency are kept.
     """
-    from basic_runtime.cli.make_codec import level_chooser, make_codec
+    from basic_runtime.cli.make_codec import chooser, make_codec
     from basic_runtime.imageio import input_extensions
 
     aim = Aim(quality, target_size, target_bpp, target_psnr)
     timed = budget_ms is not None or level == AUTO
-    if effort and timed:
-        option = "--level auto" if budget_ms is None else "--budget-ms"
-        raise click.UsageError(f"{option} is for encoding without --effort: name a --level instead")
     _check_name(output)
     plan = plan_jobs(inputs, output, out_dir, EXTENSION, input_extensions(), overwrite, skip_existing, keep_extension)
     workers, threads = share_cores(len(plan.jobs), workers, threads, timed=timed)
     codec = make_codec(bundle, engine, threads, level, max_pixels, precision)
-    if effort is None:
-        effort = 0 if timed else codec.bundle.default_effort
-    level_for = level_chooser(codec, level, budget_ms, "encode")
+    choice_for = chooser(codec, level, budget_ms, "encode", effort)
 
     def work(job: Job) -> Result:
         check_output(job, overwrite)
         picture = _read(job.source, codec.limits, strip)
-        data = aim.encode(codec, picture, level_for(picture.width, picture.height), effort)
+        choice = choice_for(picture.width, picture.height)
+        taken = codec.bundle.default_effort if choice.effort is None else choice.effort
+        data = aim.encode(codec, picture, choice.level, taken)
         write_bytes(job.target, data, overwrite=overwrite)
-        return _result(job, picture, data, effort)
+        return _result(job, picture, data, taken)
 
-    chosen = [*(["quality"] if aim.searched else []), *(["level"] if timed else [])]
+    chosen = [
+        *(["quality"] if aim.searched else []),
+        *(["level"] if timed else []),
+        *(["effort"] if timed and effort is None else []),
+    ]
     run_jobs(
         plan,
         work,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import click
 
@@ -45,21 +46,41 @@ def make_codec(
     return codec
 
 
-LevelOf = Callable[[int, int], int | None]
-"""The level for a picture of this width and height, None for the default."""
+class Choice(NamedTuple):
+    """A level and an effort; None for the default."""
+
+    level: int | None
+    effort: int | None
 
 
-def level_chooser(codec: Codec, level: int | str | None, budget_ms: float | None, direction: str) -> LevelOf:
-    """The levels that --level and --budget-ms ask for. direction: "encode" or "decode", whose time counts.
+ChoiceOf = Callable[[int, int], Choice]
+"""What to take for a picture of this width and height."""
 
-    Raises UsageError for a level with a budget, MachineProfileError if this machine has not been measured.
+
+def chooser(
+    codec: Codec, level: int | str | None, budget_ms: float | None, direction: str, effort: int | None = None
+) -> ChoiceOf:
+    """What --level, --budget-ms and --effort ask for. direction: "encode" or "decode", whose time counts.
+
+    Raises UsageError for a level with a budget, and for a budget with an effort whose time is not measured,
+    MachineProfileError if this machine has not been measured.
     """
     if budget_ms is None and level != AUTO:
-        return lambda width, height: level if isinstance(level, int) else None
+        return lambda width, height: Choice(level if isinstance(level, int) else None, effort)
     if isinstance(level, int):
         raise click.UsageError("--budget-ms picks the level: leave --level out, or say auto")
     from basic_runtime import machine
 
+    if effort is not None and effort > machine.HIGHEST_EFFORT:
+        option = "--level auto" if budget_ms is None else "--budget-ms"
+        raise click.UsageError(
+            f"{option} knows the time of --effort 0 to {machine.HIGHEST_EFFORT}: take one of these, or name a --level"
+        )
     found = machine.load(codec.bundle, codec.backend)
     budget = DEFAULT_BUDGET_MS if budget_ms is None else budget_ms
-    return lambda width, height: found.level_within(direction, width, height, budget)
+
+    def choose(width: int, height: int) -> Choice:
+        row = found.within(direction, width, height, budget, effort)
+        return Choice(row.level, row.effort)
+
+    return choose

@@ -138,14 +138,14 @@ budget_option = click.option(
     "--budget-ms",
     type=FiniteRange(min=0, min_open=True),
     metavar="MS",
-    help="The best level that takes no longer on this machine; needs basic-run profile --save once.",
+    help="The best level, and effort, that takes no longer on this machine; needs basic-run profile --save once.",
 )
 
 effort_option = click.option(
     "--effort",
     type=click.IntRange(0, MAX_EFFORT),
     help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast "
-    "[default: 1, with a time budget 0].",
+    "[default: 1; with a time budget 1 or 0, as fits].",
 )
 
 limit_option = click.option(

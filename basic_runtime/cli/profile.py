@@ -64,7 +64,7 @@ def profile(
         sized = click.get_current_context().get_parameter_source("size") != ParameterSource.DEFAULT
         if sized or levels is not None or plot is not None or effort:
             raise click.UsageError(
-                "--save times all levels, at sizes of its own and without effort: leave --size, --levels, --plot and "
+                "--save times all levels, at sizes and with efforts of its own: leave --size, --levels, --plot and "
                 "--effort out"
             )
         _save(opened, engine, precision, threads, reps, as_json)
@@ -99,5 +99,6 @@ def _save(bundle: Bundle, engine: str, precision: str | None, threads: int | Non
         return
     for row in found.times:
         times = ", ".join(f"{ms:.0f} ms at {n / 1e6:.2f}" for n, ms in zip(row.pixels, row.ms, strict=True))
-        click.echo(f"level {row.level} {row.direction}: {times} megapixels")
+        effort = f" with effort {row.effort}" if row.direction == "encode" else ""
+        click.echo(f"level {row.level} {row.direction}{effort}: {times} megapixels")
     click.echo(f"saved: {path}")

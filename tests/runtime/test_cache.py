@@ -16,7 +16,7 @@ from basic_runtime.errors import FileError, MachineProfileError
 from basic_runtime.machine import MachineProfile
 
 EMPTY = '{"model_id": "a", "engine": "auto", "threads": 1, "stride": %s, "times": [%s]}'
-ROW = '{"level": 0, "direction": "encode", "pixels": [9], "ms": [9]}'
+ROW = '{"level": 0, "direction": "encode", "effort": 0, "pixels": [9], "ms": [9]}'
 
 
 def test_answers_are_remembered_by_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

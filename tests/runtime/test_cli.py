@@ -201,18 +201,21 @@ def test_results_tell_the_quality_and_the_level_of_the_file(folder: Path) -> Non
         assert back["level"] == level
 
 
+class Measured:
+    def within(self, *_: object) -> machine.LevelTime:
+        return machine.LevelTime(4, "encode", 0, (), ())
+
+
 def test_text_tells_what_was_chosen(folder: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("encode", "photo.png", "--target-size", "2000", "--overwrite")
     [found] = json.loads(run("info", "photo.basic", "--json").stdout)
     assert f"  quality {found['quality']}\n" in done.stdout and "level" not in done.stdout
     assert "quality" not in run("encode", "photo.png", "--overwrite").stdout
 
-    class Measured:
-        def level_within(self, *_: object) -> int:
-            return 4
-
     monkeypatch.setattr(machine, "load", lambda *_: Measured())
-    assert run("encode", "photo.png", "--budget-ms", "9", "--overwrite").stdout.endswith("  level 4\n")
+    budget = ("encode", "photo.png", "--budget-ms", "9", "--overwrite")
+    assert run(*budget).stdout.endswith("  level 4  effort 0\n")
+    assert run(*budget, "--effort", "0").stdout.endswith("  level 4\n")
     assert run("decode", "photo.basic", "-o", "x.png", "--level", "auto").stdout.endswith("  level 4\n")
 
 
@@ -222,10 +225,6 @@ def test_levels_by_time_use_the_profile_of_one_file_at_a_time(
 ) -> None:
     """Which is that of the engine's own threads, also where files side by side would get one each."""
     asked: list[int | None] = []
-
-    class Measured:
-        def level_within(self, *_: object) -> int:
-            return 0
 
     def load(bundle: object, backend: Backend) -> Measured:
         asked.append(backend.threads)
@@ -298,8 +297,8 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
         ("encode", "-", "--out-dir", "d"),
         ("encode", "-", "-"),
         ("encode", "a.png", "-o", "c.basic", "--keep-extension"),
-        ("encode", "a.png", "--effort", "1", "--budget-ms", "9"),
-        ("encode", "a.png", "--effort", "1", "--level", "auto"),
+        ("encode", "a.png", "--effort", "2", "--budget-ms", "9"),
+        ("encode", "a.png", "--effort", "2", "--level", "auto"),
         ("encode", "-", "--json"),
         ("encode", "a.png", "--overwrite", "--skip-existing"),
         ("decode", "a.basic", "--format", "gif"),

@@ -397,9 +397,9 @@ def test_the_command(tmp_path: Path, photo: Photo) -> None:
     assert "--effort" in output
 
 
-def test_a_budget_is_for_no_effort(tmp_path: Path, photo: Photo) -> None:
+def test_a_budget_is_for_no_search(tmp_path: Path, photo: Photo) -> None:
     source = tmp_path / "in.png"
     Image.fromarray(photo(64, 64)).save(source)
-    result = CliRunner().invoke(main, ["encode", str(source), "--effort", "1", "--budget-ms", "50"])
-    assert result.exit_code == 2 and "--budget-ms is for encoding without --effort" in result.output
+    result = CliRunner().invoke(main, ["encode", str(source), "--effort", "2", "--budget-ms", "50"])
+    assert result.exit_code == 2 and "--budget-ms knows the time of --effort 0 to 1: take one of" in result.output
     assert list(tmp_path.iterdir()) == [source]

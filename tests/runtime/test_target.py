@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from basic_runtime.cli import main
 from basic_runtime.cli.options import ByteSize
 from basic_runtime.codec import Codec
 from basic_runtime.container import peek
-from basic_runtime.errors import TargetError
+from basic_runtime.errors import MachineProfileError, TargetError
 from basic_runtime.metrics import psnr
 from basic_runtime.target import (
     CLOSE_DECIBELS,
@@ -241,18 +242,32 @@ def test_mistakes(
     assert not (tmp_path / "out.basic").exists()
 
 
-def test_levels_by_time(tiny_path: Path, png: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("highest", [0, 1])
+def test_levels_by_time(highest: int, tiny_path: Path, png: Path, tmp_path: Path, monkeypatch) -> None:
+    """With a bundle that has effort 0 alone, and with one that can weigh bits against errors."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if highest:
+        tiny_path = Path(shutil.copytree(tiny_path, tmp_path / "bundle"))
+        manifest = json.loads((tiny_path / "manifest.json").read_text())
+        manifest["lambda"] = {"lowest": 0.0009, "highest": 0.16}
+        (tiny_path / "manifest.json").write_text(json.dumps(manifest))
     done = run("profile", "--save", "--bundle", tiny_path, "--reps", 1, "--json")
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["times"]
-    assert {(row["level"], row["direction"]) for row in rows} == {
-        (level, direction) for level in range(8) for direction in ("encode", "decode")
-    }
+    works = {("encode", 0), ("encode", highest), ("decode", highest)}
+    timed = [(level, *work) for level in range(8) for work in works]
+    assert sorted((row["level"], row["direction"], row["effort"]) for row in rows) == sorted(timed)
     assert all(len(row["ms"]) == len(row["pixels"]) == 4 and min(row["ms"]) > 0 for row in rows)
     coded, common = tmp_path / "out.basic", ["--bundle", tiny_path, "--overwrite"]
-    assert run("encode", png, "-o", coded, *common, "--budget-ms", 1e6).exit_code == 0
+    done = run("encode", png, "-o", coded, *common, "--budget-ms", 1e6)
+    assert done.exit_code == 0 and done.stdout.endswith(f"  level 7  effort {highest}\n"), done.output
     assert peek(coded.read_bytes()).level == 7
+    by_default = coded.read_bytes()
+    done = run("encode", png, "-o", coded, *common, "--budget-ms", 1e6, "--effort", 0)
+    assert done.exit_code == 0 and done.stdout.endswith("  level 7\n")
+    assert (coded.read_bytes() == by_default) == (highest == 0)
+    done = run("encode", png, "-o", coded, *common, "--budget-ms", 1e6, "--effort", 1)
+    assert done.exit_code == 1 - highest and (highest or "effort 1 was not measured" in done.output), done.output
     assert run("encode", png, "-o", coded, *common, "--level", "auto").exit_code == 0
     assert run("decode", coded, "-o", tmp_path / "out.png", *common, "--budget-ms", 1e6).exit_code == 0
     done = run("encode", png, "-o", coded, *common, "--budget-ms", 1e-6)
@@ -267,11 +282,25 @@ def test_budget_takes_the_highest_level_that_fits() -> None:
 
     sizes = (320 * 320, 1024 * 1024, 2048 * 1024)
     times = [
-        LevelTime(level, "encode", sizes, (1.0 + level, 10.0 * (level + 1), 30.0 * (level + 1))) for level in range(8)
+        LevelTime(level, "encode", 0, sizes, (1.0 + level, 10.0 * (level + 1), 30.0 * (level + 1)))
+        for level in range(8)
     ]
-    found = MachineProfile("id", "engine", None, 64, tuple(times))
-    assert found.level_within("encode", 1024, 1024, 34) == found.level_within("encode", 961, 1000, 34) == 2
+    slower = [LevelTime(row.level, "encode", 1, sizes, (*(1.5 * ms for ms in row.ms),)) for row in times]
+    found = MachineProfile("id", "engine", None, 64, (*times, *slower))
+
+    def choice(width: int, height: int, budget: float, effort: int | None = None) -> tuple[int, int]:
+        row = found.within("encode", width, height, budget, effort)
+        return row.level, row.effort
+
+    assert choice(1024, 1024, 34) == choice(961, 1000, 34) == (2, 0)
+    assert choice(1024, 1024, 46) == (3, 0)  # a level is worth more than an effort
+    assert choice(1024, 1024, 46, effort=1) == choice(1024, 1024, 46 - 1e-9, effort=1) == (2, 1)
+    assert choice(1024, 1024, 121) == (7, 1) and choice(1024, 1024, 121, effort=0) == (7, 0)
+    with pytest.raises(MachineProfileError, match="level 0 takes about 15 ms to encode 1024x1024"):
+        choice(1024, 1024, 14, effort=1)
+    with pytest.raises(MachineProfileError, match="effort 1 was not measured, as this model has none"):
+        MachineProfile("id", "engine", None, 64, tuple(times)).within("encode", 20, 25, 8, 1)
     assert found.computed(961, 1000) == 1024 * 1024  # what is padded takes its time
-    assert found.level_within("encode", 20, 25, 8) == 7  # no less than the smallest picture
+    assert choice(20, 25, 8) == (7, 0)  # no less than the smallest picture
     assert times[1].predict(1536 * 1024) == pytest.approx(40)  # on the line from 20 to 60
     assert times[1].predict(8 * 1024 * 1024) == pytest.approx(240)
