@@ -8,6 +8,8 @@
 #include <array>
 #include <memory>
 #include <new>
+#include <numeric>
+#include <span>
 #include <vector>
 
 #include "dots_avx512.hpp"
@@ -26,12 +28,26 @@ constexpr size_t kValueBytes = 20 << 10;
 
 size_t depths_of(size_t pairs) { return (2 * pairs + kDepth - 1) / kDepth; }
 
+// How the values of taps fill depths: one tap after the other, or each tap in depths of its own where that takes few more,
+// so that taps beside each other can read the same values.
+struct Depths {
+    explicit Depths(std::span<const size_t> pairs) {
+        size_t all = 0;
+        for (const size_t some : pairs) all += some, count += depths_of(some);
+        alone = 4 * count <= 5 * depths_of(all);
+        if (!alone) count = depths_of(all);
+    }
+
+    size_t count = 0;
+    bool alone;
+};
+
 // Of a vector of channels, in bytes: whether each depth's weights are narrow, in whole lines, and for each depth the
 // tiles of low and high bytes, whose row k has the weights 4 k to 4 k + 3 of one channel after the other.
 size_t bytes_of_flags(size_t depths) { return (depths + 63) / 64 * 64; }
 size_t bytes_of_vector(size_t depths) { return bytes_of_flags(depths) + depths * 2 * kTileBytes; }
 
-size_t packed(size_t pairs, size_t vectors) { return vectors * bytes_of_vector(depths_of(pairs)) / sizeof(int16_t); }
+size_t packed(std::span<const size_t> pairs) { return bytes_of_vector(Depths(pairs).count) / sizeof(int16_t); }
 
 // Of two vectors of four bytes each, what lies at bytes `first` and `first` + 2 of the one's four, then of the other's.
 inline BASIC_ALWAYS_INLINE __m512i bytes_of(__m512i a, __m512i b, const std::array<uint8_t, 64>& places) {
@@ -49,25 +65,37 @@ inline BASIC_ALWAYS_INLINE __m512i beyond_bytes(__m512i values) {
     return _mm512_and_si512(_mm512_add_epi16(values, _mm512_set1_epi16(128)), _mm512_set1_epi16(-256));
 }
 
-void pack(const int16_t* weights, size_t pairs, size_t vectors, int16_t* to) {
+// A tile of low bytes and one of high bytes, and whether the low ones are enough, of so many pairs of a vector, which are
+// `apart` from each other.
+bool pack_depth(const int16_t* weights, size_t apart, size_t pairs, uint8_t* to) {
     static constexpr auto kLow = places_of_bytes(0), kHigh = places_of_bytes(1);
-    const size_t depths = depths_of(pairs), of_depth = kDepth / 2;
+    __m512i beyond = _mm512_setzero_si512();
+    for (size_t pair = 0; pair < kDepth / 2; pair += 2, to += kDepth) {
+        const auto row = [&](size_t k) {
+            return k < pairs ? Avx512::load_pairs(weights + k * apart) : _mm512_setzero_si512();
+        };
+        const __m512i a = row(pair), b = row(pair + 1);
+        beyond = _mm512_or_si512(beyond, _mm512_or_si512(beyond_bytes(a), beyond_bytes(b)));
+        _mm512_storeu_si512(to, bytes_of(a, b, kLow));
+        _mm512_storeu_si512(to + kTileBytes, bytes_of(a, b, kHigh));
+    }
+    return _mm512_test_epi16_mask(beyond, beyond) == 0;
+}
+
+void pack(const int16_t* weights, std::span<const size_t> pairs, size_t vectors, int16_t* to) {
+    const Depths depths(pairs);
+    const size_t all = std::accumulate(pairs.begin(), pairs.end(), size_t{0}), apart = vectors * 2 * kColumns;
+    const std::span<const size_t> runs = depths.alone ? pairs : std::span<const size_t>(&all, 1);
     auto* bytes = reinterpret_cast<uint8_t*>(to);
-    for (size_t v = 0; v < vectors; ++v, bytes += bytes_of_vector(depths))
-        for (size_t depth = 0; depth < depths; ++depth) {
-            uint8_t* low = bytes + bytes_of_flags(depths) + depth * 2 * kTileBytes;
-            __m512i beyond = _mm512_setzero_si512();
-            for (size_t pair = depth * of_depth; pair < (depth + 1) * of_depth; pair += 2, low += kDepth) {
-                const auto row = [&](size_t k) {
-                    return k < pairs ? Avx512::load_pairs(weights + (k * vectors + v) * 2 * kColumns) : _mm512_setzero_si512();
-                };
-                const __m512i a = row(pair), b = row(pair + 1);
-                beyond = _mm512_or_si512(beyond, _mm512_or_si512(beyond_bytes(a), beyond_bytes(b)));
-                _mm512_storeu_si512(low, bytes_of(a, b, kLow));
-                _mm512_storeu_si512(low + kTileBytes, bytes_of(a, b, kHigh));
-            }
-            bytes[depth] = _mm512_test_epi16_mask(beyond, beyond) == 0;
+    for (size_t v = 0; v < vectors; ++v, bytes += bytes_of_vector(depths.count)) {
+        const int16_t* from = weights + v * 2 * kColumns;
+        uint8_t *flag = bytes, *tile = bytes + bytes_of_flags(depths.count);
+        for (const size_t run : runs) {
+            for (size_t k = 0; k < run; k += kDepth / 2, tile += 2 * kTileBytes)
+                *flag++ = pack_depth(from + k * apart, apart, std::min(run - k, kDepth / 2), tile);
+            from += run * apart;
         }
+    }
 }
 
 // The tiles of this thread, all of 16 rows of 64 bytes, for as long as it lives.
@@ -87,11 +115,10 @@ class Tiles {
     Tiles& operator=(const Tiles&) = delete;
 };
 
-// Low and high bytes of the values of 16 positions, in rows of `depths * kDepth` bytes.
-struct ValueTiles {
+// Low and high bytes of a depth of values, in rows that are so many bytes apart.
+struct ValueTile {
     const uint8_t *low, *high;
-    size_t row;
-    bool narrow;  // high bytes only repeat the sign of the low ones
+    long row;
 };
 
 // Low and high bytes of 64 values, or of the first `count` of them.
@@ -115,21 +142,118 @@ inline BASIC_ALWAYS_INLINE void split(const int16_t* from, size_t count, uint8_t
     _mm512_mask_storeu_epi8(high, kept, _mm512_permutex2var_epi8(a, odd, b));
 }
 
-// The values that the taps read for 16 positions, one tap's after the other's.
-ValueTiles read_values(const DotsTap* taps, size_t count, const uint32_t* at, size_t depths, uint8_t* to) {
-    const size_t row = depths * kDepth;
-    __m512i beyond = _mm512_setzero_si512();
-    uint8_t *low = to, *high = to + kRows * row;
-    for (size_t t = 0; t < count; low += 2 * taps[t].pairs, high += 2 * taps[t].pairs, ++t)
-        for (size_t p = 0; p < kRows; ++p) {
-            const int16_t* values = taps[t].input + at[p] * taps[t].stride;
-            uint8_t *low_row = low + p * row, *high_row = high + p * row;
-            const size_t channels = 2 * taps[t].pairs, whole = channels / kDepth * kDepth;
-            for (size_t k = 0; k < whole; k += kDepth) split<true>(values + k, kDepth, low_row + k, high_row + k, beyond);
-            if (whole < channels) split<false>(values + whole, channels - whole, low_row + whole, high_row + whole, beyond);
-        }
-    return {to, to + kRows * row, row, _mm512_test_epi16_mask(beyond, beyond) == 0};
+// Low and high bytes of so many rows of channels, of which row p begins at values + place(p).
+template <typename Place>
+void split_rows(const int16_t* values, size_t channels, size_t rows, const Place& place, uint8_t* low, uint8_t* high,
+                size_t row_bytes, __m512i& beyond) {
+    const size_t whole = channels / kDepth * kDepth;
+    for (size_t p = 0; p < rows; ++p, low += row_bytes, high += row_bytes) {
+        const int16_t* from = values + place(p);
+        for (size_t k = 0; k < whole; k += kDepth) split<true>(from + k, kDepth, low + k, high + k, beyond);
+        if (whole < channels) split<false>(from + whole, channels - whole, low + whole, high + whole, beyond);
+    }
 }
+
+// The values that taps read, in tiles, for 16 positions at a time.
+class Values {
+  public:
+    Values(const DotsTap* taps, size_t count, const Depths& depths) : taps_(taps, count), depths_(depths) {
+        if (!depths.alone) return;
+        for (size_t t = 0; t < count; ++t) {
+            const auto apart = lines_.empty() ? 0 : places_after(taps[lines_.back().first], taps[t]);
+            if (apart > 0)
+                lines_.back().last = t + 1, lines_.back().more = std::max(lines_.back().more, apart);
+            else
+                lines_.push_back({t, t + 1, 0});
+        }
+    }
+
+    // Bytes that 16 positions take, at most.
+    size_t bytes() const {
+        size_t sum = depths_.alone ? 0 : 2 * kTileBytes * depths_.count;
+        for (const Line& line : lines_)
+            sum += 2 * std::max(kRows * (line.last - line.first), kRows + line.more) * row_bytes(taps_[line.first]);
+        return sum;
+    }
+
+    // The tiles of all depths, whose bytes begin at `to`; whether the low ones are enough.
+    bool read(const uint32_t* at, uint8_t* to, ValueTile* tiles) const {
+        __m512i beyond = _mm512_setzero_si512();
+        if (depths_.alone) {
+            bool in_a_row = true;
+            for (size_t p = 1; p < kRows; ++p) in_a_row &= at[p] == at[0] + p;
+            for (const Line& line : lines_)
+                in_a_row ? read_line(line, at[0], to, tiles, beyond) : read_taps(line, at, to, tiles, beyond);
+        } else {
+            read_together(at, to, tiles, beyond);
+        }
+        return _mm512_test_epi16_mask(beyond, beyond) == 0;
+    }
+
+  private:
+    static constexpr std::ptrdiff_t kFew = 2 * kRows;
+
+    // Taps that read the same channels of places in a row, up to `more` after those of the first.
+    struct Line {
+        size_t first, last, more;
+    };
+
+    static size_t row_bytes(const DotsTap& tap) { return depths_of(tap.pairs) * kDepth; }
+
+    // How many places after those of one tap those of another lie, if there are few between; else 0.
+    static size_t places_after(const DotsTap& one, const DotsTap& other) {
+        if (other.tensor != one.tensor || other.pairs != one.pairs) return 0;
+        const std::ptrdiff_t values = other.input - one.input, stride = static_cast<std::ptrdiff_t>(one.stride);
+        return values > 0 && values % stride == 0 && values / stride < kFew ? static_cast<size_t>(values / stride) : 0;
+    }
+
+    // Adds the tiles of a tap's depths.
+    static void add_tiles(const DotsTap& tap, const uint8_t* low, const uint8_t* high, ValueTile*& tiles) {
+        for (size_t k = 0; k < row_bytes(tap); k += kDepth)
+            *tiles++ = {low + k, high + k, static_cast<long>(row_bytes(tap))};
+    }
+
+    void read_line(const Line& line, uint32_t at, uint8_t*& to, ValueTile*& tiles, __m512i& beyond) const {
+        const DotsTap& first = taps_[line.first];
+        const size_t bytes = row_bytes(first), rows = kRows + line.more;
+        uint8_t *low = to, *high = to + rows * bytes;
+        split_rows(first.input, 2 * first.pairs, rows, [&](size_t p) { return (at + p) * first.stride; }, low, high, bytes,
+                   beyond);
+        for (size_t t = line.first; t < line.last; ++t) {
+            const size_t more = t == line.first ? 0 : places_after(first, taps_[t]);
+            add_tiles(taps_[t], low + more * bytes, high + more * bytes, tiles);
+        }
+        to += 2 * rows * bytes;
+    }
+
+    void read_taps(const Line& line, const uint32_t* at, uint8_t*& to, ValueTile*& tiles, __m512i& beyond) const {
+        for (size_t t = line.first; t < line.last; ++t) {
+            const DotsTap& tap = taps_[t];
+            const size_t bytes = row_bytes(tap);
+            uint8_t *low = to, *high = to + kRows * bytes;
+            split_rows(tap.input, 2 * tap.pairs, kRows, [&](size_t p) { return at[p] * tap.stride; }, low, high, bytes,
+                       beyond);
+            add_tiles(tap, low, high, tiles);
+            to += 2 * kRows * bytes;
+        }
+    }
+
+    void read_together(const uint32_t* at, uint8_t* to, ValueTile* tiles, __m512i& beyond) const {
+        const size_t bytes = depths_.count * kDepth;
+        uint8_t *low = to, *high = to + kRows * bytes;
+        for (size_t k = 0; k < depths_.count; ++k)
+            tiles[k] = {low + k * kDepth, high + k * kDepth, static_cast<long>(bytes)};
+        for (const DotsTap& tap : taps_) {
+            split_rows(tap.input, 2 * tap.pairs, kRows, [&](size_t p) { return at[p] * tap.stride; }, low, high, bytes,
+                       beyond);
+            low += 2 * tap.pairs, high += 2 * tap.pairs;
+        }
+    }
+
+    std::span<const DotsTap> taps_;
+    const Depths& depths_;
+    std::vector<Line> lines_;
+};
 
 // Tiles 0 to 3: sums of products of low, of high and low, of low and high, and of high bytes. Products that wait for
 // each other's sums would take three times as long, which is why there are two for what counts the same.
@@ -159,16 +283,15 @@ inline BASIC_ALWAYS_INLINE void add_products(const uint8_t* low, const uint8_t* 
 }
 
 // Tiles 0 to 3 over all depths.
-void multiply(const ValueTiles& values, const uint8_t* vector, size_t depths) {
+void multiply(const ValueTile* values, bool narrow, const uint8_t* vector, size_t depths) {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     const uint8_t *flags = vector, *weights = vector + bytes_of_flags(depths);
-    const uint8_t *low = values.low, *high = values.high;
-    const auto row = static_cast<long>(values.row);
-    for (size_t depth = 0; depth < depths; ++depth, low += kDepth, high += kDepth, weights += 2 * kTileBytes) {
-        if (values.narrow)
+    for (size_t depth = 0; depth < depths; ++depth, weights += 2 * kTileBytes) {
+        const auto [low, high, row] = values[depth];
+        if (narrow)
             flags[depth] != 0 ? add_products<true, true>(low, high, row, weights)
                               : add_products<true, false>(low, high, row, weights);
         else
@@ -248,27 +371,30 @@ class Finishing {
 
 void accumulate_tiles(const DotsTap* taps, size_t count, const int16_t* weights, const int32_t* bias, const uint32_t* at,
                       size_t positions, size_t vectors, int32_t* sums, const DotsFinish* finish) {
-    size_t pairs = 0;
-    for (size_t t = 0; t < count; ++t) pairs += taps[t].pairs;
-    const size_t depths = depths_of(pairs), bytes = 2 * depths * kTileBytes, channels = vectors * kColumns;
+    std::vector<size_t> pairs(count);
+    for (size_t t = 0; t < count; ++t) pairs[t] = taps[t].pairs;
+    const Depths depths(pairs);
+    const Values values(taps, count, depths);
+    const size_t bytes = values.bytes(), channels = vectors * kColumns;
     const size_t together = std::clamp<size_t>(kValueBytes / bytes, 1, positions / kRows);
     const auto aligned = std::align_val_t{64};
     const auto free = [&](uint8_t* memory) { ::operator delete[](memory, aligned); };
     const std::unique_ptr<uint8_t[], decltype(free)> memory(new (aligned) uint8_t[together * bytes], free);
-    std::vector<ValueTiles> tiles(together);
+    std::vector<ValueTile> tiles(together * depths.count);
+    std::vector<uint8_t> narrow(together);
     Finishing finishing(finish, channels);
     const Tiles scope;
     for (size_t first = 0; first < positions; first += together * kRows) {
         const size_t some = std::min(together, (positions - first) / kRows);
         for (size_t k = 0; k < some; ++k)
-            tiles[k] = read_values(taps, count, at + first + k * kRows, depths, memory.get() + k * bytes);
+            narrow[k] = values.read(at + first + k * kRows, memory.get() + k * bytes, tiles.data() + k * depths.count);
         asm volatile("" : : : "memory");  // not all compilers know that tiles are loaded from there
         const auto* vector = reinterpret_cast<const uint8_t*>(weights);
-        for (size_t v = 0; v < vectors; ++v, vector += bytes_of_vector(depths))
+        for (size_t v = 0; v < vectors; ++v, vector += bytes_of_vector(depths.count))
             for (size_t k = 0; k < some; ++k) {
                 const size_t position = first + k * kRows;
                 int32_t* to = sums + position * channels + v * kColumns;
-                multiply(tiles[k], vector, depths);
+                multiply(tiles.data() + k * depths.count, narrow[k] != 0, vector, depths.count);
                 finishing.take(position, v, bias != nullptr ? bias + v * kColumns : to, bias != nullptr ? 0 : channels, to);
             }
     }

@@ -200,16 +200,13 @@ std::vector<NetLayer::Given> NetLayer::set_taps(const LayerSpec& spec, const std
 
 void NetLayer::set_sweeps() {
     const size_t pair_bytes = 2 * sizeof(int16_t) * std::min(block, vectors) * dots->lanes;
-    size_t bytes = 0;
-    for (size_t t = 0; t < taps.size(); ++t) {
-        const size_t more = taps[t].pairs * pair_bytes;
-        if (t > 0 && (taps[t].stride != taps[t - 1].stride || bytes + more > dots->weight_bytes)) {
-            sweeps.push_back(t);
-            bytes = 0;
-        }
-        bytes += more;
+    for (size_t first = 0, last = 0; last < taps.size(); first = last) {
+        size_t pairs = 0;
+        do pairs += taps[last++].pairs;
+        while (last < taps.size() && taps[last].stride == taps[first].stride &&
+               (pairs + taps[last].pairs) * pair_bytes <= dots->weight_bytes);
+        sweeps.push_back({last, dots->packed == nullptr ? 2 * pairs * dots->lanes : dots->packed(pairs_of(first, last))});
     }
-    if (!taps.empty()) sweeps.push_back(taps.size());
 }
 
 Weights NetLayer::weights_of(const std::vector<Given>& given, const std::vector<size_t>& from) const {
@@ -236,20 +233,28 @@ Weights NetLayer::packed(const int16_t* plain) const {
     Weights result;
     for (size_t first = 0; first < vectors; first += block) {
         const size_t some = std::min(block, vectors - first);
-        for (size_t k = 0; k < sweeps.size(); ++k) {
-            const size_t count = pairs(k == 0 ? 0 : sweeps[k - 1], sweeps[k]), start = result.size();
-            result.resize(start + dots->packed(count, some));
-            dots->pack(plain, count, some, result.data() + start);
-            plain += 2 * count * some * dots->lanes;
+        size_t tap = 0;
+        for (const auto [last, count] : sweeps) {
+            const std::vector<size_t> each = pairs_of(tap, last);
+            const size_t start = result.size();
+            result.resize(start + some * count);
+            dots->pack(plain, each, some, result.data() + start);
+            plain += 2 * std::accumulate(each.begin(), each.end(), size_t{0}) * some * dots->lanes;
+            tap = last;
         }
     }
     return result;
 }
 
-size_t NetLayer::pairs(size_t first, size_t last) const {
-    size_t sum = 0;
-    for (size_t t = first; t < last; ++t) sum += taps[t].pairs;
-    return sum;
+std::vector<size_t> NetLayer::pairs_of(size_t first, size_t last) const {
+    std::vector<size_t> pairs;
+    for (size_t t = first; t < last; ++t) pairs.push_back(taps[t].pairs);
+    return pairs;
+}
+
+size_t NetLayer::pairs() const {
+    const std::vector<size_t> each = pairs_of(0, taps.size());
+    return std::accumulate(each.begin(), each.end(), size_t{0});
 }
 
 void NetPlan::add(const std::vector<LayerSpec>& specs) {

@@ -304,7 +304,7 @@ class NetRun {
         // What the first position reads lies in the plane, or in its border.
         const size_t first_read = static_cast<size_t>(tap.down + kBorder) * (source.width() + 2 * kBorder) +
                                   static_cast<size_t>(tap.right + kBorder);
-        return {source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs};
+        return {source.data(), source.data() + first_read * source.stride() + tap.first, source.stride(), tap.pairs};
     }
 
     // A skip's channels from one on.
@@ -340,13 +340,13 @@ class NetRun {
                 bias = nullptr;
             }
             size_t tap = 0;
-            for (const size_t last : layer.sweeps) {
-                const size_t stride = layer.taps[tap].stride, pairs = layer.pairs(tap, last);
+            for (const auto [last, count] : layer.sweeps) {
+                const size_t stride = layer.taps[tap].stride;
                 taps.clear();
                 for (; tap < last; ++tap) taps.push_back(dots_tap(layer.taps[tap]));
                 dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions, vectors,
                                 sums.get(), fused && last == layer.taps.size() ? &finish : nullptr);
-                weights += dots.packed == nullptr ? 2 * pairs * channels : dots.packed(pairs, vectors);
+                weights += count * vectors;
                 bias = nullptr;
             }
             if (wide != nullptr) {

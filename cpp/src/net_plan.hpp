@@ -32,12 +32,17 @@ struct NetLayer {
         size_t first, pairs;  // of the source's values at a position
     };
 
+    // Taps up to one that are summed in one go, which are of one stride, and how many weights a vector has for them.
+    struct Sweep {
+        size_t last, weights;
+    };
+
     bool leak = false, wide = false;  // wide: its results are int32
     size_t shuffle = 1, rate = 1, outputs = 0, vectors = 0;  // rate: rows before its shuffle for each row of the coarsest input
     const Dots* dots = nullptr;  // which computes it: the network's, or what that leaves small layers to
     size_t block = 0;  // vectors that are summed at a time, at most
     std::vector<Tap> taps;
-    std::vector<size_t> sweeps;  // the ends of taps that are summed in one go, which are of one stride
+    std::vector<Sweep> sweeps;
     std::vector<int32_t> bias, shift, low, high;  // of all vectors' channels, those of a new position side by side
     Weights weights;  // for each block, for each sweep, packed: for each tap (pairs, channels, 2); none with `winograd`
     std::vector<SkipSpec> skips;
@@ -49,8 +54,7 @@ struct NetLayer {
     // `channels`: of each tensor before the layer; `all`: what computes the network. The parts of `spec` must fit each other.
     NetLayer(const LayerSpec& spec, const std::vector<size_t>& channels, size_t rate, const Dots& all);
 
-    size_t pairs() const { return pairs(0, taps.size()); }  // of weights to a sum
-    size_t pairs(size_t first, size_t last) const;          // of some taps
+    size_t pairs() const;  // of weights to a sum
 
     // Whether a block's outputs go to one of a shuffle's new positions, to which they can be written at once.
     bool blocks_stay_together() const { return outputs / (shuffle * shuffle) % (block * dots->lanes) == 0; }
@@ -64,6 +68,7 @@ struct NetLayer {
 
     std::vector<Given> set_taps(const LayerSpec& spec, const std::vector<size_t>& channels);
     void set_sweeps();
+    std::vector<size_t> pairs_of(size_t first, size_t last) const;  // of each of some taps
 
     // For each block, for each tap: (pairs, channels, 2). `from`: what each output is in the specification.
     Weights weights_of(const std::vector<Given>& given, const std::vector<size_t>& from) const;

@@ -264,7 +264,7 @@ void Winograd::multiply(size_t number, const Points& points, size_t squares, con
         for (size_t point = 0; point < kPoints; ++point, ++weights) {
             int32_t* to = sums.block(first) + point * sums.apart(vectors);
             const int16_t* values = points.values.as<int16_t>() + point * points.apart;
-            const DotsTap tap{values, source.channels, source.channels / 2};
+            const DotsTap tap{values, values, source.channels, source.channels / 2};
             if (*weights)
                 dots_.accumulate(&tap, 1, weights_.data() + **weights, number == 0 ? zeros_.data() : nullptr, numbers,
                                  squares, vectors, to, nullptr);

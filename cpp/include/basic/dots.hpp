@@ -22,9 +22,9 @@ struct Requantisation {
 inline constexpr int kLeakBits = 7;
 
 // Channels of a tensor at one place of a kernel: 2 pairs values from `input` on for a position 0, `stride` values further
-// for each next.
+// for each next. `tensor` tells which: only values of one and the same lie at some distance from each other.
 struct DotsTap {
-    const int16_t* input;
+    const int16_t *tensor, *input;
     size_t stride, pairs;
 };
 
@@ -79,10 +79,10 @@ struct Dots {
     const Dots* small;
     bool (*is_small)(size_t taps, size_t pairs, size_t vectors);  // of a sum
 
-    // The order in which `accumulate` reads the weights of some taps, (pairs, channels of the vectors, 2) before, and how
-    // many values they are in it, which fill lines of the caches; null: in that one.
-    size_t (*packed)(size_t pairs, size_t vectors);
-    void (*pack)(const int16_t* weights, size_t pairs, size_t vectors, int16_t* to);
+    // The order in which `accumulate` reads the weights of taps of so many pairs, (pairs of all taps, channels of the
+    // vectors, 2) before, and how many values a vector has in it, which fill lines of the caches; null: in that one.
+    size_t (*packed)(std::span<const size_t> pairs);
+    void (*pack)(const int16_t* weights, std::span<const size_t> pairs, size_t vectors, int16_t* to);
 
     // sums[p][c] += sum over all taps, and over k < 2 pairs, of weights[k / 2][c][k % 2] * input[at[p] * stride + k],
     // modulo 2^32, where c counts the channels of `vectors` vectors, and the weights of a tap follow those of the one
