@@ -57,8 +57,8 @@ class Report:
     half_effects: list[verify.HalfEffect]
     checks: list[verify.Check] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    encoder_percent: float | None = None
-    """Of an encoder that took another's place: change of bits at equal distortion."""
+    encoder_percent: dict[int, float] = field(default_factory=dict)
+    """By level whose encoder another one took the place of: change of bits at equal distortion."""
     seconds: float = 0.0
 
 

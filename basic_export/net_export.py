@@ -180,12 +180,6 @@ class NetExport:
             "decode_macs_per_pixel": round(entropy + macs["g_s"], 3),
         }
 
-    def encoder_entry(self, level: Widths) -> tuple[dict[str, Any], float]:
-        """What the manifest's entry of a level says of its encoder, and the encoder's cost per pixel."""
-        pixel = {name: self.pixels[name, getattr(level, name)] for name in ("g_a", "h_a")}
-        macs = sum(graph.macs_per_pixel for _, graph in pixel.values())
-        return {name: graph_id for name, (graph_id, _) in pixel.items()}, macs
-
     @cached_property
     def _extreme(self) -> tuple[np.ndarray, np.ndarray]:
         """z and y of the golden vectors, of the pruned net."""

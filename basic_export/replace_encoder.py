@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +47,9 @@ def replace_encoder(
     source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = silent
 ) -> Report:
     """Write a bundle in the new folder `target` that is the one in `source` with the g_a and h_a of `net` at level
-    `number`: of the width that the net's own table has for it, or of its only one. The report's graphs and checks are
-    those of the encoder; it compares the bits that files take with it.
+    `number`: of the width that the net's own table has for it, or of its only one. Other levels that had the same g_a
+    or h_a have the new one, too. The report's graphs and checks are those of the encoder; it compares the bits that
+    files of all these levels take with it.
 
     Raises NetError for a net whose other parts are not the bundle's or whose encoder costs so much that the levels
     would not rise in cost, and what `export_bundle` raises.
@@ -60,32 +61,35 @@ def replace_encoder(
     level = _widths_of(net, bundle, number)
     _require_same_decoder(bundle, number, net, level, options)
     old = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
-    entry = old["levels"][number]
-    elsewhere = {other[name] for other in old["levels"] if other is not entry for name in ENCODER}
-    dropped = {entry[name] for name in ENCODER} - elsewhere
+    replaced = {old["levels"][number][name] for name in ENCODER}
+    changed = [k for k, entry in enumerate(old["levels"]) if replaced & {entry[name] for name in ENCODER}]
     step = Steps(progress)
     with new_bundle(target, options.overwrite) as writer:
         step("graphs of the bundle")
-        names = copy_graphs(source, old["graphs"], [name for name in old["graphs"] if name not in dropped], writer)
+        names = copy_graphs(source, old["graphs"], [name for name in old["graphs"] if name not in replaced], writer)
         parts = NetExport(net, [level], writer, options, step, transforms=ENCODER)
         parts.prune()
         parts.add_pixels()
-        graphs, macs = parts.encoder_entry(level)
-        before = sum(old["graphs"][entry[name]]["macs_per_pixel"] for name in ENCODER)
+        new = {old["levels"][number][name]: parts.pixels[name, getattr(level, name)][0] for name in ENCODER}
         fields = {name: old[name] for name in CARRIED_FIELDS if name in old}
-        fields |= {"entropy": renamed(old["entropy"], names), "levels": renamed(old["levels"], names)}
-        encode = round(entry["encode_macs_per_pixel"] - before + macs, 3)
-        fields["levels"][number] |= graphs | {"encode_macs_per_pixel": encode}
+        fields |= {"entropy": renamed(old["entropy"], names), "levels": renamed(old["levels"], names | new)}
+        for entry in fields["levels"]:
+            entry["encode_macs_per_pixel"] += sum(
+                writer.graphs[after]["macs_per_pixel"] - old["graphs"][before]["macs_per_pixel"]
+                for before, after in new.items()
+                if after in (entry["g_a"], entry["h_a"])
+            )
+            entry["encode_macs_per_pixel"] = round(entry["encode_macs_per_pixel"], 3)
         require_rising(fields["levels"])
         writer.write_tables(load_file(source / TABLES))
         writer.write_golden(load_file(source / GOLDEN) | _golden_pixels(parts, bundle, number, level))
         manifest = complete(parts, fields, model=renamed(old["model"], names))
         checks = parts.check(Bundle(writer.folder)) if options.verify else []
-        report = report_of(parts, manifest, {name: writer.graphs[name] for name in graphs.values()}, checks)
-        step("the old encoder beside the new one")
-        percent = _change_of_bits(bundle, Bundle(writer.folder), number, options)
-        report.notices = [*parts.notices(), *_notice(number, percent)]
-        report.encoder_percent = percent
+        report = report_of(parts, manifest, {name: writer.graphs[name] for name in new.values()}, checks)
+        for k in changed:
+            step(f"level {k} with the old encoder and the new one")
+            report.encoder_percent[k] = _change_of_bits(bundle, Bundle(writer.folder), k, options)
+        report.notices = [*parts.notices(), *_notices(report.encoder_percent)]
         step("done")
     report.seconds = time.perf_counter() - started
     return report
@@ -148,7 +152,9 @@ def _costs(bundle: Bundle, number: int, pictures: Iterable[np.ndarray]) -> list[
     return costs
 
 
-def _notice(number: int, percent: float) -> list[str]:
-    if percent <= 0:
-        return []
-    return [f"level {number} takes {percent:.1f} % more bits at equal distortion than with the encoder that it had"]
+def _notices(changes: Mapping[int, float]) -> list[str]:
+    return [
+        f"level {number} takes {percent:.2f} % more bits at equal distortion than with the encoder that it had"
+        for number, percent in changes.items()
+        if percent > 0
+    ]

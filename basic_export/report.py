@@ -43,7 +43,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for c in report.rate_costs
         ],
         "float16_effect": [asdict(effect) for effect in report.half_effects],
-        "encoder_percent": report.encoder_percent,
+        "encoder_percent": {str(level): percent for level, percent in report.encoder_percent.items()},
         "checks": [{**asdict(check), "passed": check.passed} for check in report.checks],
         "notices": report.notices,
     }
@@ -55,8 +55,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_graph_table(report))
     if report.rate_costs:
         console.print(_rate_table(report))
-    if report.encoder_percent is not None:
-        console.print(f"{report.encoder_percent:+.2f} % of the bits at equal distortion with the new encoder")
+    for number, percent in report.encoder_percent.items():
+        console.print(f"level {number}: {percent:+.2f} % of the bits at equal distortion with the new encoder")
     for notice in report.notices:
         console.print(f"[yellow]warning:[/] {notice}")
     sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in report.sizes.items())
