@@ -67,6 +67,7 @@ def test_files_and_pixels_are_those_of_every_processor(case: tuple[int, int, int
         ("lite-10-level0", None, "70e656b388f34223"),  # before level 0 went on beside the others
         ("lite-10-level0", 3, "de11547969d1860e"),
         ("lite-10-level7", 0, "22b73e2a4d6f3e15"),
+        ("lite-11-level7", None, "f589a09f75b00187"),  # before level 7 got another encoder
     ],
 )
 def test_files_of_earlier_models_decode_as_they_did(name: str, level: int | None, expected: str) -> None:
