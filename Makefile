@@ -14,6 +14,7 @@ TRAIN_ARGS ?=
 # level 0 as a net of its own: how long it trains
 LEVEL0_MINUTES ?= 70
 BESIDE_MINUTES ?= 75
+ENCODER_MINUTES ?= 97
 RUN ?= runs/lite
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -30,7 +31,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
-	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
@@ -108,7 +109,12 @@ reproduce-bundle: .venv-test/.installed
 	.venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN)/beside --minutes $(BESIDE_MINUTES) \
 	    --start-from $(RUN)/level0 --freeze gains,z_prior --objective interchange --beside $(RUN)/levels.safetensors \
 	    --full-share 0.3 --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 50 --ema 0.998
-	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/bundle --name lite --data $(DATA) --overwrite
+	.venv-test/bin/basic-export $(RUN)/supernet --level 0=$(RUN)/beside -o $(RUN)/own-level --name lite --data $(DATA) --overwrite
+	.venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN)/encoder --minutes $(ENCODER_MINUTES) \
+	    --start-from $(RUN)/levels.safetensors --freeze h_s,g_s,context,gains,z_prior --revive 0 --full-share 1.0 --batch 32 \
+	    --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 30 --ema 0.998
+	.venv-test/bin/basic-export $(RUN)/own-level --encoder 7=$(RUN)/encoder -o $(RUN)/bundle --data $(DATA) --overwrite \
+	    --prune 0.15 --weight-bits 6
 
 # Its tag says which Linux it is for: that of the machine which builds it, and later ones (PEP 600).
 wheel: .venv-test/.installed

@@ -66,6 +66,18 @@ _PATH = click.Path(path_type=Path)
     callback=_of_level,
     help="Replace the encoder of a level of SOURCE, a bundle, by that of a checkpoint that was trained on.",
 )
+@click.option(
+    "--prune",
+    type=click.FloatRange(0, 0.9),
+    default=0.0,
+    help="With --encoder: leave out this share of the weights of its hidden units, the least useful. [default: 0]",
+)
+@click.option(
+    "--weight-bits",
+    type=click.IntRange(1, 10),
+    default=10,
+    help="With --encoder: round its weights to so many bits behind the first, to be stored in less. [default: 10]",
+)
 @click.option("--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]")
 @click.option("--data", "photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
 @click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
@@ -83,6 +95,8 @@ def main(
     levels: int,
     level: tuple[int, Path] | None,
     encoder: tuple[int, Path] | None,
+    prune: float,
+    weight_bits: int,
     name: str | None,
     photos: Path | None,
     check_photo: Path | None,
@@ -106,6 +120,9 @@ def main(
     request = engine_cli.request_of(context, **engine)
     bundle = engine_cli.bundle_of(source)
     part = level or encoder
+    lean = engine_cli.given_options(context, ("prune", "weight_bits"))
+    if lean and encoder is None:
+        raise click.UsageError(f"{lean[0]} is about --encoder")
     if part is not None:
         _require_replaceable(context, source, bundle)
     elif bundle is not None:
@@ -121,7 +138,7 @@ def main(
     named = partial(Options, levels=levels, photos=photos, check_photo=check_photo, verify=verify, overwrite=overwrite)
     targets = engine_cli.require_builder(request) if request is not None else []
     if bundle is not None and part is not None:
-        report = _replace(bundle, *part, output, named, name, as_json)
+        report = _replace(bundle, *part, output, named, name, prune, weight_bits, as_json)
     else:
         report = _export_checkpoint(source, output, grouping, name, named, as_json)
     built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
@@ -185,6 +202,8 @@ def _replace(
     output: Path,
     named: Callable[[str], Options],
     name: str | None,
+    prune: float,
+    weight_bits: int,
     as_json: bool,
 ) -> Report:
     """Another level, which has a name, or another encoder."""
@@ -195,7 +214,8 @@ def _replace(
     from basic_train import checkpoint as checkpoints
     from basic_train.devices import tune_allocator
 
-    replace = replace_encoder if name is None else replace_level
+    lean_encoder = partial(replace_encoder, prune=prune, weight_bits=weight_bits)
+    replace = lean_encoder if name is None else replace_level
     options = named(name or Bundle(bundle).name)
     net, _ = checkpoints.load(checkpoint)
     _warn(options)

@@ -59,6 +59,8 @@ class Report:
     notices: list[str] = field(default_factory=list)
     encoder_percent: dict[int, float] = field(default_factory=dict)
     """By level whose encoder another one took the place of: change of bits at equal distortion."""
+    silenced: int = 0
+    """Hidden units of that encoder that were not dead, and were pruned, too."""
     seconds: float = 0.0
 
 

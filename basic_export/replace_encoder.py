@@ -20,6 +20,7 @@ from basic_export.bundle import CARRIED_FIELDS, new_bundle
 from basic_export.copies import copy_graphs, renamed
 from basic_export.export import Report, complete, report_of
 from basic_export.layout import GOLDEN, MANIFEST, TABLES
+from basic_export.lean import HALF_BITS, round_weights, silence_least
 from basic_export.net_export import NetExport, require_grouped
 from basic_export.options import Options, Steps
 from basic_export.pixel import export_pixel
@@ -44,12 +45,21 @@ COMPARED_PHOTOS, COMPARED_STEPS = 8, (6, 20, 38, 57)
 
 
 def replace_encoder(
-    source: Path, number: int, net: Supernet, target: Path, options: Options, progress: Progress = silent
+    source: Path,
+    number: int,
+    net: Supernet,
+    target: Path,
+    options: Options,
+    progress: Progress = silent,
+    *,
+    prune: float = 0.0,
+    weight_bits: int = HALF_BITS,
 ) -> Report:
     """Write a bundle in the new folder `target` that is the one in `source` with the g_a and h_a of `net` at level
     `number`: of the width that the net's own table has for it, or of its only one. Other levels that had the same g_a
-    or h_a have the new one, too. The report's graphs and checks are those of the encoder; it compares the bits that
-    files of all these levels take with it.
+    or h_a have the new one, too. prune: share of the weights of its hidden units that go, the least useful ones;
+    weight_bits: of its weights, behind the first one. The report's graphs and checks are those of the encoder; it
+    compares the bits that files of all these levels take with it.
 
     Raises NetError for a net whose other parts are not the bundle's or whose encoder costs so much that the levels
     would not rise in cost, and what `export_bundle` raises.
@@ -67,6 +77,9 @@ def replace_encoder(
     with new_bundle(target, options.overwrite) as writer:
         step("graphs of the bundle")
         names = copy_graphs(source, old["graphs"], [name for name in old["graphs"] if name not in replaced], writer)
+        silenced = _silence(net, level, options, prune, step)
+        if weight_bits < HALF_BITS:
+            round_weights(net, weight_bits)
         parts = NetExport(net, [level], writer, options, step, transforms=ENCODER)
         parts.prune()
         parts.add_pixels()
@@ -90,9 +103,17 @@ def replace_encoder(
             step(f"level {k} with the old encoder and the new one")
             report.encoder_percent[k] = _change_of_bits(bundle, Bundle(writer.folder), k, options)
         report.notices = [*parts.notices(), *_notices(report.encoder_percent)]
+        report.silenced = silenced
         step("done")
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _silence(net: Supernet, level: Widths, options: Options, prune: float, step: Steps) -> int:
+    if not prune:
+        return 0
+    step("hidden units that matter least")
+    return silence_least(net, level, photos.varied_pictures(options.photos), prune)
 
 
 def _widths_of(net: Supernet, bundle: Bundle, number: int) -> Widths:

@@ -30,7 +30,6 @@ from basic_train.model.integer import IntegerEntropy
 from basic_train.model.supernet import Supernet
 from basic_train.progress import Progress, silent
 
-
 #: Relative difference of gains, and difference of the coder's frequencies of z, up to which they are the same ones,
 #: computed on another processor.
 SAME_GAIN, SAME_FREQUENCY = 1e-5, 1

@@ -43,6 +43,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for c in report.rate_costs
         ],
         "float16_effect": [asdict(effect) for effect in report.half_effects],
+        "silenced": report.silenced,
         "encoder_percent": {str(level): percent for level, percent in report.encoder_percent.items()},
         "checks": [{**asdict(check), "passed": check.passed} for check in report.checks],
         "notices": report.notices,
@@ -62,7 +63,9 @@ def show(report: Report, console: Console) -> None:
     sizes = ", ".join(f"{name} {_bytes(size)}" for name, size in report.sizes.items())
     if report.pruned.units:
         console.print(
-            f"{report.pruned.units} dead hidden units pruned, which changes latents by at most "
+            f"{report.pruned.units} dead hidden units pruned"
+            + (f", {report.silenced} of which were the least useful ones" if report.silenced else "")
+            + ", which changes latents by at most "
             f"{report.pruned.latents:.1e} steps and the picture by {report.pruned.samples:.1e} of 255"
         )
     console.print(f"{len(report.graphs)} graphs; {sizes}; weights without sharing {_bytes(report.weight_bytes)}")

@@ -17,6 +17,7 @@ from basic_export.copies import trim
 from basic_export.errors import ExportError
 from basic_export.export import Report
 from basic_export.graphs import initializers, load_inline
+from basic_export.lean import round_weights, silence_least
 from basic_export.levels import choose_levels
 from basic_export.options import Options
 from basic_export.photos import bundled_photo
@@ -26,6 +27,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import create_backend
 from basic_train import checkpoint
+from basic_train.model import units
 from basic_train.model.supernet import Supernet
 from basic_train.narrow import narrow
 
@@ -108,6 +110,44 @@ def test_the_level_of_a_net_of_several_widths_is_in_its_table(
     assert 2 in same.encoder_percent and all(abs(percent) < 0.2 for percent in same.encoder_percent.values())
 
 
+def test_the_least_useful_units_go_first(tiny_net: Supernet) -> None:
+    """A unit that adds next to nothing goes before any other, and what goes is no more than the share."""
+    net, pictures = copy.deepcopy(tiny_net), [torch.rand(1, 3, 64, 64)]
+    name, layer = next(item for item in units.layers(net).items() if item[0].startswith("g_a."))
+    with torch.no_grad():
+        layer.out.weight[:, 2] *= 1e-4
+    layers = [layer for key, layer in units.layers(net).items() if key.startswith("g_a.")]
+    weights = sum(layer.into.weight.numel() + layer.out.weight.numel() for layer in layers)
+    one = layer.into.weight[2].numel() + layer.out.weight[:, 2].numel()
+    assert silence_least(net, net.full, pictures, 0.5 * one / weights) == 0
+    assert silence_least(net, net.full, pictures, 1.5 * one / weights) == 1
+    assert not layer.out.weight[:, 2].any() and not layer.into.weight[2].any()
+    with torch.no_grad():
+        whole, lean = (each.analyse(pictures[0], torch.ones(1), 2) for each in (tiny_net, net))
+    assert (whole - lean).abs().max() < 0.1
+    before = sum(
+        int(values.sum()) for key, values in units.live_units(net, pictures, [net.full]).items() if "g_a" in key
+    )
+    gone = silence_least(net, net.full, pictures, 0.5)
+    idle = sum(int((layer.into.bias == -1).sum()) for layer in layers)
+    assert 2 < gone < before and idle == gone + 1
+
+
+def test_weights_are_rounded_to_bits(tiny_net: Supernet) -> None:
+    net = copy.deepcopy(tiny_net)
+    round_weights(net, 3)
+    before, after = dict(tiny_net.named_parameters()), dict(net.named_parameters())
+    for name, values in after.items():
+        if name.startswith(("g_a.", "h_a.")) and not name.startswith("g_a.path") and values.ndim > 1:
+            fraction = torch.frexp(values)[0] * 16
+            assert torch.equal(fraction, fraction.round())
+            assert (values - before[name]).abs().le(before[name].abs() / 16).all() and not torch.equal(
+                values, before[name]
+            )
+        else:
+            assert torch.equal(values, before[name])
+
+
 def test_weights_are_cut_to_what_graphs_take(exported: Exported) -> None:
     bundle = Bundle(exported.path)
     names = sorted({level.g_a for level in bundle.manifest.levels}, key=lambda name: bundle.graph(name).width)
@@ -160,6 +200,8 @@ def test_the_command(
         ((exported.path, "--encoder", path), "is not NUMBER=FILE, like 0=level0.safetensors"),
         ((exported.path, *given, "--name", "tiny-2"), "is the same model, which has its name: leave out --name"),
         ((exported.path, *given, "--level", f"0={path}"), "--level brings an encoder: give --encoder alone, or in a"),
+        ((exported.path, "--prune", "0.1"), "--prune is about --encoder"),
+        ((tiny_checkpoint, "--weight-bits", "6"), "--weight-bits is about --encoder"),
         ((exported.path, *given, "--grouping", "x"), "--grouping is about exporting a checkpoint"),
         ((tiny_checkpoint, *given), "--encoder replaces an encoder of a bundle, which"),
         ((exported.path, "--encoder", f"7={tmp_path / 'none'}"), "none: not a readable checkpoint"),
@@ -168,9 +210,10 @@ def test_the_command(
         code, output = run(*arguments)
         assert code != 0 and message in " ".join(output.split()), output
         assert not target.exists()
-    code, output = run(exported.path, *given, "--no-verify", "--json")
+    code, output = run(exported.path, *given, "--prune", "0.3", "--weight-bits", "6", "--no-verify", "--json")
     assert code == 0, output
     values = json.loads(output[output.index("{") :])
     assert values["model"]["name"] == Bundle(exported.path).name and "7" in values["encoder_percent"]
+    assert 0 < values["silenced"] <= values["pruned"]["units"]
     code, output = run(exported.path, *given, "--no-verify", "--overwrite")
     assert code == 0 and "% of the bits at equal distortion with the new encoder" in " ".join(output.split()), output
