@@ -115,6 +115,7 @@ def main(
     \b
     basic-export runs/lite/model.safetensors -o my-model --name my-model --data data/train
     basic-export my-model -o faster --name my-model-2 --level 0=runs/level0 --data data/train
+    basic-export my-model -o better --encoder 7=runs/encoder --data data/train
     basic-export lite-11 -o lite-11-gpu --engine tensorrt-rtx --compute-capability 86,89,120
     """
     request = engine_cli.request_of(context, **engine)

@@ -99,7 +99,7 @@ def replace_encoder(
         manifest = complete(parts, fields, model=renamed(old["model"], names))
         checks = parts.check(Bundle(writer.folder)) if options.verify else []
         report = report_of(parts, manifest, {name: writer.graphs[name] for name in new.values()}, checks)
-        for k in changed:
+        for k in changed if bundle.manifest.lambdas is not None else ():  # or else nothing says what a bit is worth
             step(f"level {k} with the old encoder and the new one")
             report.encoder_percent[k] = _change_of_bits(bundle, Bundle(writer.folder), k, options)
         report.notices = [*parts.notices(), *_notices(report.encoder_percent)]
