@@ -49,20 +49,13 @@ def _mean_squares(
     """Of all units' values, over all pictures and some qualities."""
     sums = {name: torch.zeros(max(layer.into.outs)) for name, layer in layers.items()}
 
-    def add(values: Tensor, to: Tensor) -> None:
-        to[: values.shape[1]] += values.square().mean((0, 2, 3))
+    def add(name: str, values: Tensor) -> None:
+        sums[name][: values.shape[1]] += values.square().mean((0, 2, 3))
 
-    handles = [
-        layer.relu.register_forward_hook(lambda _, __, values, to=sums[name]: add(values, to))
-        for name, layer in layers.items()
-    ]
-    try:
+    with units.watched(layers, add):
         for x in pictures:
             for quality in torch.linspace(0, 1, units.QUALITIES):
                 net.analyse(x, quality[None], level.g_a)
-    finally:
-        for handle in handles:
-            handle.remove()
     return sums
 
 

@@ -91,9 +91,11 @@ class MachineProfile:
 
 def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfile:
     """Time every level at all `SIZES`, with every effort that this is done for; decoding of files of the highest."""
-    highest = min(HIGHEST_EFFORT, bundle.default_effort)
-    runs = {
-        effort: [
+    highest, stride = min(HIGHEST_EFFORT, bundle.default_effort), bundle.manifest.z_stride
+    times: list[LevelTime] = []
+    for effort in range(highest + 1):
+        directions = DIRECTIONS if effort == highest else DIRECTIONS[:1]
+        runs = [
             profile(
                 bundle,
                 backend,
@@ -101,20 +103,16 @@ def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfil
                 height=height,
                 repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
                 effort=effort,
-                directions=DIRECTIONS if effort == highest else DIRECTIONS[:1],
+                directions=directions,
             )
             for width, height in SIZES
         ]
-        for effort in range(highest + 1)
-    }
-    times = [
-        _level_time(some, bundle.manifest.z_stride, level, direction, effort)
-        for effort, some in runs.items()
-        for level in range(len(bundle.manifest.levels))
-        for direction in (DIRECTIONS if effort == highest else DIRECTIONS[:1])
-    ]
-    engine = runs[0][0].engine
-    return MachineProfile(bundle.manifest.model_id, engine, backend.threads, bundle.manifest.z_stride, tuple(times))
+        times += [
+            _level_time(runs, stride, level, direction, effort)
+            for level in range(len(bundle.manifest.levels))
+            for direction in directions
+        ]
+    return MachineProfile(bundle.manifest.model_id, runs[0].engine, backend.threads, stride, tuple(times))
 
 
 def save(found: MachineProfile, bundle: Bundle, backend: Backend) -> Path:

@@ -6,7 +6,8 @@ and costs a decoder as much as any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -50,21 +51,29 @@ def live_units(net: Supernet, pictures: Sequence[Tensor], widths: Sequence[Width
     pictures: (B, 3, H, W) in [0, 1] each; they run at all `widths`, and each at two of QUALITIES evenly spread
     qualities, which take turns. Units that only wider ones use count as dead.
     """
-    found = {name: torch.zeros(max(layer.into.outs), dtype=torch.bool) for name, layer in layers(net).items()}
-    handles = [
-        layer.relu.register_forward_hook(lambda _, __, values, seen=found[name]: _mark(seen, values))
-        for name, layer in layers(net).items()
-    ]
+    hidden = layers(net)
+    found = {name: torch.zeros(max(layer.into.outs), dtype=torch.bool) for name, layer in hidden.items()}
     values = torch.linspace(0, 1, QUALITIES)
-    try:
+    with watched(hidden, lambda name, units: _mark(found[name], units)):
         for number, x in enumerate(pictures):
             turns = torch.arange(len(x)) + number
             for turn in (turns, turns + QUALITIES // 2):
                 _run(net, x, values[turn % QUALITIES], widths)
+    return found
+
+
+@contextmanager
+def watched(hidden: Mapping[str, Layer], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Meanwhile, `see` is told the values (B, units, h, w) of `layers`, and of which, whenever the net runs."""
+    handles = [
+        layer.relu.register_forward_hook(lambda _, __, values, name=name: see(name, values))
+        for name, layer in hidden.items()
+    ]
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    return found
 
 
 def _run(net: Supernet, x: Tensor, quality: Tensor, widths: Sequence[Widths]) -> None:

@@ -8,11 +8,10 @@
 #include "dots_list.hpp"
 #include "kernel_list.hpp"
 
-#if defined(BASIC_AVX_VNNI)
+#if defined(BASIC_AVX_VNNI) || defined(BASIC_AMX)
 #include <cpuid.h>
 #endif
 #if defined(BASIC_AMX)
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
