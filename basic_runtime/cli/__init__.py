@@ -12,6 +12,7 @@ from basic_runtime.cli.encode import encode
 from basic_runtime.cli.errors import OneLineErrors
 from basic_runtime.cli.evaluate import evaluate
 from basic_runtime.cli.info import info
+from basic_runtime.cli.pack import pack
 from basic_runtime.cli.profile import profile
 from basic_runtime.cli.verify import verify
 
@@ -51,5 +52,5 @@ def main() -> None:
     gc.set_threshold(50_000)
 
 
-for _command in (encode, decode, info, verify, profile, evaluate):
+for _command in (encode, decode, info, verify, profile, evaluate, pack):
     main.add_command(_command)

@@ -140,6 +140,14 @@ class PixelPath:
             given |= network.output_formats
         return engines
 
+    def network(self, graph: str, quality_step: int) -> FixedPoint:
+        """The integers of a whole graph at a quality step. Raises EngineError as `engines` does."""
+        spec = self._bundle.graph(graph)
+        assert spec.formats is not None
+        with self._errors_of(graph):
+            lowered = self.lowered(graph, input_strides(self._bundle, spec), self._gain(graph, quality_step))
+            return fixed_point(lowered, formats_at(spec.formats, quality_step), {})
+
     def _load_gradient(self, graph: str, quality_step: int, threads: int) -> GradientEngine:
         from basic_runtime.engines.pixel_gradient import GradientEngine  # not at the top: most commands do without
 

@@ -83,7 +83,7 @@ class Queue {
     T* grow(size_t count) {  // room for count more elements; commit() makes them part of the queue
         if (size_ + count > capacity_) {
             const size_t capacity = std::max(size_ + count, capacity_ * 2);
-            auto larger = std::make_unique_for_overwrite<T[]>(capacity);
+            std::unique_ptr<T[]> larger(new T[capacity]);  // uninitialised
             std::copy_n(data_.get(), size_, larger.get());
             data_ = std::move(larger);
             capacity_ = capacity;

@@ -1,0 +1,78 @@
+"""`basic-run pack`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from basic_runtime.cli.options import bundle_option
+
+_LEVELS = range(8)
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[int, ...] | None:
+    """0,3,7."""
+    if given is None:
+        return None
+    parts = given.split(",")
+    if not all(part.isdecimal() and int(part) in _LEVELS for part in parts):
+        raise click.BadParameter(f"{given!r} is no list of levels from 0 to 7, like 0,7")
+    return tuple(map(int, parts))
+
+
+@click.command(short_help="Write levels of a model as one file, for the decoder without Python.")
+@click.option("--levels", callback=_numbers, required=True, metavar="0,7", help="Levels that can decode.")
+@click.option(
+    "--from-levels",
+    "sources",
+    callback=_numbers,
+    metavar="0,7",
+    help="Levels whose files can be read (default: those of --levels).",
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="The file to write; - for standard output.")
+@bundle_option
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pack(
+    levels: tuple[int, ...],
+    sources: tuple[int, ...] | None,
+    output: str,
+    bundle: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write levels of a model as one file, which the decoder in C++ and that for browsers read.
+
+    \b
+    basic-run pack --levels 0 -o level0.basicmodel
+    basic-decode level0.basicmodel photo.basic photo.png
+    """
+    from basic_runtime.bundle import Bundle
+    from basic_runtime.errors import BundleError
+    from basic_runtime.files import STREAM, write_bytes
+    from basic_runtime.packed_model import packed_model
+
+    if as_json and output == STREAM:
+        raise click.UsageError("--json and -o - would both write to standard output: name a file")
+    opened = Bundle(bundle)
+    sources = levels if sources is None else sources
+    try:
+        data = packed_model(opened, levels, sources)
+    except ValueError as error:  # a bundle of fewer levels
+        raise BundleError(f"{opened.path}: {error}") from error
+    write_bytes(output, data, overwrite=overwrite)
+    if as_json:
+        facts = {"output": output, "bytes": len(data), "model": opened.name, "levels": levels, "from_levels": sources}
+        click.echo(json.dumps(facts))
+    elif output != STREAM:
+        click.echo(f"{Path(output)}: {len(data):,} bytes, {opened.name}, decodes at {_list(levels)}, {_read(sources)}")
+
+
+def _list(levels: tuple[int, ...]) -> str:
+    return ("levels " if len(levels) > 1 else "level ") + ", ".join(map(str, levels))
+
+
+def _read(sources: tuple[int, ...]) -> str:
+    return f"files made at {_list(sources)}"

@@ -1,0 +1,19 @@
+// What goes wrong in the decoder, by the status that its C functions return.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "basic_decode.h"
+
+namespace basic::decode {
+
+class Error : public std::runtime_error {
+  public:
+    Error(basic_status status, const std::string& line) : std::runtime_error(line), status(status) {}
+    basic_status status;
+};
+
+inline Error damaged(const std::string& what) { return {BASIC_DAMAGED, what + ": get the file again"}; }
+
+}  // namespace basic::decode

@@ -1,0 +1,20 @@
+#include "inflate.hpp"
+
+#include <zlib.h>
+
+namespace basic::decode {
+
+std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
+    const auto wrong = [&] { return damaged(std::string(what) + " does not hold the bytes it should"); };
+    // A stream of n bytes holds less than 1032 n: what claims more takes no memory.
+    if (size / 1032 > stream.size()) throw wrong();
+    std::vector<uint8_t> data(size);
+    uLongf found = size;
+    uLong used = stream.size();
+    const int result = uncompress2(data.data(), &found, stream.data(), &used);
+    if (result == Z_MEM_ERROR) throw std::bad_alloc();
+    if (result != Z_OK || found != size || used != stream.size()) throw wrong();
+    return data;
+}
+
+}  // namespace basic::decode

@@ -1,0 +1,89 @@
+/* Decoder of .basic files, without Python: a C library.
+ *
+ *     basic_model* model = NULL;
+ *     basic_picture picture;
+ *     char error[BASIC_ERROR_SIZE];
+ *     if (basic_model_open(bytes, size, 0, &model, error) != BASIC_OK) ...      made by basic-run pack
+ *     if (basic_decode(model, file, file_size, NULL, &picture, error) == BASIC_OK) {
+ *         ... picture.pixels, picture.width, picture.height, picture.channels ...
+ *         basic_picture_free(&picture);
+ *     }
+ *     basic_model_free(model);
+ *
+ * A model may be used by several threads at once. Any processor decodes a file to the same pixels, byte for byte; they are
+ * those of `basic-run decode`. docs/c-decoder.md tells how to build and link it. */
+#ifndef BASIC_DECODE_H
+#define BASIC_DECODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define BASIC_API __attribute__((visibility("default")))
+#else
+#define BASIC_API
+#endif
+
+typedef enum basic_status {
+    BASIC_OK = 0,
+    BASIC_BAD_ARGUMENT = 1,
+    BASIC_DAMAGED = 2,     /* the file, or the model, is no such file, is cut off or damaged */
+    BASIC_TOO_LARGE = 3,   /* a limit forbids it: see basic_options */
+    BASIC_WRONG_MODEL = 4, /* the file needs another model, or more of this one than was packed */
+    BASIC_DESYNC = 5,      /* other latents were decoded than the encoder had: never shown as a picture */
+    BASIC_NO_MEMORY = 6,
+    BASIC_INTERNAL = 7
+} basic_status;
+
+/* Functions that can fail write one line of text, with its terminating zero, into `error`: room for this many bytes, or
+ * NULL. */
+#define BASIC_ERROR_SIZE 256
+
+typedef struct basic_model basic_model;
+
+/* A packed model, docs/model-file.md. `bytes` are copied. `threads`: how many one decode may use, 0 for as many as there are
+ * processors. */
+BASIC_API basic_status basic_model_open(const void* bytes, size_t size, unsigned threads, basic_model** model, char* error);
+BASIC_API void basic_model_free(basic_model* model);
+
+typedef struct basic_info {
+    uint32_t width, height; /* as stored: EXIF may say that a viewer turns the picture */
+    int gray, alpha;        /* whether it is gray, and whether it has alpha */
+    int level;              /* at which it was made */
+    int decode_level;       /* which its maker suggests for decoding */
+    int quality_step;       /* 0 to 63 */
+    char model_name[16];
+    char model_id[9]; /* 8 hexadecimal digits */
+} basic_info;
+
+/* What a file is. All of its checksums are checked, but nothing is decoded. */
+BASIC_API basic_status basic_read_info(const void* file, size_t size, basic_info* info, char* error);
+
+typedef struct basic_options {
+    int level;           /* 0 to 7: how much decoding computes; -1: what the file suggests, or the nearest in the model */
+    int channels;        /* 0: as the picture has them; 3 or 4: RGB or RGBA in any case */
+    uint64_t max_pixels; /* largest picture; 0: 128,000,000 */
+} basic_options;
+
+typedef struct basic_picture {
+    uint32_t width, height;
+    uint32_t channels; /* bytes per pixel: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA; alpha is straight */
+    uint8_t* pixels;   /* height rows of width * channels bytes */
+    uint8_t *icc, *exif, *xmp; /* NULL if there is none; EXIF from its TIFF header on */
+    size_t icc_size, exif_size, xmp_size;
+} basic_picture;
+
+/* Decodes a file into a new picture; `options` may be NULL. Where it fails, `picture` is empty. */
+BASIC_API basic_status basic_decode(const basic_model* model, const void* file, size_t size, const basic_options* options,
+                                    basic_picture* picture, char* error);
+BASIC_API void basic_picture_free(basic_picture* picture);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
