@@ -21,7 +21,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo wheel test test-gpu test-nightly test-cpp test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: help demo wheel decode web test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -33,11 +33,14 @@ help:
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
+	@echo "make decode             the decoder without Python, in build-decode (docs/c-decoder.md)"
+	@echo "make web                the decoder for browsers and a page that shows it, in build-web (needs emscripten)"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
+	@echo "make test-web           the decoder for browsers, in Node: the pixels of the package"
 	@echo "make test-arm           C++ tests on an emulated 64-bit ARM"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
-	@echo "make fuzz               libFuzzer on the entropy decoder (needs clang)"
+	@echo "make fuzz               libFuzzer on the entropy decoder and on files (needs clang)"
 
 SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
           $(shell find cpp basic_runtime basic_train basic_export -type f -not -name '*.pyc' -not -name '*.so')
@@ -59,7 +62,7 @@ SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
 demo: .venv-demo/.installed
 	.venv-demo/bin/python -P -m basic_runtime.demo $(PHOTO)
 
-test: .venv-test/.installed
+test: decode
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
 
 # With the classic TensorRT, too: pip install it into .venv-test first, from NVIDIA's index.
@@ -122,6 +125,30 @@ wheel: .venv-test/.installed
 	.venv-test/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	PATH=$(CURDIR)/.venv-test/bin:$$PATH .venv-test/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
+CMAKE = .venv-test/bin/cmake
+NINJA = -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja
+
+decode: .venv-test/.installed
+	$(CMAKE) -S . -B build-decode $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON
+	$(CMAKE) --build build-decode --parallel 2
+
+# emcc of Debian looks for JavaScript that it needs in no folder.
+web: export NODE_PATH := $(NODE_PATH):/usr/share/nodejs
+web: .venv-test/.installed
+	emcmake $(CMAKE) -S . -B build-web/cpp $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON
+	$(CMAKE) --build build-web/cpp --parallel 2
+	cp build-web/cpp/basic-decode.wasm cpp/decode/web/* build-web
+	.venv-test/bin/basic-run pack --levels 0 -o build-web/level0.basicmodel --overwrite
+	.venv-test/bin/basic-run encode docs/demo.jpg -o build-web/photo.basic --level 0 --overwrite
+
+test-web: web
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 -m web tests/decode
+
+# What the C functions are tested on: files of several models.
+build-%/test.basicmodel: .venv-test/.installed
+	mkdir -p $(@D)
+	.venv-test/bin/basic-run pack --levels 0,7 --earlier -o $@ --overwrite
+
 # The wheel with the lowest versions of what pyproject.toml asks for: a picture goes to a file and back, with the engine, too.
 test-lowest: wheel
 	rm -rf .venv-lowest
@@ -138,12 +165,14 @@ test-lowest: wheel
 	.venv-lowest/bin/basic-run decode .venv-lowest/a.basic -o .venv-lowest/engine.png --engine onnxruntime
 
 # As it ships, which sanitizers change: all versions of functions, each for its processors, and no warnings.
-test-cpp: .venv-test/.installed
+test-cpp: .venv-test/.installed build-cpp/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON \
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_DECODE=ON \
 	    -DCMAKE_CXX_FLAGS="-Werror -Wno-error=maybe-uninitialized"  # of which gcc 12 is wrong
 	.venv-test/bin/cmake --build build-cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-cpp --output-on-failure
+	build-cpp/decode_test build-cpp/test.basicmodel tests/golden/earlier/*.basic
+	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c cpp/include/basic_decode.h
 
 # The NEON kernels, on an emulated processor; needs aarch64-linux-gnu-g++ and qemu-aarch64-static.
 # .ci/arm-python does the same with the golden files and the whole runtime.
@@ -155,15 +184,18 @@ test-arm: .venv-test/.installed
 	.venv-test/bin/cmake --build build-arm/cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-arm/cpp --output-on-failure --parallel 2
 
-sanitize: .venv-test/.installed
+sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_SANITIZE=ON
+	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_DECODE=ON -DBASIC_SANITIZE=ON
 	.venv-test/bin/cmake --build build-sanitize --parallel 2
 	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
+	build-sanitize/decode_test build-sanitize/test.basicmodel tests/golden/earlier/*.basic
+	BASIC_DECODE_COMMAND=build-sanitize/basic-decode OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 tests/decode
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_TSAN=ON
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_DECODE=ON -DBASIC_TSAN=ON
 	.venv-test/bin/cmake --build build-tsan --parallel 2 --target \
-	    coder_test integer_net_test winograd_test convert_test post_filter_test
+	    coder_test integer_net_test winograd_test convert_test post_filter_test decode_test
+	build-tsan/decode_test build-sanitize/test.basicmodel tests/golden/earlier/*-level0.basic
 	build-tsan/coder_test threads
 	build-tsan/integer_net_test
 	build-tsan/winograd_test
@@ -173,10 +205,12 @@ sanitize: .venv-test/.installed
 fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_FUZZ=ON
-	.venv-test/bin/cmake --build build-fuzz --parallel 2
-	mkdir -p build-fuzz/corpus
+	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_DECODE=ON -DBASIC_FUZZ=ON
+	.venv-test/bin/cmake --build build-fuzz --parallel 2 --target coder_fuzz decode_fuzz
+	mkdir -p build-fuzz/corpus build-fuzz/files
 	build-fuzz/coder_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
+	for file in tests/golden/*.basic; do printf '\1' | cat - $$file > build-fuzz/files/$$(basename $$file); done
+	build-fuzz/decode_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/files
 
 clean:
 	rm -rf build build-* dist *.egg-info .venv-demo .venv-test .venv-bench .venv-lowest

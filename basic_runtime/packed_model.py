@@ -29,19 +29,22 @@ VERSION = 1
 NOTHING = 0xFFFFFFFF
 """In place of the number of an array, a gate or a g_s that is not there."""
 
-_TYPES = {np.dtype(kind): code for code, kind in enumerate((np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32))}
+_KINDS = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32)
+_TYPES = {np.dtype(kind): code for code, kind in enumerate(_KINDS)}
 
 
-def packed_model(bundle: Bundle, levels: Sequence[int], sources: Sequence[int]) -> bytes:
-    """A file that decodes at `levels`, files that were made at the levels `sources`.
+def packed_model(bundle: Bundle, levels: Sequence[int], sources: Sequence[int], *, earlier: bool = False) -> bytes:
+    """A file that decodes at `levels`, files that were made at the levels `sources`; with `earlier` also all files of
+    the earlier models that the bundle knows.
 
     Raises ValueError for a level that the bundle has not, BundleError for one that it does not say how to compute in
     integers.
     """
     pack = _Pack(bundle)
     pack.coder()
-    pack.variants(sorted({bundle.level(level).entropy_variant for level in sources}))
-    pack.syntheses(sorted(set(levels)))
+    variants = {bundle.level(level).entropy_variant for level in sources}
+    pack.variants(range(len(bundle.manifest.entropy_variants)) if earlier else sorted(variants))
+    pack.syntheses(sorted(set(levels)), earlier)
     body = pack.body()
     return SIGNATURE + struct.pack("<II", VERSION, zlib.crc32(body)) + body
 
@@ -110,16 +113,16 @@ class _Pack:
         except (ValueError, OSError) as error:
             raise BundleError(f"{bundle.graph_path(graph)}: cannot be packed: {error}") from error
 
-    def syntheses(self, levels: Sequence[int]) -> None:
+    def syntheses(self, levels: Sequence[int], earlier: bool) -> None:
         """The g_s of levels, and which of them a level has, in this model and in earlier ones."""
-        bundle = self._bundle
-        earlier = bundle.manifest.earlier
-        graphs = list(dict.fromkeys(bundle.level(level).g_s for level in levels))
-        here = [bundle.level(level).g_s for level in range(len(bundle.manifest.levels))]
+        here = [level.g_s for level in self._bundle.manifest.levels]
+        before = self._bundle.manifest.earlier
+        packed = [here, *(model.synthesis for model in before.values())] if earlier else [here]
+        graphs = list(dict.fromkeys(model[level] for model in packed for level in levels))
         self._add(_count(graphs), *map(self._synthesis, graphs))
         self._add(_by_level(here, graphs, levels))
-        self._add(_count(earlier))
-        for model_id, model in sorted(earlier.items()):
+        self._add(_count(before))
+        for model_id, model in sorted(before.items()):
             self._add(bytes.fromhex(model_id), bytes([model.filtered]), _by_level(model.synthesis, graphs, levels))
 
     def _synthesis(self, graph: str) -> bytes:
@@ -128,9 +131,7 @@ class _Pack:
         if spec.formats is None or spec.reach is None:
             raise BundleError(f"{bundle.path}: does not say how to compute g_s in integers: export it again")
         networks = [path.network(graph, step) for step in steps]
-        filters = [
-            self._filter([bundle.post_filter(graph, step, gray) for step in steps]) for gray in (False, True)
-        ]
+        filters = [self._filter([bundle.post_filter(graph, step, gray) for step in steps]) for gray in (False, True)]
         head = struct.pack("<HBBII", spec.reach, _shuffle(networks), PIXEL_BITS, *filters)
         return head + b"".join(self._net(network.integers) for network in networks)
 
@@ -162,7 +163,7 @@ class _Pack:
     def _array(self, values: NDArray[Any]) -> int:
         """The number of an array: integers take one byte each where all of them fit."""
         flat = np.ascontiguousarray(values).ravel()
-        if flat.dtype in (np.int16, np.int32) and flat.size and -128 <= flat.min() and flat.max() <= 127:
+        if flat.dtype in (np.int16, np.int32) and flat.size and flat.min() >= -128 and flat.max() <= 127:
             flat = flat.astype(np.int8)
         record = struct.pack("<BI", _TYPES[flat.dtype], flat.size)
         return self._arrays.of(record + flat.astype(flat.dtype.newbyteorder("<")).tobytes())

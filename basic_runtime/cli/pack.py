@@ -31,6 +31,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, given: str | No
     metavar="0,7",
     help="Levels whose files can be read (default: those of --levels).",
 )
+@click.option("--earlier", is_flag=True, help="Read all files of the earlier models that the bundle knows, too.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The file to write; - for standard output.")
 @bundle_option
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
@@ -38,6 +39,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, given: str | No
 def pack(
     levels: tuple[int, ...],
     sources: tuple[int, ...] | None,
+    earlier: bool,
     output: str,
     bundle: str | None,
     overwrite: bool,
@@ -59,7 +61,7 @@ def pack(
     opened = Bundle(bundle)
     sources = levels if sources is None else sources
     try:
-        data = packed_model(opened, levels, sources)
+        data = packed_model(opened, levels, sources, earlier=earlier)
     except ValueError as error:  # a bundle of fewer levels
         raise BundleError(f"{opened.path}: {error}") from error
     write_bytes(output, data, overwrite=overwrite)

@@ -70,7 +70,7 @@ void put_metadata(const Container& file, const char* type, uint8_t*& data, size_
     const auto found = unpack_metadata(*chunk, type);
     data = allocated(found.size());
     size = found.size();
-    std::ranges::copy(found, data);
+    std::copy(found.begin(), found.end(), data);
 }
 
 // Colours and alpha side by side.
@@ -119,8 +119,8 @@ basic_status basic_read_info(const void* file, size_t size, basic_info* info, ch
         const Header& header = found.header;
         *info = {header.width, header.height, header.gray, found.chunk("ALPH").has_value(), header.level, header.decode_level,
                  header.quality_step, {}, {}};
-        std::ranges::copy(header.model_name, info->model_name);
-        std::ranges::copy(hex(header.model_id), info->model_id);
+        header.model_name.copy(info->model_name, sizeof info->model_name - 1);
+        hex(header.model_id).copy(info->model_id, sizeof info->model_id - 1);
     });
 }
 

@@ -16,8 +16,9 @@ constexpr size_t kMaxChunks = 64, kMaxMetadata = 16 << 20, kMaxChunkBytes = size
 
 void check_signature(Reader& reader) {
     const Bytes head = reader.take(std::min(reader.left(), kSignature.size()), "the signature");
-    if (std::ranges::equal(head, kSignature)) return;
-    if (std::equal(head.begin(), head.end(), kSignature.begin()))
+    const bool begins = std::equal(head.begin(), head.end(), kSignature.begin());
+    if (begins && head.size() == kSignature.size()) return;
+    if (begins)
         throw damaged(head.empty() ? "the file is empty" : "the file is cut off in the signature");
     throw Error(BASIC_DAMAGED, "this is no .basic file, or it was transferred in text mode: check its name");
 }
@@ -31,7 +32,7 @@ bool good_name(const std::string& name) {
     const auto known = [](unsigned char c) {
         return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
     };
-    return !name.empty() && name.size() <= 15 && std::ranges::all_of(name, known);
+    return !name.empty() && name.size() <= 15 && std::all_of(name.begin(), name.end(), known);
 }
 
 Header read_header(Reader& reader) {
@@ -80,7 +81,7 @@ Chunk read_chunk(Reader& reader) {
     const Bytes kind = reader.take(4, "the type of a chunk");
     const auto is_upper = [](uint8_t c) { return c >= 'A' && c <= 'Z'; };
     const auto is_letter = [&](uint8_t c) { return is_upper(c) || (c >= 'a' && c <= 'z'); };
-    if (!std::ranges::all_of(kind, is_letter)) throw damaged("the type of a chunk is damaged");
+    if (!std::all_of(kind.begin(), kind.end(), is_letter)) throw damaged("the type of a chunk is damaged");
     const std::string type(kind.begin(), kind.end()), what = "chunk " + type;
     const Bytes payload = reader.take(reader.varint(what.c_str()), what.c_str());
     if (payload.size() > kMaxChunkBytes) throw Error(BASIC_TOO_LARGE, what + " has more bytes than are allowed: split the picture");
@@ -175,14 +176,16 @@ std::vector<uint8_t> unpack_alpha(Bytes payload, uint32_t width, uint32_t height
 
 std::vector<uint8_t> unfiltered_alpha(std::vector<uint8_t> raw, uint32_t width, uint32_t height) {
     const std::vector<uint8_t> filters(raw.begin(), raw.begin() + height);
-    if (*std::ranges::max_element(filters) > 3) throw damaged("the alpha plane names an unknown row filter");
+    if (*std::max_element(filters.begin(), filters.end()) > 3) throw damaged("the alpha plane names an unknown row filter");
     raw.erase(raw.begin(), raw.begin() + height);
     for (size_t row = 0; row < height; ++row) {
         uint8_t* const line = raw.data() + row * width;
         if ((filters[row] & 1) != 0)
             for (size_t x = 1; x < width; ++x) line[x] = static_cast<uint8_t>(line[x] + line[x - 1]);
-        if ((filters[row] & 2) != 0 && row > 0)
-            for (size_t x = 0; x < width; ++x) line[x] = static_cast<uint8_t>(line[x] + line[x - width]);
+        if ((filters[row] & 2) != 0 && row > 0) {
+            const uint8_t* const above = raw.data() + (row - 1) * width;
+            for (size_t x = 0; x < width; ++x) line[x] = static_cast<uint8_t>(line[x] + above[x]);
+        }
     }
     return raw;
 }

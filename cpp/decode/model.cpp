@@ -41,7 +41,7 @@ auto read_list(Reader& reader, const Read& read) {
 
 std::string missing(const Header& header, const std::string& what) {
     return "the file was made at level " + std::to_string(header.level) + ", and the model was packed without " + what +
-           ": pack it with --from-levels " + std::to_string(header.level);
+           ": pack it with --from-levels " + std::to_string(header.level) + ", or with --earlier if the file is of an earlier model";
 }
 
 }  // namespace
@@ -52,7 +52,8 @@ std::string Slot::name() const {
 
 Model::Model(Bytes bytes, size_t threads) : bytes_(bytes.begin(), bytes.end()), threads_(threads) {
     Reader reader{Bytes(bytes_)};
-    if (reader.left() < kSignature.size() || !std::ranges::equal(reader.take(kSignature.size(), kWhat), kSignature))
+    const Bytes head = reader.take(std::min(reader.left(), kSignature.size()), kWhat);
+    if (!std::equal(head.begin(), head.end(), kSignature.begin(), kSignature.end()))
         throw Error(BASIC_DAMAGED, "this is no packed model: make one with basic-run pack");
     const auto version = reader.number<uint32_t>(kWhat);
     if (version != kVersion)
@@ -97,7 +98,7 @@ std::vector<To> Model::array(uint32_t number) const {
     const bool wider = std::is_same_v<To, int16_t> || std::is_same_v<To, int32_t>;
     require(wider && array.type == kType<int8_t>, "an array of another type");
     std::vector<To> values(array.size);
-    std::ranges::transform(array.bytes, values.begin(), [](uint8_t byte) { return static_cast<To>(static_cast<int8_t>(byte)); });
+    std::transform(array.bytes.begin(), array.bytes.end(), values.begin(), [](uint8_t byte) { return static_cast<To>(static_cast<int8_t>(byte)); });
     return values;
 }
 
@@ -158,7 +159,7 @@ void Model::read_coder(Reader& reader) {
     }
     require(tables_->rows() == kScaleRows + constants_.z_channels, "its coder has other rows than channels");
     index_lut_ = array<uint8_t>(numbers[4]);
-    require(!index_lut_.empty() && *std::ranges::max_element(index_lut_) < kScaleRows, "it looks up rows that are not there");
+    require(!index_lut_.empty() && *std::max_element(index_lut_.begin(), index_lut_.end()) < kScaleRows, "it looks up rows that are not there");
 }
 
 NetRecord Model::read_net(Reader& reader) const {

@@ -143,7 +143,7 @@ class LatentDecoder {
         const auto& stages = latents_.variant->stages;
         std::erase_if(inputs_, [&](const auto& input) {
             return std::none_of(stages.begin() + static_cast<ptrdiff_t>(stage) + 1, stages.end(), [&](const auto& later) {
-                return std::ranges::find(later->inputs, input.first) != later->inputs.end();
+                return std::find(later->inputs.begin(), later->inputs.end(), input.first) != later->inputs.end();
             });
         });
     }
@@ -266,17 +266,16 @@ uint32_t chosen(const Member& member, int wanted, int suggested) {
     for (int away = 0; away < static_cast<int>(known.size()); ++away)
         for (const int level : {suggested - away, suggested + away})
             if (has(level)) return *known[static_cast<size_t>(level)];
-    throw Error(BASIC_WRONG_MODEL, "the model was packed without the levels of this file's model: pack it with --levels " +
-                                       std::to_string(suggested));
+    throw Error(BASIC_WRONG_MODEL, "the file is of an earlier model, whose levels were not packed: pack the model with --earlier");
 }
 
 std::vector<int8_t> filter_of(const Model& model, const Container& file, const Member& member, uint32_t synthesis) {
     const Header& header = file.header;
     const auto level = static_cast<size_t>(header.decode_level);
-    const auto suggested = level < member.syntheses.size() ? member.syntheses[level] : std::nullopt;
+    const bool suggested = level < member.syntheses.size() && member.syntheses[level] && *member.syntheses[level] == synthesis;
     const auto chunk = file.chunk("filt");
     const auto own = chunk ? unpack_filter(*chunk, header.gray) : std::vector<int8_t>();  // damage shows, used or not
-    if (chunk && suggested == synthesis) return own;
+    if (chunk && suggested) return own;
     return member.filtered ? model.filter(synthesis, header.quality_step, header.gray) : std::vector<int8_t>();
 }
 

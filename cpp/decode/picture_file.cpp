@@ -30,7 +30,7 @@ using Row = std::span<const uint8_t>;
 std::string ending(const std::string& path) {
     const size_t dot = path.rfind('.');
     std::string text = dot == std::string::npos || path.find('/', dot) != std::string::npos ? "" : path.substr(dot);
-    std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return text;
 }
 

@@ -18,6 +18,8 @@ extern const Dots kAmxDots;
 #endif
 #elif defined(BASIC_NEON_KERNELS)
 extern const Dots kNeonDots;
+#elif defined(BASIC_WASM_KERNELS)
+extern const Dots kWasmDots;
 #endif
 
 }  // namespace basic

@@ -68,6 +68,8 @@ struct Available {
         if (avx2) add(kAvx2Kernels, kAvx2Dots);
 #elif defined(BASIC_NEON_KERNELS)
         add(kNeonKernels, kNeonDots);  // part of every 64-bit ARM processor
+#elif defined(BASIC_WASM_KERNELS)
+        dots.push_back(&kWasmDots);
 #endif
         add(kScalarKernels, kScalarDots);
     }

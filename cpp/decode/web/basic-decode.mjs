@@ -1,0 +1,194 @@
+// Decodes .basic files in browsers, and in Node: docs/c-decoder.md.
+//
+//     const decoder = await BasicDecoder.load("basic-decode.wasm", "level0.basicmodel");
+//     const picture = await decoder.decode(bytes);
+//     picture.draw(canvas);
+
+const asBytes = async (source) => {
+  if (source instanceof Uint8Array) return source;
+  if (source instanceof ArrayBuffer) return new Uint8Array(source);
+  if (typeof Blob !== "undefined" && source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+  const response = source instanceof Response ? source : await fetch(source);
+  if (!response.ok) throw new Error(`${response.url}: cannot be loaded (${response.status})`);
+  return new Uint8Array(await response.arrayBuffer());
+};
+
+// What a zlib stream holds, which must be `size` bytes.
+const inflate = async (stream, size, what) => {
+  const wrong = new Error(`${what} does not hold the bytes it should: get the file again`);
+  const result = new Uint8Array(size);
+  let filled = 0;
+  try {
+    const reader = new Blob([stream]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+    for (let part; !(part = await reader.read()).done; filled += part.value.length) {
+      if (filled + part.value.length > size) {
+        await reader.cancel();
+        throw wrong;
+      }
+      result.set(part.value, filled);
+    }
+  } catch {
+    throw wrong;
+  }
+  if (filled !== size) throw wrong;
+  return result;
+};
+
+// The data of a chunk of metadata (docs/format.md), up to 16 MiB.
+const unpackMetadata = async (payload, what) => {
+  if (payload[0] === 0) return payload.slice(1);
+  let size = 0;
+  let place = 1;
+  for (let shift = 0; ; shift += 7, ++place) {
+    size += (payload[place] & 0x7f) * 2 ** shift;
+    if (!(payload[place] & 0x80)) break;
+  }
+  if (payload[0] !== 1 || size > 16 << 20) throw new Error(`${what} is damaged: get the file again`);
+  return inflate(payload.subarray(place + 1), size, what);
+};
+
+// The orientation that EXIF data states, 1 to 8: how a viewer turns the picture.
+const orientationOf = (exif) => {
+  const view = new DataView(exif.buffer, exif.byteOffset, exif.byteLength);
+  try {
+    const little = view.getUint16(0) === 0x4949;
+    const directory = view.getUint32(4, little);
+    for (let k = 0; k < view.getUint16(directory, little); ++k) {
+      const entry = directory + 2 + 12 * k;
+      if (view.getUint16(entry, little) === 0x0112) {
+        const found = view.getUint16(entry + 8, little);
+        return found >= 1 && found <= 8 ? found : 1;
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // EXIF data that ends too early tells nothing
+  }
+  return 1;
+};
+
+/** A decoded picture: `data` is RGBA, `height` rows of 4 `width` bytes, as the file stores them. */
+export class BasicPicture {
+  constructor(width, height, data, orientation) {
+    this.width = width;
+    this.height = height;
+    this.data = data;
+    /** 1 to 8, as in EXIF: how `draw` turns the picture. */
+    this.orientation = orientation;
+  }
+
+  toImageData() {
+    return new ImageData(this.data, this.width, this.height);
+  }
+
+  /** Draws the picture on a canvas, which takes its size. */
+  draw(canvas) {
+    const turned = this.orientation > 4;
+    canvas.width = turned ? this.height : this.width;
+    canvas.height = turned ? this.width : this.height;
+    const context = canvas.getContext("2d");
+    if (this.orientation === 1) {
+      context.putImageData(this.toImageData(), 0, 0);
+      return;
+    }
+    const stored = new OffscreenCanvas(this.width, this.height);
+    stored.getContext("2d").putImageData(this.toImageData(), 0, 0);
+    const [w, h] = [this.width, this.height];
+    const ways = [
+      [-1, 0, 0, 1, w, 0],
+      [-1, 0, 0, -1, w, h],
+      [1, 0, 0, -1, 0, h],
+      [0, 1, 1, 0, 0, 0],
+      [0, 1, -1, 0, h, 0],
+      [0, -1, -1, 0, h, w],
+      [0, -1, 1, 0, 0, w],
+    ];
+    context.setTransform(...ways[this.orientation - 2]);
+    context.drawImage(stored, 0, 0);
+    context.resetTransform();
+  }
+}
+
+/** Decodes files with one packed model. One thread; use it in a worker to keep a page responsive. */
+export class BasicDecoder {
+  /** `wasm`: basic-decode.wasm, `model`: what basic-run pack made; each an address, bytes, a Blob or a Response. */
+  static async load(wasm, model) {
+    const [program, packed] = await Promise.all([asBytes(wasm), asBytes(model)]);
+    const nothing = () => 0;
+    const { instance } = await WebAssembly.instantiate(program, {
+      env: { emscripten_notify_memory_growth: nothing },
+      wasi_snapshot_preview1: new Proxy({}, { get: () => nothing }),
+    });
+    return new BasicDecoder(instance.exports, packed);
+  }
+
+  constructor(exports, packed) {
+    this._exports = exports;
+    exports._initialize?.();
+    this._model = this._given(packed, (place) => this._checked(exports.basic_model_new(place, packed.length)));
+  }
+
+  /**
+   * Decodes a file: an address, bytes, a Blob or a Response. `level`: 0 to 7, by default what the file suggests, or the
+   * nearest that the model has. Throws an Error whose message is one line.
+   */
+  async decode(source, { level = -1 } = {}) {
+    const bytes = await asBytes(source);
+    const exports = this._exports;
+    const file = this._given(bytes, (place) => this._checked(exports.basic_file_new(place, bytes.length)));
+    let rgba = 0;
+    try {
+      rgba = this._checked(exports.basic_decode_rgba(this._model, file, level));
+      const [width, height] = [exports.basic_file_width(file), exports.basic_file_height(file)];
+      await this._putAlpha(file, rgba, width, height);
+      const exif = this._chunk(file, "exif");
+      const orientation = exif ? orientationOf(await unpackMetadata(exif, "chunk exif")) : 1;
+      const data = new Uint8ClampedArray(exports.memory.buffer, rgba, 4 * width * height).slice();
+      return new BasicPicture(width, height, data, orientation);
+    } finally {
+      exports.basic_free(rgba);
+      exports.basic_file_delete(file);
+    }
+  }
+
+  async _putAlpha(file, rgba, width, height) {
+    const payload = this._chunk(file, "ALPH");
+    if (!payload) return;
+    const constant = payload[0] === 0 && payload.length === 2;
+    if (!constant && payload[0] !== 1) throw new Error("the alpha plane is coded in an unknown way: a newer decoder may read it");
+    const raw = constant ? payload.subarray(1) : await inflate(payload.subarray(1), height * (width + 1), "the alpha plane");
+    this._given(raw, (place) => this._checked(this._exports.basic_put_alpha(file, place, raw.length, rgba)));
+  }
+
+  // A copy of the payload of a chunk; null if there is none.
+  _chunk(file, type) {
+    const exports = this._exports;
+    const size = exports.basic_allocate(4);
+    try {
+      const place = this._given(new TextEncoder().encode(type), (name) => exports.basic_file_chunk(file, name, size));
+      const count = new DataView(exports.memory.buffer).getUint32(size, true);
+      return place ? new Uint8Array(exports.memory.buffer, place, count).slice() : null;
+    } finally {
+      exports.basic_free(size);
+    }
+  }
+
+  // What a function makes of bytes that lie in the program's memory for as long.
+  _given(bytes, work) {
+    const place = this._exports.basic_allocate(Math.max(bytes.length, 1));
+    if (!place) throw new Error("not enough memory for this picture: try a smaller one");
+    try {
+      new Uint8Array(this._exports.memory.buffer, place, bytes.length).set(bytes);
+      return work(place);
+    } finally {
+      this._exports.basic_free(place);
+    }
+  }
+
+  // A result that is not 0, which stands for an error.
+  _checked(result) {
+    if (result) return result >>> 0;
+    const memory = new Uint8Array(this._exports.memory.buffer);
+    const first = this._exports.basic_error();
+    throw new Error(new TextDecoder().decode(memory.subarray(first, memory.indexOf(0, first))));
+  }
+}

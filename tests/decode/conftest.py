@@ -1,0 +1,49 @@
+"""The decoder without Python, as `make decode` builds it, and models for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from decode_command import Decode
+
+from basic_runtime.bundle import Bundle
+from basic_runtime.packed_model import packed_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def decode() -> Decode:
+    """Runs basic-decode with arguments."""
+    program = Path(os.environ.get("BASIC_DECODE_COMMAND", ROOT / "build-decode" / "basic-decode"))
+    if not program.is_file():
+        pytest.fail(f"{program} is not there: make decode builds it")
+
+    def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([program, *arguments], input=stdin, capture_output=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    return Bundle()
+
+
+@pytest.fixture(scope="session")
+def small_model(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Level 0, for files of level 0."""
+    path = tmp_path_factory.mktemp("models") / "level0.basicmodel"
+    path.write_bytes(packed_model(bundle, [0], [0]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole_model(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All levels, for all files, those of earlier models among them."""
+    path = tmp_path_factory.mktemp("models") / "whole.basicmodel"
+    path.write_bytes(packed_model(bundle, range(8), range(8), earlier=True))
+    return path
