@@ -111,7 +111,9 @@ class _Pack:
         try:
             return self._net(entropy_graph(read_graph(bundle.graph_path(graph), bundle.weights_folder)))
         except (ValueError, OSError) as error:
-            raise BundleError(f"{bundle.graph_path(graph)}: cannot be packed: {error}") from error
+            raise BundleError(
+                f"{bundle.graph_path(graph)}: cannot be packed ({error}): export the bundle again"
+            ) from error
 
     def syntheses(self, levels: Sequence[int], earlier: bool) -> None:
         """The g_s of levels, and which of them a level has, in this model and in earlier ones."""

@@ -12,7 +12,7 @@ namespace basic::decode {
 namespace {
 
 constexpr size_t kScaleRows = 64;
-constexpr size_t kTileRows = 1024, kTileColumns = 4096;  // of the tiles of g_s, without their margins
+constexpr size_t kTileRows = 1024, kTileColumns = 2048;  // of the tiles of g_s, without their margins
 
 // The padded picture.
 struct Canvas {

@@ -1,4 +1,4 @@
-"""The decoder for browsers, run by Node: the pixels of the package, byte for byte. `make test-web` builds and runs it."""
+"""The decoder for browsers, run by Node: the pixels of the package, byte for byte (`make test-web`)."""
 
 from __future__ import annotations
 
