@@ -21,7 +21,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: help demo wheel decode web test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: build-web/basic-decode.wasm help demo wheel decode wasm test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -34,7 +34,7 @@ help:
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
 	@echo "make decode             the decoder without Python, in build-decode (docs/c-decoder.md)"
-	@echo "make web                the decoder for browsers and a page that shows it, in build-web (needs emscripten)"
+	@echo "make wasm               the decoder for browsers that the package ships (needs emscripten 3.1.6)"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
 	@echo "make test-web           the decoder for browsers, in Node: the pixels of the package"
@@ -132,16 +132,20 @@ decode: .venv-test/.installed
 	$(CMAKE) -S . -B build-decode $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON
 	$(CMAKE) --build build-decode --parallel 2
 
-# emcc of Debian looks for JavaScript that it needs in no folder.
-web: export NODE_PATH := $(NODE_PATH):/usr/share/nodejs
-web: .venv-test/.installed
-	emcmake $(CMAKE) -S . -B build-web/cpp $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON
-	$(CMAKE) --build build-web/cpp --parallel 2
-	cp build-web/cpp/basic-decode.wasm cpp/decode/web/* build-web
-	.venv-test/bin/basic-run pack --levels 0 -o build-web/level0.basicmodel --overwrite
-	.venv-test/bin/basic-run encode docs/demo.jpg -o build-web/photo.basic --level 0 --overwrite
+# emcc of Debian does not find its JavaScript by itself.
+build-web/basic-decode.wasm: .venv-test/.installed
+	NODE_PATH=$$NODE_PATH:/usr/share/nodejs; export NODE_PATH; \
+	    emcmake $(CMAKE) -S . -B build-web $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON && \
+	    $(CMAKE) --build build-web --parallel 2
 
-test-web: web
+# What the package ships. The same emscripten gives the same bytes, wherever it runs.
+wasm: build-web/basic-decode.wasm
+	cp $< basic_runtime/web
+
+test-web: build-web/basic-decode.wasm
+	emcc --version | head -1
+	cmp $< basic_runtime/web/basic-decode.wasm || \
+	    { echo "basic_runtime/web holds another program than its sources give: make wasm, with emscripten 3.1.6"; exit 1; }
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 -m web tests/decode
 
 # What the C functions are tested on: files of several models.

@@ -2,7 +2,7 @@
 
     python benchmarks/c_decoder.py [PICTURE] [--levels 0,3,7] [--rounds 9]
 
-Run `make decode`, and `make web` for the rows of Node, first. Commands take turns; each row has medians of wall time,
+Run `make decode` first; Node must be there for its rows. Commands take turns; each row has medians of wall time,
 start-up and files included, and the largest resident set. Rows of Node are of one decode in a program that has decoded
 before, on its one thread, with what it takes to load program and model.
 """
@@ -10,9 +10,11 @@ before, on its one thread, with what it takes to load program and model.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -27,7 +29,7 @@ from basic_runtime.packed_model import packed_model
 from basic_runtime.profile import synthetic_picture
 
 ROOT = Path(__file__).parents[1]
-PROGRAM, WEB = ROOT / "build-decode" / "basic-decode", ROOT / "build-web"
+PROGRAM, WEB = ROOT / "build-decode" / "basic-decode", files("basic_runtime") / "web"
 PYTHON = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main()", "decode", "--overwrite"]
 
 NODE = """
@@ -105,7 +107,7 @@ def main(picture: str | None, levels: list[int], rounds: int) -> None:
                 ppm, png = (median(found[name, kind]) for kind in ("ppm", "png"))
                 size = megabytes(commands[name, "ppm"])
                 print(f"| {level} | `{name}` | {ppm:.0f} | {png:.0f} | {size:.0f} |")
-            if (WEB / "basic-decode.wasm").is_file():
+            if shutil.which("node"):
                 first, later = node_times(model, file)
                 print(f"| {level} | Node: first, later decodes | {first:.0f}, {later:.0f} | | |")
 

@@ -15,6 +15,7 @@ from basic_runtime.cli.info import info
 from basic_runtime.cli.pack import pack
 from basic_runtime.cli.profile import profile
 from basic_runtime.cli.verify import verify
+from basic_runtime.cli.web import web
 
 
 class _Group(OneLineErrors, click.Group):
@@ -52,5 +53,5 @@ def main() -> None:
     gc.set_threshold(50_000)
 
 
-for _command in (encode, decode, info, verify, profile, evaluate, pack):
+for _command in (encode, decode, info, verify, profile, evaluate, pack, web):
     main.add_command(_command)

@@ -7,28 +7,15 @@ from pathlib import Path
 
 import click
 
-from basic_runtime.cli.options import bundle_option
-
-_LEVELS = range(8)
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[int, ...] | None:
-    """0,3,7."""
-    if given is None:
-        return None
-    parts = given.split(",")
-    if not all(part.isdecimal() and int(part) in _LEVELS for part in parts):
-        raise click.BadParameter(f"{given!r} is no list of levels from 0 to 7, like 0,7")
-    return tuple(map(int, parts))
+from basic_runtime.cli.options import LevelList, bundle_option
 
 
 @click.command(short_help="Write levels of a model as one file, for the decoder without Python.")
-@click.option("--levels", callback=_numbers, required=True, metavar="0,7", help="Levels that can decode.")
+@click.option("--levels", type=LevelList(), required=True, help="Levels that can decode, like 0,3,5-7.")
 @click.option(
     "--from-levels",
     "sources",
-    callback=_numbers,
-    metavar="0,7",
+    type=LevelList(),
     help="Levels whose files can be read (default: those of --levels).",
 )
 @click.option("--earlier", is_flag=True, help="Read all files of the earlier models that the bundle knows, too.")

@@ -1,4 +1,4 @@
-// Decodes files with build-web's program: node decode.mjs FOLDER MODEL FILE... Of each it writes FILE.rgba and prints a line
+// Decodes files with the package's program: node decode.mjs FOLDER MODEL FILE... Of each it writes FILE.rgba and prints a line
 // of JSON: {width, height, orientation} or {error}. A level may follow a file's name after a colon.
 import { readFile, writeFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from basic_runtime.picture import Picture
 
 pytestmark = pytest.mark.web
 
-FOLDER = Path(__file__).parents[2] / "build-web"
+FOLDER = files("basic_runtime").joinpath("web")
 
 
 def run(model: Path, *files: str | Path) -> list[dict[str, Any]]:

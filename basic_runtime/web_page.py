@@ -1,0 +1,75 @@
+"""A folder that shows `.basic` files in browsers: a page, the decoder in WebAssembly, a packed model and the files."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from basic_runtime.bundle import Bundle
+from basic_runtime.container import Header, parse
+from basic_runtime.errors import BasicError, WrongBundleError
+from basic_runtime.files import make_folder, write_bytes
+from basic_runtime.limits import DEFAULT_LIMITS
+from basic_runtime.packed_model import packed_model
+
+PAGE, MODEL = "index.html", "model.basicmodel"
+PROGRAM = ("basic-decode.wasm", "basic-decode.mjs", "basic-worker.mjs", "basic-image.mjs")
+"""What a page of one's own needs, too."""
+
+
+def web_folder(
+    folder: Path,
+    bundle: Bundle,
+    pictures: Mapping[str, bytes],
+    levels: Sequence[int] | None = None,
+    *,
+    overwrite: bool = False,
+) -> dict[str, int]:
+    """Write the folder for files by their names, to be decoded at `levels` (default: those that the files suggest, or
+    0). Returns what was written, by name, and how many bytes.
+
+    Raises FormatError for damaged files, WrongBundleError for those of another model, FileError for what is there
+    already or cannot be written.
+    """
+    headers = {name: _header(name, data, bundle) for name, data in pictures.items()}
+    levels = sorted({header.decode_level for header in headers.values()} or {0}) if levels is None else levels
+    sources = sorted({header.level for header in headers.values()} | set(levels))
+    earlier = any(header.model_id != bundle.model_id for header in headers.values())
+    content = {name: files("basic_runtime").joinpath("web", name).read_bytes() for name in (*PROGRAM, PAGE)}
+    content[PAGE] = _page(content[PAGE].decode(), pictures, headers, sources).encode()
+    content[MODEL] = packed_model(bundle, levels, sources, earlier=earlier)
+    content |= pictures
+    make_folder(folder)
+    for name, data in content.items():
+        write_bytes(folder / name, data, overwrite=overwrite)
+    return {name: len(data) for name, data in content.items()}
+
+
+def _header(name: str, data: bytes, bundle: Bundle) -> Header:
+    try:
+        header, _ = parse(data, DEFAULT_LIMITS)
+    except BasicError as error:
+        raise error.in_file(name) from None
+    if header.model_id != bundle.model_id and header.model_id not in bundle.manifest.earlier:
+        raise WrongBundleError(
+            f"{name}: was made with model {header.model_name} ({header.model_id}), and this bundle is {bundle.name} "
+            f"({bundle.model_id}): name the other bundle with --bundle"
+        )
+    return header
+
+
+def _page(template: str, pictures: Mapping[str, bytes], headers: Mapping[str, Header], sources: Sequence[int]) -> str:
+    figures = [_figure(name, len(data), headers[name]) for name, data in pictures.items()]
+    shown = ", ".join(map(str, sources))
+    return template.replace("<!-- pictures -->", "\n".join(figures)).replace("<!-- levels -->", shown)
+
+
+def _figure(name: str, size: int, header: Header) -> str:
+    shown = html.escape(name)
+    return (
+        f'<figure><basic-image src="{quote(name)}" model="{MODEL}" alt="{shown}"></basic-image>\n'
+        f"<figcaption>{shown}: {header.width}x{header.height}, {size:,} bytes</figcaption></figure>"
+    )
