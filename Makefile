@@ -33,7 +33,7 @@ help:
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
-	@echo "make decode             the decoder without Python, in build-decode (docs/c-decoder.md)"
+	@echo "make decode             the decoder without Python, in build-codec (docs/c-library.md)"
 	@echo "make wasm               the decoder for browsers that the package ships (needs emscripten 3.1.6)"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
@@ -129,13 +129,13 @@ CMAKE = .venv-test/bin/cmake
 NINJA = -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja
 
 decode: .venv-test/.installed
-	$(CMAKE) -S . -B build-decode $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON
-	$(CMAKE) --build build-decode --parallel 2
+	$(CMAKE) -S . -B build-codec $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_CODEC=ON
+	$(CMAKE) --build build-codec --parallel 2
 
 # emcc of Debian does not find its JavaScript by itself.
 build-web/basic-decode.wasm: .venv-test/.installed
 	NODE_PATH=$$NODE_PATH:/usr/share/nodejs; export NODE_PATH; \
-	    emcmake $(CMAKE) -S . -B build-web $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_DECODE=ON && \
+	    emcmake $(CMAKE) -S . -B build-web $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_CODEC=ON && \
 	    $(CMAKE) --build build-web --parallel 2
 
 # What the package ships. The same emscripten gives the same bytes, wherever it runs.
@@ -146,7 +146,7 @@ test-web: build-web/basic-decode.wasm
 	emcc --version | head -1
 	cmp $< basic_runtime/web/basic-decode.wasm || \
 	    { echo "basic_runtime/web holds another program than its sources give: make wasm, with emscripten 3.1.6"; exit 1; }
-	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 -m web tests/decode
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 -m web tests/c_codec
 
 # What the C functions are tested on: files of several models.
 build-%/test.basicmodel: .venv-test/.installed
@@ -171,12 +171,12 @@ test-lowest: wheel
 # As it ships, which sanitizers change: all versions of functions, each for its processors, and no warnings.
 test-cpp: .venv-test/.installed build-cpp/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_DECODE=ON \
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON \
 	    -DCMAKE_CXX_FLAGS="-Werror -Wno-error=maybe-uninitialized"  # of which gcc 12 is wrong
 	.venv-test/bin/cmake --build build-cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-cpp --output-on-failure
-	build-cpp/decode_test build-cpp/test.basicmodel tests/golden/earlier/*.basic
-	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c cpp/include/basic_decode.h
+	build-cpp/codec_test build-cpp/test.basicmodel tests/golden/earlier/*.basic
+	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c cpp/include/basic_codec.h
 
 # The NEON kernels, on an emulated processor; needs aarch64-linux-gnu-g++ and qemu-aarch64-static.
 # .ci/arm-python does the same with the golden files and the whole runtime.
@@ -190,16 +190,16 @@ test-arm: .venv-test/.installed
 
 sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_DECODE=ON -DBASIC_SANITIZE=ON
+	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON -DBASIC_SANITIZE=ON
 	.venv-test/bin/cmake --build build-sanitize --parallel 2
 	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
-	build-sanitize/decode_test build-sanitize/test.basicmodel tests/golden/earlier/*.basic
-	BASIC_DECODE_COMMAND=build-sanitize/basic-decode OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 tests/decode
+	build-sanitize/codec_test build-sanitize/test.basicmodel tests/golden/earlier/*.basic
+	BASIC_CODEC_BUILD=build-sanitize/basic-decode OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 tests/c_codec
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
-	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_DECODE=ON -DBASIC_TSAN=ON
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON -DBASIC_TSAN=ON
 	.venv-test/bin/cmake --build build-tsan --parallel 2 --target \
-	    coder_test integer_net_test winograd_test convert_test post_filter_test decode_test
-	build-tsan/decode_test build-sanitize/test.basicmodel tests/golden/earlier/*-level0.basic
+	    coder_test integer_net_test winograd_test convert_test post_filter_test codec_test
+	build-tsan/codec_test build-sanitize/test.basicmodel tests/golden/earlier/*-level0.basic
 	build-tsan/coder_test threads
 	build-tsan/integer_net_test
 	build-tsan/winograd_test
@@ -209,12 +209,12 @@ sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_DECODE=ON -DBASIC_FUZZ=ON
-	.venv-test/bin/cmake --build build-fuzz --parallel 2 --target coder_fuzz decode_fuzz
+	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_CODEC=ON -DBASIC_FUZZ=ON
+	.venv-test/bin/cmake --build build-fuzz --parallel 2 --target coder_fuzz container_fuzz
 	mkdir -p build-fuzz/corpus build-fuzz/files
 	build-fuzz/coder_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
 	for file in tests/golden/*.basic; do printf '\1' | cat - $$file > build-fuzz/files/$$(basename $$file); done
-	build-fuzz/decode_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/files
+	build-fuzz/container_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/files
 
 clean:
 	rm -rf build build-* dist *.egg-info .venv-demo .venv-test .venv-bench .venv-lowest

@@ -1,4 +1,4 @@
-// Decodes .basic files in browsers, and in Node: docs/c-decoder.md.
+// Decodes .basic files in browsers, and in Node: docs/c-library.md.
 //
 //     const decoder = await BasicDecoder.load("basic-decode.wasm", "level0.basicmodel");
 //     const picture = await decoder.decode(bytes);

@@ -4,9 +4,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "basic_decode.h"
+#include "basic_codec.h"
 
-namespace basic::decode {
+namespace basic::codec {
 
 class Error : public std::runtime_error {
   public:
@@ -16,4 +16,4 @@ class Error : public std::runtime_error {
 
 inline Error damaged(const std::string& what) { return {BASIC_DAMAGED, what + ": get the file again"}; }
 
-}  // namespace basic::decode
+}  // namespace basic::codec

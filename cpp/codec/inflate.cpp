@@ -2,7 +2,7 @@
 
 #include <zlib.h>
 
-namespace basic::decode {
+namespace basic::codec {
 
 std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
     const auto wrong = [&] { return damaged(std::string(what) + " does not hold the bytes it should"); };
@@ -17,4 +17,4 @@ std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
     return data;
 }
 
-}  // namespace basic::decode
+}  // namespace basic::codec

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def decode() -> Decode:
     """Runs basic-decode with arguments."""
-    program = Path(os.environ.get("BASIC_DECODE_COMMAND", ROOT / "build-decode" / "basic-decode"))
+    program = Path(os.environ.get("BASIC_CODEC_BUILD", ROOT / "build-codec" / "basic-decode"))
     if not program.is_file():
         pytest.fail(f"{program} is not there: make decode builds it")
 

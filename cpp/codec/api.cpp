@@ -1,4 +1,4 @@
-// The C functions of basic_decode.h: no exception leaves them.
+// The C functions of basic_codec.h: no exception leaves them.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -10,12 +10,12 @@
 #include "picture.hpp"
 
 struct basic_model {
-    basic::decode::Model model;
+    basic::codec::Model model;
 };
 
 namespace {
 
-using namespace basic::decode;
+using namespace basic::codec;
 
 constexpr unsigned kMostThreads = 64;
 

@@ -1,4 +1,4 @@
-// The C functions of basic_decode.h, on a packed model and files of it: decode_test MODEL FILE...
+// The C functions of basic_codec.h, on a packed model and files of it: codec_test MODEL FILE...
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "basic_decode.h"
+#include "basic_codec.h"
 #include "check.hpp"
 
 namespace {
@@ -122,7 +122,7 @@ void damage_is_an_error(const basic_model* model, const Data& file) {
 
 int main(int count, char** arguments) {
     if (count < 3) {
-        std::fputs("decode_test MODEL FILE...\n", stderr);
+        std::fputs("codec_test MODEL FILE...\n", stderr);
         return 2;
     }
     const Data bytes = read_file(arguments[1]);

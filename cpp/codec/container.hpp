@@ -10,7 +10,7 @@
 
 #include "reader.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 
 using ModelId = std::array<uint8_t, 4>;
 
@@ -49,4 +49,4 @@ std::vector<uint8_t> unfiltered_alpha(std::vector<uint8_t> raw, uint32_t width, 
 // The weights of a chunk `filt`, as post_filter takes them.
 std::vector<int8_t> unpack_filter(Bytes payload, bool gray);
 
-}  // namespace basic::decode
+}  // namespace basic::codec

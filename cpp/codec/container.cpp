@@ -7,7 +7,7 @@
 #include "basic/post_filter.hpp"
 #include "inflate.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 namespace {
 
 constexpr std::array<uint8_t, 8> kSignature = {0x89, 'B', 'S', 'C', '\r', '\n', 0x1A, '\n'};
@@ -200,4 +200,4 @@ std::vector<int8_t> unpack_filter(Bytes payload, bool gray) {
     return weights;
 }
 
-}  // namespace basic::decode
+}  // namespace basic::codec

@@ -8,7 +8,7 @@
 #include "basic/pixels.hpp"
 #include "basic/post_filter.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 namespace {
 
 constexpr size_t kScaleRows = 64;
@@ -293,4 +293,4 @@ void decode_pixels(const Model& model, const Container& file, int level, uint8_t
     post_filter({pixels, static_cast<ptrdiff_t>(header.width * colours), header.height, header.width, colours}, weights, model.threads());
 }
 
-}  // namespace basic::decode
+}  // namespace basic::codec

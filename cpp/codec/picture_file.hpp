@@ -3,9 +3,9 @@
 
 #include <string>
 
-#include "basic_decode.h"
+#include "basic_codec.h"
 
-namespace basic::decode {
+namespace basic::codec {
 
 // Writes a file whose kind its name tells; "-" is standard output, as PAM. A file takes its name once it is whole, and
 // replaces no other unless `overwrite`. Throws Error.
@@ -14,4 +14,4 @@ void write_picture(const std::string& path, const basic_picture& picture, bool o
 // The same check that `write_picture` makes, before there is a picture.
 void check_output(const std::string& path, bool overwrite);
 
-}  // namespace basic::decode
+}  // namespace basic::codec

@@ -1,4 +1,4 @@
-// What the decoder for browsers exports to cpp/decode/web/basic-decode.mjs. JavaScript unpacks zlib streams, for which
+// What the decoder for browsers exports to cpp/codec/web/basic-decode.mjs. JavaScript unpacks zlib streams, for which
 // browsers have DecompressionStream; all else is done here.
 #include <cstdlib>
 #include <cstring>
@@ -9,15 +9,15 @@
 #include "inflate.hpp"
 #include "picture.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 
 std::vector<uint8_t> inflate(Bytes, size_t, const char*) { throw Error(BASIC_INTERNAL, "zlib streams are unpacked outside"); }
 
-}  // namespace basic::decode
+}  // namespace basic::codec
 
 namespace {
 
-using namespace basic::decode;
+using namespace basic::codec;
 
 #define BASIC_EXPORT(name) extern "C" __attribute__((export_name(#name)))
 

@@ -6,7 +6,7 @@
 
 #include "model.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 
 // Bytes of a pixel: one of a gray picture.
 inline size_t colours_of(const Header& header) { return header.gray ? 1 : 3; }
@@ -15,4 +15,4 @@ inline size_t colours_of(const Header& header) { return header.gray ? 1 : 3; }
 // model has. Throws Error; the pixels are then undefined.
 void decode_pixels(const Model& model, const Container& file, int level, uint8_t* pixels);
 
-}  // namespace basic::decode
+}  // namespace basic::codec

@@ -1,6 +1,6 @@
 """Decoding without Python beside `basic-run decode`: whole commands from a cold shell, and WebAssembly in Node.
 
-    python benchmarks/c_decoder.py [PICTURE] [--levels 0,3,7] [--rounds 9]
+    python benchmarks/c_library.py [PICTURE] [--levels 0,3,7] [--rounds 9]
 
 Run `make decode` first; Node must be there for its rows. Commands take turns; each row has medians of wall time,
 start-up and files included, and the largest resident set. Rows of Node are of one decode in a program that has decoded
@@ -29,7 +29,7 @@ from basic_runtime.packed_model import packed_model
 from basic_runtime.profile import synthetic_picture
 
 ROOT = Path(__file__).parents[1]
-PROGRAM, WEB = ROOT / "build-decode" / "basic-decode", files("basic_runtime") / "web"
+PROGRAM, WEB = ROOT / "build-codec" / "basic-decode", files("basic_runtime") / "web"
 PYTHON = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main()", "decode", "--overwrite"]
 
 NODE = """

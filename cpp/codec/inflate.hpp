@@ -5,10 +5,10 @@
 
 #include "reader.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 
 // The `size` bytes that a stream holds. Throws Error, with `what` named in it, unless it holds exactly so many and ends
 // where the bytes end.
 std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what);
 
-}  // namespace basic::decode
+}  // namespace basic::codec

@@ -8,7 +8,7 @@
 
 namespace {
 
-using namespace basic::decode;
+using namespace basic::codec;
 
 // The signature, and the checksum of each part that is there, as far as it can be told.
 std::vector<uint8_t> mended(std::vector<uint8_t> file) {

@@ -9,7 +9,7 @@
 
 #include "errors.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 
 static_assert(std::endian::native == std::endian::little, "numbers are read as they lie");
 
@@ -63,4 +63,4 @@ class Reader {
     size_t position_ = 0;
 };
 
-}  // namespace basic::decode
+}  // namespace basic::codec

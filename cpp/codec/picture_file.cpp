@@ -18,7 +18,7 @@
 
 #include "errors.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 namespace {
 
 using Row = std::span<const uint8_t>;
@@ -229,4 +229,4 @@ void write_picture(const std::string& path, const basic_picture& picture, bool o
     out.finish();
 }
 
-}  // namespace basic::decode
+}  // namespace basic::codec

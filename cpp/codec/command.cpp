@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "basic_decode.h"
+#include "basic_codec.h"
 #include "errors.hpp"
 #include "picture_file.hpp"
 
 namespace {
 
-using basic::decode::Error;
+using basic::codec::Error;
 
 constexpr const char* kUsage =
     "Usage: basic-decode [OPTIONS] MODEL FILE OUTPUT\n"
@@ -114,7 +114,7 @@ void tell(const Options& options) {
 
 void decode(const Options& options) {
     char error[BASIC_ERROR_SIZE];
-    basic::decode::check_output(options.names[2], options.overwrite);
+    basic::codec::check_output(options.names[2], options.overwrite);
     const auto file = read_file(options.names[1]);
     const auto bytes = read_file(options.names[0]);
     basic_model* opened = nullptr;
@@ -123,7 +123,7 @@ void decode(const Options& options) {
     basic_picture picture;
     require(basic_decode(model.get(), file.data(), file.size(), &options.decode, &picture, error), options.names[1], error);
     const std::unique_ptr<basic_picture, void (*)(basic_picture*)> kept(&picture, basic_picture_free);
-    basic::decode::write_picture(options.names[2], picture, options.overwrite);
+    basic::codec::write_picture(options.names[2], picture, options.overwrite);
 }
 
 }  // namespace

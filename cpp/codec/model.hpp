@@ -13,7 +13,7 @@
 #include "basic/integer_net.hpp"
 #include "container.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 
 // A network and the names of what it reads and writes, in their order.
 struct Net {
@@ -167,4 +167,4 @@ class Model {
     mutable std::shared_ptr<const Net> made_synthesis_;
 };
 
-}  // namespace basic::decode
+}  // namespace basic::codec

@@ -11,9 +11,9 @@
  *     basic_model_free(model);
  *
  * A model may be used by several threads at once. Any processor decodes a file to the same pixels, byte for byte; they are
- * those of `basic-run decode`. docs/c-decoder.md tells how to build and link it. */
-#ifndef BASIC_DECODE_H
-#define BASIC_DECODE_H
+ * those of `basic-run decode`. docs/c-library.md tells how to build and link it. */
+#ifndef BASIC_CODEC_H
+#define BASIC_CODEC_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -9,7 +9,7 @@
 #include "basic/pixels.hpp"
 #include "basic/post_filter.hpp"
 
-namespace basic::decode {
+namespace basic::codec {
 namespace {
 
 constexpr std::array<uint8_t, 8> kSignature = {0x89, 'B', 'S', 'M', '\r', '\n', 0x1A, '\n'};
@@ -340,4 +340,4 @@ std::vector<int8_t> Model::filter(uint32_t synthesis, int quality_step, bool gra
     return {first, first + static_cast<ptrdiff_t>(size)};
 }
 
-}  // namespace basic::decode
+}  // namespace basic::codec
