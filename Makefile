@@ -21,7 +21,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: build-web/basic-decode.wasm help demo wheel decode wasm test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: build-web/basic-decode.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -33,7 +33,7 @@ help:
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
-	@echo "make decode             the decoder without Python, in build-codec (docs/c-library.md)"
+	@echo "make codec              decoder and encoder without Python, in build-codec (docs/c-library.md)"
 	@echo "make wasm               the decoder for browsers that the package ships (needs emscripten 3.1.6)"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
@@ -62,7 +62,7 @@ SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
 demo: .venv-demo/.installed
 	.venv-demo/bin/python -P -m basic_runtime.demo $(PHOTO)
 
-test: decode
+test: codec
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
 
 # With the classic TensorRT, too: pip install it into .venv-test first, from NVIDIA's index.
@@ -128,7 +128,7 @@ wheel: .venv-test/.installed
 CMAKE = .venv-test/bin/cmake
 NINJA = -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja
 
-decode: .venv-test/.installed
+codec: .venv-test/.installed
 	$(CMAKE) -S . -B build-codec $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_CODEC=ON
 	$(CMAKE) --build build-codec --parallel 2
 
@@ -194,7 +194,7 @@ sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake --build build-sanitize --parallel 2
 	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
 	build-sanitize/codec_test build-sanitize/test.basicmodel tests/golden/earlier/*.basic
-	BASIC_CODEC_BUILD=build-sanitize/basic-decode OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 tests/c_codec
+	BASIC_CODEC_BUILD=build-sanitize OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 tests/c_codec
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON -DBASIC_TSAN=ON
 	.venv-test/bin/cmake --build build-tsan --parallel 2 --target \

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines.entropy_graph import entropy_graph
 from basic_runtime.engines.fixed_point import PIXEL_BITS, FixedPoint
-from basic_runtime.engines.integer_net import IntegerGraph, Layer, Reading, View
+from basic_runtime.engines.integer_net import IntegerGraph, Layer, Reading, Term, View
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.errors import BundleError
@@ -29,22 +29,25 @@ VERSION = 1
 NOTHING = 0xFFFFFFFF
 """In place of the number of an array, a gate or a g_s that is not there."""
 
-_KINDS = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32)
+_KINDS = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float16, np.float64)
 _TYPES = {np.dtype(kind): code for code, kind in enumerate(_KINDS)}
 
 
-def packed_model(bundle: Bundle, levels: Sequence[int], sources: Sequence[int], *, earlier: bool = False) -> bytes:
+def packed_model(
+    bundle: Bundle, levels: Sequence[int], sources: Sequence[int], *, earlier: bool = False, encoders: bool = False
+) -> bytes:
     """A file that decodes at `levels`, files that were made at the levels `sources`; with `earlier` also all files of
-    the earlier models that the bundle knows.
+    the earlier models that the bundle knows. With `encoders` it encodes at `levels`, too.
 
     Raises ValueError for a level that the bundle has not, BundleError for one that it does not say how to compute in
     integers.
     """
     pack = _Pack(bundle)
     pack.coder()
-    variants = {bundle.level(level).entropy_variant for level in sources}
+    variants = {bundle.level(level).entropy_variant for level in (*sources, *(levels if encoders else ()))}
     pack.variants(range(len(bundle.manifest.entropy_variants)) if earlier else sorted(variants))
     pack.syntheses(sorted(set(levels)), earlier)
+    pack.encoders(sorted(set(levels)) if encoders else ())
     body = pack.body()
     return SIGNATURE + struct.pack("<II", VERSION, zlib.crc32(body)) + body
 
@@ -65,7 +68,8 @@ class _Numbered:
 
 class _Pack:
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle, self._arrays, self._layers = bundle, _Numbered(), _Numbered()
+        self._bundle, self._path = bundle, PixelPath(bundle)
+        self._arrays, self._layers = _Numbered(), _Numbered()
         self._parts = [self._head()]
 
     def body(self) -> bytes:
@@ -128,22 +132,46 @@ class _Pack:
             self._add(bytes.fromhex(model_id), bytes([model.filtered]), _by_level(model.synthesis, graphs, levels))
 
     def _synthesis(self, graph: str) -> bytes:
-        bundle, path = self._bundle, PixelPath(self._bundle)
-        spec, steps = bundle.graph(graph), range(bundle.manifest.quality_steps)
-        if spec.formats is None or spec.reach is None:
-            raise BundleError(f"{bundle.path}: does not say how to compute g_s in integers: export it again")
-        networks = [path.network(graph, step) for step in steps]
+        bundle, networks = self._bundle, self._networks(graph)
+        steps = range(len(networks))
         filters = [self._filter([bundle.post_filter(graph, step, gray) for step in steps]) for gray in (False, True)]
-        head = struct.pack("<HBBII", spec.reach, _shuffle(networks), PIXEL_BITS, *filters)
+        head = struct.pack("<HBBII", bundle.graph(graph).reach, _shuffle(networks), PIXEL_BITS, *filters)
         return head + b"".join(self._net(network.integers) for network in networks)
+
+    def encoders(self, levels: Sequence[int]) -> None:
+        """What encodes at levels, and what a bit is worth."""
+        bundle = self._bundle
+        steps = range(bundle.manifest.quality_steps)
+        known = bundle.manifest.lambdas is not None
+        worth = self._array(np.array([bundle.lambda_of(step) for step in steps])) if known and levels else NOTHING
+        self._add(struct.pack("<I", worth), _count(levels), *map(self._encoder, levels))
+
+    def _encoder(self, level: int) -> bytes:
+        spec = self._bundle.level(level)
+        analysis, hyper = self._networks(spec.g_a), self._networks(spec.h_a)
+        (patch,) = {network.patch for network in analysis}
+        assert patch is not None
+        head = struct.pack("<BBHB", level, spec.entropy_variant, self._bundle.graph(spec.g_a).reach, patch)
+        nets = [self._net(network.integers, scaled=True) for network in analysis]
+        return b"".join([head, *nets, *(self._net(network.integers) for network in hyper)])
+
+    def _networks(self, graph: str) -> list[FixedPoint]:
+        """A graph of the pixel path at all quality steps."""
+        bundle, spec = self._bundle, self._bundle.graph(graph)
+        if spec.formats is None or spec.reach is None:
+            raise BundleError(f"{bundle.path}: does not say how {spec.transform} is in integers: export it again")
+        return [self._path.network(graph, step) for step in range(bundle.manifest.quality_steps)]
 
     def _filter(self, weights: Sequence[NDArray[np.int8] | None]) -> int:
         known = [values.ravel() for values in weights if values is not None]
         return self._array(np.stack(known)) if known else NOTHING
 
-    def _net(self, graph: IntegerGraph) -> bytes:
+    def _net(self, graph: IntegerGraph, *, scaled: bool = False) -> bytes:
+        """A network; `scaled`: the weights of its outputs differ from one quality to the next by factors."""
         readings = [self._reading(reading) for reading in graph.readings]
-        layers = [struct.pack("<I", self._layers.of(self._layer(layer))) for layer in graph.layers]
+        sums = _summed(graph) if scaled else set()
+        records = [self._layer(layer, number in sums) for number, layer in enumerate(graph.layers)]
+        layers = [struct.pack("<I", self._layers.of(record)) for record in records]
         outputs = [_text(name) + _count(views) + b"".join(map(_view, views)) for name, views in graph.outputs.items()]
         return b"".join(part for parts in (readings, layers, outputs) for part in (_count(parts), *parts))
 
@@ -151,16 +179,25 @@ class _Pack:
         arrays = map(self._array, (reading.scale, reading.low, reading.high))
         return _text(reading.name) + struct.pack("<3IB", *arrays, reading.rate)
 
-    def _layer(self, layer: Layer) -> bytes:
-        terms = [
-            struct.pack("<H2H2BBI", t.source, *t.weights.shape[2:], t.above, t.before, t.stride, self._array(t.weights))
-            for t in layer.terms
-        ]
+    def _layer(self, layer: Layer, scaled: bool) -> bytes:
+        terms = [self._term(term, scaled) for term in layer.terms]
         skips = [struct.pack("<HI", skip.source, self._array(skip.shift)) for skip in layer.skips]
         arrays = map(self._array, (layer.bias, layer.shift, layer.low, layer.high))
         gate = NOTHING if layer.gate is None else layer.gate
         rest = struct.pack("<4I2BI", *arrays, layer.leak, layer.shuffle, gate)
         return b"".join([_count(terms), *terms, _count(skips), *skips, rest])
+
+    def _term(self, term: Term, scaled: bool) -> bytes:
+        if not scaled:
+            weights, factor = self._array(term.weights), NOTHING
+        else:
+            assert term.scaling is not None
+            half = term.scaling.weights.astype(np.float16)
+            if not np.array_equal(half, term.scaling.weights):
+                raise BundleError(f"{self._bundle.path}: weights of g_a are no float16: export it again")
+            weights, factor = self._array(half), self._array(term.scaling.factor)
+        shape = term.weights.shape[2:]
+        return struct.pack("<H2H3B2I", term.source, *shape, term.above, term.before, term.stride, weights, factor)
 
     def _array(self, values: NDArray[Any]) -> int:
         """The number of an array: integers take one byte each where all of them fit."""
@@ -172,6 +209,15 @@ class _Pack:
 
     def _add(self, *parts: bytes) -> None:
         self._parts.extend(parts)
+
+
+def _summed(graph: IntegerGraph) -> set[int]:
+    """The layers that outputs are, and those that are added to these."""
+    first = len(graph.readings)
+    found = {view.tensor - first for views in graph.outputs.values() for view in views}
+    while more := {skip.source - first for number in found for skip in graph.layers[number].skips} - found:
+        found |= more
+    return found
 
 
 def _shuffle(networks: Iterable[FixedPoint]) -> int:

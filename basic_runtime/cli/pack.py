@@ -19,6 +19,7 @@ from basic_runtime.cli.options import LevelList, bundle_option
     help="Levels whose files can be read (default: those of --levels).",
 )
 @click.option("--earlier", is_flag=True, help="Read all files of the earlier models that the bundle knows, too.")
+@click.option("--encoders", is_flag=True, help="Encode at these levels, too.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The file to write; - for standard output.")
 @bundle_option
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
@@ -27,6 +28,7 @@ def pack(
     levels: tuple[int, ...],
     sources: tuple[int, ...] | None,
     earlier: bool,
+    encoders: bool,
     output: str,
     bundle: str | None,
     overwrite: bool,
@@ -37,6 +39,10 @@ def pack(
     \b
     basic-run pack --levels 0 -o level0.basicmodel
     basic-decode level0.basicmodel photo.basic photo.png
+
+    \b
+    basic-run pack --levels 0 --encoders -o codec0.basicmodel
+    basic-encode codec0.basicmodel photo.ppm photo.basic
     """
     from basic_runtime.bundle import Bundle
     from basic_runtime.errors import BundleError
@@ -48,15 +54,17 @@ def pack(
     opened = Bundle(bundle)
     sources = levels if sources is None else sources
     try:
-        data = packed_model(opened, levels, sources, earlier=earlier)
+        data = packed_model(opened, levels, sources, earlier=earlier, encoders=encoders)
     except ValueError as error:  # a bundle of fewer levels
         raise BundleError(f"{opened.path}: {error}") from error
     write_bytes(output, data, overwrite=overwrite)
     if as_json:
         facts = {"output": output, "bytes": len(data), "model": opened.name, "levels": levels, "from_levels": sources}
+        facts["encoders"] = encoders
         click.echo(json.dumps(facts))
     elif output != STREAM:
-        click.echo(f"{Path(output)}: {len(data):,} bytes, {opened.name}, decodes at {_list(levels)}, {_read(sources)}")
+        does = "encodes and decodes" if encoders else "decodes"
+        click.echo(f"{Path(output)}: {len(data):,} bytes, {opened.name}, {does} at {_list(levels)}, {_read(sources)}")
 
 
 def _list(levels: tuple[int, ...]) -> str:

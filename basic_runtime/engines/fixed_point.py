@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from basic_runtime.engines.integer_net import IntegerGraph, Reading, Skip, Term, View
+from basic_runtime.engines.integer_net import IntegerGraph, Reading, Scaling, Skip, Term, View
 from basic_runtime.engines.integer_net import Layer as IntegerLayer
 from basic_runtime.engines.pixel_graph import (
     Convolution,
@@ -157,16 +157,7 @@ class _Numbering:
         bits, limit = self._format(number).bits, self._format(number).limit
         convolutions = [self._of_patches(c) if self._is_picture(c.source) else c for c in tensor.convolutions]
         exponent = self._exponent(convolutions, tensor, bits)
-        terms = tuple(
-            Term(
-                self._place[c.source],
-                _integers(c, exponent - self._bits_of(c.source)),
-                c.above,
-                c.before,
-                c.stride,
-            )
-            for c in convolutions
-        )
+        terms = tuple(_term(c, self._place[c.source], exponent - self._bits_of(c.source)) for c in convolutions)
         skips = tuple(Skip(self._place[k], np.asarray(exponent - self._bits_of(k), np.int32)) for k in tensor.skips)
         shift = exponent - bits
         half = np.where(shift > 0, np.exp2(shift - 1.0), 0)
@@ -231,8 +222,9 @@ def _floor_log2(values: Floats) -> NDArray[np.int64]:
     return exponents - 1
 
 
-def _integers(convolution: Convolution, exponent: NDArray[np.int64]) -> NDArray[np.int16]:
-    """The weights in units of 2^-exponent of each output."""
+def _term(convolution: Convolution, place: int, exponent: NDArray[np.int64]) -> Term:
+    """The convolution with its weights in units of 2^-exponent of each output."""
     factor = np.ldexp(convolution.scale, exponent).astype(np.float32)
-    integers: NDArray[np.int16] = np.rint(convolution.weights * factor[:, None, None, None]).astype(np.int16)
-    return integers
+    integers = np.rint(convolution.weights * factor[:, None, None, None]).astype(np.int16)
+    scaling = Scaling(convolution.weights, factor)
+    return Term(place, integers, convolution.above, convolution.before, convolution.stride, scaling)

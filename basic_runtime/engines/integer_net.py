@@ -16,15 +16,24 @@ _INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """Weights float32 (outputs, channels, height, width) times a factor of each output, float32 (outputs,)."""
+
+    weights: Floats
+    factor: Floats
+
+
+@dataclass(frozen=True)
 class Term:
     """A convolution of one tensor: `weights` int16 (outputs, channels, height, width), `above` and `before` the rows
-    and columns of zeros that it is padded with."""
+    and columns of zeros that it is padded with. Weights that were scaled are those of `scaling`, rounded to nearest."""
 
     source: int
     weights: NDArray[np.int16]
     above: int
     before: int
     stride: int = 1
+    scaling: Scaling | None = None
 
 
 @dataclass(frozen=True)

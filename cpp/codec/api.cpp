@@ -1,5 +1,6 @@
 // The C functions of basic_codec.h: no exception leaves them.
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -7,7 +8,8 @@
 #include <thread>
 
 #include "basic/coder.hpp"
-#include "picture.hpp"
+#include "decode.hpp"
+#include "encode.hpp"
 
 struct basic_model {
     basic::codec::Model model;
@@ -42,7 +44,7 @@ basic_status status_of(char* error, const Work& work) {
     } catch (const std::length_error&) {
         return failed(BASIC_NO_MEMORY, "not enough memory for this picture: try a smaller one", error);
     } catch (const std::invalid_argument& problem) {
-        return failed(BASIC_DESYNC, ("the model's results cannot be decoded with: " + std::string(problem.what())).c_str(), error);
+        return failed(BASIC_DESYNC, ("the model's results cannot be coded with: " + std::string(problem.what())).c_str(), error);
     } catch (const std::exception& problem) {
         return failed(BASIC_INTERNAL, problem.what(), error);
     }
@@ -86,7 +88,7 @@ void put_together(const std::vector<uint8_t>& pixels, size_t colours, const std:
 void put_pixels(const Model& model, const Container& file, const basic_options& wanted, basic_picture& picture) {
     const auto chunk = file.chunk("ALPH");
     const auto alpha = chunk ? unpack_alpha(*chunk, picture.width, picture.height) : std::vector<uint8_t>();
-    const size_t colours = colours_of(file.header), count = size_t{picture.width} * picture.height;
+    const size_t colours = file.header.gray ? 1 : 3, count = size_t{picture.width} * picture.height;
     const size_t own = colours + (alpha.empty() ? 0 : 1), channels = wanted.channels == 0 ? own : static_cast<size_t>(wanted.channels);
     picture.channels = static_cast<uint32_t>(channels);
     picture.pixels = allocated(count * channels);
@@ -97,6 +99,35 @@ void put_pixels(const Model& model, const Container& file, const basic_options& 
     std::vector<uint8_t> pixels(count * colours);
     decode_pixels(model, file, wanted.level, pixels.data());
     put_together(pixels, colours, alpha, picture);
+}
+
+Chunks metadata_of(const basic_picture& picture) {
+    Chunks chunks;
+    const auto add = [&](const char* type, const uint8_t* data, size_t size) {
+        if (data != nullptr && size > 0) chunks.emplace_back(type, pack_metadata({data, size}));
+    };
+    add("iccp", picture.icc, picture.icc_size);
+    add("exif", picture.exif, picture.exif_size);
+    add("xmpd", picture.xmp, picture.xmp_size);
+    return chunks;
+}
+
+std::vector<uint8_t> encoded(const Model& model, const basic_picture& picture, const EncodeSettings& settings) {
+    const size_t channels = picture.channels, colours = channels < 3 ? 1 : 3, count = size_t{picture.width} * picture.height;
+    Chunks chunks = metadata_of(picture);
+    basic::ConstPicture pixels{picture.pixels, static_cast<ptrdiff_t>(picture.width * colours), picture.height, picture.width, colours};
+    std::vector<uint8_t> apart;
+    if (colours != channels) {
+        apart.resize(count * colours);
+        std::vector<uint8_t> alpha(count);
+        for (size_t k = 0; k < count; ++k) {
+            std::copy_n(picture.pixels + k * channels, colours, apart.data() + k * colours);
+            alpha[k] = picture.pixels[k * channels + colours];
+        }
+        chunks.emplace_back("ALPH", pack_alpha(alpha, picture.width, picture.height));
+        pixels.pixels = apart.data();
+    }
+    return encode(model, pixels, settings, std::move(chunks));
 }
 
 }  // namespace
@@ -144,6 +175,29 @@ basic_status basic_decode(const basic_model* model, const void* file, size_t siz
     if (status != BASIC_OK) basic_picture_free(picture);
     return status;
 }
+
+basic_status basic_encode(const basic_model* model, const basic_picture* picture, const basic_encode_options* options,
+                          uint8_t** file, size_t* size, char* error) {
+    if (file != nullptr) *file = nullptr;
+    return status_of(error, [&] {
+        require(model != nullptr && file != nullptr && size != nullptr, "there is no model, or no place for the file");
+        require(picture != nullptr && picture->pixels != nullptr, "there is no picture");
+        require(picture->channels >= 1 && picture->channels <= 4, "a picture has 1 to 4 channels");
+        require(picture->width > 0 && picture->height > 0, "a picture has at least one pixel");
+        const basic_encode_options wanted = options == nullptr ? basic_encode_options{50, -1, 1, 0} : *options;
+        require(wanted.quality >= 1 && wanted.quality <= 100, "the quality must be 1 to 100");
+        require(wanted.level >= -1 && wanted.level <= 7, "the level must be 0 to 7, or -1");
+        require(wanted.effort == 0 || wanted.effort == 1, "the effort must be 0 or 1");
+        check_size(picture->width, picture->height, wanted.max_pixels == 0 ? kMaxPixels : wanted.max_pixels);
+        const auto step = static_cast<int>(std::nearbyint((wanted.quality - 1) * 63 / 99.0));
+        const std::vector<uint8_t> bytes = encoded(model->model, *picture, {step, wanted.level, wanted.effort});
+        *file = allocated(bytes.size());
+        *size = bytes.size();
+        std::copy(bytes.begin(), bytes.end(), *file);
+    });
+}
+
+void basic_free(void* memory) { std::free(memory); }
 
 void basic_picture_free(basic_picture* picture) {
     if (picture == nullptr) return;

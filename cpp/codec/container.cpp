@@ -5,19 +5,18 @@
 
 #include "basic/checksum.hpp"
 #include "basic/post_filter.hpp"
-#include "inflate.hpp"
+#include "zlib_streams.hpp"
 
 namespace basic::codec {
 namespace {
 
-constexpr std::array<uint8_t, 8> kSignature = {0x89, 'B', 'S', 'C', '\r', '\n', 0x1A, '\n'};
 constexpr uint32_t kMaxSide = 65'535;
-constexpr size_t kMaxChunks = 64, kMaxMetadata = 16 << 20, kMaxChunkBytes = size_t{1} << 30;
+constexpr size_t kMaxChunks = 64;
 
 void check_signature(Reader& reader) {
-    const Bytes head = reader.take(std::min(reader.left(), kSignature.size()), "the signature");
-    const bool begins = std::equal(head.begin(), head.end(), kSignature.begin());
-    if (begins && head.size() == kSignature.size()) return;
+    const Bytes head = reader.take(std::min(reader.left(), kFileSignature.size()), "the signature");
+    const bool begins = std::equal(head.begin(), head.end(), kFileSignature.begin());
+    if (begins && head.size() == kFileSignature.size()) return;
     if (begins)
         throw damaged(head.empty() ? "the file is empty" : "the file is cut off in the signature");
     throw Error(BASIC_DAMAGED, "this is no .basic file, or it was transferred in text mode: check its name");
@@ -60,14 +59,6 @@ Header read_header(Reader& reader) {
     if (!good_name(header.model_name) || header.width == 0 || header.height == 0 || header.quality_step > 63)
         throw damaged("the header makes no sense");
     return header;
-}
-
-void check_size(const Header& header, uint64_t max_pixels) {
-    const std::string size = "the picture is " + std::to_string(header.width) + "x" + std::to_string(header.height) + " pixels, and ";
-    if (std::max(header.width, header.height) > kMaxSide)
-        throw Error(BASIC_TOO_LARGE, size + "a side may have " + std::to_string(kMaxSide) + ": split it");
-    if (uint64_t{header.width} * header.height > max_pixels)
-        throw Error(BASIC_TOO_LARGE, size + std::to_string(max_pixels) + " in all are allowed: allow more if you trust the file");
 }
 
 struct Chunk {
@@ -129,6 +120,14 @@ int8_t read_weight(Bits& bits, int rice) {
 
 }  // namespace
 
+void check_size(uint32_t width, uint32_t height, uint64_t max_pixels) {
+    const std::string size = "the picture is " + std::to_string(width) + "x" + std::to_string(height) + " pixels, and ";
+    if (std::max(width, height) > kMaxSide)
+        throw Error(BASIC_TOO_LARGE, size + "a side may have " + std::to_string(kMaxSide) + ": split it");
+    if (uint64_t{width} * height > max_pixels)
+        throw Error(BASIC_TOO_LARGE, size + std::to_string(max_pixels) + " in all are allowed: allow more if you trust the file");
+}
+
 std::string hex(const ModelId& id) {
     constexpr const char* kDigits = "0123456789abcdef";
     std::string text;
@@ -144,7 +143,7 @@ std::optional<Bytes> Container::chunk(const char* type) const {
 Container read_container(Bytes file, uint64_t max_pixels) {
     Reader reader(file);
     Container found{read_header(reader), {}};
-    check_size(found.header, max_pixels);
+    check_size(found.header.width, found.header.height, max_pixels);
     for (std::string type; type != "CODE";) {
         if (found.chunks.size() == kMaxChunks) throw Error(BASIC_TOO_LARGE, "the file has more than 64 chunks: get it again");
         Chunk chunk = read_chunk(reader);

@@ -1,6 +1,8 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include "basic/checksum.hpp"
@@ -15,10 +17,9 @@ namespace {
 constexpr std::array<uint8_t, 8> kSignature = {0x89, 'B', 'S', 'M', '\r', '\n', 0x1A, '\n'};
 constexpr uint32_t kVersion = 1, kNothing = 0xFFFFFFFF;
 constexpr const char* kWhat = "the model";
-constexpr size_t kScaleRows = 64;  // of the coder's tables; those of z follow
-constexpr size_t kSizes[] = {1, 1, 2, 2, 4, 4};  // bytes of a value by type
-
-Error bad_model(const std::string& what) { return {BASIC_DAMAGED, "the model is damaged (" + what + "): pack it again"}; }
+constexpr size_t kSizes[] = {1, 1, 2, 2, 4, 4, 2, 8};  // bytes of a value by type
+constexpr uint8_t kHalf = 6;                           // float16
+constexpr float kLatentUnit = 1.0f / 4096;             // of the latents that g_a and h_a give
 
 void require(bool holds, const char* what) {
     if (!holds) throw bad_model(what);
@@ -30,7 +31,17 @@ constexpr uint8_t kType = std::is_same_v<To, uint8_t>    ? 0
                           : std::is_same_v<To, uint16_t> ? 2
                           : std::is_same_v<To, int16_t>  ? 3
                           : std::is_same_v<To, int32_t>  ? 4
-                                                         : 5;
+                          : std::is_same_v<To, float>    ? 5
+                                                         : 7;
+
+// IEEE 754 binary16.
+float from_half(uint16_t half) {
+    const int exponent = half >> 10 & 31, fraction = half & 1023;
+    const float magnitude = exponent == 0    ? std::ldexp(static_cast<float>(fraction), -24)
+                            : exponent == 31 ? std::numeric_limits<float>::infinity()
+                                             : std::ldexp(static_cast<float>(1024 + fraction), exponent - 25);
+    return (half >> 15) != 0 ? -magnitude : magnitude;
+}
 
 template <typename Read>
 auto read_list(Reader& reader, const Read& read) {
@@ -68,6 +79,7 @@ Model::Model(Bytes bytes, size_t threads) : bytes_(bytes.begin(), bytes.end()), 
     read_variants(reader);
     read_syntheses(reader);
     read_members(reader);
+    read_encoders(reader);
     require(reader.left() == 0, "bytes follow its end");
 }
 
@@ -117,6 +129,9 @@ LayerRecord Model::read_layer(Reader& reader) const {
         term.before = reader.number<uint8_t>(kWhat);
         term.stride = reader.number<uint8_t>(kWhat);
         term.weights = read_array_number(reader);
+        const auto factor = reader.number<uint32_t>(kWhat);
+        require(factor == kNothing || factor < arrays_.size(), "it names an array that is not there");
+        if (factor != kNothing) term.factor = factor;
         return term;
     });
     layer.skips = read_list(reader, [&] {
@@ -259,6 +274,49 @@ void Model::read_members(Reader& reader) {
     }
 }
 
+void Model::read_encoders(Reader& reader) {
+    const auto worth = reader.number<uint32_t>(kWhat);
+    require(worth == kNothing || worth < arrays_.size(), "it names an array that is not there");
+    if (worth != kNothing) worth_ = array<double>(worth);
+    require(worth_.empty() || worth_.size() == constants_.quality_steps, "it does not say what bits are worth at each quality");
+    for (size_t left = reader.number<uint16_t>(kWhat); left > 0; --left) {
+        EncoderRecord& encoder = encoders_[reader.number<uint8_t>(kWhat)];
+        encoder.entropy_variant = reader.number<uint8_t>(kWhat);
+        encoder.reach = reader.number<uint16_t>(kWhat);
+        encoder.patch = reader.number<uint8_t>(kWhat);
+        require(variants_.contains(encoder.entropy_variant), "an encoder without its entropy path");
+        require(encoder.patch > 0 && encoder.patch <= kMaxPatch && constants_.y_stride % encoder.patch == 0, "bad patches");
+        for (auto* nets : {&encoder.g_a, &encoder.h_a}) {
+            nets->clear();
+            for (size_t step = 0; step < constants_.quality_steps; ++step) nets->push_back(read_net(reader));
+        }
+    }
+}
+
+int Model::encoder_level(int level) const {
+    if (encoders_.empty()) throw Error(BASIC_WRONG_MODEL, "the model was packed without encoders: pack it with --encoders");
+    if (level < 0) return encoders_.rbegin()->first;
+    if (!encoders_.contains(level))
+        throw Error(BASIC_WRONG_MODEL, "the model was packed without an encoder of level " + std::to_string(level) +
+                                           ": pack it with --encoders --levels " + std::to_string(level));
+    return level;
+}
+
+std::optional<double> Model::worth(int quality_step) const {
+    return worth_.empty() ? std::nullopt : std::optional(worth_[static_cast<size_t>(quality_step)]);
+}
+
+std::shared_ptr<const Model::Analysis> Model::analysis(int level, int quality_step) const {
+    const EncoderRecord& record = encoders_.at(level);
+    const auto step = static_cast<size_t>(quality_step);
+    const std::lock_guard lock(mutex_);
+    if (made_analysis_ == nullptr || made_analysis_key_ != std::pair(level, quality_step)) {
+        made_analysis_ = std::make_shared<const Analysis>(Analysis{made(record.g_a[step]), made(record.h_a[step])});
+        made_analysis_key_ = {level, quality_step};
+    }
+    return made_analysis_;
+}
+
 const Member& Model::member(const Header& header) const {
     const auto found = members_.find(header.model_id);
     if (found != members_.end()) return found->second;
@@ -266,10 +324,27 @@ const Member& Model::member(const Header& header) const {
                                        "), and this is " + name_ + " (" + hex(id_) + "): pack that model");
 }
 
+// The products of weights and the factor of their output, rounded to nearest, halves to even.
+std::vector<int16_t> Model::scaled(uint32_t weights, uint32_t factor) const {
+    const Array& halves = arrays_[weights];
+    const auto factors = array<float>(factor);
+    require(halves.type == kHalf && !factors.empty() && halves.size % factors.size() == 0, "weights of another type");
+    const size_t each = halves.size / factors.size();
+    std::vector<int16_t> values(halves.size);
+    for (size_t k = 0; k < values.size(); ++k) {
+        const auto half = static_cast<uint16_t>(halves.bytes[2 * k] | halves.bytes[2 * k + 1] << 8);
+        const float value = std::nearbyint(from_half(half) * factors[k / each]);
+        require(value >= INT16_MIN && value <= INT16_MAX, "weights that are too large");
+        values[k] = static_cast<int16_t>(value);
+    }
+    return values;
+}
+
 LayerSpec Model::layer(const LayerRecord& record) const {
     LayerSpec spec;
     for (const auto& term : record.terms)
-        spec.terms.push_back({term.source, term.height, term.width, term.above, term.before, array<int16_t>(term.weights), term.stride});
+        spec.terms.push_back({term.source, term.height, term.width, term.above, term.before,
+                              term.factor ? scaled(term.weights, *term.factor) : array<int16_t>(term.weights), term.stride});
     for (const auto& skip : record.skips) spec.skips.push_back({skip.source, array<int32_t>(skip.shift)});
     spec.bias = array<int32_t>(record.bias);
     spec.shift = array<int32_t>(record.shift);
@@ -294,8 +369,9 @@ std::unique_ptr<const Net> Model::made(const NetRecord& record) const {
     std::vector<OutputSpec> output_specs;
     for (const auto& output : record.outputs) {
         outputs.push_back(output.name);
-        // Means and scales are for the coder, all else for other networks.
-        output_specs.push_back({output.parts, output.name != "mean" && output.name != "scale", 1});
+        // Means and scales are for the coder, latents to be rounded, all else for other networks.
+        const bool latents = output.name == "y" || output.name == "z", coded = output.name == "mean" || output.name == "scale";
+        output_specs.push_back({output.parts, !latents && !coded, latents ? kLatentUnit : 1});
     }
     try {
         return std::unique_ptr<const Net>(new Net{std::move(inputs), std::move(outputs),

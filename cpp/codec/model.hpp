@@ -15,6 +15,8 @@
 
 namespace basic::codec {
 
+inline constexpr size_t kScaleRows = 64;  // of the coder's tables; those of z follow
+
 // A network and the names of what it reads and writes, in their order.
 struct Net {
     std::vector<std::string> inputs, outputs;
@@ -32,6 +34,7 @@ struct LayerRecord {
     struct Term {
         size_t source, height, width, above, before, stride;
         uint32_t weights;
+        std::optional<uint32_t> factor;  // of each output, times which weights of float16 are rounded
     };
     struct Skip {
         size_t source;
@@ -78,6 +81,12 @@ struct SynthesisRecord {
     std::vector<NetRecord> nets;                    // one for each quality step
 };
 
+struct EncoderRecord {
+    int entropy_variant;
+    size_t reach, patch;              // of g_a, in pixels
+    std::vector<NetRecord> g_a, h_a;  // for each quality step
+};
+
 // A model whose files can be decoded: the number of the g_s of each level, where it was packed.
 struct Member {
     bool filtered;
@@ -103,6 +112,7 @@ class Model {
     Model(Bytes bytes, size_t threads);
 
     const std::string& name() const { return name_; }
+    const ModelId& id() const { return id_; }
     const Constants& constants() const { return constants_; }
     const std::shared_ptr<const Tables>& tables() const { return tables_; }
     const std::vector<uint8_t>& index_lut() const { return index_lut_; }
@@ -112,11 +122,22 @@ class Model {
     // What the model knows of files with this model's id. Throws Error for another model's.
     const Member& member(const Header& header) const;
 
-    // Throws Error for one that was not packed.
+    // The entropy variant of a file. Throws Error for one that was not packed.
     std::shared_ptr<const Variant> variant(const Header& header) const;
 
     const SynthesisRecord& synthesis(uint32_t number) const { return syntheses_[number]; }
     std::shared_ptr<const Net> synthesis_net(uint32_t number, int quality_step) const;
+
+    // What encodes at a level; -1: at the highest that was packed. Throws Error for one that was not.
+    int encoder_level(int level) const;
+    const EncoderRecord& encoder(int level) const { return encoders_.at(level); }
+    struct Analysis {
+        std::unique_ptr<const Net> g_a, h_a;
+    };
+    std::shared_ptr<const Analysis> analysis(int level, int quality_step) const;
+
+    // What a squared error of all colours of a pixel is worth in bits; nothing if that was not packed.
+    std::optional<double> worth(int quality_step) const;
 
     // The filter of a g_s at a quality step; empty if it has none.
     std::vector<int8_t> filter(uint32_t synthesis, int quality_step, bool gray) const;
@@ -135,6 +156,7 @@ class Model {
     void read_variants(Reader& reader);
     void read_syntheses(Reader& reader);
     void read_members(Reader& reader);
+    void read_encoders(Reader& reader);
     LayerRecord read_layer(Reader& reader) const;
     NetRecord read_net(Reader& reader) const;
     SynthesisRecord read_synthesis(Reader& reader) const;
@@ -144,6 +166,7 @@ class Model {
 
     template <typename To>
     std::vector<To> array(uint32_t number) const;
+    std::vector<int16_t> scaled(uint32_t weights, uint32_t factor) const;
     LayerSpec layer(const LayerRecord& record) const;
     std::unique_ptr<const Net> made(const NetRecord& record) const;
 
@@ -159,12 +182,16 @@ class Model {
     std::map<int, VariantRecord> variants_;
     std::vector<SynthesisRecord> syntheses_;
     std::map<ModelId, Member> members_;
+    std::map<int, EncoderRecord> encoders_;
+    std::vector<double> worth_;
 
     // What was made last: pictures of a kind come one after the other.
     mutable std::mutex mutex_;
     mutable std::map<int, std::shared_ptr<const Variant>> made_variants_;
     mutable std::pair<uint32_t, int> made_key_;
     mutable std::shared_ptr<const Net> made_synthesis_;
+    mutable std::pair<int, int> made_analysis_key_;
+    mutable std::shared_ptr<const Analysis> made_analysis_;
 };
 
 }  // namespace basic::codec

@@ -1,31 +1,22 @@
 #include "picture_file.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <cctype>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <memory>
+#include <new>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "errors.hpp"
+#include "output_file.hpp"
 
 namespace basic::codec {
 namespace {
 
-using Row = std::span<const uint8_t>;
-
-[[noreturn]] void cannot_write(const std::string& path, int error) {
-    throw Error(BASIC_BAD_ARGUMENT, path + ": cannot be written (" + std::strerror(error) + "): name another file");
-}
+using Row = Bytes;
 
 std::string ending(const std::string& path) {
     const size_t dot = path.rfind('.');
@@ -34,51 +25,11 @@ std::string ending(const std::string& path) {
     return text;
 }
 
-// A file that takes its name when it is whole, or standard output.
-class Output {
-  public:
-    Output(const std::string& path, bool overwrite) : path_(path), overwrite_(overwrite), beside_(path + ".part-" + std::to_string(getpid())) {
-        if (path == "-") return;
-        const int file = open(beside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (file < 0 || (file_ = fdopen(file, "wb")) == nullptr) cannot_write(path, errno);
-    }
-    ~Output() {
-        if (file_ == stdout) return;
-        if (file_ != nullptr) std::fclose(file_);
-        if (!done_) std::remove(beside_.c_str());
-    }
-    Output(const Output&) = delete;
-
-    void put(Row bytes) {
-        if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) cannot_write(path_, errno);
-    }
-    void put(const std::string& text) { put({reinterpret_cast<const uint8_t*>(text.data()), text.size()}); }
-
-    void finish() {
-        if (std::fflush(file_) != 0) cannot_write(path_, errno);
-        if (file_ == stdout) return;
-        FILE* const file = std::exchange(file_, nullptr);
-        if (std::fclose(file) != 0) cannot_write(path_, errno);
-        // A link fails where there is such a file by now, which a rename would replace; some file systems have none.
-        if (!overwrite_ && link(beside_.c_str(), path_.c_str()) == 0) return;
-        if (!overwrite_ && errno == EEXIST) cannot_write(path_, EEXIST);
-        if (std::rename(beside_.c_str(), path_.c_str()) != 0) cannot_write(path_, errno);
-        done_ = true;
-    }
-
-  private:
-    const std::string path_;
-    const bool overwrite_;
-    const std::string beside_;
-    FILE* file_ = stdout;
-    bool done_ = false;  // whether no file is left under the first name
-};
-
 void put_big_endian(std::vector<uint8_t>& to, uint32_t value) {
     for (const int shift : {24, 16, 8, 0}) to.push_back(static_cast<uint8_t>(value >> shift));
 }
 
-void put_chunk(Output& out, const char* type, Row payload) {
+void put_chunk(OutputFile& out, const char* type, Row payload) {
     std::vector<uint8_t> bytes;
     put_big_endian(bytes, static_cast<uint32_t>(payload.size()));
     bytes.insert(bytes.end(), type, type + 4);
@@ -125,7 +76,7 @@ class RowFilter {
 // Compresses what it is given into IDAT chunks: runs alone, as filtered photos repeat nothing else, in a third of the time.
 class Compressor {
   public:
-    explicit Compressor(Output& out) : out_(out), buffer_(1 << 18) {
+    explicit Compressor(OutputFile& out) : out_(out), buffer_(1 << 18) {
         if (deflateInit2(&stream_, 1, Z_DEFLATED, MAX_WBITS, MAX_MEM_LEVEL, Z_RLE) != Z_OK) throw std::bad_alloc();
     }
     ~Compressor() { deflateEnd(&stream_); }
@@ -144,13 +95,13 @@ class Compressor {
     }
 
   private:
-    Output& out_;
+    OutputFile& out_;
     std::vector<uint8_t> buffer_;
     z_stream stream_{};
 };
 
 // The profile's chunk: a name, the method 0, a zlib stream.
-void put_profile(Output& out, Row profile) {
+void put_profile(OutputFile& out, Row profile) {
     uLongf size = compressBound(profile.size());
     std::vector<uint8_t> payload = {'i', 'c', 'c', 0, 0};
     payload.resize(5 + size);
@@ -159,7 +110,7 @@ void put_profile(Output& out, Row profile) {
     put_chunk(out, "iCCP", payload);
 }
 
-void put_png(Output& out, const basic_picture& picture) {
+void put_png(OutputFile& out, const basic_picture& picture) {
     static constexpr uint8_t kSignature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
     static constexpr uint8_t kColourTypes[] = {0, 4, 2, 6};
     out.put(kSignature);
@@ -190,14 +141,14 @@ void put_png(Output& out, const basic_picture& picture) {
     put_chunk(out, "IEND", {});
 }
 
-void put_pam(Output& out, const basic_picture& picture) {
+void put_pam(OutputFile& out, const basic_picture& picture) {
     static constexpr const char* kKinds[] = {"GRAYSCALE", "GRAYSCALE_ALPHA", "RGB", "RGB_ALPHA"};
     out.put("P7\nWIDTH " + std::to_string(picture.width) + "\nHEIGHT " + std::to_string(picture.height) + "\nDEPTH " +
             std::to_string(picture.channels) + "\nMAXVAL 255\nTUPLTYPE " + kKinds[picture.channels - 1] + "\nENDHDR\n");
     out.put({picture.pixels, size_t{picture.width} * picture.height * picture.channels});
 }
 
-void put_pnm(Output& out, const basic_picture& picture) {
+void put_pnm(OutputFile& out, const basic_picture& picture) {
     out.put(std::string(picture.channels == 1 ? "P5\n" : "P6\n") + std::to_string(picture.width) + " " + std::to_string(picture.height) + "\n255\n");
     out.put({picture.pixels, size_t{picture.width} * picture.height * picture.channels});
 }
@@ -209,9 +160,7 @@ void check_output(const std::string& path, bool overwrite) {
     if (path == "-") return;
     if (kind != ".png" && kind != ".ppm" && kind != ".pgm" && kind != ".pam")
         throw Error(BASIC_BAD_ARGUMENT, path + ": pictures are written as .png, .ppm, .pgm or .pam: name such a file");
-    struct stat status {};
-    if (!overwrite && lstat(path.c_str(), &status) == 0)
-        throw Error(BASIC_BAD_ARGUMENT, path + ": is there already: replace it with --overwrite");
+    check_free(path, overwrite);
 }
 
 void write_picture(const std::string& path, const basic_picture& picture, bool overwrite) {
@@ -219,7 +168,7 @@ void write_picture(const std::string& path, const basic_picture& picture, bool o
     const std::string kind = path == "-" ? ".pam" : ending(path);
     if ((kind == ".pgm" && picture.channels != 1) || (kind == ".ppm" && picture.channels != 3))
         throw Error(BASIC_BAD_ARGUMENT, path + ": cannot hold a picture of " + std::to_string(picture.channels) + " channels: write .png or .pam");
-    Output out(path, overwrite);
+    OutputFile out(path, overwrite);
     if (kind == ".png")
         put_png(out, picture);
     else if (kind == ".pam")

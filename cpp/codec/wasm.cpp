@@ -6,8 +6,8 @@
 #include <string>
 
 #include "basic/coder.hpp"
-#include "inflate.hpp"
-#include "picture.hpp"
+#include "zlib_streams.hpp"
+#include "decode.hpp"
 
 namespace basic::codec {
 
@@ -85,7 +85,7 @@ BASIC_EXPORT(basic_file_chunk) const uint8_t* file_chunk(const File* file, const
 BASIC_EXPORT(basic_decode_rgba) uint8_t* decode_rgba(const Model* model, const File* file, int level) {
     return result_of([&]() -> uint8_t* {
         const Header& header = file->container.header;
-        const size_t count = size_t{header.width} * header.height, colours = colours_of(header);
+        const size_t count = size_t{header.width} * header.height, colours = header.gray ? 1 : 3;
         auto* const rgba = static_cast<uint8_t*>(std::malloc(4 * count));
         if (rgba == nullptr) throw std::bad_alloc();
         std::unique_ptr<uint8_t, void (*)(void*)> kept(rgba, std::free);

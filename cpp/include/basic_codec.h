@@ -1,4 +1,4 @@
-/* Decoder of .basic files, without Python: a C library.
+/* Decodes and encodes .basic files without Python: a C library.
  *
  *     basic_model* model = NULL;
  *     basic_picture picture;
@@ -10,8 +10,8 @@
  *     }
  *     basic_model_free(model);
  *
- * A model may be used by several threads at once. Any processor decodes a file to the same pixels, byte for byte; they are
- * those of `basic-run decode`. docs/c-library.md tells how to build and link it. */
+ * A model may be used by several threads at once. Any processor decodes a file to the same pixels and encodes pixels to the same
+ * file, byte for byte: those of basic-run. docs/c-library.md tells how to build and link it. */
 #ifndef BASIC_CODEC_H
 #define BASIC_CODEC_H
 
@@ -69,6 +69,7 @@ typedef struct basic_options {
     uint64_t max_pixels; /* largest picture; 0: 128,000,000 */
 } basic_options;
 
+/* What was decoded, or is to be encoded. */
 typedef struct basic_picture {
     uint32_t width, height;
     uint32_t channels; /* bytes per pixel: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA; alpha is straight */
@@ -81,6 +82,19 @@ typedef struct basic_picture {
 BASIC_API basic_status basic_decode(const basic_model* model, const void* file, size_t size, const basic_options* options,
                                     basic_picture* picture, char* error);
 BASIC_API void basic_picture_free(basic_picture* picture);
+
+typedef struct basic_encode_options {
+    int quality;         /* 1 to 100 */
+    int level;           /* 0 to 7, or -1 for the highest that was packed with --encoders */
+    int effort;          /* 0, the fastest, or 1, which fits a filter to the picture and takes twice as long */
+    uint64_t max_pixels; /* largest picture; 0: 128,000,000 */
+} basic_encode_options;
+
+/* Encodes a picture to new memory, which basic_free frees; `options` may be NULL: quality 50, level -1, effort 1. Where it
+ * fails, *file is NULL. */
+BASIC_API basic_status basic_encode(const basic_model* model, const basic_picture* picture, const basic_encode_options* options,
+                                    uint8_t** file, size_t* size, char* error);
+BASIC_API void basic_free(void* memory);
 
 #ifdef __cplusplus
 }

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from decode_command import Decode
+from c_commands import Command
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.packed_model import packed_model
@@ -15,17 +15,25 @@ from basic_runtime.packed_model import packed_model
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def decode() -> Decode:
-    """Runs basic-decode with arguments."""
-    program = Path(os.environ.get("BASIC_CODEC_BUILD", ROOT / "build-codec" / "basic-decode"))
+def command(name: str) -> Command:
+    program = Path(os.environ.get("BASIC_CODEC_BUILD", ROOT / "build-codec")) / name
     if not program.is_file():
-        pytest.fail(f"{program} is not there: make decode builds it")
+        pytest.fail(f"{program} is not there: make codec builds it")
 
-    def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([program, *arguments], input=stdin, capture_output=True, check=False)
+    def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([program, *map(str, arguments)], input=stdin, capture_output=True, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def decode() -> Command:
+    return command("basic-decode")
+
+
+@pytest.fixture(scope="session")
+def encode() -> Command:
+    return command("basic-encode")
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +46,14 @@ def small_model(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Level 0, for files of level 0."""
     path = tmp_path_factory.mktemp("models") / "level0.basicmodel"
     path.write_bytes(packed_model(bundle, [0], [0]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def encoders(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What encodes and decodes at all levels."""
+    path = tmp_path_factory.mktemp("models") / "encoders.basicmodel"
+    path.write_bytes(packed_model(bundle, range(8), [], encoders=True))
     return path
 
 

@@ -14,7 +14,7 @@ from reference import ReferenceDecoder
 
 Tensor = np.ndarray[Any, Any]
 NOTHING = 0xFFFFFFFF
-TYPES = ("u1", "i1", "<u2", "<i2", "<i4", "<f4")
+TYPES = ("u1", "i1", "<u2", "<i2", "<i4", "<f4", "<f2", "<f8")
 
 
 class Cursor:
@@ -122,6 +122,9 @@ class ReferenceModel:
         self.syntheses = cursor.list(self._synthesis)
         self.levels = cursor.list(lambda: cursor.number("I"))
         cursor.list(lambda: (cursor.bytes(4), cursor.number("B"), cursor.list(lambda: cursor.number("I"))))
+        worth = cursor.number("I")
+        self.worth = None if worth == NOTHING else self.arrays[worth]
+        self.encoders = dict(cursor.list(self._encoder))
         assert cursor.position == len(data)
 
     def _array(self) -> Tensor:
@@ -133,8 +136,8 @@ class ReferenceModel:
         cursor = self._cursor
 
         def term() -> tuple[Any, ...]:
-            *rest, weights = cursor.numbers("HHHBBBI")
-            return (*rest, self.arrays[weights])
+            *rest, weights, factor = cursor.numbers("HHHBBBII")
+            return (*rest, self._weights(weights, factor))
 
         def skip() -> tuple[Any, ...]:
             source, shift = cursor.numbers("HI")
@@ -144,6 +147,13 @@ class ReferenceModel:
         layer.bias, layer.shift, layer.low, layer.high = (self.arrays[number] for number in cursor.numbers("4I"))
         layer.leak, layer.shuffle, layer.gate = cursor.numbers("BBI")
         return layer
+
+    def _weights(self, number: int, factor: int) -> Tensor:
+        if factor == NOTHING:
+            return self.arrays[number]
+        factors = self.arrays[factor]
+        weights = self.arrays[number].astype(np.float32).reshape(len(factors), -1)
+        return np.rint(weights * factors[:, None]).astype(np.int64).ravel()
 
     def _network(self) -> Network:
         cursor = self._cursor
@@ -170,6 +180,23 @@ class ReferenceModel:
         return SimpleNamespace(
             reach=reach, shuffle=shuffle, bits=bits, filters=filters, gray_filters=gray_filters, networks=networks
         )
+
+    def _encoder(self) -> tuple[int, Any]:
+        level, variant, reach, patch = self._cursor.numbers("BBHB")
+        g_a, h_a = ([self._network() for _ in range(self.quality_steps)] for _ in range(2))
+        return level, SimpleNamespace(variant=variant, reach=reach, patch=patch, g_a=g_a, h_a=h_a)
+
+    def analyse(self, pixels: Tensor, level: int, step: int) -> tuple[Tensor, Tensor]:
+        """y, and z as it is coded, of uint8 (H, W, 3)."""
+        height, width = (-side % self.z_stride for side in pixels.shape[:2])
+        padded = np.pad(pixels, ((0, height), (0, width), (0, 0)), mode="edge").astype(np.int64)
+        encoder = self.encoders[level]
+        n = encoder.patch
+        rows, columns = padded.shape[0] // n, padded.shape[1] // n
+        patches = (2 * padded - 255).reshape(rows, n, columns, n, 3).transpose(1, 3, 4, 0, 2)
+        y = encoder.g_a[step].run({"x": patches.reshape(-1, rows, columns)})["y"].astype(np.float32) / 4096
+        z = encoder.h_a[step].run({"y": y})["z"].astype(np.float32) / 4096
+        return y, np.clip(np.floor(z + np.float32(0.5)), -self.z_amax, self.z_amax)
 
     def decode(self, file: bytes) -> Tensor:
         """uint8 (H, W, 3), or (H, W) of a gray picture, before any filter."""

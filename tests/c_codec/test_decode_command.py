@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decode_command import Decode
+from c_commands import Command, failure, scene
 from PIL import Image
 
 from basic_runtime import __version__
@@ -21,20 +21,12 @@ from basic_runtime.picture import Picture
 EARLIER = sorted((Path(__file__).parents[1] / "golden" / "earlier").glob("*.basic"))
 
 
-def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Slopes, edges and noise: uint8 (height, width, 3)."""
-    rows, columns = np.mgrid[:height, :width]
-    colours = np.stack([rows * 255 // max(1, height - 1), columns * 255 // max(1, width - 1), (rows * columns) // 7], 2)
-    noise = np.random.default_rng(seed).integers(-20, 21, colours.shape)
-    return np.clip(colours % 256 + noise, 0, 255).astype(np.uint8)
-
-
 def pixels_of(png: Path) -> np.ndarray:
     with Image.open(png) as image:
         return np.array(image)
 
 
-def decoded(decode: Decode, model: Path, data: bytes, tmp_path: Path, *options: str) -> np.ndarray:
+def decoded(decode: Command, model: Path, data: bytes, tmp_path: Path, *options: str) -> np.ndarray:
     source, target = tmp_path / "a.basic", tmp_path / "a.png"
     source.write_bytes(data)
     result = decode(model, source, target, "--overwrite", *options)
@@ -45,7 +37,7 @@ def decoded(decode: Decode, model: Path, data: bytes, tmp_path: Path, *options: 
 @pytest.mark.parametrize("level", range(8))
 @pytest.mark.parametrize("quality", [1, 40, 100])
 def test_pixels_are_those_of_the_package(
-    decode: Decode, whole_model: Path, tmp_path: Path, level: int, quality: int
+    decode: Command, whole_model: Path, tmp_path: Path, level: int, quality: int
 ) -> None:
     codec = Codec(threads=1)
     data = codec.encode(scene(70, 131, level), quality=quality, level=level)
@@ -53,14 +45,14 @@ def test_pixels_are_those_of_the_package(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (257, 1), (64, 64), (65, 63), (300, 200)])
-def test_any_size(decode: Decode, small_model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_any_size(decode: Command, small_model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     codec = Codec(threads=1)
     data = codec.encode(scene(*size), level=0)
     np.testing.assert_array_equal(decoded(decode, small_model, data, tmp_path), codec.decode(data))
 
 
 @pytest.mark.parametrize("size", [(1300, 200), (70, 4300), (1100, 4200)])
-def test_pictures_in_tiles(decode: Decode, small_model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_pictures_in_tiles(decode: Command, small_model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     codec = Codec(threads=1)
     data = codec.encode(scene(*size), level=0, effort=0)
     for threads in ("1", "2"):
@@ -71,7 +63,7 @@ def test_pictures_in_tiles(decode: Decode, small_model: Path, tmp_path: Path, si
 @pytest.mark.parametrize("effort", [0, 1])
 @pytest.mark.parametrize("level", [0, 3, 7])
 def test_other_levels_than_the_files(
-    decode: Decode, whole_model: Path, tmp_path: Path, level: int, effort: int
+    decode: Command, whole_model: Path, tmp_path: Path, level: int, effort: int
 ) -> None:
     codec = Codec(threads=1)
     for made in (0, 7):
@@ -80,7 +72,7 @@ def test_other_levels_than_the_files(
         np.testing.assert_array_equal(found, codec.decode(data, level=level))
 
 
-def test_a_file_with_its_own_filter(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_a_file_with_its_own_filter(decode: Command, small_model: Path, tmp_path: Path) -> None:
     codec = Codec(threads=1)
     rows, columns = np.mgrid[:400, :400]
     stripes = np.where((rows // 5 + columns // 7) % 2, 200, 40).astype(np.uint8)
@@ -91,7 +83,7 @@ def test_a_file_with_its_own_filter(decode: Decode, small_model: Path, tmp_path:
 
 
 @pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
-def test_files_of_earlier_models(decode: Decode, whole_model: Path, tmp_path: Path, file: Path) -> None:
+def test_files_of_earlier_models(decode: Command, whole_model: Path, tmp_path: Path, file: Path) -> None:
     data = file.read_bytes()
     codec = Codec(threads=1)
     np.testing.assert_array_equal(decoded(decode, whole_model, data, tmp_path), codec.decode(data))
@@ -100,7 +92,7 @@ def test_files_of_earlier_models(decode: Decode, whole_model: Path, tmp_path: Pa
         np.testing.assert_array_equal(found, codec.decode(data, level=level))
 
 
-def test_gray_alpha_and_metadata(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_gray_alpha_and_metadata(decode: Command, small_model: Path, tmp_path: Path) -> None:
     codec = Codec(threads=1)
     rgb, alpha = scene(50, 61), scene(50, 61, 1)[:, :, 0]
     exif = Image.Exif()
@@ -121,7 +113,7 @@ def test_gray_alpha_and_metadata(decode: Decode, small_model: Path, tmp_path: Pa
         assert image.info["XML:com.adobe.xmp"] == extras["xmp"].decode()
 
 
-def test_formats_and_streams(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_formats_and_streams(decode: Command, small_model: Path, tmp_path: Path) -> None:
     codec = Codec(threads=1)
     rgb, alpha = scene(20, 33), scene(20, 33, 1)[:, :, 0]
     data = codec.encode(rgb, level=0)
@@ -139,7 +131,7 @@ def test_formats_and_streams(decode: Decode, small_model: Path, tmp_path: Path) 
     np.testing.assert_array_equal(found, np.dstack([expected, alpha]))
 
 
-def test_info_and_version(decode: Decode, tmp_path: Path) -> None:
+def test_info_and_version(decode: Command, tmp_path: Path) -> None:
     codec = Codec(threads=1)
     data = codec.encode(scene(20, 33), level=3, quality=50, alpha=scene(20, 33)[:, :, 0])
     told = decode("--info", "-", stdin=data).stdout.decode()
@@ -149,16 +141,7 @@ def test_info_and_version(decode: Decode, tmp_path: Path) -> None:
     assert decode("--help").stdout.startswith(b"Usage: basic-decode")
 
 
-def failure(result: subprocess.CompletedProcess[bytes], *texts: str) -> None:
-    """One line that says all of this, and a status that is not 0."""
-    line = result.stderr.decode()
-    assert result.returncode == 1, line
-    assert line.startswith("basic-decode: error: ") and line.count("\n") == 1
-    for text in texts:
-        assert text in line
-
-
-def test_what_cannot_be_decoded(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_decoded(decode: Command, small_model: Path, tmp_path: Path) -> None:
     codec, target, source = Codec(threads=1), tmp_path / "a.png", tmp_path / "a.basic"
     data = codec.encode(scene(100, 80), level=0)
 
@@ -182,12 +165,12 @@ def test_what_cannot_be_decoded(decode: Decode, small_model: Path, tmp_path: Pat
     failure(decode(tmp_path / "none", source, target), "none", "cannot be read")
 
 
-def test_a_file_of_another_model(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_a_file_of_another_model(decode: Command, small_model: Path, tmp_path: Path) -> None:
     golden = Path(__file__).parents[1] / "golden" / "gray.basic"
     failure(decode(small_model, golden, tmp_path / "a.png"), "tiny", "and this is lite-11")
 
 
-def test_outputs_that_cannot_be(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_outputs_that_cannot_be(decode: Command, small_model: Path, tmp_path: Path) -> None:
     codec, source = Codec(threads=1), tmp_path / "a.basic"
     source.write_bytes(codec.encode(scene(10, 10), level=0))
     there = tmp_path / "there.png"
@@ -204,13 +187,13 @@ def test_outputs_that_cannot_be(decode: Decode, small_model: Path, tmp_path: Pat
     "arguments",
     [(), ("a", "b"), ("--level", "8", "a", "b", "c"), ("--level",), ("--threads", "x", "a", "b", "c"), ("--what",)],
 )
-def test_misuse_is_status_2(decode: Decode, arguments: tuple[str, ...]) -> None:
+def test_misuse_is_status_2(decode: Command, arguments: tuple[str, ...]) -> None:
     result = decode(*arguments)
     assert result.returncode == 2
     assert result.stderr.startswith(b"basic-decode: error: ")
 
 
-def test_every_damaged_byte_is_noticed(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_every_damaged_byte_is_noticed(decode: Command, small_model: Path, tmp_path: Path) -> None:
     """No picture comes of a file with one byte changed; bytes of the coded data are tried here and there."""
     data = Codec(threads=1).encode(scene(40, 40), level=0, alpha=scene(40, 40)[:, :, 0], icc=b"profile" * 20)
     for place in [*range(0, 60, 7), *range(60, len(data), len(data) // 12)]:
@@ -220,7 +203,7 @@ def test_every_damaged_byte_is_noticed(decode: Decode, small_model: Path, tmp_pa
         assert (result.returncode, result.stdout) == (1, b""), place
 
 
-def test_latents_that_do_not_match_are_no_picture(decode: Decode, small_model: Path) -> None:
+def test_latents_that_do_not_match_are_no_picture(decode: Command, small_model: Path) -> None:
     """A stream of the right form with the checksum of other latents, and with all other checksums right."""
     data = Codec(threads=1).encode(scene(40, 40), level=0)
     name = data[9]
@@ -231,7 +214,7 @@ def test_latents_that_do_not_match_are_no_picture(decode: Decode, small_model: P
     failure(decode(small_model, "-", "-", stdin=again), "do not match the file's checksum")
 
 
-def test_damaged_models(decode: Decode, small_model: Path, tmp_path: Path) -> None:
+def test_damaged_models(decode: Command, small_model: Path, tmp_path: Path) -> None:
     file, model = tmp_path / "a.basic", tmp_path / "damaged"
     file.write_bytes(Codec(threads=1).encode(scene(40, 40), level=0))
     packed = small_model.read_bytes()
@@ -252,5 +235,5 @@ def test_damaged_models(decode: Decode, small_model: Path, tmp_path: Path) -> No
 
 
 def test_limits_of_the_package_are_those_of_the_command() -> None:
-    source = (Path(__file__).parents[2] / "cpp" / "decode" / "container.hpp").read_text()
+    source = (Path(__file__).parents[2] / "cpp" / "codec" / "container.hpp").read_text()
     assert f"kMaxPixels = {Limits().max_pixels:_}".replace("_", "'") in source

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c_commands import scene
 from click.testing import CliRunner, Result
 from commands import fails
 from reference_model import ReferenceModel
-from test_decode_command import scene
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
 from basic_runtime.container import read, write
+from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.packed_model import packed_model
+from basic_runtime.quality import quality_step
 
 
 @pytest.mark.parametrize(("level", "quality", "gray"), [(0, 1, False), (0, 90, True), (3, 40, False), (7, 100, False)])
@@ -28,6 +30,20 @@ def test_the_page_says_all_that_a_decoder_needs(bundle: Bundle, level: int, qual
     unfiltered = Codec(bundle, threads=1)
     expected = unfiltered._decoded(read(data), bundle.level(level).g_s)
     np.testing.assert_array_equal(model.decode(write(read(data))), expected)
+
+
+@pytest.mark.parametrize(("level", "quality"), [(0, 20), (7, 100)])
+def test_the_page_says_all_that_an_encoder_needs(bundle: Bundle, level: int, quality: int) -> None:
+    pixels, step = scene(50, 75), quality_step(quality)
+    model = ReferenceModel(packed_model(bundle, [level], [], encoders=True))
+    assert model.worth is not None and model.worth[step] == bundle.lambda_of(step)
+    y, z = model.analyse(pixels, level, step)
+    spec, path = bundle.level(level), PixelPath(bundle)
+    padded = np.pad(pixels, ((0, 14), (0, 53), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
+    expected = np.asarray(path.engines(spec.g_a, step, 1)[0].run({"x": padded})["y"])
+    np.testing.assert_array_equal(y[None], expected)
+    found = np.asarray(path.engines(spec.h_a, step, 1)[0].run({"y": expected})["z"])
+    np.testing.assert_array_equal(z[None], np.clip(np.floor(found + np.float32(0.5)), -model.z_amax, model.z_amax))
 
 
 def test_packing_gives_the_same_file_again(bundle: Bundle, small_model: Path) -> None:
@@ -46,6 +62,7 @@ def test_the_command(small_model: Path, tmp_path: Path) -> None:
         "model": Bundle().name,
         "levels": [0],
         "from_levels": [0],
+        "encoders": False,
     }
     assert target.read_bytes() == small_model.read_bytes()
     fails(run(main, ["pack", "--levels", "0", "-o", str(target)]), str(target), "--overwrite")

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from c_commands import scene
 from PIL import Image
-from test_decode_command import EARLIER, scene
+from test_decode_command import EARLIER
 
 from basic_runtime.codec import Codec
 from basic_runtime.picture import Picture

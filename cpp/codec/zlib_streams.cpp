@@ -1,4 +1,4 @@
-#include "inflate.hpp"
+#include "zlib_streams.hpp"
 
 #include <zlib.h>
 
@@ -15,6 +15,14 @@ std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
     if (result == Z_MEM_ERROR) throw std::bad_alloc();
     if (result != Z_OK || found != size || used != stream.size()) throw wrong();
     return data;
+}
+
+std::vector<uint8_t> deflate(Bytes bytes) {
+    uLongf size = compressBound(bytes.size());
+    std::vector<uint8_t> stream(size);
+    if (compress2(stream.data(), &size, bytes.data(), bytes.size(), Z_BEST_COMPRESSION) != Z_OK) throw std::bad_alloc();
+    stream.resize(size);
+    return stream;
 }
 
 }  // namespace basic::codec

@@ -1,4 +1,4 @@
-// zlib streams (RFC 1950) of a known size.
+// zlib streams (RFC 1950).
 #pragma once
 
 #include <vector>
@@ -10,5 +10,8 @@ namespace basic::codec {
 // The `size` bytes that a stream holds. Throws Error, with `what` named in it, unless it holds exactly so many and ends
 // where the bytes end.
 std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what);
+
+// One stream of all bytes, at the strongest setting.
+std::vector<uint8_t> deflate(Bytes bytes);
 
 }  // namespace basic::codec

@@ -1,0 +1,75 @@
+#include "command_line.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "errors.hpp"
+
+namespace basic::codec {
+namespace {
+
+std::string shown(const std::string& path) { return path == "-" ? "standard input" : path; }
+
+}  // namespace
+
+void misused(const char* program, const std::string& line) {
+    std::fprintf(stderr, "%s: error: %s\nTry '%s --help'\n", program, line.c_str(), program);
+    std::exit(2);
+}
+
+unsigned long long number_of(const char* program, const std::string& option, const char* text, unsigned long long most) {
+    char* end = nullptr;
+    errno = 0;
+    const unsigned long long value = text == nullptr ? 0 : std::strtoull(text, &end, 10);
+    if (text == nullptr || *text < '0' || *text > '9' || *end != '\0' || errno != 0 || value > most)
+        misused(program, option + " needs a whole number of at most " + std::to_string(most));
+    return value;
+}
+
+std::vector<uint8_t> read_file(const std::string& path) {
+    const bool stream = path == "-";
+    std::unique_ptr<FILE, int (*)(FILE*)> file(stream ? stdin : std::fopen(path.c_str(), "rb"), stream ? std::fflush : std::fclose);
+    std::vector<uint8_t> bytes;
+    if (file) {
+        errno = 0;
+        for (size_t chunk = 1 << 16, got = 1; got > 0; chunk = bytes.size()) {
+            const size_t known = bytes.size();
+            bytes.resize(known + chunk);
+            got = std::fread(bytes.data() + known, 1, chunk, file.get());
+            bytes.resize(known + got);
+        }
+    }
+    if (!file || std::ferror(file.get()))
+        throw Error(BASIC_BAD_ARGUMENT, shown(path) + ": cannot be read (" + std::strerror(errno) + "): check the path");
+    return bytes;
+}
+
+basic_model* open_model(const std::string& path, unsigned threads) {
+    const std::vector<uint8_t> bytes = read_file(path);
+    char error[BASIC_ERROR_SIZE];
+    basic_model* model = nullptr;
+    require_ok(basic_model_open(bytes.data(), bytes.size(), threads, &model, error), path, error);
+    return model;
+}
+
+void require_ok(basic_status status, const std::string& path, const char* error) {
+    if (status != BASIC_OK) throw Error(status, shown(path) + ": " + error);
+}
+
+int exit_status(const char* program, const std::function<void()>& work) {
+    try {
+        work();
+        return 0;
+    } catch (const std::bad_alloc&) {
+        std::fprintf(stderr, "%s: error: not enough memory for this picture: try a smaller one\n", program);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "%s: error: %s\n", program, error.what());
+    }
+    return 1;
+}
+
+}  // namespace basic::codec

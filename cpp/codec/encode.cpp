@@ -1,0 +1,162 @@
+#include "encode.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "basic/coder.hpp"
+#include "basic/passes.hpp"
+#include "basic/pixels.hpp"
+#include "filter_choice.hpp"
+#include "synthesis.hpp"
+
+namespace basic::codec {
+namespace {
+
+// y (y_channels, height / y_stride, width / y_stride), of g_a tile by tile.
+class AnalysisPass {
+  public:
+    AnalysisPass(const Model& model, const ConstPicture& picture, const EncoderRecord& record, const Net& g_a, Canvas canvas)
+        : model_(model), picture_(picture), record_(record), g_a_(g_a), canvas_(canvas), stride_(model.constants().y_stride),
+          y_(model.constants().y_channels * (canvas.height / stride_) * (canvas.width / stride_)) {}
+
+    std::vector<float> run() {
+        const size_t align = model_.constants().z_stride, margin = (record_.reach + align - 1) / align * align;
+        for (const Span& rows : spans({0, canvas_.height}, canvas_.height, kTileRows / align * align, margin))
+            for (const Span& columns : spans({0, canvas_.width}, canvas_.width, kTileColumns / align * align, margin)) tile(rows, columns);
+        return std::move(y_);
+    }
+
+  private:
+    void tile(const Span& rows, const Span& columns) {
+        const size_t size = record_.patch, channels = 3 * size * size;
+        const size_t height = (rows.stop - rows.start) / size, width = (columns.stop - columns.start) / size;
+        Memory patches(height * width * channels * sizeof(int16_t));
+        model_.workers().each(height, [&](size_t row) {
+            std::vector<uint8_t> rgb(3 * width * size * size);
+            for (size_t line = 0; line < size; ++line)
+                read_row(rows.start + row * size + line, columns, rgb.data() + 3 * line * width * size);
+            take_patches(rgb.data(), static_cast<ptrdiff_t>(3 * width * size), width, size, patches.as<int16_t>() + row * width * channels);
+        });
+        const PartInput input{patches.as<int16_t>(), channels, height, width, static_cast<ptrdiff_t>(width * channels),
+                              static_cast<ptrdiff_t>(channels)};
+        const auto outputs = g_a_.net.run(std::vector<NetInput>(g_a_.inputs.size(), input));
+        const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
+        if (found == nullptr || found->channels != model_.constants().y_channels || found->height * stride_ != rows.stop - rows.start ||
+            found->width * stride_ != columns.stop - columns.start)
+            throw bad_model("a g_a that gives no latents");
+        keep(*found, rows, columns);
+    }
+
+    // A row of a tile, three bytes for each pixel. Beyond the picture, edges repeat.
+    void read_row(size_t y, const Span& columns, uint8_t* rgb) const {
+        const uint8_t* const row = picture_.pixels + static_cast<ptrdiff_t>(std::min(y, picture_.rows - 1)) * picture_.row_stride;
+        for (size_t x = columns.start; x < columns.stop; ++x, rgb += 3) {
+            const uint8_t* const pixel = row + std::min(x, picture_.columns - 1) * picture_.colours;
+            for (size_t c = 0; c < 3; ++c) rgb[c] = pixel[picture_.colours == 1 ? 0 : c];
+        }
+    }
+
+    // What counts of a tile, to its place.
+    void keep(const FloatOutput& found, const Span& rows, const Span& columns) {
+        const size_t width = canvas_.width / stride_, plane = canvas_.height / stride_ * width;
+        const size_t top = (rows.first - rows.start) / stride_, left = (columns.first - columns.start) / stride_;
+        const size_t count = (columns.last - columns.first) / stride_;
+        for (size_t channel = 0; channel < found.channels; ++channel)
+            for (size_t row = 0; row < (rows.last - rows.first) / stride_; ++row)
+                std::copy_n(found.values.as<float>() + (channel * found.height + top + row) * found.width + left, count,
+                            y_.data() + channel * plane + (rows.first / stride_ + row) * width + columns.first / stride_);
+    }
+
+    const Model& model_;
+    const ConstPicture& picture_;
+    const EncoderRecord& record_;
+    const Net& g_a_;
+    const Canvas canvas_;
+    const size_t stride_;
+    std::vector<float> y_;
+};
+
+// z of y, as whole numbers within the range of the coder's tables.
+std::vector<float> hyper_latents(const Model& model, const Net& h_a, const std::vector<float>& y, Canvas canvas) {
+    const Constants& constants = model.constants();
+    const FloatInput input(y.data(), constants.y_channels, canvas.height / constants.y_stride, canvas.width / constants.y_stride);
+    const auto outputs = h_a.net.run(std::vector<NetInput>(h_a.inputs.size(), input));
+    const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
+    const size_t size = constants.z_channels * (canvas.height / constants.z_stride) * (canvas.width / constants.z_stride);
+    if (found == nullptr || found->channels * found->height * found->width != size) throw bad_model("an h_a that gives no hyper-latents");
+    std::vector<float> z(found->values.as<float>(), found->values.as<float>() + size);
+    const auto most = static_cast<float>(constants.z_amax);
+    for (float& value : z) value = std::clamp(std::floor(value + 0.5f), -most, most);
+    return z;
+}
+
+// The elements of y that a stage codes, in its order.
+std::vector<float> gathered(const Model& model, const Variant& variant, size_t stage, const std::vector<float>& y, Canvas canvas) {
+    const size_t tile = variant.record.tile, stride = model.constants().y_stride, group = model.constants().y_channels / variant.record.channel_groups;
+    const size_t height = canvas.height / stride, width = canvas.width / stride;
+    const auto& slots = variant.record.stages[stage].slots;
+    std::vector<float> part(slots.size() * group * (height / tile) * (width / tile));
+    float* to = part.data();
+    for (const Slot& slot : slots)
+        for (size_t channel = static_cast<size_t>(slot.group) * group; channel < static_cast<size_t>(slot.group + 1) * group; ++channel)
+            for (size_t row = static_cast<size_t>(slot.row); row < height; row += tile)
+                for (size_t column = static_cast<size_t>(slot.column); column < width; column += tile)
+                    *to++ = y[(channel * height + row) * width + column];
+    return part;
+}
+
+struct Coded {
+    std::vector<uint8_t> stream;
+    uint32_t checksum;
+    Latents latents;
+};
+
+Coded coded(const Model& model, const ConstPicture& picture, const Header& header) {
+    const Canvas canvas = Canvas::of(model, header.width, header.height);
+    const auto analysis = model.analysis(header.level, header.quality_step);
+    const std::vector<float> y = AnalysisPass(model, picture, model.encoder(header.level), *analysis->g_a, canvas).run();
+    std::vector<float> z = hyper_latents(model, *analysis->h_a, y, canvas);
+    EntropyPath path(model, model.variant(header), canvas);
+    Encoder encoder(model.tables());
+    encoder.put(std::span<const int32_t>(std::vector<int32_t>(z.begin(), z.end())), path.hyper_rows());
+    path.run_h_s(std::move(z));
+    const auto variant = model.variant(header);
+    for (size_t stage = 0; stage < path.stages(); ++stage) {
+        const std::vector<float> part = gathered(model, *variant, stage, y, canvas);
+        const EntropyPath::Predicted predicted = path.run_stage(stage);
+        std::vector<int32_t> symbols(part.size());
+        std::vector<uint8_t> rows(part.size());
+        std::vector<float> yhat(part.size());
+        quantise(part, predicted.mean(), predicted.scale(), model.index_lut(), model.constants().mean_bits, symbols, rows, yhat);
+        encoder.put(std::span<const int32_t>(symbols), rows);
+        path.put(stage, std::move(yhat));
+    }
+    return {encoder.finish(), path.checksum(), path.take()};
+}
+
+}  // namespace
+
+std::vector<uint8_t> encode(const Model& model, const ConstPicture& picture, const EncodeSettings& settings, Chunks extras) {
+    Header header;
+    header.model_name = model.name();
+    header.model_id = model.id();
+    header.width = static_cast<uint32_t>(picture.columns);
+    header.height = static_cast<uint32_t>(picture.rows);
+    header.gray = picture.colours == 1;
+    header.level = header.decode_level = model.encoder_level(settings.level);
+    header.entropy_variant = model.encoder(header.level).entropy_variant;
+    header.quality_step = settings.quality_step;
+    const auto worth = model.worth(settings.quality_step);
+    if (settings.effort > 0 && !worth) throw Error(BASIC_WRONG_MODEL, "the model does not say what a bit is worth: encode with effort 0");
+    Coded found = coded(model, picture, header);
+    header.yhat_crc = found.checksum;
+    if (settings.effort != 0 && worth) {
+        const auto weights = worthwhile_filter(model, picture, header, found.latents, *worth);
+        if (weights) extras.emplace_back("filt", pack_filter(*weights));
+    }
+    extras.emplace_back("CODE", std::move(found.stream));
+    return write_container(header, extras);
+}
+
+}  // namespace basic::codec
