@@ -21,7 +21,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: build-web/basic-decode.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -34,10 +34,10 @@ help:
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
 	@echo "make codec              decoder and encoder without Python, in build-codec (docs/c-library.md)"
-	@echo "make wasm               the decoder for browsers that the package ships (needs emscripten 3.1.6)"
+	@echo "make wasm               the codec for browsers that the package ships (needs emscripten 3.1.6)"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
-	@echo "make test-web           the decoder for browsers, in Node: the pixels of the package"
+	@echo "make test-web           the codec for browsers, in Node: pixels and files of the package"
 	@echo "make test-arm           C++ tests on an emulated 64-bit ARM"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder and on files (needs clang)"
@@ -133,25 +133,25 @@ codec: .venv-test/.installed
 	$(CMAKE) --build build-codec --parallel 2
 
 # emcc of Debian does not find its JavaScript by itself.
-build-web/basic-decode.wasm: .venv-test/.installed
+build-web/basic-codec.wasm: .venv-test/.installed
 	NODE_PATH=$$NODE_PATH:/usr/share/nodejs; export NODE_PATH; \
 	    emcmake $(CMAKE) -S . -B build-web $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_CODEC=ON && \
 	    $(CMAKE) --build build-web --parallel 2
 
 # What the package ships. The same emscripten gives the same bytes, wherever it runs.
-wasm: build-web/basic-decode.wasm
+wasm: build-web/basic-codec.wasm
 	cp $< basic_runtime/web
 
-test-web: build-web/basic-decode.wasm
+test-web: build-web/basic-codec.wasm
 	emcc --version | head -1
-	cmp $< basic_runtime/web/basic-decode.wasm || \
+	cmp $< basic_runtime/web/basic-codec.wasm || \
 	    { echo "basic_runtime/web holds another program than its sources give: make wasm, with emscripten 3.1.6"; exit 1; }
 	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 -m web tests/c_codec
 
 # What the C functions are tested on: files of several models.
 build-%/test.basicmodel: .venv-test/.installed
 	mkdir -p $(@D)
-	.venv-test/bin/basic-run pack --levels 0,7 --earlier -o $@ --overwrite
+	.venv-test/bin/basic-run pack --levels 0,7 --earlier --encoders -o $@ --overwrite
 
 # The wheel with the lowest versions of what pyproject.toml asks for: a picture goes to a file and back, with the engine, too.
 test-lowest: wheel

@@ -16,7 +16,7 @@ from basic_runtime.limits import DEFAULT_LIMITS
 from basic_runtime.packed_model import packed_model
 
 PAGE, MODEL = "index.html", "model.basicmodel"
-PROGRAM = ("basic-decode.wasm", "basic-decode.mjs", "basic-worker.mjs", "basic-image.mjs")
+PROGRAM = ("basic-codec.wasm", "basic-codec.mjs", "basic-worker.mjs", "basic-image.mjs")
 """What a page of one's own needs, too."""
 
 
@@ -26,10 +26,11 @@ def web_folder(
     pictures: Mapping[str, bytes],
     levels: Sequence[int] | None = None,
     *,
+    encoders: bool = False,
     overwrite: bool = False,
 ) -> dict[str, int]:
     """Write the folder for files by their names, to be decoded at `levels` (default: those that the files suggest, or
-    0). Returns what was written, by name, and how many bytes.
+    0); with `encoders` the page encodes photos at them, too. Returns what was written, by name, and how many bytes.
 
     Raises FormatError for damaged files, WrongBundleError for those of another model, FileError for what is there
     already or cannot be written.
@@ -39,8 +40,11 @@ def web_folder(
     sources = sorted({header.level for header in headers.values()} | set(levels))
     earlier = any(header.model_id != bundle.model_id for header in headers.values())
     content = {name: files("basic_runtime").joinpath("web", name).read_bytes() for name in (*PROGRAM, PAGE)}
-    content[PAGE] = _page(content[PAGE].decode(), pictures, headers, sources).encode()
-    content[MODEL] = packed_model(bundle, levels, sources, earlier=earlier)
+    figures = [_figure(name, len(data), headers[name]) for name, data in pictures.items()]
+    parts = {"pictures": "\n".join(figures)} | _invitation(sources, encoders)
+    for name, part in parts.items():
+        content[PAGE] = content[PAGE].replace(f"<!-- {name} -->".encode(), part.encode())
+    content[MODEL] = packed_model(bundle, levels, sources, earlier=earlier, encoders=encoders)
     content |= pictures
     make_folder(folder)
     for name, data in content.items():
@@ -61,10 +65,12 @@ def _header(name: str, data: bytes, bundle: Bundle) -> Header:
     return header
 
 
-def _page(template: str, pictures: Mapping[str, bytes], headers: Mapping[str, Header], sources: Sequence[int]) -> str:
-    figures = [_figure(name, len(data), headers[name]) for name, data in pictures.items()]
-    shown = ", ".join(map(str, sources))
-    return template.replace("<!-- pictures -->", "\n".join(figures)).replace("<!-- levels -->", shown)
+def _invitation(sources: Sequence[int], encoders: bool) -> dict[str, str]:
+    """What the page asks for, and the kinds of files beside .basic that it takes."""
+    files = f"a .basic file made at level {', '.join(map(str, sources))}"
+    if encoders:
+        return {"invitation": f"Drop a photo here to encode it, or {files}, or choose one:", "kinds": ",image/*"}
+    return {"invitation": f"Drop {files} here, or choose one:", "kinds": ""}
 
 
 def _figure(name: str, size: int, header: Header) -> str:

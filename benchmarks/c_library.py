@@ -35,11 +35,11 @@ PYTHON = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main(
 NODE = """
 import { readFile } from "node:fs/promises";
 const [folder, model, file] = process.argv.slice(2);
-const { BasicDecoder } = await import(`file://${folder}/basic-decode.mjs`);
+const { BasicCodec } = await import(`file://${folder}/basic-codec.mjs`);
 const bytes = async (path) => new Uint8Array(await readFile(path));
-const [wasm, packed, data] = [await bytes(`${folder}/basic-decode.wasm`), await bytes(model), await bytes(file)];
+const [wasm, packed, data] = [await bytes(`${folder}/basic-codec.wasm`), await bytes(model), await bytes(file)];
 const times = [performance.now()];
-const decoder = await BasicDecoder.load(wasm, packed);
+const decoder = await BasicCodec.load(wasm, packed);
 for (let k = 0; k < 12; ++k) {
   times.push(performance.now());
   await decoder.decode(data);

@@ -17,6 +17,7 @@ from basic_runtime.cli.plan import plan_reading
 @click.option(
     "--levels", type=LevelList(), help="Levels that can decode, like 0,3 (default: what the files suggest, or 0)."
 )
+@click.option("--encoders", is_flag=True, help="Encode photos at these levels, too.")
 @bundle_option
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -24,16 +25,20 @@ def web(
     folder: str,
     inputs: tuple[str, ...],
     levels: tuple[int, ...] | None,
+    encoders: bool,
     bundle: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write FOLDER: a page that shows .basic files, with all that decodes them in a browser.
+    """Write FOLDER: a page that shows .basic files, with all that decodes them in a browser, or encodes photos there.
 
     \b
     basic-run encode photos --out-dir packed --level 0
     basic-run web site packed
     cd site && python3 -m http.server
+
+    \b
+    basic-run web site --encoders
 
     IN may be a folder, which stands for all .basic files in it and below. Level 0 decodes fastest, and its model is the
     smallest.
@@ -54,7 +59,7 @@ def web(
         if name in pictures:
             raise FileError(f"{job.source}: another file has the name {name}: rename one")
         pictures[name] = read_bytes(job.source)
-    written = web_folder(Path(folder), Bundle(bundle), pictures, levels, overwrite=overwrite)
+    written = web_folder(Path(folder), Bundle(bundle), pictures, levels, encoders=encoders, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps({"folder": folder, "files": written}))
         return

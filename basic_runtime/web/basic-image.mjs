@@ -1,33 +1,42 @@
 // An element for .basic files, decoded in a worker:
 //
 //     <script type="module" src="basic-image.mjs"></script>
-//     <basic-image src="photo.basic" model="level0.basicmodel" alt="A lighthouse"></basic-image>
+//     <basic-image src="photo.basic" model="model.basicmodel" alt="A lighthouse"></basic-image>
 //
 // It is as large as the picture; CSS may give it a width or height. `level`: 0 to 7, by default what the file suggests.
-// Events: load, and error with its line in `detail`. basic-decode.wasm and the worker lie beside this file.
-import { BasicPicture } from "./basic-decode.mjs";
+// Events: load, and error with its line in `detail`. basic-codec.wasm, basic-codec.mjs and the worker lie beside this file.
+import { BasicPicture } from "./basic-codec.mjs";
 
-const WASM = new URL("basic-decode.wasm", import.meta.url).href;
+const WASM = new URL("basic-codec.wasm", import.meta.url).href;
 const waiting = new Map();
 let worker;
 let last = 0;
 
-/** The BasicPicture of a file (an address, a Blob or bytes), decoded with the model at an address. */
-export const decodeInWorker = (file, model, level = -1) => {
+const ask = (model, message) => {
   if (!worker) {
     worker = new Worker(new URL("basic-worker.mjs", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data: { id, picture, error } }) => {
+    worker.onmessage = ({ data: { id, error, ...answer } }) => {
       const { resolve, reject } = waiting.get(id);
       waiting.delete(id);
-      if (picture) resolve(new BasicPicture(picture.width, picture.height, picture.data, picture.orientation));
-      else reject(new Error(error));
+      if (error) reject(new Error(error));
+      else resolve(answer);
     };
   }
   return new Promise((resolve, reject) => {
     waiting.set(++last, { resolve, reject });
-    worker.postMessage({ id: last, wasm: WASM, model: new URL(model, document.baseURI).href, file, level });
+    worker.postMessage({ id: last, wasm: WASM, model: new URL(model, document.baseURI).href, ...message });
   });
 };
+
+/** The BasicPicture of a file (an address, a Blob or bytes), decoded in the worker with the model at an address. */
+export const decodeInWorker = async (file, model, options) => {
+  const { picture } = await ask(model, { decode: file, options });
+  return new BasicPicture(picture.width, picture.height, picture.data, picture.orientation);
+};
+
+/** The bytes of a file of a picture, {width, height, data} of RGBA; options as those of BasicCodec.encode. */
+export const encodeInWorker = async ({ width, height, data }, model, options) =>
+  (await ask(model, { encode: { width, height, data }, options })).file;
 
 export class BasicImage extends HTMLElement {
   static observedAttributes = ["src", "model", "level", "alt"];
@@ -56,7 +65,7 @@ export class BasicImage extends HTMLElement {
     const turn = (this._turn = Symbol(src)); // a picture that comes late, after another src, is not shown
     try {
       const address = new URL(src, document.baseURI).href;
-      const picture = await decodeInWorker(address, model, Number(this.getAttribute("level") ?? -1));
+      const picture = await decodeInWorker(address, model, { level: Number(this.getAttribute("level") ?? -1) });
       if (turn !== this._turn) return;
       picture.draw(this._canvas);
       this.dispatchEvent(new Event("load"));

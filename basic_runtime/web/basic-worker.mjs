@@ -1,24 +1,29 @@
-// Decodes in the background for basic-image.mjs: messages are {id, wasm, model, file, level}, and answers
-// {id, picture: {width, height, data, orientation}} or {id, error}.
-import { BasicDecoder } from "./basic-decode.mjs";
+// Decodes and encodes in the background for basic-image.mjs: messages are {id, wasm, model, decode, options}, of a file, or
+// {id, wasm, model, encode, options}, of {width, height, data}; answers {id, picture}, {id, file} or {id, error}.
+import { BasicCodec } from "./basic-codec.mjs";
 
-const decoders = new Map(); // by the addresses of program and model
+const codecs = new Map(); // by the addresses of program and model
 
-const decoderFor = (wasm, model) => {
+const codecFor = (wasm, model) => {
   const key = `${wasm}\n${model}`;
-  if (!decoders.has(key)) {
-    const loading = BasicDecoder.load(wasm, model);
-    loading.catch(() => decoders.delete(key)); // the next picture tries again
-    decoders.set(key, loading);
+  if (!codecs.has(key)) {
+    const loading = BasicCodec.load(wasm, model);
+    loading.catch(() => codecs.delete(key)); // the next picture tries again
+    codecs.set(key, loading);
   }
-  return decoders.get(key);
+  return codecs.get(key);
 };
 
-self.onmessage = async ({ data: { id, wasm, model, file, level } }) => {
+self.onmessage = async ({ data: { id, wasm, model, decode, encode, options } }) => {
   try {
-    const decoder = await decoderFor(wasm, model);
-    const { width, height, data, orientation } = await decoder.decode(file, { level });
-    self.postMessage({ id, picture: { width, height, data, orientation } }, [data.buffer]);
+    const codec = await codecFor(wasm, model);
+    if (encode) {
+      const file = await codec.encode(encode, options);
+      self.postMessage({ id, file }, [file.buffer]);
+    } else {
+      const { width, height, data, orientation } = await codec.decode(decode, options);
+      self.postMessage({ id, picture: { width, height, data, orientation } }, [data.buffer]);
+    }
   } catch (error) {
     self.postMessage({ id, error: error.message });
   }

@@ -1,5 +1,6 @@
-// What the decoder for browsers exports to cpp/codec/web/basic-decode.mjs. JavaScript unpacks zlib streams, for which
-// browsers have DecompressionStream; all else is done here.
+// What the codec for browsers exports to basic_runtime/web/basic-codec.mjs. JavaScript packs and unpacks zlib streams, for
+// which browsers have streams of their own; all else is done here.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -8,10 +9,12 @@
 #include "basic/coder.hpp"
 #include "zlib_streams.hpp"
 #include "decode.hpp"
+#include "encode.hpp"
 
 namespace basic::codec {
 
 std::vector<uint8_t> inflate(Bytes, size_t, const char*) { throw Error(BASIC_INTERNAL, "zlib streams are unpacked outside"); }
+std::vector<uint8_t> deflate(Bytes) { throw Error(BASIC_INTERNAL, "zlib streams are packed outside"); }
 
 }  // namespace basic::codec
 
@@ -43,6 +46,15 @@ auto result_of(const Work& work) -> decltype(work()) {
 
 // Sizes are counted in 32 bits here: of so many pixels no tensor passes 2^31 bytes.
 constexpr uint64_t kMostPixels = 50'000'000;
+
+// A copy that basic_free frees; *size becomes its size.
+uint8_t* copied(const std::vector<uint8_t>& bytes, size_t* size) {
+    auto* const data = static_cast<uint8_t*>(std::malloc(bytes.size()));
+    if (data == nullptr) throw std::bad_alloc();
+    std::copy(bytes.begin(), bytes.end(), data);
+    *size = bytes.size();
+    return data;
+}
 
 struct File {
     std::vector<uint8_t> bytes;
@@ -110,5 +122,37 @@ BASIC_EXPORT(basic_put_alpha) int put_alpha(const File* file, const uint8_t* raw
                                      : unfiltered_alpha({raw, raw + size}, header.width, header.height);
         for (size_t k = 0; k < count; ++k) rgba[4 * k + 3] = alpha[k];
         return 1;
+    });
+}
+
+// What the payload of a chunk for the alpha of RGBA is to hold: one byte of a plane that has the same everywhere, or what a
+// zlib stream is made of; null for one that is opaque.
+BASIC_EXPORT(basic_take_alpha) uint8_t* take_alpha(const uint8_t* rgba, uint32_t width, uint32_t height, size_t* size) {
+    return result_of([&]() -> uint8_t* {
+        *size = 0;
+        std::vector<uint8_t> alpha(size_t{width} * height);
+        for (size_t k = 0; k < alpha.size(); ++k) alpha[k] = rgba[4 * k + 3];
+        if (!is_constant(alpha)) return copied(filtered_alpha(alpha, width, height), size);
+        return alpha[0] == 255 ? nullptr : copied({alpha[0]}, size);
+    });
+}
+
+// A file of RGBA, with the payload of a chunk for its alpha if `alpha_size` is not 0; null if it fails. Pixels of which all
+// have three equal colours are a gray picture.
+BASIC_EXPORT(basic_encode_rgba) uint8_t* encode_rgba(const Model* model, const uint8_t* rgba, uint32_t width, uint32_t height,
+                                                     int quality_step, int level, int effort, const uint8_t* alpha,
+                                                     size_t alpha_size, size_t* size) {
+    return result_of([&] {
+        check_size(width, height, kMostPixels);
+        const size_t count = size_t{width} * height;
+        bool gray = true;
+        for (size_t k = 0; k < count && gray; ++k) gray = rgba[4 * k] == rgba[4 * k + 1] && rgba[4 * k] == rgba[4 * k + 2];
+        const size_t colours = gray ? 1 : 3;
+        std::vector<uint8_t> pixels(count * colours);
+        for (size_t k = 0; k < count; ++k) std::copy_n(rgba + 4 * k, colours, pixels.data() + k * colours);
+        Chunks chunks;
+        if (alpha_size > 0) chunks.emplace_back("ALPH", std::vector<uint8_t>(alpha, alpha + alpha_size));
+        const basic::ConstPicture picture{pixels.data(), static_cast<ptrdiff_t>(width * colours), height, width, colours};
+        return copied(encode(*model, picture, {quality_step, level, effort}, std::move(chunks)), size);
     });
 }

@@ -1,4 +1,4 @@
-"""The decoder for browsers, run by Node: the pixels of the package, byte for byte (`make test-web`)."""
+"""The codec for browsers, run by Node: pixels and files of the package, byte for byte (`make test-web`)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FOLDER = files("basic_runtime").joinpath("web")
 
 
 def run(model: Path, *files: str | Path) -> list[dict[str, Any]]:
-    """What decode.mjs tells of each file."""
-    script = Path(__file__).with_name("decode.mjs")
+    """What web.mjs tells of each file."""
+    script = Path(__file__).with_name("web.mjs")
     command = ["node", script, FOLDER, model, *files]
     result = subprocess.run(command, capture_output=True, check=True, text=True)
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -84,6 +84,50 @@ def test_gray_alpha_and_orientation(small_model: Path, tmp_path: Path) -> None:
             data.append(codec.encode(Picture(pixels, alpha, exif=exif.tobytes()[6:]), level=0))
             expected.append(1 + 3 * number)
     assert [told["orientation"] for told in check(small_model, data, tmp_path)] == expected
+
+
+def encoded(model: Path, tmp_path: Path, cases: list[tuple[np.ndarray, dict[str, Any]]]) -> list[bytes | str]:
+    """The file of each picture (height, width, 4) and options, or the line of an error."""
+    names = []
+    for number, (pixels, options) in enumerate(cases):
+        path = tmp_path / f"e{number}.json"
+        path.with_suffix(".rgba").write_bytes(pixels.tobytes())
+        path.write_text(json.dumps({"width": pixels.shape[1], "height": pixels.shape[0], "options": options}))
+        names.append(path)
+    told = run(model, *names)
+    return [
+        line.get("error") or name.with_suffix(".basic").read_bytes() for line, name in zip(told, names, strict=True)
+    ]
+
+
+def test_files_are_those_of_the_package(encoders: Path, tmp_path: Path) -> None:
+    codec, opaque = Codec(threads=1), np.full((90, 131), 255, np.uint8)
+    cases, expected = [], []
+    for level, quality, effort in [(0, 1, 0), (0, 60, 1), (3, 100, 1), (7, 40, 0), (7, 90, 1)]:
+        for pixels in (scene(90, 131, level), np.repeat(scene(90, 131)[:, :, :1], 3, 2)):
+            options = {"quality": quality, "level": level, "effort": effort}
+            cases.append((np.dstack([pixels, opaque]), options))
+            gray = np.ptp(pixels, axis=2).max() == 0
+            expected.append(codec.encode(pixels[:, :, 0] if gray else pixels, **options))
+    assert encoded(encoders, tmp_path, cases) == expected
+
+
+def test_alpha_goes_there_and_back(encoders: Path, tmp_path: Path) -> None:
+    codec, rgb = Codec(threads=1), scene(50, 61)
+    planes = [scene(50, 61, 1)[:, :, 0], np.full((50, 61), 77, np.uint8), np.zeros((50, 61), np.uint8)]
+    for alpha, data in zip(
+        planes, encoded(encoders, tmp_path, [(np.dstack([rgb, a]), {}) for a in planes]), strict=True
+    ):
+        assert isinstance(data, bytes)
+        np.testing.assert_array_equal(codec.decode_picture(data).alpha, alpha)
+
+
+def test_pictures_that_cannot_be_encoded(encoders: Path, small_model: Path, tmp_path: Path) -> None:
+    pixels = np.dstack([scene(20, 30), np.full((20, 30), 255, np.uint8)])
+    wrong = [{"quality": 0}, {"quality": 101}, {"effort": 2}]
+    assert all("must be" in str(line) for line in encoded(encoders, tmp_path, [(pixels, options) for options in wrong]))
+    (line,) = encoded(small_model, tmp_path, [(pixels, {})])
+    assert "without encoders" in str(line)
 
 
 def test_errors_are_one_line(small_model: Path, tmp_path: Path) -> None:

@@ -56,9 +56,18 @@ def test_a_folder_without_files(tmp_path: Path) -> None:
     assert "model.basicmodel" in run(site).stdout
     assert (site / MODEL).read_bytes() == packed_model(Bundle(), [0], [0])
     assert "made at level 0" in (site / PAGE).read_text()
+    assert "image/*" not in (site / PAGE).read_text()
     fails(run(site), "--overwrite")
     assert run(site, "--overwrite", "--levels", "1").exit_code == 0
     assert "made at level 1" in (site / PAGE).read_text()
+
+
+def test_a_page_that_encodes(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    assert run(site, "--encoders", "--levels", "0,3").exit_code == 0
+    assert (site / MODEL).read_bytes() == packed_model(Bundle(), [0, 3], [0, 3], encoders=True)
+    page = (site / PAGE).read_text()
+    assert 'accept=".basic,image/*"' in page and "Drop a photo" in page
 
 
 def test_files_of_an_earlier_model(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-// Decodes .basic files in browsers, and in Node: docs/c-library.md.
+// Decodes and encodes .basic files in browsers, and in Node: docs/c-library.md.
 //
-//     const decoder = await BasicDecoder.load("basic-decode.wasm", "level0.basicmodel");
-//     const picture = await decoder.decode(bytes);
+//     const codec = await BasicCodec.load("basic-codec.wasm", "model.basicmodel");
+//     const picture = await codec.decode("photo.basic");
 //     picture.draw(canvas);
+//     const file = await codec.encode(imageData, { quality: 60 }); // with a model that was packed with encoders
 
 const asBytes = async (source) => {
   if (source instanceof Uint8Array) return source;
@@ -34,6 +35,11 @@ const inflate = async (stream, size, what) => {
   return result;
 };
 
+const deflate = async (bytes) => {
+  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+};
+
 // The data of a chunk of metadata (docs/format.md), up to 16 MiB.
 const unpackMetadata = async (payload, what) => {
   if (payload[0] === 0) return payload.slice(1);
@@ -45,6 +51,13 @@ const unpackMetadata = async (payload, what) => {
   }
   if (payload[0] !== 1 || size > 16 << 20) throw new Error(`${what} is damaged: get the file again`);
   return inflate(payload.subarray(place + 1), size, what);
+};
+
+const joined = (method, rest) => {
+  const payload = new Uint8Array(1 + rest.length);
+  payload[0] = method;
+  payload.set(rest, 1);
+  return payload;
 };
 
 // The orientation that EXIF data states, 1 to 8: how a viewer turns the picture.
@@ -108,9 +121,9 @@ export class BasicPicture {
   }
 }
 
-/** Decodes files with one packed model. One thread; use it in a worker to keep a page responsive. */
-export class BasicDecoder {
-  /** `wasm`: basic-decode.wasm, `model`: what basic-run pack made; each an address, bytes, a Blob or a Response. */
+/** Decodes and encodes files with one packed model. One thread; use it in a worker to keep a page responsive. */
+export class BasicCodec {
+  /** `wasm`: basic-codec.wasm, `model`: what basic-run pack made; each an address, bytes, a Blob or a Response. */
   static async load(wasm, model) {
     const [program, packed] = await Promise.all([asBytes(wasm), asBytes(model)]);
     const nothing = () => 0;
@@ -118,7 +131,7 @@ export class BasicDecoder {
       env: { emscripten_notify_memory_growth: nothing },
       wasi_snapshot_preview1: new Proxy({}, { get: () => nothing }),
     });
-    return new BasicDecoder(instance.exports, packed);
+    return new BasicCodec(instance.exports, packed);
   }
 
   constructor(exports, packed) {
@@ -150,6 +163,38 @@ export class BasicDecoder {
     }
   }
 
+  /**
+   * Encodes a picture, {width, height, data} of RGBA like ImageData, to the bytes of a file. `quality`: 1 to 100; `level`: 0
+   * to 7, by default the highest that the model encodes at; `effort`: 0 is fastest, 1 fits a filter to the picture. Throws
+   * an Error whose message is one line.
+   */
+  async encode({ width, height, data }, { quality = 50, level = -1, effort = 1 } = {}) {
+    if (!(quality >= 1 && quality <= 100)) throw new Error(`the quality must be 1 to 100, not ${quality}`);
+    if (effort !== 0 && effort !== 1) throw new Error(`the effort must be 0 or 1 here, not ${effort}`);
+    if (!(width > 0 && height > 0) || data.length !== 4 * width * height) throw new Error("a picture has 4 bytes for each pixel");
+    const exports = this._exports;
+    const step = Math.round(((quality - 1) * 63) / 99);
+    const alpha = await this._alphaOf(width, height, data);
+    return this._given(alpha, (chunk) =>
+      this._given(data, (rgba) =>
+        this._sized((size) =>
+          this._checked(
+            exports.basic_encode_rgba(this._model, rgba, width, height, step, level, effort, chunk, alpha.length, size),
+          ),
+        ),
+      ),
+    );
+  }
+
+  // The payload of the chunk for alpha; empty for a picture that is opaque.
+  async _alphaOf(width, height, data) {
+    const raw = this._given(data, (rgba) =>
+      this._sized((size) => this._exports.basic_take_alpha(rgba, width, height, size)),
+    );
+    if (raw.length === 0) return raw;
+    return raw.length === 1 ? joined(0, raw) : joined(1, await deflate(raw));
+  }
+
   async _putAlpha(file, rgba, width, height) {
     const payload = this._chunk(file, "ALPH");
     if (!payload) return;
@@ -161,15 +206,33 @@ export class BasicDecoder {
 
   // A copy of the payload of a chunk; null if there is none.
   _chunk(file, type) {
-    const exports = this._exports;
-    const size = exports.basic_allocate(4);
+    const size = this._exports.basic_allocate(4);
     try {
-      const place = this._given(new TextEncoder().encode(type), (name) => exports.basic_file_chunk(file, name, size));
-      const count = new DataView(exports.memory.buffer).getUint32(size, true);
-      return place ? new Uint8Array(exports.memory.buffer, place, count).slice() : null;
+      const place = this._given(new TextEncoder().encode(type), (name) => this._exports.basic_file_chunk(file, name, size));
+      return place ? this._copy(place, size) : null;
     } finally {
-      exports.basic_free(size);
+      this._exports.basic_free(size);
     }
+  }
+
+  // The bytes that a function makes, whose size it writes to the place it is given; empty if it makes none.
+  _sized(work) {
+    const size = this._exports.basic_allocate(4);
+    let place = 0;
+    try {
+      place = work(size);
+      if (!place && this._error()) throw new Error(this._error());
+      return place ? this._copy(place, size) : new Uint8Array();
+    } finally {
+      this._exports.basic_free(place);
+      this._exports.basic_free(size);
+    }
+  }
+
+  // As many bytes as the number at `size` says.
+  _copy(place, size) {
+    const memory = this._exports.memory.buffer;
+    return new Uint8Array(memory, place, new DataView(memory).getUint32(size, true)).slice();
   }
 
   // What a function makes of bytes that lie in the program's memory for as long.
@@ -187,8 +250,13 @@ export class BasicDecoder {
   // A result that is not 0, which stands for an error.
   _checked(result) {
     if (result) return result >>> 0;
+    throw new Error(this._error());
+  }
+
+  // What failed last; empty if it did not.
+  _error() {
     const memory = new Uint8Array(this._exports.memory.buffer);
     const first = this._exports.basic_error();
-    throw new Error(new TextDecoder().decode(memory.subarray(first, memory.indexOf(0, first))));
+    return new TextDecoder().decode(memory.subarray(first, memory.indexOf(0, first)));
   }
 }
