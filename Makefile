@@ -176,7 +176,11 @@ test-cpp: .venv-test/.installed build-cpp/test.basicmodel
 	.venv-test/bin/cmake --build build-cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-cpp --output-on-failure
 	build-cpp/codec_test build-cpp/test.basicmodel tests/golden/earlier/*.basic
-	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x c cpp/include/basic_codec.h
+	.venv-test/bin/cmake --install build-cpp --prefix $(CURDIR)/build-cpp/installed
+	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror cpp/examples/there_and_back.c -o build-cpp/there_and_back \
+	    -Ibuild-cpp/installed/include -Lbuild-cpp/installed/lib -lbasic_codec -Wl,-rpath,$(CURDIR)/build-cpp/installed/lib
+	build-cpp/there_and_back build-cpp/test.basicmodel tests/golden/earlier/lite-10-level0.basic build-cpp/again.basic 20
+	build-cpp/installed/bin/basic-decode --info build-cpp/again.basic
 
 # The NEON kernels, on an emulated processor; needs aarch64-linux-gnu-g++ and qemu-aarch64-static.
 # .ci/arm-python does the same with the golden files and the whole runtime.

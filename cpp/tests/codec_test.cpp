@@ -1,5 +1,7 @@
-// The C functions of basic_codec.h, on a packed model and files of it: codec_test MODEL FILE...
+// The C functions of basic_codec.h, on a packed model, that encodes at levels 0 and 7 alone, and files of it:
+// codec_test MODEL FILE...
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -86,6 +88,60 @@ void channels_are_as_wanted(const basic_model* model, const Data& file) {
     }
 }
 
+Data encoded(const basic_model* model, const Picture& picture, int level, int effort) {
+    char error[BASIC_ERROR_SIZE];
+    uint8_t* bytes = nullptr;
+    size_t size = 0;
+    const basic_encode_options options = {60, level, effort, 0};
+    const basic_status status = basic_encode(model, &picture, &options, &bytes, &size, error);
+    if (status != BASIC_OK) std::fprintf(stderr, "%s\n", error);
+    CHECK(status == BASIC_OK && bytes != nullptr);
+    const Data file(bytes, bytes + size);
+    basic_free(bytes);
+    return file;
+}
+
+// Of whatever was decoded, files of any number of threads are the same, and keep alpha and metadata.
+void encodes_what_it_decodes(const basic_model* alone, const basic_model* model, const Data& file) {
+    const basic_options four = {-1, 4, 0};
+    Picture picture;
+    decode(model, file, &four, picture);
+    picture.xmp = static_cast<uint8_t*>(std::malloc(300));
+    std::memset(picture.xmp, 'x', picture.xmp_size = 300);
+    for (size_t k = 0; k < size_t{picture.width} * picture.height; ++k) picture.pixels[4 * k + 3] = static_cast<uint8_t>(k % 251);
+    for (const int level : {0, 7})
+        for (const int effort : {0, 1}) {
+            const Data again = encoded(model, picture, level, effort);
+            CHECK(again == encoded(alone, picture, level, effort));
+            Picture back;
+            decode(model, again, nullptr, back);
+            CHECK(back.channels == 4 && back.xmp_size == 300 && back.xmp[299] == 'x');
+            for (size_t k = 0; k < size_t{back.width} * back.height; ++k) CHECK(back.pixels[4 * k + 3] == k % 251);
+        }
+}
+
+void encoding_checks_its_arguments(const basic_model* model) {
+    uint8_t pixels[12] = {};
+    Picture picture;
+    uint8_t* bytes = nullptr;
+    size_t size = 0;
+    char error[BASIC_ERROR_SIZE];
+    CHECK(basic_encode(model, &picture, nullptr, &bytes, &size, error) == BASIC_BAD_ARGUMENT);
+    basic_picture good = {2, 2, 3, pixels, nullptr, nullptr, nullptr, 0, 0, 0};
+    CHECK(basic_encode(nullptr, &good, nullptr, &bytes, &size, error) == BASIC_BAD_ARGUMENT);
+    CHECK(basic_encode(model, nullptr, nullptr, &bytes, &size, error) == BASIC_BAD_ARGUMENT);
+    CHECK(basic_encode(model, &good, nullptr, nullptr, &size, error) == BASIC_BAD_ARGUMENT);
+    for (const basic_encode_options wrong : {basic_encode_options{0, -1, 1, 0}, basic_encode_options{101, -1, 1, 0},
+                                             basic_encode_options{50, 8, 1, 0}, basic_encode_options{50, -1, 2, 0}})
+        CHECK(basic_encode(model, &good, &wrong, &bytes, &size, error) == BASIC_BAD_ARGUMENT && bytes == nullptr);
+    const basic_encode_options small = {50, -1, 1, 3}, other = {50, 3, 1, 0};
+    CHECK(basic_encode(model, &good, &small, &bytes, &size, error) == BASIC_TOO_LARGE);
+    CHECK(basic_encode(model, &good, &other, &bytes, &size, error) == BASIC_WRONG_MODEL && bytes == nullptr);
+    CHECK(basic_encode(model, &good, nullptr, &bytes, &size, error) == BASIC_OK && size > 0);
+    basic_free(bytes);
+    basic_free(nullptr);
+}
+
 // One model, several threads, files in turn: each gets its own picture.
 void threads_share_a_model(const basic_model* model, const std::vector<Data>& files, const std::vector<std::string>& expected) {
     std::vector<std::thread> threads;
@@ -137,8 +193,10 @@ int main(int count, char** arguments) {
         decode(alone.get(), file, nullptr, picture);
         expected.push_back(picture.bytes());
     }
+    encodes_what_it_decodes(alone.get(), model.get(), files[0]);
+    encoding_checks_its_arguments(model.get());
     threads_share_a_model(model.get(), files, expected);
     damage_is_an_error(alone.get(), files[0]);
-    std::puts("decode: all tests passed");
+    std::puts("codec: all tests passed");
     return 0;
 }
