@@ -1,10 +1,10 @@
-"""Decoding without Python beside `basic-run decode`: whole commands from a cold shell, and WebAssembly in Node.
+"""The codec without Python beside `basic-run`: whole commands from a cold shell, and WebAssembly in Node.
 
     python benchmarks/c_library.py [PICTURE] [--levels 0,3,7] [--rounds 9]
 
-Run `make decode` first; Node must be there for its rows. Commands take turns; each row has medians of wall time,
-start-up and files included, and the largest resident set. Rows of Node are of one decode in a program that has decoded
-before, on its one thread, with what it takes to load program and model.
+Run `make codec` first; Node must be there for its rows. Commands take turns; each column has medians of wall time,
+start-up and files included: decoding to PPM and PNG, encoding a PPM with efforts 0 and 1; and largest resident sets.
+Rows of Node are of later pictures in a program that has coded one before, on its one thread.
 """
 
 from __future__ import annotations
@@ -24,30 +24,37 @@ import click
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli.options import LevelList
 from basic_runtime.codec import Codec
-from basic_runtime.imageio import read_picture
+from basic_runtime.imageio import read_picture, write_picture
 from basic_runtime.packed_model import packed_model
+from basic_runtime.picture import Picture
 from basic_runtime.profile import synthetic_picture
 
-ROOT = Path(__file__).parents[1]
-PROGRAM, WEB = ROOT / "build-codec" / "basic-decode", files("basic_runtime") / "web"
-PYTHON = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main()", "decode", "--overwrite"]
+BUILD = Path(__file__).parents[1] / "build-codec"
+WEB = files("basic_runtime") / "web"
+PYTHON = [sys.executable, "-P", "-c", "from basic_runtime.cli import main; main()"]
 
 NODE = """
 import { readFile } from "node:fs/promises";
 const [folder, model, file] = process.argv.slice(2);
 const { BasicCodec } = await import(`file://${folder}/basic-codec.mjs`);
 const bytes = async (path) => new Uint8Array(await readFile(path));
-const [wasm, packed, data] = [await bytes(`${folder}/basic-codec.wasm`), await bytes(model), await bytes(file)];
-const times = [performance.now()];
-const decoder = await BasicCodec.load(wasm, packed);
-for (let k = 0; k < 12; ++k) {
-  times.push(performance.now());
-  await decoder.decode(data);
-}
-times.push(performance.now());
-console.log(JSON.stringify(times));
+const codec = await BasicCodec.load(await bytes(`${folder}/basic-codec.wasm`), await bytes(model));
+const data = await bytes(file);
+const picture = await codec.decode(data);
+const later = async (work) => {
+  const times = [];
+  for (let k = 0; k < 10; ++k) {
+    const start = performance.now();
+    await work();
+    if (k > 0) times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[4];
+};
+const decode = await later(() => codec.decode(data));
+const encode = [];
+for (const effort of [0, 1]) encode.push(await later(() => codec.encode(picture, { effort })));
+console.log(JSON.stringify([decode, ...encode]));
 """
-
 
 MEMORY = """
 import os, sys
@@ -55,6 +62,24 @@ process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 print(os.wait4(process, 0)[2].ru_maxrss)
 """
 """A small process to start another from, as whoever forks counts as what runs in the fork."""
+
+Commands = dict[str, list[str | Path]]
+
+
+def commands(folder: Path, level: int, *, python: bool) -> Commands:
+    """What is timed, by column; it reads and writes files of a folder."""
+    model, plain = folder / "model", ["--overwrite"]
+    decode = [*PYTHON, "decode", *plain, folder / "a.basic", "-o"]
+    encode = [*PYTHON, "encode", *plain, folder / "a.ppm", "--level", str(level), "-o", folder / "b.basic"]
+    if not python:
+        decode = [BUILD / "basic-decode", *plain, model, folder / "a.basic"]
+        encode = [BUILD / "basic-encode", *plain, "--level", str(level), model, folder / "a.ppm", folder / "b.basic"]
+    return {
+        "to .ppm": [*decode, folder / "b.ppm"],
+        "to .png": [*decode, folder / "b.png"],
+        "effort 0": [*encode, "--effort", "0"],
+        "effort 1": [*encode, "--effort", "1"],
+    }
 
 
 def milliseconds(command: list[str | Path]) -> float:
@@ -69,11 +94,27 @@ def megabytes(command: list[str | Path]) -> float:
     return int(told.stdout.splitlines()[-1]) * 1024 / 1e6
 
 
-def node_times(model: Path, file: Path) -> tuple[float, float]:
-    """Milliseconds to load program and model and decode once, and of each later decode."""
-    command = ["node", "--input-type=module", "-", WEB, model, file]
-    told = json.loads(subprocess.run(command, input=NODE, capture_output=True, check=True, text=True).stdout)
-    return told[2] - told[0], median(after - before for before, after in zip(told[2:], told[3:], strict=False))
+def node_times(folder: Path) -> list[float]:
+    """Milliseconds of a decode and of encodes with efforts 0 and 1."""
+    command = ["node", "--input-type=module", "-", WEB, folder / "model", folder / "a.basic"]
+    return json.loads(subprocess.run(command, input=NODE, capture_output=True, check=True, text=True).stdout)
+
+
+def compare(folder: Path, level: int, rounds: int) -> None:
+    """Print the rows of a level."""
+    contenders = {"basic-run": commands(folder, level, python=True), "C": commands(folder, level, python=False)}
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for name, timed in contenders.items():
+            for column, command in timed.items():
+                found.setdefault((name, column), []).append(milliseconds(command))
+    for name, timed in contenders.items():
+        cells = [f"{median(found[name, column]):.0f}" for column in timed]
+        sizes = [f"{megabytes(timed[column]):.0f}" for column in ("to .ppm", "effort 1")]
+        print(f"| {level} | {name} | {' | '.join(cells)} | {', '.join(sizes)} |", flush=True)
+    if shutil.which("node"):
+        decode, fast, usual = node_times(folder)
+        print(f"| {level} | Node | {decode:.0f} | | {fast:.0f} | {usual:.0f} | |", flush=True)
 
 
 @click.command()
@@ -81,35 +122,18 @@ def node_times(model: Path, file: Path) -> tuple[float, float]:
 @click.option("--levels", type=LevelList(), default="0,3,7", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True)
 def main(picture: str | None, levels: list[int], rounds: int) -> None:
-    if not PROGRAM.is_file():
-        raise click.ClickException(f"{PROGRAM} is not there: make decode builds it")
+    if not (BUILD / "basic-decode").is_file():
+        raise click.ClickException(f"{BUILD} is not there: make codec builds it")
     pixels = read_picture(picture).pixels if picture else synthetic_picture(768, 512)
     bundle = Bundle()
-    print("| level | command | ms to .ppm | ms to .png | MB |\n|---|---|---|---|---|")
-    with TemporaryDirectory() as folder:
+    print("| level | | decode to .ppm | to .png | encode, effort 0 | effort 1 | MB |\n|---|---|---|---|---|---|---|")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_picture(folder / "a.ppm", Picture(pixels))
         for level in levels:
-            file, model = Path(folder) / "a.basic", Path(folder) / "model"
-            file.write_bytes(Codec(bundle).encode(pixels, level=level))
-            model.write_bytes(packed_model(bundle, [level], [level]))
-            commands = {
-                (name, kind): [*head, *([model] if head[0] == PROGRAM else []), file, *last, Path(folder) / f"a.{kind}"]
-                for kind in ("ppm", "png")
-                for name, head, last in (
-                    ("basic-run decode", PYTHON, ["-o"]),
-                    ("basic-decode", [PROGRAM, "--overwrite"], []),
-                )
-            }
-            found = {key: [] for key in commands}
-            for _ in range(rounds):
-                for key, command in commands.items():
-                    found[key].append(milliseconds(command))
-            for name in ("basic-run decode", "basic-decode"):
-                ppm, png = (median(found[name, kind]) for kind in ("ppm", "png"))
-                size = megabytes(commands[name, "ppm"])
-                print(f"| {level} | `{name}` | {ppm:.0f} | {png:.0f} | {size:.0f} |")
-            if shutil.which("node"):
-                first, later = node_times(model, file)
-                print(f"| {level} | Node: first, later decodes | {first:.0f}, {later:.0f} | | |")
+            (folder / "a.basic").write_bytes(Codec(bundle).encode(pixels, level=level))
+            (folder / "model").write_bytes(packed_model(bundle, [level], [level], encoders=True))
+            compare(folder, level, rounds)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 #include "command_line.hpp"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -36,7 +38,9 @@ std::vector<uint8_t> read_file(const std::string& path) {
     std::vector<uint8_t> bytes;
     if (file) {
         errno = 0;
-        for (size_t chunk = 1 << 16, got = 1; got > 0; chunk = bytes.size()) {
+        struct stat status {};
+        const bool known_size = fstat(fileno(file.get()), &status) == 0 && S_ISREG(status.st_mode);
+        for (size_t chunk = known_size ? static_cast<size_t>(status.st_size) + 1 : 1 << 16, got = 1; got > 0; chunk = 1 + bytes.size() / 4) {
             const size_t known = bytes.size();
             bytes.resize(known + chunk);
             got = std::fread(bytes.data() + known, 1, chunk, file.get());

@@ -13,18 +13,21 @@
 namespace basic::codec {
 namespace {
 
-// y (y_channels, height / y_stride, width / y_stride), of g_a tile by tile.
+// y of g_a, tile by tile, as the stages order its elements.
 class AnalysisPass {
   public:
-    AnalysisPass(const Model& model, const ConstPicture& picture, const EncoderRecord& record, const Net& g_a, Canvas canvas)
-        : model_(model), picture_(picture), record_(record), g_a_(g_a), canvas_(canvas), stride_(model.constants().y_stride),
-          y_(model.constants().y_channels * (canvas.height / stride_) * (canvas.width / stride_)) {}
+    AnalysisPass(const Model& model, const ConstPicture& picture, const EncoderRecord& record, const Net& g_a, Latents& y)
+        : model_(model), picture_(picture), record_(record), g_a_(g_a), canvas_(y.canvas), stride_(model.constants().y_stride), y_(y) {
+        const VariantRecord& variant = y.variant->record;
+        const size_t step = stride_ * variant.tile, height = canvas_.height / step, width = canvas_.width / step;
+        const size_t group = model.constants().y_channels / variant.channel_groups;
+        for (const StageRecord& stage : variant.stages) y.stages.push_back({std::vector<float>(stage.slots.size() * group * height * width), height, width});
+    }
 
-    std::vector<float> run() {
+    void run() {
         const size_t align = model_.constants().z_stride, margin = (record_.reach + align - 1) / align * align;
         for (const Span& rows : spans({0, canvas_.height}, canvas_.height, kTileRows / align * align, margin))
             for (const Span& columns : spans({0, canvas_.width}, canvas_.width, kTileColumns / align * align, margin)) tile(rows, columns);
-        return std::move(y_);
     }
 
   private:
@@ -57,15 +60,28 @@ class AnalysisPass {
         }
     }
 
-    // What counts of a tile, to its place.
+    // What counts of a tile, to its places.
     void keep(const FloatOutput& found, const Span& rows, const Span& columns) {
-        const size_t width = canvas_.width / stride_, plane = canvas_.height / stride_ * width;
-        const size_t top = (rows.first - rows.start) / stride_, left = (columns.first - columns.start) / stride_;
-        const size_t count = (columns.last - columns.first) / stride_;
-        for (size_t channel = 0; channel < found.channels; ++channel)
-            for (size_t row = 0; row < (rows.last - rows.first) / stride_; ++row)
-                std::copy_n(found.values.as<float>() + (channel * found.height + top + row) * found.width + left, count,
-                            y_.data() + channel * plane + (rows.first / stride_ + row) * width + columns.first / stride_);
+        const VariantRecord& variant = y_.variant->record;
+        const size_t group = model_.constants().y_channels / variant.channel_groups, step = stride_ * variant.tile;
+        for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
+            StageValues& stored = y_.stages[stage];
+            float* to = stored.values.data() + rows.first / step * stored.width + columns.first / step;
+            for (const Slot& slot : variant.stages[stage].slots)
+                for (size_t channel = 0; channel < group; ++channel, to += stored.height * stored.width)
+                    keep_channel(found, static_cast<size_t>(slot.group) * group + channel, slot, rows, columns, to, stored.width);
+        }
+    }
+
+    void keep_channel(const FloatOutput& found, size_t channel, const Slot& slot, const Span& rows, const Span& columns, float* to,
+                      size_t to_row) const {
+        const size_t tile = y_.variant->record.tile, step = stride_ * tile;
+        const size_t top = (rows.first - rows.start) / stride_ + static_cast<size_t>(slot.row);
+        const size_t left = (columns.first - columns.start) / stride_ + static_cast<size_t>(slot.column);
+        for (size_t row = 0; row < (rows.last - rows.first) / step; ++row) {
+            const float* from = found.values.as<float>() + (channel * found.height + top + row * tile) * found.width + left;
+            for (size_t column = 0; column < (columns.last - columns.first) / step; ++column) to[row * to_row + column] = from[column * tile];
+        }
     }
 
     const Model& model_;
@@ -74,14 +90,14 @@ class AnalysisPass {
     const Net& g_a_;
     const Canvas canvas_;
     const size_t stride_;
-    std::vector<float> y_;
+    Latents& y_;
 };
 
 // z of y, as whole numbers within the range of the coder's tables.
-std::vector<float> hyper_latents(const Model& model, const Net& h_a, const std::vector<float>& y, Canvas canvas) {
+std::vector<float> hyper_latents(const Model& model, const Net& h_a, const Latents& y) {
     const Constants& constants = model.constants();
-    const FloatInput input(y.data(), constants.y_channels, canvas.height / constants.y_stride, canvas.width / constants.y_stride);
-    const auto outputs = h_a.net.run(std::vector<NetInput>(h_a.inputs.size(), input));
+    const Canvas& canvas = y.canvas;
+    const auto outputs = h_a.net.run(std::vector<NetInput>(h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, {0, canvas.width}, 1)));
     const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
     const size_t size = constants.z_channels * (canvas.height / constants.z_stride) * (canvas.width / constants.z_stride);
     if (found == nullptr || found->channels * found->height * found->width != size) throw bad_model("an h_a that gives no hyper-latents");
@@ -89,21 +105,6 @@ std::vector<float> hyper_latents(const Model& model, const Net& h_a, const std::
     const auto most = static_cast<float>(constants.z_amax);
     for (float& value : z) value = std::clamp(std::floor(value + 0.5f), -most, most);
     return z;
-}
-
-// The elements of y that a stage codes, in its order.
-std::vector<float> gathered(const Model& model, const Variant& variant, size_t stage, const std::vector<float>& y, Canvas canvas) {
-    const size_t tile = variant.record.tile, stride = model.constants().y_stride, group = model.constants().y_channels / variant.record.channel_groups;
-    const size_t height = canvas.height / stride, width = canvas.width / stride;
-    const auto& slots = variant.record.stages[stage].slots;
-    std::vector<float> part(slots.size() * group * (height / tile) * (width / tile));
-    float* to = part.data();
-    for (const Slot& slot : slots)
-        for (size_t channel = static_cast<size_t>(slot.group) * group; channel < static_cast<size_t>(slot.group + 1) * group; ++channel)
-            for (size_t row = static_cast<size_t>(slot.row); row < height; row += tile)
-                for (size_t column = static_cast<size_t>(slot.column); column < width; column += tile)
-                    *to++ = y[(channel * height + row) * width + column];
-    return part;
 }
 
 struct Coded {
@@ -115,15 +116,15 @@ struct Coded {
 Coded coded(const Model& model, const ConstPicture& picture, const Header& header) {
     const Canvas canvas = Canvas::of(model, header.width, header.height);
     const auto analysis = model.analysis(header.level, header.quality_step);
-    const std::vector<float> y = AnalysisPass(model, picture, model.encoder(header.level), *analysis->g_a, canvas).run();
-    std::vector<float> z = hyper_latents(model, *analysis->h_a, y, canvas);
-    EntropyPath path(model, model.variant(header), canvas);
+    Latents y{model.variant(header), {}, canvas};
+    AnalysisPass(model, picture, model.encoder(header.level), *analysis->g_a, y).run();
+    std::vector<float> z = hyper_latents(model, *analysis->h_a, y);
+    EntropyPath path(model, y.variant, canvas);
     Encoder encoder(model.tables());
     encoder.put(std::span<const int32_t>(std::vector<int32_t>(z.begin(), z.end())), path.hyper_rows());
     path.run_h_s(std::move(z));
-    const auto variant = model.variant(header);
     for (size_t stage = 0; stage < path.stages(); ++stage) {
-        const std::vector<float> part = gathered(model, *variant, stage, y, canvas);
+        const std::vector<float> part = std::move(y.stages[stage].values);  // no other stage reads it
         const EntropyPath::Predicted predicted = path.run_stage(stage);
         std::vector<int32_t> symbols(part.size());
         std::vector<uint8_t> rows(part.size());

@@ -12,10 +12,10 @@ constexpr size_t kStrip = 64, kLeastStrips = 8, kPixels = 2'000'000;
 constexpr size_t kMargin = 2;          // rows of a strip, above and below, that are there for the features of the others
 constexpr size_t kChunkBits = 8 * 10;  // type, length, checksum and Rice parameter
 
-std::vector<Rows> strips_of(size_t height, size_t width) {
+std::vector<Range> strips_of(size_t height, size_t width) {
     const size_t count = std::max(kLeastStrips, kPixels / (kStrip * width)), apart = height / count;
     if (apart <= kStrip || height * width <= kPixels) return {{0, height}};
-    std::vector<Rows> found;
+    std::vector<Range> found;
     for (size_t k = 0; k < count; ++k) found.push_back({(apart - kStrip) / 2 + apart * k, (apart - kStrip) / 2 + apart * k + kStrip});
     return found;
 }
@@ -72,7 +72,7 @@ Moments moments_of(const Model& model, const ConstPicture& picture, const Header
     const size_t count = filter_weights(shape.colours()) / shape.colours(), row_bytes = size_t{header.width} * shape.colours();
     FilterMoments sums{std::vector<int64_t>(count * count), std::vector<int64_t>(count * shape.colours())};
     size_t counted = 0;
-    for (const Rows& rows : strips_of(header.height, header.width)) {
+    for (const Range& rows : strips_of(header.height, header.width)) {
         std::vector<uint8_t> pixels((rows.last - rows.first) * row_bytes);
         synthesise(model, shape, latents, synthesis, rows, pixels.data());
         const ConstPicture decoded{pixels.data(), static_cast<ptrdiff_t>(row_bytes), rows.last - rows.first, header.width, shape.colours()};

@@ -6,7 +6,7 @@
 
 namespace basic::codec {
 
-std::vector<Span> spans(Rows part, size_t length, size_t side, size_t margin) {
+std::vector<Span> spans(Range part, size_t length, size_t side, size_t margin) {
     std::vector<Span> found;
     for (size_t first = part.first; first < part.last; first += side) {
         const size_t last = std::min(first + side, part.last);
@@ -15,11 +15,29 @@ std::vector<Span> spans(Rows part, size_t length, size_t side, size_t margin) {
     return found;
 }
 
+PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, Range columns, float unit) {
+    const VariantRecord& variant = latents.variant->record;
+    const size_t stride = model.constants().y_stride * variant.tile, group = model.constants().y_channels / variant.channel_groups;
+    const size_t height = (rows.last - rows.first) / stride, width = (columns.last - columns.first) / stride;
+    std::vector<PhasesInput::Phase> phases;
+    for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
+        const StageValues& stored = latents.stages[stage];
+        const size_t plane = stored.height * stored.width;
+        const float* values = stored.values.data() + rows.first / stride * stored.width + columns.first / stride;
+        for (const Slot& slot : variant.stages[stage].slots) {
+            phases.push_back({FloatInput(values, group, height, width, static_cast<ptrdiff_t>(plane), static_cast<ptrdiff_t>(stored.width)),
+                              static_cast<size_t>(slot.group) * group, static_cast<size_t>(slot.row), static_cast<size_t>(slot.column)});
+            values += group * plane;
+        }
+    }
+    return {std::move(phases), variant.tile, unit};
+}
+
 namespace {
 
 class Synthesis {
   public:
-    Synthesis(const Model& model, const Shape& shape, const Latents& latents, uint32_t number, Rows rows, uint8_t* pixels)
+    Synthesis(const Model& model, const Shape& shape, const Latents& latents, uint32_t number, Range rows, uint8_t* pixels)
         : model_(model), shape_(shape), latents_(latents), record_(model.synthesis(number)),
           net_(model.synthesis_net(number, shape.quality_step)), rows_(rows), pixels_(pixels) {}
 
@@ -28,7 +46,7 @@ class Synthesis {
         const size_t align = model_.constants().z_stride, reach = record_.reach * model_.constants().y_stride;
         const auto up = [&](size_t side) { return (side + align - 1) / align * align; };
         const Canvas& canvas = latents_.canvas;
-        const Rows wanted = {rows_.first / align * align, std::min(canvas.height, up(rows_.last))};
+        const Range wanted = {rows_.first / align * align, std::min(canvas.height, up(rows_.last))};
         for (const Span& rows : spans(wanted, canvas.height, kTileRows / align * align, up(reach)))
             for (const Span& columns : spans({0, canvas.width}, canvas.width, kTileColumns / align * align, up(reach)))
                 tile(rows, columns);
@@ -36,7 +54,9 @@ class Synthesis {
 
   private:
     void tile(const Span& rows, const Span& columns) {
-        const std::vector<NetInput> inputs(net_->inputs.size(), latent(rows, columns));
+        const float unit = 1.0f / static_cast<float>(1 << model_.constants().mean_bits);
+        const auto latents = phases_of(model_, latents_, {rows.start, rows.stop}, {columns.start, columns.stop}, unit);
+        const std::vector<NetInput> inputs(net_->inputs.size(), latents);
         const auto outputs = net_->net.run(inputs);
         const auto* found = outputs.size() == 1 ? std::get_if<std::shared_ptr<const Plane>>(&outputs[0]) : nullptr;
         const size_t size = record_.shuffle;
@@ -47,28 +67,6 @@ class Synthesis {
         if (first >= last) return;
         model_.workers().each((last - first + size - 1) / size,
                               [&](size_t row) { put_patches_of(**found, first + row * size, rows.start, columns); });
-    }
-
-    // What g_s reads for a tile: its part of each slot.
-    PhasesInput latent(const Span& rows, const Span& columns) const {
-        const VariantRecord& variant = latents_.variant->record;
-        const size_t stride = model_.constants().y_stride * variant.tile, group = model_.constants().y_channels / variant.channel_groups;
-        const size_t top = rows.start / stride, left = columns.start / stride;
-        const size_t height = (rows.stop - rows.start) / stride, width = (columns.stop - columns.start) / stride;
-        std::vector<PhasesInput::Phase> phases;
-        for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
-            const StageValues& stored = latents_.stages[stage];
-            const size_t plane = stored.height * stored.width;
-            const float* values = stored.values.data() + top * stored.width + left;
-            for (const Slot& slot : variant.stages[stage].slots) {
-                phases.push_back({FloatInput(values, group, height, width, static_cast<ptrdiff_t>(plane),
-                                             static_cast<ptrdiff_t>(stored.width)),
-                                  static_cast<size_t>(slot.group) * group, static_cast<size_t>(slot.row),
-                                  static_cast<size_t>(slot.column)});
-                values += group * plane;
-            }
-        }
-        return {std::move(phases), variant.tile, 1.0f / static_cast<float>(1 << model_.constants().mean_bits)};
     }
 
     // A row of patches, whose first row of pixels is `top`, of a tile that begins at row `start`: as far as it is wanted.
@@ -96,13 +94,13 @@ class Synthesis {
     const Latents& latents_;
     const SynthesisRecord& record_;
     std::shared_ptr<const Net> net_;
-    const Rows rows_;
+    const Range rows_;
     uint8_t* const pixels_;
 };
 
 }  // namespace
 
-void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Rows rows, uint8_t* pixels) {
+void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Range rows, uint8_t* pixels) {
     Synthesis(model, shape, latents, synthesis, rows, pixels).run();
 }
 
