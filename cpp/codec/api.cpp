@@ -38,13 +38,16 @@ basic_status status_of(char* error, const Work& work) {
     } catch (const Error& problem) {
         return failed(problem.status, problem.what(), error);
     } catch (const basic::StreamError& problem) {
-        return failed(BASIC_DAMAGED, ("the coded latents are damaged (" + std::string(problem.what()) + "): get the file again").c_str(), error);
+        return failed(
+            BASIC_DAMAGED,
+            ("the coded latents are damaged (" + std::string(problem.what()) + "): get the file again").c_str(), error);
     } catch (const std::bad_alloc&) {
         return failed(BASIC_NO_MEMORY, "not enough memory for this picture: try a smaller one", error);
     } catch (const std::length_error&) {
         return failed(BASIC_NO_MEMORY, "not enough memory for this picture: try a smaller one", error);
     } catch (const std::invalid_argument& problem) {
-        return failed(BASIC_DESYNC, ("the model's results cannot be coded with: " + std::string(problem.what())).c_str(), error);
+        return failed(BASIC_DESYNC,
+                      ("the model's results cannot be coded with: " + std::string(problem.what())).c_str(), error);
     } catch (const std::exception& problem) {
         return failed(BASIC_INTERNAL, problem.what(), error);
     }
@@ -76,7 +79,8 @@ void put_metadata(const Container& file, const char* type, uint8_t*& data, size_
 }
 
 // Colours and alpha side by side.
-void put_together(const std::vector<uint8_t>& pixels, size_t colours, const std::vector<uint8_t>& alpha, basic_picture& picture) {
+void put_together(const std::vector<uint8_t>& pixels, size_t colours, const std::vector<uint8_t>& alpha,
+                  basic_picture& picture) {
     const size_t count = size_t{picture.width} * picture.height, shown = picture.channels < 3 ? 1 : 3;
     uint8_t* to = picture.pixels;
     for (size_t k = 0; k < count; ++k) {
@@ -89,7 +93,8 @@ void put_pixels(const Model& model, const Container& file, const basic_options& 
     const auto chunk = file.chunk("ALPH");
     const auto alpha = chunk ? unpack_alpha(*chunk, picture.width, picture.height) : std::vector<uint8_t>();
     const size_t colours = file.header.gray ? 1 : 3, count = size_t{picture.width} * picture.height;
-    const size_t own = colours + (alpha.empty() ? 0 : 1), channels = wanted.channels == 0 ? own : static_cast<size_t>(wanted.channels);
+    const size_t own = colours + (alpha.empty() ? 0 : 1),
+                 channels = wanted.channels == 0 ? own : static_cast<size_t>(wanted.channels);
     picture.channels = static_cast<uint32_t>(channels);
     picture.pixels = allocated(count * channels);
     if (channels == colours) {
@@ -113,9 +118,11 @@ Chunks metadata_of(const basic_picture& picture) {
 }
 
 std::vector<uint8_t> encoded(const Model& model, const basic_picture& picture, const EncodeSettings& settings) {
-    const size_t channels = picture.channels, colours = channels < 3 ? 1 : 3, count = size_t{picture.width} * picture.height;
+    const size_t channels = picture.channels, colours = channels < 3 ? 1 : 3,
+                 count = size_t{picture.width} * picture.height;
     Chunks chunks = metadata_of(picture);
-    basic::ConstPicture pixels{picture.pixels, static_cast<ptrdiff_t>(picture.width * colours), picture.height, picture.width, colours};
+    basic::ConstPicture pixels{picture.pixels, static_cast<ptrdiff_t>(picture.width * colours), picture.height,
+                               picture.width, colours};
     std::vector<uint8_t> apart;
     if (colours != channels) {
         apart.resize(count * colours);
@@ -148,8 +155,15 @@ basic_status basic_read_info(const void* file, size_t size, basic_info* info, ch
         require(info != nullptr, "there is no place for what the file is");
         const Container found = read_container(bytes_of(file, size), UINT64_MAX);
         const Header& header = found.header;
-        *info = {header.width, header.height, header.gray, found.chunk("ALPH").has_value(), header.level, header.decode_level,
-                 header.quality_step, {}, {}};
+        *info = {header.width,
+                 header.height,
+                 header.gray,
+                 found.chunk("ALPH").has_value(),
+                 header.level,
+                 header.decode_level,
+                 header.quality_step,
+                 {},
+                 {}};
         header.model_name.copy(info->model_name, sizeof info->model_name - 1);
         hex(header.model_id).copy(info->model_id, sizeof info->model_id - 1);
     });
@@ -163,7 +177,8 @@ basic_status basic_decode(const basic_model* model, const void* file, size_t siz
         const basic_options wanted = options == nullptr ? basic_options{-1, 0, 0} : *options;
         require(wanted.level >= -1 && wanted.level <= 7, "the level must be 0 to 7, or -1");
         require(wanted.channels == 0 || wanted.channels == 3 || wanted.channels == 4, "channels must be 0, 3 or 4");
-        const Container found = read_container(bytes_of(file, size), wanted.max_pixels == 0 ? kMaxPixels : wanted.max_pixels);
+        const Container found =
+            read_container(bytes_of(file, size), wanted.max_pixels == 0 ? kMaxPixels : wanted.max_pixels);
         const Header& header = found.header;
         picture->width = header.width;
         picture->height = header.height;

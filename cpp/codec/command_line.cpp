@@ -23,7 +23,8 @@ void misused(const char* program, const std::string& line) {
     std::exit(2);
 }
 
-unsigned long long number_of(const char* program, const std::string& option, const char* text, unsigned long long most) {
+unsigned long long number_of(const char* program, const std::string& option, const char* text,
+                             unsigned long long most) {
     char* end = nullptr;
     errno = 0;
     const unsigned long long value = text == nullptr ? 0 : std::strtoull(text, &end, 10);
@@ -34,13 +35,15 @@ unsigned long long number_of(const char* program, const std::string& option, con
 
 std::vector<uint8_t> read_file(const std::string& path) {
     const bool stream = path == "-";
-    std::unique_ptr<FILE, int (*)(FILE*)> file(stream ? stdin : std::fopen(path.c_str(), "rb"), stream ? std::fflush : std::fclose);
+    std::unique_ptr<FILE, int (*)(FILE*)> file(stream ? stdin : std::fopen(path.c_str(), "rb"),
+                                               stream ? std::fflush : std::fclose);
     std::vector<uint8_t> bytes;
     if (file) {
         errno = 0;
         struct stat status {};
         const bool known_size = fstat(fileno(file.get()), &status) == 0 && S_ISREG(status.st_mode);
-        for (size_t chunk = known_size ? static_cast<size_t>(status.st_size) + 1 : 1 << 16, got = 1; got > 0; chunk = 1 + bytes.size() / 4) {
+        for (size_t chunk = known_size ? static_cast<size_t>(status.st_size) + 1 : 1 << 16, got = 1; got > 0;
+             chunk = 1 + bytes.size() / 4) {
             const size_t known = bytes.size();
             bytes.resize(known + chunk);
             got = std::fread(bytes.data() + known, 1, chunk, file.get());
@@ -48,7 +51,8 @@ std::vector<uint8_t> read_file(const std::string& path) {
         }
     }
     if (!file || std::ferror(file.get()))
-        throw Error(BASIC_BAD_ARGUMENT, shown(path) + ": cannot be read (" + std::strerror(errno) + "): check the path");
+        throw Error(BASIC_BAD_ARGUMENT,
+                    shown(path) + ": cannot be read (" + std::strerror(errno) + "): check the path");
     return bytes;
 }
 

@@ -17,8 +17,7 @@ void check_signature(Reader& reader) {
     const Bytes head = reader.take(std::min(reader.left(), kFileSignature.size()), "the signature");
     const bool begins = std::equal(head.begin(), head.end(), kFileSignature.begin());
     if (begins && head.size() == kFileSignature.size()) return;
-    if (begins)
-        throw damaged(head.empty() ? "the file is empty" : "the file is cut off in the signature");
+    if (begins) throw damaged(head.empty() ? "the file is empty" : "the file is cut off in the signature");
     throw Error(BASIC_DAMAGED, "this is no .basic file, or it was transferred in text mode: check its name");
 }
 
@@ -29,7 +28,8 @@ void check_crc(Reader& reader, size_t start, const char* what) {
 
 bool good_name(const std::string& name) {
     const auto known = [](unsigned char c) {
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+               c == '-';
     };
     return !name.empty() && name.size() <= 15 && std::all_of(name.begin(), name.end(), known);
 }
@@ -75,7 +75,8 @@ Chunk read_chunk(Reader& reader) {
     if (!std::all_of(kind.begin(), kind.end(), is_letter)) throw damaged("the type of a chunk is damaged");
     const std::string type(kind.begin(), kind.end()), what = "chunk " + type;
     const Bytes payload = reader.take(reader.varint(what.c_str()), what.c_str());
-    if (payload.size() > kMaxChunkBytes) throw Error(BASIC_TOO_LARGE, what + " has more bytes than are allowed: split the picture");
+    if (payload.size() > kMaxChunkBytes)
+        throw Error(BASIC_TOO_LARGE, what + " has more bytes than are allowed: split the picture");
     check_crc(reader, start, what.c_str());
     if (is_upper(kind[0]) && type != "CODE" && type != "ALPH")
         throw Error(BASIC_DAMAGED, "the file needs the unknown feature " + type + ": get a newer decoder");
@@ -125,7 +126,8 @@ void check_size(uint32_t width, uint32_t height, uint64_t max_pixels) {
     if (std::max(width, height) > kMaxSide)
         throw Error(BASIC_TOO_LARGE, size + "a side may have " + std::to_string(kMaxSide) + ": split it");
     if (uint64_t{width} * height > max_pixels)
-        throw Error(BASIC_TOO_LARGE, size + std::to_string(max_pixels) + " in all are allowed: allow more if you trust the file");
+        throw Error(BASIC_TOO_LARGE,
+                    size + std::to_string(max_pixels) + " in all are allowed: allow more if you trust the file");
 }
 
 std::string hex(const ModelId& id) {
@@ -145,7 +147,8 @@ Container read_container(Bytes file, uint64_t max_pixels) {
     Container found{read_header(reader), {}};
     check_size(found.header.width, found.header.height, max_pixels);
     for (std::string type; type != "CODE";) {
-        if (found.chunks.size() == kMaxChunks) throw Error(BASIC_TOO_LARGE, "the file has more than 64 chunks: get it again");
+        if (found.chunks.size() == kMaxChunks)
+            throw Error(BASIC_TOO_LARGE, "the file has more than 64 chunks: get it again");
         Chunk chunk = read_chunk(reader);
         type = chunk.type;
         if (!found.chunks.emplace(type, chunk.payload).second) throw damaged("chunk " + type + " is there twice");
@@ -161,7 +164,8 @@ std::vector<uint8_t> unpack_metadata(Bytes payload, const char* type) {
     if (method > 1) throw Error(BASIC_DAMAGED, what + " is packed in an unknown way: get a newer decoder");
     const size_t size = method == 0 ? reader.left() : reader.varint(what.c_str());
     if (size == 0) throw damaged(what + " is empty");
-    if (size > kMaxMetadata) throw Error(BASIC_TOO_LARGE, what + " has " + std::to_string(size) + " bytes, and 16 MiB are allowed");
+    if (size > kMaxMetadata)
+        throw Error(BASIC_TOO_LARGE, what + " has " + std::to_string(size) + " bytes, and 16 MiB are allowed");
     const Bytes rest = reader.take(reader.left(), what.c_str());
     return method == 0 ? std::vector<uint8_t>(rest.begin(), rest.end()) : inflate(rest, size, what.c_str());
 }
@@ -170,12 +174,14 @@ std::vector<uint8_t> unpack_alpha(Bytes payload, uint32_t width, uint32_t height
     if (payload.size() == 2 && payload[0] == 0) return std::vector<uint8_t>(size_t{width} * height, payload[1]);
     if (payload.size() < 2 || payload[0] != 1)
         throw Error(BASIC_DAMAGED, "the alpha plane is coded in an unknown way: a newer decoder may read it");
-    return unfiltered_alpha(inflate(payload.subspan(1), size_t{height} * (size_t{width} + 1), "the alpha plane"), width, height);
+    return unfiltered_alpha(inflate(payload.subspan(1), size_t{height} * (size_t{width} + 1), "the alpha plane"), width,
+                            height);
 }
 
 std::vector<uint8_t> unfiltered_alpha(std::vector<uint8_t> raw, uint32_t width, uint32_t height) {
     const std::vector<uint8_t> filters(raw.begin(), raw.begin() + height);
-    if (*std::max_element(filters.begin(), filters.end()) > 3) throw damaged("the alpha plane names an unknown row filter");
+    if (*std::max_element(filters.begin(), filters.end()) > 3)
+        throw damaged("the alpha plane names an unknown row filter");
     raw.erase(raw.begin(), raw.begin() + height);
     for (size_t row = 0; row < height; ++row) {
         uint8_t* const line = raw.data() + row * width;

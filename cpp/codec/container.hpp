@@ -56,8 +56,8 @@ std::vector<uint8_t> unfiltered_alpha(std::vector<uint8_t> raw, uint32_t width, 
 std::vector<uint8_t> pack_metadata(Bytes data);
 std::vector<uint8_t> pack_alpha(const std::vector<uint8_t>& alpha, uint32_t width, uint32_t height);
 
-// Whether one byte says all of an alpha plane; and what the zlib stream of another may hold: for each row the filter that
-// leaves the smallest numbers, then the residuals.
+// Whether one byte says all of an alpha plane; and what the zlib stream of another may hold: for each row the filter
+// that leaves the smallest numbers, then the residuals.
 bool is_constant(const std::vector<uint8_t>& alpha);
 std::vector<uint8_t> filtered_alpha(const std::vector<uint8_t>& alpha, uint32_t width, uint32_t height);
 

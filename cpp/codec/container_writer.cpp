@@ -37,7 +37,8 @@ void put_header(std::vector<uint8_t>& to, const Header& header) {
 }
 
 void put_chunk(std::vector<uint8_t>& to, const std::string& type, Bytes payload) {
-    if (payload.size() > kMaxChunkBytes) throw Error(BASIC_TOO_LARGE, "chunk " + type + " has more bytes than are allowed: split the picture");
+    if (payload.size() > kMaxChunkBytes)
+        throw Error(BASIC_TOO_LARGE, "chunk " + type + " has more bytes than are allowed: split the picture");
     const size_t start = to.size();
     to.insert(to.end(), type.begin(), type.end());
     put_varint(to, static_cast<uint32_t>(payload.size()));
@@ -93,7 +94,8 @@ class BitString {
 
 std::vector<uint8_t> pack_metadata(Bytes data) {
     if (data.size() > kMaxMetadata)
-        throw Error(BASIC_TOO_LARGE, "metadata of " + std::to_string(data.size()) + " bytes, and 16 MiB are allowed: leave some out");
+        throw Error(BASIC_TOO_LARGE,
+                    "metadata of " + std::to_string(data.size()) + " bytes, and 16 MiB are allowed: leave some out");
     std::vector<uint8_t> packed;
     put_varint(packed, static_cast<uint32_t>(data.size()));
     const std::vector<uint8_t> stream = deflate(data);
@@ -124,7 +126,8 @@ std::vector<uint8_t> filtered_alpha(const std::vector<uint8_t>& alpha, uint32_t 
             if (sum >= least) continue;
             least = sum;
             filtered[row] = static_cast<uint8_t>(number);
-            std::copy(candidate.begin(), candidate.end(), filtered.begin() + static_cast<ptrdiff_t>(height + row * width));
+            std::copy(candidate.begin(), candidate.end(),
+                      filtered.begin() + static_cast<ptrdiff_t>(height + row * width));
         }
     }
     return filtered;

@@ -62,7 +62,8 @@ Options parsed(int count, char** arguments) {
         else
             options.names.push_back(argument);
     }
-    if (options.names.size() != (options.info ? 1U : 3U)) misused(kProgram, options.info ? "--info needs a FILE" : "MODEL, FILE and OUTPUT are needed");
+    if (options.names.size() != (options.info ? 1U : 3U))
+        misused(kProgram, options.info ? "--info needs a FILE" : "MODEL, FILE and OUTPUT are needed");
     return options;
 }
 
@@ -71,18 +72,20 @@ void tell(const Options& options) {
     const auto file = read_file(options.names[0]);
     basic_info info;
     require_ok(basic_read_info(file.data(), file.size(), &info, error), options.names[0], error);
-    std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", options.names[0].c_str(), info.width, info.height,
-                info.gray ? "gray" : "RGB", info.alpha ? " with alpha" : "", info.level, info.decode_level, info.quality_step, info.model_name,
-                info.model_id);
+    std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", options.names[0].c_str(),
+                info.width, info.height, info.gray ? "gray" : "RGB", info.alpha ? " with alpha" : "", info.level,
+                info.decode_level, info.quality_step, info.model_name, info.model_id);
 }
 
 void decode(const Options& options) {
     char error[BASIC_ERROR_SIZE];
     check_output(options.names[2], options.overwrite);
     const auto file = read_file(options.names[1]);
-    const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(options.names[0], options.threads), basic_model_free);
+    const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(options.names[0], options.threads),
+                                                                     basic_model_free);
     basic_picture picture;
-    require_ok(basic_decode(model.get(), file.data(), file.size(), &options.decode, &picture, error), options.names[1], error);
+    require_ok(basic_decode(model.get(), file.data(), file.size(), &options.decode, &picture, error), options.names[1],
+               error);
     const std::unique_ptr<basic_picture, void (*)(basic_picture*)> kept(&picture, basic_picture_free);
     write_picture(options.names[2], picture, options.overwrite);
 }

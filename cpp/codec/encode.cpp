@@ -16,18 +16,27 @@ namespace {
 // y of g_a, tile by tile, as the stages order its elements.
 class AnalysisPass {
   public:
-    AnalysisPass(const Model& model, const ConstPicture& picture, const EncoderRecord& record, const Net& g_a, Latents& y)
-        : model_(model), picture_(picture), record_(record), g_a_(g_a), canvas_(y.canvas), stride_(model.constants().y_stride), y_(y) {
+    AnalysisPass(const Model& model, const ConstPicture& picture, const EncoderRecord& record, const Net& g_a,
+                 Latents& y)
+        : model_(model),
+          picture_(picture),
+          record_(record),
+          g_a_(g_a),
+          canvas_(y.canvas),
+          stride_(model.constants().y_stride),
+          y_(y) {
         const VariantRecord& variant = y.variant->record;
         const size_t step = stride_ * variant.tile, height = canvas_.height / step, width = canvas_.width / step;
         const size_t group = model.constants().y_channels / variant.channel_groups;
-        for (const StageRecord& stage : variant.stages) y.stages.push_back({std::vector<float>(stage.slots.size() * group * height * width), height, width});
+        for (const StageRecord& stage : variant.stages)
+            y.stages.push_back({std::vector<float>(stage.slots.size() * group * height * width), height, width});
     }
 
     void run() {
         const size_t align = model_.constants().z_stride, margin = (record_.reach + align - 1) / align * align;
         for (const Span& rows : spans({0, canvas_.height}, canvas_.height, kTileRows / align * align, margin))
-            for (const Span& columns : spans({0, canvas_.width}, canvas_.width, kTileColumns / align * align, margin)) tile(rows, columns);
+            for (const Span& columns : spans({0, canvas_.width}, canvas_.width, kTileColumns / align * align, margin))
+                tile(rows, columns);
     }
 
   private:
@@ -39,21 +48,24 @@ class AnalysisPass {
             std::vector<uint8_t> rgb(3 * width * size * size);
             for (size_t line = 0; line < size; ++line)
                 read_row(rows.start + row * size + line, columns, rgb.data() + 3 * line * width * size);
-            take_patches(rgb.data(), static_cast<ptrdiff_t>(3 * width * size), width, size, patches.as<int16_t>() + row * width * channels);
+            take_patches(rgb.data(), static_cast<ptrdiff_t>(3 * width * size), width, size,
+                         patches.as<int16_t>() + row * width * channels);
         });
-        const PartInput input{patches.as<int16_t>(), channels, height, width, static_cast<ptrdiff_t>(width * channels),
-                              static_cast<ptrdiff_t>(channels)};
+        const PartInput input{
+            patches.as<int16_t>(),           channels, height, width, static_cast<ptrdiff_t>(width * channels),
+            static_cast<ptrdiff_t>(channels)};
         const auto outputs = g_a_.net.run(std::vector<NetInput>(g_a_.inputs.size(), input));
         const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
-        if (found == nullptr || found->channels != model_.constants().y_channels || found->height * stride_ != rows.stop - rows.start ||
-            found->width * stride_ != columns.stop - columns.start)
+        if (found == nullptr || found->channels != model_.constants().y_channels ||
+            found->height * stride_ != rows.stop - rows.start || found->width * stride_ != columns.stop - columns.start)
             throw bad_model("a g_a that gives no latents");
         keep(*found, rows, columns);
     }
 
     // A row of a tile, three bytes for each pixel. Beyond the picture, edges repeat.
     void read_row(size_t y, const Span& columns, uint8_t* rgb) const {
-        const uint8_t* const row = picture_.pixels + static_cast<ptrdiff_t>(std::min(y, picture_.rows - 1)) * picture_.row_stride;
+        const uint8_t* const row =
+            picture_.pixels + static_cast<ptrdiff_t>(std::min(y, picture_.rows - 1)) * picture_.row_stride;
         for (size_t x = columns.start; x < columns.stop; ++x, rgb += 3) {
             const uint8_t* const pixel = row + std::min(x, picture_.columns - 1) * picture_.colours;
             for (size_t c = 0; c < 3; ++c) rgb[c] = pixel[picture_.colours == 1 ? 0 : c];
@@ -69,18 +81,21 @@ class AnalysisPass {
             float* to = stored.values.data() + rows.first / step * stored.width + columns.first / step;
             for (const Slot& slot : variant.stages[stage].slots)
                 for (size_t channel = 0; channel < group; ++channel, to += stored.height * stored.width)
-                    keep_channel(found, static_cast<size_t>(slot.group) * group + channel, slot, rows, columns, to, stored.width);
+                    keep_channel(found, static_cast<size_t>(slot.group) * group + channel, slot, rows, columns, to,
+                                 stored.width);
         }
     }
 
-    void keep_channel(const FloatOutput& found, size_t channel, const Slot& slot, const Span& rows, const Span& columns, float* to,
-                      size_t to_row) const {
+    void keep_channel(const FloatOutput& found, size_t channel, const Slot& slot, const Span& rows, const Span& columns,
+                      float* to, size_t to_row) const {
         const size_t tile = y_.variant->record.tile, step = stride_ * tile;
         const size_t top = (rows.first - rows.start) / stride_ + static_cast<size_t>(slot.row);
         const size_t left = (columns.first - columns.start) / stride_ + static_cast<size_t>(slot.column);
         for (size_t row = 0; row < (rows.last - rows.first) / step; ++row) {
-            const float* from = found.values.as<float>() + (channel * found.height + top + row * tile) * found.width + left;
-            for (size_t column = 0; column < (columns.last - columns.first) / step; ++column) to[row * to_row + column] = from[column * tile];
+            const float* from =
+                found.values.as<float>() + (channel * found.height + top + row * tile) * found.width + left;
+            for (size_t column = 0; column < (columns.last - columns.first) / step; ++column)
+                to[row * to_row + column] = from[column * tile];
         }
     }
 
@@ -97,10 +112,13 @@ class AnalysisPass {
 std::vector<float> hyper_latents(const Model& model, const Net& h_a, const Latents& y) {
     const Constants& constants = model.constants();
     const Canvas& canvas = y.canvas;
-    const auto outputs = h_a.net.run(std::vector<NetInput>(h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, {0, canvas.width}, 1)));
+    const auto outputs = h_a.net.run(
+        std::vector<NetInput>(h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, {0, canvas.width}, 1)));
     const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
-    const size_t size = constants.z_channels * (canvas.height / constants.z_stride) * (canvas.width / constants.z_stride);
-    if (found == nullptr || found->channels * found->height * found->width != size) throw bad_model("an h_a that gives no hyper-latents");
+    const size_t size =
+        constants.z_channels * (canvas.height / constants.z_stride) * (canvas.width / constants.z_stride);
+    if (found == nullptr || found->channels * found->height * found->width != size)
+        throw bad_model("an h_a that gives no hyper-latents");
     std::vector<float> z(found->values.as<float>(), found->values.as<float>() + size);
     const auto most = static_cast<float>(constants.z_amax);
     for (float& value : z) value = std::clamp(std::floor(value + 0.5f), -most, most);
@@ -129,7 +147,8 @@ Coded coded(const Model& model, const ConstPicture& picture, const Header& heade
         std::vector<int32_t> symbols(part.size());
         std::vector<uint8_t> rows(part.size());
         std::vector<float> yhat(part.size());
-        quantise(part, predicted.mean(), predicted.scale(), model.index_lut(), model.constants().mean_bits, symbols, rows, yhat);
+        quantise(part, predicted.mean(), predicted.scale(), model.index_lut(), model.constants().mean_bits, symbols,
+                 rows, yhat);
         encoder.put(std::span<const int32_t>(symbols), rows);
         path.put(stage, std::move(yhat));
     }
@@ -138,7 +157,8 @@ Coded coded(const Model& model, const ConstPicture& picture, const Header& heade
 
 }  // namespace
 
-std::vector<uint8_t> encode(const Model& model, const ConstPicture& picture, const EncodeSettings& settings, Chunks extras) {
+std::vector<uint8_t> encode(const Model& model, const ConstPicture& picture, const EncodeSettings& settings,
+                            Chunks extras) {
     Header header;
     header.model_name = model.name();
     header.model_id = model.id();
@@ -149,7 +169,8 @@ std::vector<uint8_t> encode(const Model& model, const ConstPicture& picture, con
     header.entropy_variant = model.encoder(header.level).entropy_variant;
     header.quality_step = settings.quality_step;
     const auto worth = model.worth(settings.quality_step);
-    if (settings.effort > 0 && !worth) throw Error(BASIC_WRONG_MODEL, "the model does not say what a bit is worth: encode with effort 0");
+    if (settings.effort > 0 && !worth)
+        throw Error(BASIC_WRONG_MODEL, "the model does not say what a bit is worth: encode with effort 0");
     Coded found = coded(model, picture, header);
     header.yhat_crc = found.checksum;
     if (settings.effort != 0 && worth) {

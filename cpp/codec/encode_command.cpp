@@ -87,7 +87,8 @@ class PnmReader {
                 if (key.empty()) throw bad("it ends in its header");
                 fields[key] = token();
             }
-            picture.width = number(fields["WIDTH"]), picture.height = number(fields["HEIGHT"]), picture.channels = number(fields["DEPTH"]);
+            picture.width = number(fields["WIDTH"]), picture.height = number(fields["HEIGHT"]),
+            picture.channels = number(fields["DEPTH"]);
             if (fields["MAXVAL"] != "255") throw bad("its samples are not of 8 bits");
         } else if (magic == "P5" || magic == "P6") {
             picture.channels = magic == "P5" ? 1 : 3;
@@ -96,9 +97,11 @@ class PnmReader {
         } else {
             throw bad("it begins with none of P5, P6 and P7");
         }
-        if (picture.width == 0 || picture.height == 0 || picture.channels < 1 || picture.channels > 4) throw bad("its size cannot be");
+        if (picture.width == 0 || picture.height == 0 || picture.channels < 1 || picture.channels > 4)
+            throw bad("its size cannot be");
         ++position_;  // one white space after the header
-        if (position_ > bytes_.size() || (bytes_.size() - position_) / picture.channels / picture.width < picture.height)
+        if (position_ > bytes_.size() ||
+            (bytes_.size() - position_) / picture.channels / picture.width < picture.height)
             throw bad("it has fewer pixels than its header says");
         picture.pixels = const_cast<uint8_t*>(bytes_.data() + position_);  // the library only reads them
         return picture;
@@ -106,7 +109,8 @@ class PnmReader {
 
   private:
     static Error bad(const std::string& what) {
-        return {BASIC_DAMAGED, "this is no picture to encode (" + what + "): convert it to .ppm, .pgm or .pam of 8 bits"};
+        return {BASIC_DAMAGED,
+                "this is no picture to encode (" + what + "): convert it to .ppm, .pgm or .pam of 8 bits"};
     }
 
     // What stands between white space, with comments left out.
@@ -115,12 +119,14 @@ class PnmReader {
             if (bytes_[position_++] == '#')
                 while (position_ < bytes_.size() && bytes_[position_] != '\n') ++position_;
         std::string text;
-        while (position_ < bytes_.size() && std::isspace(bytes_[position_]) == 0 && text.size() < 32) text += static_cast<char>(bytes_[position_++]);
+        while (position_ < bytes_.size() && std::isspace(bytes_[position_]) == 0 && text.size() < 32)
+            text += static_cast<char>(bytes_[position_++]);
         return text;
     }
 
     static uint32_t number(const std::string& text) {
-        if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos) throw bad("a number is missing");
+        if (text.empty() || text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos)
+            throw bad("a number is missing");
         return static_cast<uint32_t>(std::stoul(text));
     }
 
@@ -138,7 +144,8 @@ void encode(const Options& options) {
     } catch (const Error& error) {
         throw Error(error.status, name + ": " + error.what());
     }
-    const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(options.names[0], options.threads), basic_model_free);
+    const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(options.names[0], options.threads),
+                                                                     basic_model_free);
     char error[BASIC_ERROR_SIZE];
     uint8_t* file = nullptr;
     size_t size = 0;

@@ -30,8 +30,9 @@ void EntropyPath::run_h_s(std::vector<float> z) {
     const Constants& constants = model_.constants();
     const Net& h_s = *latents_.variant->h_s;
     for (const std::string& name : h_s.inputs)
-        known_.insert_or_assign(name, FloatInput(z_.data(), constants.z_channels, latents_.canvas.height / constants.z_stride,
-                                                 latents_.canvas.width / constants.z_stride));
+        known_.insert_or_assign(name,
+                                FloatInput(z_.data(), constants.z_channels, latents_.canvas.height / constants.z_stride,
+                                           latents_.canvas.width / constants.z_stride));
     run(h_s);
 }
 
@@ -65,7 +66,8 @@ EntropyPath::Predicted EntropyPath::run_stage(size_t stage) {
     auto found = run(*latents_.variant->stages[stage]);
     const auto take = [&](const char* name) {
         const auto output = found.find(name);
-        if (output == found.end() || output->second.channels != channels || output->second.height * output->second.width != plane)
+        if (output == found.end() || output->second.channels != channels ||
+            output->second.height * output->second.width != plane)
             throw bad_model("a stage gives no " + std::string(name) + " of its slots");
         return std::move(output->second);
     };
@@ -75,7 +77,8 @@ EntropyPath::Predicted EntropyPath::run_stage(size_t stage) {
 
 void EntropyPath::put(size_t stage, std::vector<float> yhat) {
     const VariantRecord& record = latents_.variant->record;
-    const size_t stride = model_.constants().y_stride * record.tile, group = model_.constants().y_channels / record.channel_groups;
+    const size_t stride = model_.constants().y_stride * record.tile,
+                 group = model_.constants().y_channels / record.channel_groups;
     StageValues& stored = latents_.stages[stage];
     stored = {std::move(yhat), latents_.canvas.height / stride, latents_.canvas.width / stride};
     checksum_ = crc32_of_integers(stored.values, checksum_, model_.workers());

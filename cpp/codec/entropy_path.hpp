@@ -46,8 +46,8 @@ class EntropyPath {
     // h_s, of whole numbers; comes first.
     void run_h_s(std::vector<float> z);
 
-    // What a stage says of its elements, which are the channels of its slots, one after the other. Throws Error for a model
-    // that does not fit together.
+    // What a stage says of its elements, which are the channels of its slots, one after the other. Throws Error for a
+    // model that does not fit together.
     struct Predicted {
         FloatOutput mean_output, scale_output;
         size_t size;

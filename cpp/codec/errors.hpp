@@ -16,6 +16,8 @@ class Error : public std::runtime_error {
 
 inline Error damaged(const std::string& what) { return {BASIC_DAMAGED, what + ": get the file again"}; }
 
-inline Error bad_model(const std::string& what) { return {BASIC_DAMAGED, "the model is damaged (" + what + "): pack it again"}; }
+inline Error bad_model(const std::string& what) {
+    return {BASIC_DAMAGED, "the model is damaged (" + what + "): pack it again"};
+}
 
 }  // namespace basic::codec

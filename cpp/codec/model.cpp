@@ -52,7 +52,8 @@ auto read_list(Reader& reader, const Read& read) {
 
 std::string missing(const Header& header, const std::string& what) {
     return "the file was made at level " + std::to_string(header.level) + ", and the model was packed without " + what +
-           ": pack it with --from-levels " + std::to_string(header.level) + ", or with --earlier if the file is of an earlier model";
+           ": pack it with --from-levels " + std::to_string(header.level) +
+           ", or with --earlier if the file is of an earlier model";
 }
 
 }  // namespace
@@ -68,8 +69,9 @@ Model::Model(Bytes bytes, size_t threads) : bytes_(bytes.begin(), bytes.end()), 
         throw Error(BASIC_DAMAGED, "this is no packed model: make one with basic-run pack");
     const auto version = reader.number<uint32_t>(kWhat);
     if (version != kVersion)
-        throw Error(BASIC_DAMAGED, "the model is of version " + std::to_string(version) +
-                                       ", and version 1 is the one read here: get a newer decoder, or pack it with an older one");
+        throw Error(BASIC_DAMAGED,
+                    "the model is of version " + std::to_string(version) +
+                        ", and version 1 is the one read here: get a newer decoder, or pack it with an older one");
     const auto crc = reader.number<uint32_t>(kWhat);
     require(crc32(Bytes(bytes_).subspan(reader.position())) == crc, "wrong checksum");
     read_arrays(reader);
@@ -110,7 +112,8 @@ std::vector<To> Model::array(uint32_t number) const {
     const bool wider = std::is_same_v<To, int16_t> || std::is_same_v<To, int32_t>;
     require(wider && array.type == kType<int8_t>, "an array of another type");
     std::vector<To> values(array.size);
-    std::transform(array.bytes.begin(), array.bytes.end(), values.begin(), [](uint8_t byte) { return static_cast<To>(static_cast<int8_t>(byte)); });
+    std::transform(array.bytes.begin(), array.bytes.end(), values.begin(),
+                   [](uint8_t byte) { return static_cast<To>(static_cast<int8_t>(byte)); });
     return values;
 }
 
@@ -156,8 +159,10 @@ void Model::read_head(Reader& reader) {
     constants_.quality_steps = reader.number<uint8_t>(kWhat);
     constants_.z_amax = static_cast<int32_t>(z_amax);
     require(constants_.mean_bits <= kMaxMeanBits && z_amax <= kSymbolLimit, "its numbers are out of range");
-    require(constants_.y_channels > 0 && constants_.z_channels > 0 && constants_.z_channels <= 256 - kScaleRows, "bad channels");
-    require(constants_.y_stride > 0 && constants_.z_stride > 0 && constants_.z_stride % constants_.y_stride == 0, "bad strides");
+    require(constants_.y_channels > 0 && constants_.z_channels > 0 && constants_.z_channels <= 256 - kScaleRows,
+            "bad channels");
+    require(constants_.y_stride > 0 && constants_.z_stride > 0 && constants_.z_stride % constants_.y_stride == 0,
+            "bad strides");
 }
 
 void Model::read_coder(Reader& reader) {
@@ -174,7 +179,8 @@ void Model::read_coder(Reader& reader) {
     }
     require(tables_->rows() == kScaleRows + constants_.z_channels, "its coder has other rows than channels");
     index_lut_ = array<uint8_t>(numbers[4]);
-    require(!index_lut_.empty() && *std::max_element(index_lut_.begin(), index_lut_.end()) < kScaleRows, "it looks up rows that are not there");
+    require(!index_lut_.empty() && *std::max_element(index_lut_.begin(), index_lut_.end()) < kScaleRows,
+            "it looks up rows that are not there");
 }
 
 NetRecord Model::read_net(Reader& reader) const {
@@ -212,7 +218,8 @@ void Model::read_variants(Reader& reader) {
         variant.tile = reader.number<uint8_t>(kWhat);
         variant.channel_groups = reader.number<uint8_t>(kWhat);
         const size_t tile = variant.tile, groups = variant.channel_groups;
-        require(tile > 0 && constants_.z_stride % (tile * constants_.y_stride) == 0, "its tiles do not divide the latents");
+        require(tile > 0 && constants_.z_stride % (tile * constants_.y_stride) == 0,
+                "its tiles do not divide the latents");
         require(groups > 0 && constants_.y_channels % groups == 0, "its groups do not divide the channels");
         variant.h_s = read_net(reader);
         size_t slots = 0;
@@ -245,7 +252,8 @@ SynthesisRecord Model::read_synthesis(Reader& reader) const {
     synthesis.reach = reader.number<uint16_t>(kWhat);
     synthesis.shuffle = reader.number<uint8_t>(kWhat);
     synthesis.pixel_bits = reader.number<uint8_t>(kWhat);
-    require(synthesis.shuffle > 0 && synthesis.shuffle <= kMaxPatch && synthesis.pixel_bits >= 1 && synthesis.pixel_bits <= 16,
+    require(synthesis.shuffle > 0 && synthesis.shuffle <= kMaxPatch && synthesis.pixel_bits >= 1 &&
+                synthesis.pixel_bits <= 16,
             "its pixels are of an unknown kind");
     synthesis.filters = read_filters(reader, 3);
     synthesis.gray_filters = read_filters(reader, 1);
@@ -278,14 +286,19 @@ void Model::read_encoders(Reader& reader) {
     const auto worth = reader.number<uint32_t>(kWhat);
     require(worth == kNothing || worth < arrays_.size(), "it names an array that is not there");
     if (worth != kNothing) worth_ = array<double>(worth);
-    require(worth_.empty() || worth_.size() == constants_.quality_steps, "it does not say what bits are worth at each quality");
+    require(worth_.empty() || worth_.size() == constants_.quality_steps,
+            "it does not say what bits are worth at each quality");
     for (size_t left = reader.number<uint16_t>(kWhat); left > 0; --left) {
-        EncoderRecord& encoder = encoders_[reader.number<uint8_t>(kWhat)];
+        const auto level = reader.number<uint8_t>(kWhat);
+        const auto& syntheses = members_.at(id_).syntheses;
+        require(level < syntheses.size() && syntheses[level], "an encoder without its g_s");
+        EncoderRecord& encoder = encoders_[level];
         encoder.entropy_variant = reader.number<uint8_t>(kWhat);
         encoder.reach = reader.number<uint16_t>(kWhat);
         encoder.patch = reader.number<uint8_t>(kWhat);
         require(variants_.contains(encoder.entropy_variant), "an encoder without its entropy path");
-        require(encoder.patch > 0 && encoder.patch <= kMaxPatch && constants_.y_stride % encoder.patch == 0, "bad patches");
+        require(encoder.patch > 0 && encoder.patch <= kMaxPatch && constants_.y_stride % encoder.patch == 0,
+                "bad patches");
         for (auto* nets : {&encoder.g_a, &encoder.h_a}) {
             nets->clear();
             for (size_t step = 0; step < constants_.quality_steps; ++step) nets->push_back(read_net(reader));
@@ -294,7 +307,8 @@ void Model::read_encoders(Reader& reader) {
 }
 
 int Model::encoder_level(int level) const {
-    if (encoders_.empty()) throw Error(BASIC_WRONG_MODEL, "the model was packed without encoders: pack it with --encoders");
+    if (encoders_.empty())
+        throw Error(BASIC_WRONG_MODEL, "the model was packed without encoders: pack it with --encoders");
     if (level < 0) return encoders_.rbegin()->first;
     if (!encoders_.contains(level))
         throw Error(BASIC_WRONG_MODEL, "the model was packed without an encoder of level " + std::to_string(level) +
@@ -344,7 +358,8 @@ LayerSpec Model::layer(const LayerRecord& record) const {
     LayerSpec spec;
     for (const auto& term : record.terms)
         spec.terms.push_back({term.source, term.height, term.width, term.above, term.before,
-                              term.factor ? scaled(term.weights, *term.factor) : array<int16_t>(term.weights), term.stride});
+                              term.factor ? scaled(term.weights, *term.factor) : array<int16_t>(term.weights),
+                              term.stride});
     for (const auto& skip : record.skips) spec.skips.push_back({skip.source, array<int32_t>(skip.shift)});
     spec.bias = array<int32_t>(record.bias);
     spec.shift = array<int32_t>(record.shift);
@@ -362,7 +377,8 @@ std::unique_ptr<const Net> Model::made(const NetRecord& record) const {
     for (const auto& reading : record.readings) {
         inputs.push_back(reading.name);
         const auto scale = array<float>(reading.scale);
-        input_specs.push_back({scale.size(), scale, array<float>(reading.low), array<float>(reading.high), reading.rate});
+        input_specs.push_back(
+            {scale.size(), scale, array<float>(reading.low), array<float>(reading.high), reading.rate});
     }
     std::vector<LayerSpec> layer_specs;
     for (const uint32_t number : record.layers) layer_specs.push_back(layer(layers_[number]));
@@ -370,12 +386,14 @@ std::unique_ptr<const Net> Model::made(const NetRecord& record) const {
     for (const auto& output : record.outputs) {
         outputs.push_back(output.name);
         // Means and scales are for the coder, latents to be rounded, all else for other networks.
-        const bool latents = output.name == "y" || output.name == "z", coded = output.name == "mean" || output.name == "scale";
+        const bool latents = output.name == "y" || output.name == "z",
+                   coded = output.name == "mean" || output.name == "scale";
         output_specs.push_back({output.parts, !latents && !coded, latents ? kLatentUnit : 1});
     }
     try {
-        return std::unique_ptr<const Net>(new Net{std::move(inputs), std::move(outputs),
-                                                  IntegerNet(std::move(input_specs), std::move(layer_specs), std::move(output_specs), workers())});
+        return std::unique_ptr<const Net>(
+            new Net{std::move(inputs), std::move(outputs),
+                    IntegerNet(std::move(input_specs), std::move(layer_specs), std::move(output_specs), workers())});
     } catch (const NetError& error) {
         throw bad_model(error.what());
     }

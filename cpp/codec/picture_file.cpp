@@ -21,7 +21,8 @@ using Row = Bytes;
 std::string ending(const std::string& path) {
     const size_t dot = path.rfind('.');
     std::string text = dot == std::string::npos || path.find('/', dot) != std::string::npos ? "" : path.substr(dot);
-    std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return text;
 }
 
@@ -44,8 +45,8 @@ uint8_t paeth(int left, int above, int corner) {
     return static_cast<uint8_t>(a <= b && a <= c ? left : b <= c ? above : corner);
 }
 
-// Rows as PNG's filters leave them: of those that suit photos the one that leaves the smallest numbers, as its specification
-// suggests.
+// Rows as PNG's filters leave them: of those that suit photos the one that leaves the smallest numbers, as its
+// specification suggests.
 class RowFilter {
   public:
     RowFilter(size_t size, size_t step) : step_(step), zeros_(size), up_(size + 1, 2), paeth_(size + 1, 4) {}
@@ -73,7 +74,8 @@ class RowFilter {
     std::vector<uint8_t> up_, paeth_;
 };
 
-// Compresses what it is given into IDAT chunks: runs alone, as filtered photos repeat nothing else, in a third of the time.
+// Compresses what it is given into IDAT chunks: runs alone, as filtered photos repeat nothing else, in a third of the
+// time.
 class Compressor {
   public:
     explicit Compressor(OutputFile& out) : out_(out), buffer_(1 << 18) {
@@ -149,7 +151,8 @@ void put_pam(OutputFile& out, const basic_picture& picture) {
 }
 
 void put_pnm(OutputFile& out, const basic_picture& picture) {
-    out.put(std::string(picture.channels == 1 ? "P5\n" : "P6\n") + std::to_string(picture.width) + " " + std::to_string(picture.height) + "\n255\n");
+    out.put(std::string(picture.channels == 1 ? "P5\n" : "P6\n") + std::to_string(picture.width) + " " +
+            std::to_string(picture.height) + "\n255\n");
     out.put({picture.pixels, size_t{picture.width} * picture.height * picture.channels});
 }
 
@@ -167,7 +170,8 @@ void write_picture(const std::string& path, const basic_picture& picture, bool o
     check_output(path, overwrite);
     const std::string kind = path == "-" ? ".pam" : ending(path);
     if ((kind == ".pgm" && picture.channels != 1) || (kind == ".ppm" && picture.channels != 3))
-        throw Error(BASIC_BAD_ARGUMENT, path + ": cannot hold a picture of " + std::to_string(picture.channels) + " channels: write .png or .pam");
+        throw Error(BASIC_BAD_ARGUMENT, path + ": cannot hold a picture of " + std::to_string(picture.channels) +
+                                            " channels: write .png or .pam");
     OutputFile out(path, overwrite);
     if (kind == ".png")
         put_png(out, picture);

@@ -26,8 +26,8 @@ class Reader {
     // `what` names what is read, for the error if the bytes end.
     Bytes take(size_t size, const char* what) {
         if (size > left())
-            throw damaged(std::string("the file is cut off in ") + what + " (" + std::to_string(size) + " bytes should follow and " +
-                          std::to_string(left()) + " do)");
+            throw damaged(std::string("the file is cut off in ") + what + " (" + std::to_string(size) +
+                          " bytes should follow and " + std::to_string(left()) + " do)");
         position_ += size;
         return bytes_.subspan(position_ - size, size);
     }

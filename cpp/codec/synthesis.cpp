@@ -17,7 +17,8 @@ std::vector<Span> spans(Range part, size_t length, size_t side, size_t margin) {
 
 PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, Range columns, float unit) {
     const VariantRecord& variant = latents.variant->record;
-    const size_t stride = model.constants().y_stride * variant.tile, group = model.constants().y_channels / variant.channel_groups;
+    const size_t stride = model.constants().y_stride * variant.tile,
+                 group = model.constants().y_channels / variant.channel_groups;
     const size_t height = (rows.last - rows.first) / stride, width = (columns.last - columns.first) / stride;
     std::vector<PhasesInput::Phase> phases;
     for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
@@ -25,8 +26,10 @@ PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, Ra
         const size_t plane = stored.height * stored.width;
         const float* values = stored.values.data() + rows.first / stride * stored.width + columns.first / stride;
         for (const Slot& slot : variant.stages[stage].slots) {
-            phases.push_back({FloatInput(values, group, height, width, static_cast<ptrdiff_t>(plane), static_cast<ptrdiff_t>(stored.width)),
-                              static_cast<size_t>(slot.group) * group, static_cast<size_t>(slot.row), static_cast<size_t>(slot.column)});
+            phases.push_back({FloatInput(values, group, height, width, static_cast<ptrdiff_t>(plane),
+                                         static_cast<ptrdiff_t>(stored.width)),
+                              static_cast<size_t>(slot.group) * group, static_cast<size_t>(slot.row),
+                              static_cast<size_t>(slot.column)});
             values += group * plane;
         }
     }
@@ -37,9 +40,15 @@ namespace {
 
 class Synthesis {
   public:
-    Synthesis(const Model& model, const Shape& shape, const Latents& latents, uint32_t number, Range rows, uint8_t* pixels)
-        : model_(model), shape_(shape), latents_(latents), record_(model.synthesis(number)),
-          net_(model.synthesis_net(number, shape.quality_step)), rows_(rows), pixels_(pixels) {}
+    Synthesis(const Model& model, const Shape& shape, const Latents& latents, uint32_t number, Range rows,
+              uint8_t* pixels)
+        : model_(model),
+          shape_(shape),
+          latents_(latents),
+          record_(model.synthesis(number)),
+          net_(model.synthesis_net(number, shape.quality_step)),
+          rows_(rows),
+          pixels_(pixels) {}
 
     void run() {
         // All in whole multiples, so that each tile begins where all phases of the latents do.
@@ -60,7 +69,8 @@ class Synthesis {
         const auto outputs = net_->net.run(inputs);
         const auto* found = outputs.size() == 1 ? std::get_if<std::shared_ptr<const Plane>>(&outputs[0]) : nullptr;
         const size_t size = record_.shuffle;
-        if (found == nullptr || (*found)->channels() != 3 * size * size || (*found)->height() * size != rows.stop - rows.start ||
+        if (found == nullptr || (*found)->channels() != 3 * size * size ||
+            (*found)->height() * size != rows.stop - rows.start ||
             (*found)->width() * size != columns.stop - columns.start)
             throw bad_model("a g_s gives no pixels");
         const size_t first = std::max(rows.first, rows_.first / size * size), last = std::min(rows.last, rows_.last);
@@ -69,13 +79,15 @@ class Synthesis {
                               [&](size_t row) { put_patches_of(**found, first + row * size, rows.start, columns); });
     }
 
-    // A row of patches, whose first row of pixels is `top`, of a tile that begins at row `start`: as far as it is wanted.
+    // A row of patches, whose first row of pixels is `top`, of a tile that begins at row `start`: as far as it is
+    // wanted.
     void put_patches_of(const Plane& plane, size_t top, size_t start, const Span& columns) {
-        const size_t size = record_.shuffle, width = plane.width() * size, last = std::min<size_t>(columns.last, shape_.width);
+        const size_t size = record_.shuffle, width = plane.width() * size,
+                     last = std::min<size_t>(columns.last, shape_.width);
         if (columns.first >= last) return;
         std::vector<uint8_t> rgb(3 * width * size);
-        put_patches(plane.data() + plane.position((top - start) / size, 0) * plane.stride(), plane.stride(), plane.width(), size,
-                    record_.pixel_bits, rgb.data(), static_cast<ptrdiff_t>(3 * width));
+        put_patches(plane.data() + plane.position((top - start) / size, 0) * plane.stride(), plane.stride(),
+                    plane.width(), size, record_.pixel_bits, rgb.data(), static_cast<ptrdiff_t>(3 * width));
         for (size_t y = std::max(top, rows_.first); y < std::min(top + size, rows_.last); ++y)
             put_row(rgb.data() + 3 * ((y - top) * width + columns.first - columns.start), last - columns.first,
                     pixels_ + ((y - rows_.first) * shape_.width + columns.first) * shape_.colours());
@@ -86,7 +98,8 @@ class Synthesis {
             std::copy_n(rgb, 3 * count, to);
             return;
         }
-        for (size_t x = 0; x < count; ++x, rgb += 3) to[x] = static_cast<uint8_t>((rgb[0] + rgb[1] + rgb[2] + 1) / 3);  // the mean, rounded
+        for (size_t x = 0; x < count; ++x, rgb += 3)
+            to[x] = static_cast<uint8_t>((rgb[0] + rgb[1] + rgb[2] + 1) / 3);  // the mean, rounded
     }
 
     const Model& model_;
@@ -100,7 +113,8 @@ class Synthesis {
 
 }  // namespace
 
-void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Range rows, uint8_t* pixels) {
+void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Range rows,
+                uint8_t* pixels) {
     Synthesis(model, shape, latents, synthesis, rows, pixels).run();
 }
 

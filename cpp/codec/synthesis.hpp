@@ -37,6 +37,7 @@ std::vector<Span> spans(Range part, size_t length, size_t side, size_t margin);
 inline constexpr size_t kTileRows = 1024, kTileColumns = 2048;
 
 // What g_s makes of rows of a picture, before any filter: pixels of colours() bytes.
-void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Range rows, uint8_t* pixels);
+void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Range rows,
+                uint8_t* pixels);
 
 }  // namespace basic::codec

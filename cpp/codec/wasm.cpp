@@ -1,5 +1,5 @@
-// What the codec for browsers exports to basic_runtime/web/basic-codec.mjs. JavaScript packs and unpacks zlib streams, for
-// which browsers have streams of their own; all else is done here.
+// What the codec for browsers exports to basic_runtime/web/basic-codec.mjs. JavaScript packs and unpacks zlib streams,
+// for which browsers have streams of their own; all else is done here.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -7,13 +7,15 @@
 #include <string>
 
 #include "basic/coder.hpp"
-#include "zlib_streams.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
+#include "zlib_streams.hpp"
 
 namespace basic::codec {
 
-std::vector<uint8_t> inflate(Bytes, size_t, const char*) { throw Error(BASIC_INTERNAL, "zlib streams are unpacked outside"); }
+std::vector<uint8_t> inflate(Bytes, size_t, const char*) {
+    throw Error(BASIC_INTERNAL, "zlib streams are unpacked outside");
+}
 std::vector<uint8_t> deflate(Bytes) { throw Error(BASIC_INTERNAL, "zlib streams are packed outside"); }
 
 }  // namespace basic::codec
@@ -112,12 +114,14 @@ BASIC_EXPORT(basic_decode_rgba) uint8_t* decode_rgba(const Model* model, const F
     });
 }
 
-// Puts alpha into RGBA: `raw` is what the zlib stream of the chunk holds, or one byte, the value of all of it. 1 if it fits.
+// Puts alpha into RGBA: `raw` is what the zlib stream of the chunk holds, or one byte, the value of all of it. 1 if it
+// fits.
 BASIC_EXPORT(basic_put_alpha) int put_alpha(const File* file, const uint8_t* raw, size_t size, uint8_t* rgba) {
     return result_of([&] {
         const Header& header = file->container.header;
         const size_t count = size_t{header.width} * header.height;
-        if (size != 1 && size != count + header.height) throw damaged("the alpha plane does not hold the bytes it should");
+        if (size != 1 && size != count + header.height)
+            throw damaged("the alpha plane does not hold the bytes it should");
         const auto alpha = size == 1 ? std::vector<uint8_t>(count, *raw)
                                      : unfiltered_alpha({raw, raw + size}, header.width, header.height);
         for (size_t k = 0; k < count; ++k) rgba[4 * k + 3] = alpha[k];
@@ -125,8 +129,8 @@ BASIC_EXPORT(basic_put_alpha) int put_alpha(const File* file, const uint8_t* raw
     });
 }
 
-// What the payload of a chunk for the alpha of RGBA is to hold: one byte of a plane that has the same everywhere, or what a
-// zlib stream is made of; null for one that is opaque.
+// What the payload of a chunk for the alpha of RGBA is to hold: one byte of a plane that has the same everywhere, or
+// what a zlib stream is made of; null for one that is opaque.
 BASIC_EXPORT(basic_take_alpha) uint8_t* take_alpha(const uint8_t* rgba, uint32_t width, uint32_t height, size_t* size) {
     return result_of([&]() -> uint8_t* {
         *size = 0;
@@ -137,22 +141,24 @@ BASIC_EXPORT(basic_take_alpha) uint8_t* take_alpha(const uint8_t* rgba, uint32_t
     });
 }
 
-// A file of RGBA, with the payload of a chunk for its alpha if `alpha_size` is not 0; null if it fails. Pixels of which all
-// have three equal colours are a gray picture.
-BASIC_EXPORT(basic_encode_rgba) uint8_t* encode_rgba(const Model* model, const uint8_t* rgba, uint32_t width, uint32_t height,
-                                                     int quality_step, int level, int effort, const uint8_t* alpha,
-                                                     size_t alpha_size, size_t* size) {
+// A file of RGBA, with the payload of a chunk for its alpha if `alpha_size` is not 0; null if it fails. Pixels of which
+// all have three equal colours are a gray picture.
+BASIC_EXPORT(basic_encode_rgba)
+uint8_t* encode_rgba(const Model* model, const uint8_t* rgba, uint32_t width, uint32_t height, int quality_step,
+                     int level, int effort, const uint8_t* alpha, size_t alpha_size, size_t* size) {
     return result_of([&] {
         check_size(width, height, kMostPixels);
         const size_t count = size_t{width} * height;
         bool gray = true;
-        for (size_t k = 0; k < count && gray; ++k) gray = rgba[4 * k] == rgba[4 * k + 1] && rgba[4 * k] == rgba[4 * k + 2];
+        for (size_t k = 0; k < count && gray; ++k)
+            gray = rgba[4 * k] == rgba[4 * k + 1] && rgba[4 * k] == rgba[4 * k + 2];
         const size_t colours = gray ? 1 : 3;
         std::vector<uint8_t> pixels(count * colours);
         for (size_t k = 0; k < count; ++k) std::copy_n(rgba + 4 * k, colours, pixels.data() + k * colours);
         Chunks chunks;
         if (alpha_size > 0) chunks.emplace_back("ALPH", std::vector<uint8_t>(alpha, alpha + alpha_size));
-        const basic::ConstPicture picture{pixels.data(), static_cast<ptrdiff_t>(width * colours), height, width, colours};
+        const basic::ConstPicture picture{pixels.data(), static_cast<ptrdiff_t>(width * colours), height, width,
+                                          colours};
         return copied(encode(*model, picture, {quality_step, level, effort}, std::move(chunks)), size);
     });
 }

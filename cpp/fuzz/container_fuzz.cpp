@@ -1,5 +1,5 @@
-// libFuzzer target: a .basic file from the input's bytes, as far as it can be read without its model. The first byte says
-// whether checksums are set right first, behind which most of the input would never come.
+// libFuzzer target: a .basic file from the input's bytes, as far as it can be read without its model. The first byte
+// says whether checksums are set right first, behind which most of the input would never come.
 #include <cstdint>
 #include <vector>
 
@@ -62,7 +62,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         for (const char* type : {"iccp", "exif", "xmpd"})
             if (const auto chunk = found.chunk(type)) attempt([&] { unpack_metadata(*chunk, type); });
         if (const auto chunk = found.chunk("filt")) attempt([&] { unpack_filter(*chunk, found.header.gray); });
-        if (const auto chunk = found.chunk("ALPH")) attempt([&] { unpack_alpha(*chunk, found.header.width, found.header.height); });
+        if (const auto chunk = found.chunk("ALPH"))
+            attempt([&] { unpack_alpha(*chunk, found.header.width, found.header.height); });
     });
     return 0;
 }

@@ -108,7 +108,8 @@ void encodes_what_it_decodes(const basic_model* alone, const basic_model* model,
     decode(model, file, &four, picture);
     picture.xmp = static_cast<uint8_t*>(std::malloc(300));
     std::memset(picture.xmp, 'x', picture.xmp_size = 300);
-    for (size_t k = 0; k < size_t{picture.width} * picture.height; ++k) picture.pixels[4 * k + 3] = static_cast<uint8_t>(k % 251);
+    for (size_t k = 0; k < size_t{picture.width} * picture.height; ++k)
+        picture.pixels[4 * k + 3] = static_cast<uint8_t>(k % 251);
     for (const int level : {0, 7})
         for (const int effort : {0, 1}) {
             const Data again = encoded(model, picture, level, effort);
@@ -143,7 +144,8 @@ void encoding_checks_its_arguments(const basic_model* model) {
 }
 
 // One model, several threads, files in turn: each gets its own picture.
-void threads_share_a_model(const basic_model* model, const std::vector<Data>& files, const std::vector<std::string>& expected) {
+void threads_share_a_model(const basic_model* model, const std::vector<Data>& files,
+                           const std::vector<std::string>& expected) {
     std::vector<std::thread> threads;
     for (size_t first = 0; first < 3; ++first)
         threads.emplace_back([&, first] {
@@ -163,7 +165,8 @@ void damage_is_an_error(const basic_model* model, const Data& file) {
     for (size_t size = 0; size < file.size(); size += 1 + file.size() / 97) {
         Picture picture;
         const Data cut(file.begin(), file.begin() + static_cast<long>(size));  // so that sanitizers see reads beyond
-        CHECK(basic_decode(model, cut.data(), size, nullptr, &picture, error) == BASIC_DAMAGED && picture.pixels == nullptr);
+        CHECK(basic_decode(model, cut.data(), size, nullptr, &picture, error) == BASIC_DAMAGED &&
+              picture.pixels == nullptr);
         CHECK(error[0] != '\0' && std::strchr(error, '\n') == nullptr);
     }
     for (size_t place = 0; place < file.size(); place += 1 + file.size() / 197) {
@@ -184,7 +187,8 @@ int main(int count, char** arguments) {
     const Data bytes = read_file(arguments[1]);
     std::vector<Data> files;
     for (int k = 2; k < count; ++k) files.push_back(read_file(arguments[k]));
-    const std::unique_ptr<basic_model, void (*)(basic_model*)> alone(opened(bytes, 1), basic_model_free), model(opened(bytes, 0), basic_model_free);
+    const std::unique_ptr<basic_model, void (*)(basic_model*)> alone(opened(bytes, 1), basic_model_free),
+        model(opened(bytes, 0), basic_model_free);
     arguments_are_checked(model.get(), bytes, files[0]);
     std::vector<std::string> expected;
     for (const Data& file : files) {
