@@ -78,6 +78,7 @@ _PATH = click.Path(path_type=Path)
     default=10,
     help="With --encoder: round its weights to so many bits behind the first, to be stored in less. [default: 10]",
 )
+@click.option("--keep-hyper", is_flag=True, help="With --encoder: replace g_a alone, and keep the bundle's h_a.")
 @click.option("--name", callback=check_name, help="Name of the model, written in each file. [default: preset-1]")
 @click.option("--data", "photos", type=_PATH, metavar="DIR", help="Photos for calibration. [default: scikit-image's]")
 @click.option("--check-photo", type=_PATH, metavar="FILE", help="Photo for the comparison with PyTorch.")
@@ -97,6 +98,7 @@ def main(
     encoder: tuple[int, Path] | None,
     prune: float,
     weight_bits: int,
+    keep_hyper: bool,
     name: str | None,
     photos: Path | None,
     check_photo: Path | None,
@@ -121,7 +123,7 @@ def main(
     request = engine_cli.request_of(context, **engine)
     bundle = engine_cli.bundle_of(source)
     part = level or encoder
-    lean = engine_cli.given_options(context, ("prune", "weight_bits"))
+    lean = engine_cli.given_options(context, ("prune", "weight_bits", "keep_hyper"))
     if lean and encoder is None:
         raise click.UsageError(f"{lean[0]} is about --encoder")
     if part is not None:
@@ -139,7 +141,8 @@ def main(
     named = partial(Options, levels=levels, photos=photos, check_photo=check_photo, verify=verify, overwrite=overwrite)
     targets = engine_cli.require_builder(request) if request is not None else []
     if bundle is not None and part is not None:
-        report = _replace(bundle, *part, output, named, name, prune, weight_bits, as_json)
+        lean_encoder = {"prune": prune, "weight_bits": weight_bits, "keep_hyper": keep_hyper}
+        report = _replace(bundle, *part, output, named, name, lean_encoder, as_json)
     else:
         report = _export_checkpoint(source, output, grouping, name, named, as_json)
     built = engine_cli.build(request, output, targets, quiet=as_json) if request is not None else None
@@ -203,8 +206,7 @@ def _replace(
     output: Path,
     named: Callable[[str], Options],
     name: str | None,
-    prune: float,
-    weight_bits: int,
+    lean_encoder: dict[str, Any],
     as_json: bool,
 ) -> Report:
     """Another level, which has a name, or another encoder."""
@@ -215,8 +217,7 @@ def _replace(
     from basic_train import checkpoint as checkpoints
     from basic_train.devices import tune_allocator
 
-    lean_encoder = partial(replace_encoder, prune=prune, weight_bits=weight_bits)
-    replace = lean_encoder if name is None else replace_level
+    replace = partial(replace_encoder, **lean_encoder) if name is None else replace_level
     options = named(name or Bundle(bundle).name)
     net, _ = checkpoints.load(checkpoint)
     _warn(options)

@@ -54,12 +54,13 @@ def replace_encoder(
     *,
     prune: float = 0.0,
     weight_bits: int = HALF_BITS,
+    keep_hyper: bool = False,
 ) -> Report:
     """Write a bundle in the new folder `target` that is the one in `source` with the g_a and h_a of `net` at level
     `number`: of the width that the net's own table has for it, or of its only one. Other levels that had the same g_a
     or h_a have the new one, too. prune: share of the weights of its hidden units that go, the least useful ones;
-    weight_bits: of its weights, behind the first one. The report's graphs and checks are those of the encoder; it
-    compares the bits that files of all these levels take with it.
+    weight_bits: of its weights, behind the first one; keep_hyper: g_a alone is replaced. The report's graphs and checks
+    are those of the encoder; it compares the bits that files of all these levels take with it.
 
     Raises NetError for a net whose other parts are not the bundle's or whose encoder costs so much that the levels
     would not rise in cost, and what `export_bundle` raises.
@@ -71,8 +72,9 @@ def replace_encoder(
     level = _widths_of(net, bundle, number)
     _require_same_decoder(bundle, number, net, level, options)
     old = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
-    replaced = {old["levels"][number][name] for name in ENCODER}
-    changed = [k for k, entry in enumerate(old["levels"]) if replaced & {entry[name] for name in ENCODER}]
+    transforms = ("g_a",) if keep_hyper else ENCODER
+    replaced = {old["levels"][number][name] for name in transforms}
+    changed = [k for k, entry in enumerate(old["levels"]) if replaced & {entry[name] for name in transforms}]
     step = Steps(progress)
     with new_bundle(target, options.overwrite) as writer:
         step("graphs of the bundle")
@@ -80,10 +82,10 @@ def replace_encoder(
         silenced = _silence(net, level, options, prune, step)
         if weight_bits < HALF_BITS:
             round_weights(net, weight_bits)
-        parts = NetExport(net, [level], writer, options, step, transforms=ENCODER)
+        parts = NetExport(net, [level], writer, options, step, transforms=transforms)
         parts.prune()
         parts.add_pixels()
-        new = {old["levels"][number][name]: parts.pixels[name, getattr(level, name)][0] for name in ENCODER}
+        new = {old["levels"][number][name]: parts.pixels[name, getattr(level, name)][0] for name in transforms}
         fields = {name: old[name] for name in CARRIED_FIELDS if name in old}
         fields |= {"entropy": renamed(old["entropy"], names), "levels": renamed(old["levels"], names | new)}
         for entry in fields["levels"]:

@@ -110,6 +110,20 @@ def test_the_level_of_a_net_of_several_widths_is_in_its_table(
     assert 2 in same.encoder_percent and all(abs(percent) < 0.2 for percent in same.encoder_percent.values())
 
 
+def test_h_a_may_stay(exported: Exported, trained: Supernet, photo_folder: Path, tmp_path: Path) -> None:
+    options = Options(Bundle(exported.path).name, photos=photo_folder)
+    report = replace_encoder(exported.path, 7, trained, tmp_path / "new", options, keep_hyper=True)
+    old, new = Bundle(exported.path), Bundle(report.path)
+    for before, after in zip(old.manifest.levels, new.manifest.levels, strict=True):
+        hyper = [bundle.graph_path(level.h_a).read_bytes() for bundle, level in ((old, before), (new, after))]
+        assert len(hyper[0]) == len(hyper[1])
+        assert old.graph(before.h_a).macs_per_pixel == new.graph(after.h_a).macs_per_pixel
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for level in set(range(8)) - set(report.encoder_percent):
+        assert Codec(old).encode(pixels, level=level) == Codec(new).encode(pixels, level=level)
+    assert Codec(old).encode(pixels, level=7) != Codec(new).encode(pixels, level=7)
+
+
 def test_the_least_useful_units_go_first(tiny_net: Supernet) -> None:
     """A unit that adds next to nothing goes before any other, and what goes is no more than the share."""
     net, pictures = copy.deepcopy(tiny_net), [torch.rand(1, 3, 64, 64)]
@@ -202,6 +216,7 @@ def test_the_command(
         ((exported.path, *given, "--level", f"0={path}"), "--level brings an encoder: give --encoder alone, or in a"),
         ((exported.path, "--prune", "0.1"), "--prune is about --encoder"),
         ((tiny_checkpoint, "--weight-bits", "6"), "--weight-bits is about --encoder"),
+        ((exported.path, "--keep-hyper"), "--keep-hyper is about --encoder"),
         ((exported.path, *given, "--grouping", "x"), "--grouping is about exporting a checkpoint"),
         ((tiny_checkpoint, *given), "--encoder replaces an encoder of a bundle, which"),
         ((exported.path, "--encoder", f"7={tmp_path / 'none'}"), "none: not a readable checkpoint"),
