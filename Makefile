@@ -15,6 +15,7 @@ TRAIN_ARGS ?=
 LEVEL0_MINUTES ?= 70
 BESIDE_MINUTES ?= 75
 ENCODER_MINUTES ?= 97
+ANALYSIS_MINUTES ?= 40
 RUN ?= runs/lite
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -31,7 +32,7 @@ help:
 	@echo "make lint               ruff and mypy"
 	@echo "make bench              speed: coder, levels, transforms and stages, beside others' (docs/performance.md)"
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
-	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
+	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 ANALYSIS_MINUTES=40 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
 	@echo "make codec              decoder and encoder without Python, in build-codec (docs/c-library.md)"
 	@echo "make wasm               the codec for browsers that the package ships (needs emscripten 3.1.6)"
@@ -116,8 +117,21 @@ reproduce-bundle: .venv-test/.installed
 	.venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN)/encoder --minutes $(ENCODER_MINUTES) \
 	    --start-from $(RUN)/levels.safetensors --freeze h_s,g_s,context,gains,z_prior --revive 0 --full-share 1.0 --batch 32 \
 	    --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 30 --ema 0.998
-	.venv-test/bin/basic-export $(RUN)/own-level --encoder 7=$(RUN)/encoder -o $(RUN)/bundle --data $(DATA) --overwrite \
+	.venv-test/bin/basic-export $(RUN)/own-level --encoder 7=$(RUN)/encoder -o $(RUN)/encoder-7 --data $(DATA) --overwrite \
 	    --prune 0.15 --weight-bits 6
+	for level in 6 3 1; do \
+	    .venv-test/bin/basic-train narrow $(RUN)/levels.safetensors --level $$level --data $(DATA) -o $(RUN)/narrow-$$level.safetensors \
+	        --overwrite && \
+	    .venv-test/bin/basic-train run --recipe lite --data $(DATA) -o $(RUN)/analysis-$$level --minutes $(ANALYSIS_MINUTES) \
+	        --start-from $(RUN)/narrow-$$level.safetensors --freeze h_a,h_s,g_s,context,gains,z_prior --revive 0 --full-share 1.0 \
+	        --batch 32 --muon-rate 0.004 --learning-rate 0.0004 --warmup-steps 30 --ema 0.998 || exit 1; \
+	done
+	.venv-test/bin/basic-export $(RUN)/encoder-7 --encoder 6=$(RUN)/analysis-6 -o $(RUN)/encoder-6 --data $(DATA) --overwrite \
+	    --keep-hyper --prune 0.25 --weight-bits 5
+	.venv-test/bin/basic-export $(RUN)/encoder-6 --encoder 3=$(RUN)/analysis-3 -o $(RUN)/encoder-3 --data $(DATA) --overwrite \
+	    --keep-hyper --prune 0.13 --weight-bits 5
+	.venv-test/bin/basic-export $(RUN)/encoder-3 --encoder 1=$(RUN)/analysis-1 -o $(RUN)/bundle --data $(DATA) --overwrite \
+	    --keep-hyper --prune 0.2 --weight-bits 5
 
 # Its tag says which Linux it is for: that of the machine which builds it, and later ones (PEP 600).
 wheel: .venv-test/.installed
