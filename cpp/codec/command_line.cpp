@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -16,21 +17,47 @@ namespace {
 
 std::string shown(const std::string& path) { return path == "-" ? "standard input" : path; }
 
-}  // namespace
-
-void misused(const char* program, const std::string& line) {
-    std::fprintf(stderr, "%s: error: %s\nTry '%s --help'\n", program, line.c_str(), program);
-    std::exit(2);
-}
-
-unsigned long long number_of(const char* program, const std::string& option, const char* text,
-                             unsigned long long most) {
+unsigned long long number_of(const Program& program, const Option& option, const char* text) {
     char* end = nullptr;
     errno = 0;
     const unsigned long long value = text == nullptr ? 0 : std::strtoull(text, &end, 10);
-    if (text == nullptr || *text < '0' || *text > '9' || *end != '\0' || errno != 0 || value > most)
-        misused(program, option + " needs a whole number of at most " + std::to_string(most));
+    if (text == nullptr || *text < '0' || *text > '9' || *end != '\0' || errno != 0 || value > option.most)
+        misused(program, std::string(option.name) + " needs a whole number of at most " + std::to_string(option.most));
     return value;
+}
+
+}  // namespace
+
+std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
+                                char** arguments) {
+    std::vector<std::string> names;
+    for (int k = 1; k < count; ++k) {
+        const std::string argument = arguments[k];
+        const auto option =
+            std::find_if(options.begin(), options.end(), [&](const Option& known) { return argument == known.name; });
+        if (option != options.end() && option->flag != nullptr) {
+            *option->flag = true;
+        } else if (option != options.end()) {
+            ++k;
+            option->take(number_of(program, *option, k < count ? arguments[k] : nullptr));
+        } else if (argument == "-h" || argument == "--help") {
+            std::fputs(program.usage, stdout);
+            std::exit(0);
+        } else if (argument == "--version") {
+            std::printf("%s " BASIC_VERSION "\n", program.name);
+            std::exit(0);
+        } else if (argument.size() > 1 && argument[0] == '-') {
+            misused(program, "no such option: " + argument);
+        } else {
+            names.push_back(argument);
+        }
+    }
+    return names;
+}
+
+void misused(const Program& program, const std::string& line) {
+    std::fprintf(stderr, "%s: error: %s\nTry '%s --help'\n", program.name, line.c_str(), program.name);
+    std::exit(2);
 }
 
 std::vector<uint8_t> read_file(const std::string& path) {
@@ -68,14 +95,14 @@ void require_ok(basic_status status, const std::string& path, const char* error)
     if (status != BASIC_OK) throw Error(status, shown(path) + ": " + error);
 }
 
-int exit_status(const char* program, const std::function<void()>& work) {
+int exit_status(const Program& program, const std::function<void()>& work) {
     try {
         work();
         return 0;
     } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "%s: error: not enough memory for this picture: try a smaller one\n", program);
+        std::fprintf(stderr, "%s: error: not enough memory for this picture: try a smaller one\n", program.name);
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "%s: error: %s\n", program, error.what());
+        std::fprintf(stderr, "%s: error: %s\n", program.name, error.what());
     }
     return 1;
 }

@@ -10,11 +10,26 @@
 
 namespace basic::codec {
 
-// Ends the program with status 2.
-[[noreturn]] void misused(const char* program, const std::string& line);
+struct Program {
+    const char *name, *usage;
+};
 
-// The number that follows an option. Ends the program if it is none, or more than `most`.
-unsigned long long number_of(const char* program, const std::string& option, const char* text, unsigned long long most);
+// What an option does: one that stands alone sets a flag, one that is followed by a whole number, up to `most`, takes
+// it.
+struct Option {
+    const char* name;
+    bool* flag = nullptr;
+    unsigned long long most = 0;
+    std::function<void(unsigned long long)> take = {};
+};
+
+// The names among the arguments, once options have done what they do. --help and --version end the program with status
+// 0, anything else with status 2.
+std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
+                                char** arguments);
+
+// Ends the program with status 2.
+[[noreturn]] void misused(const Program& program, const std::string& line);
 
 // "-" is standard input. Throws Error.
 std::vector<uint8_t> read_file(const std::string& path);
@@ -26,6 +41,6 @@ basic_model* open_model(const std::string& path, unsigned threads);
 void require_ok(basic_status status, const std::string& path, const char* error);
 
 // The exit status of a command that does this; what it throws is told in one line.
-int exit_status(const char* program, const std::function<void()>& work);
+int exit_status(const Program& program, const std::function<void()>& work);
 
 }  // namespace basic::codec

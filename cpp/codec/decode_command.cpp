@@ -1,6 +1,5 @@
 // basic-decode: .basic files to pictures, without Python.
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,23 +12,21 @@ namespace {
 
 using namespace basic::codec;
 
-constexpr const char* kProgram = "basic-decode";
-
-constexpr const char* kUsage =
-    "Usage: basic-decode [OPTIONS] MODEL FILE OUTPUT\n"
-    "       basic-decode --info FILE\n"
-    "\n"
-    "  Decode FILE, a .basic file, with MODEL, a file that basic-run pack made, and\n"
-    "  write OUTPUT: .png, .ppm, .pgm or .pam. FILE may be - for standard input, and\n"
-    "  OUTPUT - for standard output, as PAM.\n"
-    "\n"
-    "  --level N        0 to 7: how much decoding computes (default: as FILE suggests)\n"
-    "  --threads N      threads (default: as many as there are processors)\n"
-    "  --max-pixels N   largest picture (default: 128000000)\n"
-    "  --overwrite      replace OUTPUT if it is there\n"
-    "  --info           tell what FILE is, and decode nothing\n"
-    "  --version        print the version\n"
-    "  -h, --help       print this\n";
+const Program kProgram = {"basic-decode",
+                          "Usage: basic-decode [OPTIONS] MODEL FILE OUTPUT\n"
+                          "       basic-decode --info FILE\n"
+                          "\n"
+                          "  Decode FILE, a .basic file, with MODEL, a file that basic-run pack made, and\n"
+                          "  write OUTPUT: .png, .ppm, .pgm or .pam. FILE may be - for standard input, and\n"
+                          "  OUTPUT - for standard output, as PAM.\n"
+                          "\n"
+                          "  --level N        0 to 7: how much decoding computes (default: as FILE suggests)\n"
+                          "  --threads N      threads (default: as many as there are processors)\n"
+                          "  --max-pixels N   largest picture (default: 128000000)\n"
+                          "  --overwrite      replace OUTPUT if it is there\n"
+                          "  --info           tell what FILE is, and decode nothing\n"
+                          "  --version        print the version\n"
+                          "  -h, --help       print this\n"};
 
 struct Options {
     basic_options decode = {-1, 0, 0};
@@ -38,30 +35,16 @@ struct Options {
     std::vector<std::string> names;
 };
 
-Options parsed(int count, char** arguments) {
+Options options_of(int count, char** arguments) {
     Options options;
-    for (int k = 1; k < count; ++k) {
-        const std::string argument = arguments[k];
-        const char* const next = k + 1 < count ? arguments[k + 1] : nullptr;
-        if (argument == "--level")
-            options.decode.level = static_cast<int>(number_of(kProgram, argument, next, 7)), ++k;
-        else if (argument == "--threads")
-            options.threads = static_cast<unsigned>(number_of(kProgram, argument, next, 64)), ++k;
-        else if (argument == "--max-pixels")
-            options.decode.max_pixels = number_of(kProgram, argument, next, 1ULL << 32), ++k;
-        else if (argument == "--overwrite")
-            options.overwrite = true;
-        else if (argument == "--info")
-            options.info = true;
-        else if (argument == "-h" || argument == "--help")
-            std::fputs(kUsage, stdout), std::exit(0);
-        else if (argument == "--version")
-            std::puts("basic-decode " BASIC_VERSION), std::exit(0);
-        else if (argument.size() > 1 && argument[0] == '-')
-            misused(kProgram, "no such option: " + argument);
-        else
-            options.names.push_back(argument);
-    }
+    options.names =
+        parsed(kProgram,
+               {{"--level", nullptr, 7, [&](auto level) { options.decode.level = static_cast<int>(level); }},
+                {"--threads", nullptr, 64, [&](auto n) { options.threads = static_cast<unsigned>(n); }},
+                {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { options.decode.max_pixels = n; }},
+                {"--overwrite", &options.overwrite},
+                {"--info", &options.info}},
+               count, arguments);
     if (options.names.size() != (options.info ? 1U : 3U))
         misused(kProgram, options.info ? "--info needs a FILE" : "MODEL, FILE and OUTPUT are needed");
     return options;
@@ -93,6 +76,6 @@ void decode(const Options& options) {
 }  // namespace
 
 int main(int count, char** arguments) {
-    const Options options = parsed(count, arguments);
+    const Options options = options_of(count, arguments);
     return exit_status(kProgram, [&] { options.info ? tell(options) : decode(options); });
 }

@@ -17,23 +17,21 @@ namespace {
 
 using namespace basic::codec;
 
-constexpr const char* kProgram = "basic-encode";
-
-constexpr const char* kUsage =
-    "Usage: basic-encode [OPTIONS] MODEL PICTURE OUTPUT\n"
-    "\n"
-    "  Encode PICTURE, a .ppm, .pgm or .pam of 8 bits, with MODEL, a file that\n"
-    "  basic-run pack --encoders made, and write OUTPUT, a .basic file. PICTURE may be\n"
-    "  - for standard input, and OUTPUT - for standard output.\n"
-    "\n"
-    "  -q, --quality N  1 to 100 (default: 50)\n"
-    "  --level N        0 to 7 (default: the highest in MODEL)\n"
-    "  --effort N       0 is fastest; 1, the default, fits a filter to the picture\n"
-    "  --threads N      threads (default: as many as there are processors)\n"
-    "  --max-pixels N   largest picture (default: 128000000)\n"
-    "  --overwrite      replace OUTPUT if it is there\n"
-    "  --version        print the version\n"
-    "  -h, --help       print this\n";
+const Program kProgram = {"basic-encode",
+                          "Usage: basic-encode [OPTIONS] MODEL PICTURE OUTPUT\n"
+                          "\n"
+                          "  Encode PICTURE, a .ppm, .pgm or .pam of 8 bits, with MODEL, a file that\n"
+                          "  basic-run pack --encoders made, and write OUTPUT, a .basic file. PICTURE may be\n"
+                          "  - for standard input, and OUTPUT - for standard output.\n"
+                          "\n"
+                          "  -q, --quality N  1 to 100 (default: 50)\n"
+                          "  --level N        0 to 7 (default: the highest in MODEL)\n"
+                          "  --effort N       0 is fastest; 1, the default, fits a filter to the picture\n"
+                          "  --threads N      threads (default: as many as there are processors)\n"
+                          "  --max-pixels N   largest picture (default: 128000000)\n"
+                          "  --overwrite      replace OUTPUT if it is there\n"
+                          "  --version        print the version\n"
+                          "  -h, --help       print this\n"};
 
 struct Options {
     basic_encode_options encode = {50, -1, 1, 0};
@@ -42,33 +40,19 @@ struct Options {
     std::vector<std::string> names;
 };
 
-Options parsed(int count, char** arguments) {
+Options options_of(int count, char** arguments) {
     Options options;
-    for (int k = 1; k < count; ++k) {
-        const std::string argument = arguments[k];
-        const char* const next = k + 1 < count ? arguments[k + 1] : nullptr;
-        const auto number = [&](unsigned long long most) { return ++k, number_of(kProgram, argument, next, most); };
-        if (argument == "-q" || argument == "--quality")
-            options.encode.quality = static_cast<int>(number(100));
-        else if (argument == "--level")
-            options.encode.level = static_cast<int>(number(7));
-        else if (argument == "--effort")
-            options.encode.effort = static_cast<int>(number(1));
-        else if (argument == "--threads")
-            options.threads = static_cast<unsigned>(number(64));
-        else if (argument == "--max-pixels")
-            options.encode.max_pixels = number(1ULL << 32);
-        else if (argument == "--overwrite")
-            options.overwrite = true;
-        else if (argument == "-h" || argument == "--help")
-            std::fputs(kUsage, stdout), std::exit(0);
-        else if (argument == "--version")
-            std::puts("basic-encode " BASIC_VERSION), std::exit(0);
-        else if (argument.size() > 1 && argument[0] == '-')
-            misused(kProgram, "no such option: " + argument);
-        else
-            options.names.push_back(argument);
-    }
+    basic_encode_options& encode = options.encode;
+    const auto set_quality = [&](auto n) { encode.quality = static_cast<int>(n); };
+    options.names = parsed(kProgram,
+                           {{"-q", nullptr, 100, set_quality},
+                            {"--quality", nullptr, 100, set_quality},
+                            {"--level", nullptr, 7, [&](auto n) { encode.level = static_cast<int>(n); }},
+                            {"--effort", nullptr, 1, [&](auto n) { encode.effort = static_cast<int>(n); }},
+                            {"--threads", nullptr, 64, [&](auto n) { options.threads = static_cast<unsigned>(n); }},
+                            {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { encode.max_pixels = n; }},
+                            {"--overwrite", &options.overwrite}},
+                           count, arguments);
     if (options.names.size() != 3) misused(kProgram, "MODEL, PICTURE and OUTPUT are needed");
     return options;
 }
@@ -159,6 +143,6 @@ void encode(const Options& options) {
 }  // namespace
 
 int main(int count, char** arguments) {
-    const Options options = parsed(count, arguments);
+    const Options options = options_of(count, arguments);
     return exit_status(kProgram, [&] { encode(options); });
 }
