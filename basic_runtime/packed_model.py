@@ -1,4 +1,4 @@
-"""Levels of a bundle as one file of integers, for decoders without Python: docs/model-file.md is the normative text.
+"""Levels of a bundle as one file of integers, for the codec without Python: docs/model-file.md is the normative text.
 
 A bundle says how networks become integers; a packed model holds the integers, for each quality step. So whatever reads
 it needs neither ONNX nor arithmetic in floating point but the scaling of what the networks read.
@@ -27,7 +27,7 @@ from basic_runtime.manifest import EntropySpec
 SIGNATURE = b"\x89BSM\r\n\x1a\n"
 VERSION = 1
 NOTHING = 0xFFFFFFFF
-"""In place of the number of an array, a gate or a g_s that is not there."""
+"""In place of the number of an array, a factor, a gate or a g_s that is not there."""
 
 _KINDS = (np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float16, np.float64)
 _TYPES = {np.dtype(kind): code for code, kind in enumerate(_KINDS)}

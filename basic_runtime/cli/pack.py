@@ -10,7 +10,7 @@ import click
 from basic_runtime.cli.options import LevelList, bundle_option
 
 
-@click.command(short_help="Write levels of a model as one file, for the decoder without Python.")
+@click.command(short_help="Write levels of a model as one file, for C and browsers.")
 @click.option("--levels", type=LevelList(), required=True, help="Levels that can decode, like 0,3,5-7.")
 @click.option(
     "--from-levels",
@@ -34,7 +34,7 @@ def pack(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write levels of a model as one file, which the decoder in C++ and that for browsers read.
+    """Write levels of a model as one file, which the C library, its commands and the codec for browsers read.
 
     \b
     basic-run pack --levels 0 -o level0.basicmodel
@@ -64,12 +64,9 @@ def pack(
         click.echo(json.dumps(facts))
     elif output != STREAM:
         does = "encodes and decodes" if encoders else "decodes"
-        click.echo(f"{Path(output)}: {len(data):,} bytes, {opened.name}, {does} at {_list(levels)}, {_read(sources)}")
+        what = f"{opened.name}, {does} at {_list(levels)}, files made at {_list(sources)}"
+        click.echo(f"{Path(output)}: {len(data):,} bytes, {what}")
 
 
 def _list(levels: tuple[int, ...]) -> str:
     return ("levels " if len(levels) > 1 else "level ") + ", ".join(map(str, levels))
-
-
-def _read(sources: tuple[int, ...]) -> str:
-    return f"files made at {_list(sources)}"

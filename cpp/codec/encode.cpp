@@ -168,6 +168,7 @@ std::vector<uint8_t> encode(const Model& model, const ConstPicture& picture, con
     header.level = header.decode_level = model.encoder_level(settings.level);
     header.entropy_variant = model.encoder(header.level).entropy_variant;
     header.quality_step = settings.quality_step;
+    model.member(header);  // which has the quality step
     const auto worth = model.worth(settings.quality_step);
     if (settings.effort > 0 && !worth)
         throw Error(BASIC_WRONG_MODEL, "the model does not say what a bit is worth: encode with effort 0");

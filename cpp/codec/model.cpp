@@ -90,6 +90,7 @@ void Model::read_arrays(Reader& reader) {
         const auto type = reader.number<uint8_t>(kWhat);
         require(type < std::size(kSizes), "an array of an unknown type");
         const size_t size = reader.number<uint32_t>(kWhat);
+        require(size <= reader.left() / kSizes[type], "an array that it does not hold");
         arrays_.push_back({type, size, reader.take(size * kSizes[type], kWhat)});
     }
 }
@@ -228,6 +229,9 @@ void Model::read_variants(Reader& reader) {
             stage.slots = read_list(reader, [&] {
                 Slot slot{};
                 for (int* place : {&slot.group, &slot.row, &slot.column}) *place = reader.number<uint8_t>(kWhat);
+                require(static_cast<size_t>(slot.group) < groups && static_cast<size_t>(slot.row) < tile &&
+                            static_cast<size_t>(slot.column) < tile,
+                        "a slot that is not in its tiles");
                 return slot;
             });
             slots += stage.slots.size();
@@ -332,6 +336,8 @@ std::shared_ptr<const Model::Analysis> Model::analysis(int level, int quality_st
 }
 
 const Member& Model::member(const Header& header) const {
+    if (static_cast<size_t>(header.quality_step) >= constants_.quality_steps)
+        throw Error(BASIC_WRONG_MODEL, "the model has no quality step " + std::to_string(header.quality_step));
     const auto found = members_.find(header.model_id);
     if (found != members_.end()) return found->second;
     throw Error(BASIC_WRONG_MODEL, "the file was made with model " + header.model_name + " (" + hex(header.model_id) +
@@ -415,7 +421,6 @@ std::shared_ptr<const Variant> Model::variant(const Header& header) const {
 std::shared_ptr<const Net> Model::synthesis_net(uint32_t number, int quality_step) const {
     const auto& nets = syntheses_[number].nets;
     const auto step = static_cast<size_t>(quality_step);
-    if (step >= nets.size()) throw damaged("the header names a quality that its model has not");
     const std::lock_guard lock(mutex_);
     if (made_synthesis_ == nullptr || made_key_ != std::pair(number, quality_step)) {
         made_synthesis_ = made(nets[step]);

@@ -119,7 +119,8 @@ class Model {
     size_t threads() const { return threads_; }
     Workers& workers() const { return Workers::of(threads_); }
 
-    // What the model knows of files with this model's id. Throws Error for another model's.
+    // What the model knows of files with this model's id. Throws Error for another model's, or for a quality step that
+    // this one has not; what follows is of files that this allowed.
     const Member& member(const Header& header) const;
 
     // The entropy variant of a file. Throws Error for one that was not packed.
