@@ -6,6 +6,8 @@ TORCH ?= torch==2.13.0
 PHOTO ?=
 # make results PICTURES=folder: rate and distortion of the bundled model on the pictures of a folder
 PICTURES ?= ../shared/data/kodak
+# make test-arm ARM_ZLIB=folder/usr: with the C library
+ARM_ZLIB ?=
 # make reproduce-bundle DATA=folder MINUTES=...: train, search levels and export on photos of a folder
 DATA ?= ../shared/data/train
 MINUTES ?= 120
@@ -198,13 +200,27 @@ test-cpp: .venv-test/.installed build-cpp/test.basicmodel
 
 # The NEON kernels, on an emulated processor; needs aarch64-linux-gnu-g++ and qemu-aarch64-static.
 # .ci/arm-python does the same with the golden files and the whole runtime.
-test-arm: .venv-test/.installed
+# With ARM_ZLIB, the folder usr of Debian's zlib1g-dev:arm64, the C library, too: its files and pixels are those of this machine.
+ARM_CODEC = -DBASIC_CODEC=ON -DZLIB_INCLUDE_DIR=$(ARM_ZLIB)/include -DZLIB_LIBRARY=$(ARM_ZLIB)/lib/aarch64-linux-gnu/libz.a
+ARM_RUN = qemu-aarch64-static -L /usr/aarch64-linux-gnu build-arm/cpp
+test-arm: .venv-test/.installed $(if $(ARM_ZLIB),codec build-arm/test.basicmodel)
 	.venv-test/bin/cmake -S . -B build-arm/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
 	    -DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64-static;-L;/usr/aarch64-linux-gnu" \
-	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON $(if $(ARM_ZLIB),$(ARM_CODEC))
 	.venv-test/bin/cmake --build build-arm/cpp --parallel 2
 	.venv-test/bin/ctest --test-dir build-arm/cpp --output-on-failure --parallel 2
+ifneq ($(ARM_ZLIB),)
+	$(ARM_RUN)/codec_test build-arm/test.basicmodel tests/golden/earlier/*-level0.basic
+	for level in 0 7; do \
+	    $(ARM_RUN)/basic-decode build-arm/test.basicmodel tests/golden/earlier/lite-10-level$$level.basic build-arm/arm.ppm --overwrite && \
+	    build-codec/basic-decode build-arm/test.basicmodel tests/golden/earlier/lite-10-level$$level.basic build-arm/here.ppm --overwrite && \
+	    cmp build-arm/arm.ppm build-arm/here.ppm && \
+	    $(ARM_RUN)/basic-encode build-arm/test.basicmodel build-arm/here.ppm build-arm/arm.basic --level $$level --overwrite && \
+	    build-codec/basic-encode build-arm/test.basicmodel build-arm/here.ppm build-arm/here.basic --level $$level --overwrite && \
+	    cmp build-arm/arm.basic build-arm/here.basic || exit 1; \
+	done
+endif
 
 sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
