@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.arguments import whole
+from basic_runtime.container import Header
 from basic_runtime.definitions import DEFAULT_MODEL, SCALE_ROWS
-from basic_runtime.errors import BundleError
+from basic_runtime.errors import BundleError, FormatError, WrongBundleError
 from basic_runtime.files import size_of
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
 from basic_runtime.post_filter import Weights, gray_of, interpolated, shape_of
@@ -111,6 +112,20 @@ class Bundle:
     def model_id(self) -> str:
         """The 8 hex digits that tie a compressed file to this bundle."""
         return self.manifest.model_id
+
+    def check_header(self, header: Header) -> None:
+        """Raises WrongBundleError for a file of another model, FormatError for one that names what this has not."""
+        if header.model_id != self.model_id and header.model_id not in self.manifest.earlier:
+            raise WrongBundleError(
+                f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
+                f"{self.name} ({self.model_id}): name the other bundle with --bundle"
+            )
+        if header.decode_level >= len(self.manifest.levels):
+            raise FormatError(f"the header names level {header.decode_level}, which its model has not")
+        if header.entropy_variant >= len(self.manifest.entropy_variants):
+            raise FormatError(
+                f"the header names entropy variant {header.entropy_variant}, which its model does not have"
+            )
 
     def level(self, index: int) -> LevelSpec:
         """The level `index`, 0 = cheapest. Raises ValueError if there is none, TypeError for no whole number."""

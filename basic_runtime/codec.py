@@ -16,12 +16,7 @@ from basic_runtime.definitions import MAX_EFFORT, PASSES
 from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, create_backend
-from basic_runtime.errors import (
-    BundleError,
-    DesyncError,
-    FormatError,
-    WrongBundleError,
-)
+from basic_runtime.errors import BundleError, DesyncError
 from basic_runtime.flow import Source, Trace, limit, no_trace, run
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
@@ -329,7 +324,7 @@ class Codec:
         with self._trace("container"):
             content = container.read(data, self.limits)
         header = content.header
-        self._check_model(header)
+        self.bundle.check_header(header)
         meant = self._synthesis(header, header.decode_level)
         graph = meant if level is None else self._synthesis(header, level)
         pixels = self._decoded(content, graph)
@@ -386,17 +381,3 @@ class Codec:
     def load(self, level: int, *, quality: int = DEFAULT_QUALITY) -> None:
         """Load all graphs of a level now, for a quality, so that the first call is as fast as the next."""
         self._networks.load(level, quality_step(quality))
-
-    def _check_model(self, header: container.Header) -> None:
-        bundle = self.bundle
-        if header.model_id != bundle.model_id and header.model_id not in bundle.manifest.earlier:
-            raise WrongBundleError(
-                f"the file was made with model {header.model_name} ({header.model_id}), and this bundle is "
-                f"{bundle.name} ({bundle.model_id}): name the other bundle with --bundle"
-            )
-        if header.decode_level >= len(bundle.manifest.levels):
-            raise FormatError(f"the header names level {header.decode_level}, which its model has not")
-        if header.entropy_variant >= len(bundle.manifest.entropy_variants):
-            raise FormatError(
-                f"the header names entropy variant {header.entropy_variant}, which its model does not have"
-            )

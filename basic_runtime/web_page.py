@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.container import Header, parse
-from basic_runtime.errors import BasicError, WrongBundleError
+from basic_runtime.errors import BasicError
 from basic_runtime.files import make_folder, write_bytes
 from basic_runtime.limits import DEFAULT_LIMITS
 from basic_runtime.packed_model import packed_model
@@ -55,13 +55,9 @@ def web_folder(
 def _header(name: str, data: bytes, bundle: Bundle) -> Header:
     try:
         header, _ = parse(data, DEFAULT_LIMITS)
+        bundle.check_header(header)
     except BasicError as error:
         raise error.in_file(name) from None
-    if header.model_id != bundle.model_id and header.model_id not in bundle.manifest.earlier:
-        raise WrongBundleError(
-            f"{name}: was made with model {header.model_name} ({header.model_id}), and this bundle is {bundle.name} "
-            f"({bundle.model_id}): name the other bundle with --bundle"
-        )
     return header
 
 

@@ -127,26 +127,26 @@ class PixelPath:
 
     def _load(self, graph: str, quality_step: int, threads: int, parts: bool) -> list[PixelEngine]:
         spec = self._bundle.graph(graph)
-        assert spec.formats is not None
-        formats = formats_at(spec.formats, quality_step)
         given: dict[str, Format] = {}
         engines: list[PixelEngine] = []
-        strides = input_strides(self._bundle, spec)
         names = [part.id for part in spec.parts.graphs] if parts and spec.parts is not None else [graph]
         for name in names:
+            network = self.network(graph, quality_step, name, given)
             with self._errors_of(name):
-                network = fixed_point(self.lowered(name, strides, self._gain(graph, quality_step)), formats, given)
                 engines.append(PixelEngine(network, threads))
             given |= network.output_formats
         return engines
 
-    def network(self, graph: str, quality_step: int) -> FixedPoint:
-        """The integers of a whole graph at a quality step. Raises EngineError as `engines` does."""
-        spec = self._bundle.graph(graph)
+    def network(
+        self, graph: str, quality_step: int, part: str | None = None, given: Mapping[str, Format] | None = None
+    ) -> FixedPoint:
+        """The integers of a graph at a quality step, or of a part of it that reads tensors in the formats `given`.
+        Raises EngineError as `engines` does."""
+        spec, name = self._bundle.graph(graph), part or graph
         assert spec.formats is not None
-        with self._errors_of(graph):
-            lowered = self.lowered(graph, input_strides(self._bundle, spec), self._gain(graph, quality_step))
-            return fixed_point(lowered, formats_at(spec.formats, quality_step), {})
+        with self._errors_of(name):
+            lowered = self.lowered(name, input_strides(self._bundle, spec), self._gain(graph, quality_step))
+            return fixed_point(lowered, formats_at(spec.formats, quality_step), given or {})
 
     def _load_gradient(self, graph: str, quality_step: int, threads: int) -> GradientEngine:
         from basic_runtime.engines.pixel_gradient import GradientEngine  # not at the top: most commands do without

@@ -7,7 +7,6 @@
 #include <new>
 #include <thread>
 
-#include "basic/coder.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 
@@ -35,21 +34,9 @@ basic_status status_of(char* error, const Work& work) {
     try {
         work();
         return failed(BASIC_OK, "", error);
-    } catch (const Error& problem) {
+    } catch (...) {
+        const Error problem = current_error();
         return failed(problem.status, problem.what(), error);
-    } catch (const basic::StreamError& problem) {
-        return failed(
-            BASIC_DAMAGED,
-            ("the coded latents are damaged (" + std::string(problem.what()) + "): get the file again").c_str(), error);
-    } catch (const std::bad_alloc&) {
-        return failed(BASIC_NO_MEMORY, "not enough memory for this picture: try a smaller one", error);
-    } catch (const std::length_error&) {
-        return failed(BASIC_NO_MEMORY, "not enough memory for this picture: try a smaller one", error);
-    } catch (const std::invalid_argument& problem) {
-        return failed(BASIC_DESYNC,
-                      ("the model's results cannot be coded with: " + std::string(problem.what())).c_str(), error);
-    } catch (const std::exception& problem) {
-        return failed(BASIC_INTERNAL, problem.what(), error);
     }
 }
 

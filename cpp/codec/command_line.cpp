@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 
 #include "errors.hpp"
 
@@ -99,10 +98,8 @@ int exit_status(const Program& program, const std::function<void()>& work) {
     try {
         work();
         return 0;
-    } catch (const std::bad_alloc&) {
-        std::fprintf(stderr, "%s: error: not enough memory for this picture: try a smaller one\n", program.name);
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "%s: error: %s\n", program.name, error.what());
+    } catch (...) {
+        std::fprintf(stderr, "%s: error: %s\n", program.name, current_error().what());
     }
     return 1;
 }

@@ -20,4 +20,7 @@ inline Error bad_model(const std::string& what) {
     return {BASIC_DAMAGED, "the model is damaged (" + what + "): pack it again"};
 }
 
+// What the exception that is being handled means. To be called in a handler.
+Error current_error();
+
 }  // namespace basic::codec

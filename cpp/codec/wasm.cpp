@@ -6,7 +6,6 @@
 #include <new>
 #include <string>
 
-#include "basic/coder.hpp"
 #include "decode.hpp"
 #include "encode.hpp"
 #include "zlib_streams.hpp"
@@ -34,14 +33,8 @@ auto result_of(const Work& work) -> decltype(work()) {
     try {
         error.clear();
         return work();
-    } catch (const basic::StreamError& problem) {
-        error = std::string("the coded latents are damaged (") + problem.what() + "): get the file again";
-    } catch (const std::bad_alloc&) {
-        error = "not enough memory for this picture: try a smaller one";
-    } catch (const std::length_error&) {
-        error = "not enough memory for this picture: try a smaller one";
-    } catch (const std::exception& problem) {
-        error = problem.what();
+    } catch (...) {
+        error = current_error().what();
     }
     return {};
 }
