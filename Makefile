@@ -24,7 +24,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-windows test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -42,6 +42,7 @@ help:
 	@echo "make test-cpp           C++ tests of the code as it ships"
 	@echo "make test-web           the codec for browsers, in Node: pixels and files of the package"
 	@echo "make test-arm           C++ tests on an emulated 64-bit ARM"
+	@echo "make test-windows       the codec without Python as Windows programs, run by Wine"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
 	@echo "make fuzz               libFuzzer on the entropy decoder and on files (needs clang)"
 
@@ -221,6 +222,31 @@ ifneq ($(ARM_ZLIB),)
 	    cmp build-arm/arm.basic build-arm/here.basic || exit 1; \
 	done
 endif
+
+# Needs mingw-w64's g++ for x86-64 with POSIX threads, its zlib, and Wine (Debian: g++-mingw-w64-x86-64-posix, libz-mingw-w64-dev, wine).
+MINGW = x86_64-w64-mingw32
+test-windows: export WINEPREFIX = $(CURDIR)/build-windows/wine
+test-windows: export WINEDEBUG = -all
+test-windows: .venv-test/.installed build-windows/test.basicmodel
+	$(CMAKE) -S . -B build-windows/cpp $(NINJA) -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_CXX_COMPILER=$(MINGW)-g++-posix \
+	    -DCMAKE_CROSSCOMPILING_EMULATOR=wine -DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_SHARED_LINKER_FLAGS=-static \
+	    -DZLIB_INCLUDE_DIR=/usr/$(MINGW)/include -DZLIB_LIBRARY=/usr/$(MINGW)/lib/libz.a \
+	    -DCMAKE_DISABLE_FIND_PACKAGE_PNG=ON -DCMAKE_DISABLE_FIND_PACKAGE_JPEG=ON \
+	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON
+	$(CMAKE) --build build-windows/cpp --parallel 2
+	$(CMAKE) --install build-windows/cpp --prefix $(CURDIR)/build-windows/installed
+	$(MINGW)-gcc-posix -std=c99 -Wall -Wextra -Wpedantic -Werror cpp/examples/there_and_back.c -o build-windows/installed/bin/there_and_back.exe \
+	    -Ibuild-windows/installed/include -Lbuild-windows/installed/lib -lbasic_codec
+	mkdir -p $(WINEPREFIX)
+	wineserver -p  # it stays, and so do the services that the first program starts, which would keep a test's pipes open
+	wine build-windows/cpp/basic-decode.exe --version </dev/null >/dev/null 2>&1
+	.venv-test/bin/ctest --test-dir build-windows/cpp --output-on-failure
+	wine build-windows/cpp/codec_test.exe build-windows/test.basicmodel tests/golden/earlier/*.basic
+	wine build-windows/installed/bin/there_and_back.exe build-windows/test.basicmodel tests/golden/earlier/lite-10-level0.basic build-windows/again.basic 20
+	wine build-windows/cpp/basic-encode.exe build-windows/test.basicmodel docs/demo.jpg - 2>&1 | grep "JPEG is not read, as this program was built without libjpeg"
+	BASIC_CODEC_RUN=wine BASIC_CODEC_BUILD=build-windows/cpp OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 \
+	    $(addprefix tests/c_codec/test_,decode_command.py encode_command.py several_files.py)
+	wineserver -k
 
 sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \

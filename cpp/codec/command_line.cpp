@@ -1,26 +1,24 @@
 #include "command_line.hpp"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <system_error>
 
 #include "errors.hpp"
+#include "system.hpp"
 
 namespace basic::codec {
 namespace {
 
-std::string shown(const std::string& path) { return path == "-" ? "standard input" : path; }
-
-unsigned long long number_of(const Program& program, const Option& option, const char* text) {
+unsigned long long number_of(const Program& program, const Option& option, const std::string& text) {
     char* end = nullptr;
     errno = 0;
-    const unsigned long long value = text == nullptr ? 0 : std::strtoull(text, &end, 10);
-    if (text == nullptr || *text < '0' || *text > '9' || *end != '\0' || errno != 0 || value > option.most)
+    const unsigned long long value = std::strtoull(text.c_str(), &end, 10);
+    if (text.empty() || text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > option.most)
         misused(program, std::string(option.name) + " needs a whole number of at most " + std::to_string(option.most));
     return value;
 }
@@ -29,16 +27,20 @@ unsigned long long number_of(const Program& program, const Option& option, const
 
 std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
                                 char** arguments) {
+    const std::vector<std::string> given = arguments_of(count, arguments);
     std::vector<std::string> names;
-    for (int k = 1; k < count; ++k) {
-        const std::string argument = arguments[k];
+    for (size_t k = 1; k < given.size(); ++k) {
+        const std::string& argument = given[k];
         const auto option =
             std::find_if(options.begin(), options.end(), [&](const Option& known) { return argument == known.name; });
         if (option != options.end() && option->flag != nullptr) {
             *option->flag = true;
         } else if (option != options.end()) {
-            ++k;
-            option->take(number_of(program, *option, k < count ? arguments[k] : nullptr));
+            if (++k == given.size()) misused(program, argument + " needs something behind it");
+            if (option->text)
+                option->text(given[k]);
+            else
+                option->number(number_of(program, *option, given[k]));
         } else if (argument == "-h" || argument == "--help") {
             std::fputs(program.usage, stdout);
             std::exit(0);
@@ -61,14 +63,14 @@ void misused(const Program& program, const std::string& line) {
 
 std::vector<uint8_t> read_file(const std::string& path) {
     const bool stream = path == "-";
-    std::unique_ptr<FILE, int (*)(FILE*)> file(stream ? stdin : std::fopen(path.c_str(), "rb"),
+    std::unique_ptr<FILE, int (*)(FILE*)> file(stream ? standard_input() : open_file(path),
                                                stream ? std::fflush : std::fclose);
     std::vector<uint8_t> bytes;
     if (file) {
         errno = 0;
-        struct stat status {};
-        const bool known_size = fstat(fileno(file.get()), &status) == 0 && S_ISREG(status.st_mode);
-        for (size_t chunk = known_size ? static_cast<size_t>(status.st_size) + 1 : 1 << 16, got = 1; got > 0;
+        std::error_code unknown;
+        const auto size = stream ? 0 : file_size(path_of(path), unknown);
+        for (size_t chunk = unknown || size == 0 ? 1 << 16 : static_cast<size_t>(size) + 1, got = 1; got > 0;
              chunk = 1 + bytes.size() / 4) {
             const size_t known = bytes.size();
             bytes.resize(known + chunk);
@@ -92,6 +94,12 @@ basic_model* open_model(const std::string& path, unsigned threads) {
 
 void require_ok(basic_status status, const std::string& path, const char* error) {
     if (status != BASIC_OK) throw Error(status, shown(path) + ": " + error);
+}
+
+std::string shown(const std::string& path) { return path == "-" ? "standard input" : path; }
+
+void note(const Program& program, const std::string& path, const std::string& line) {
+    std::fprintf(stderr, "%s: note: %s: %s\n", program.name, shown(path).c_str(), line.c_str());
 }
 
 int exit_status(const Program& program, const std::function<void()>& work) {

@@ -14,13 +14,14 @@ struct Program {
     const char *name, *usage;
 };
 
-// What an option does: one that stands alone sets a flag, one that is followed by a whole number, up to `most`, takes
-// it.
+// What an option does: one that stands alone sets a flag, one that is followed by text takes it, or else by a whole
+// number up to `most`.
 struct Option {
     const char* name;
     bool* flag = nullptr;
     unsigned long long most = 0;
-    std::function<void(unsigned long long)> take = {};
+    std::function<void(unsigned long long)> number = {};
+    std::function<void(const std::string&)> text = {};
 };
 
 // The names among the arguments, once options have done what they do. --help and --version end the program with status
@@ -39,6 +40,12 @@ basic_model* open_model(const std::string& path, unsigned threads);
 
 // Throws Error, with the file named in it, unless it went well.
 void require_ok(basic_status status, const std::string& path, const char* error);
+
+// "standard input" for "-".
+std::string shown(const std::string& path);
+
+// A line on standard error that is no error.
+void note(const Program& program, const std::string& path, const std::string& line);
 
 // The exit status of a command that does this; what it throws is told in one line.
 int exit_status(const Program& program, const std::function<void()>& work);

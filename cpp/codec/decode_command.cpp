@@ -6,7 +6,8 @@
 
 #include "basic_codec.h"
 #include "command_line.hpp"
-#include "picture_file.hpp"
+#include "file_list.hpp"
+#include "picture_output.hpp"
 
 namespace {
 
@@ -14,68 +15,82 @@ using namespace basic::codec;
 
 const Program kProgram = {"basic-decode",
                           "Usage: basic-decode [OPTIONS] MODEL FILE OUTPUT\n"
-                          "       basic-decode --info FILE\n"
+                          "       basic-decode [OPTIONS] MODEL FILE... --out-dir FOLDER\n"
+                          "       basic-decode --info FILE...\n"
                           "\n"
-                          "  Decode FILE, a .basic file, with MODEL, a file that basic-run pack made, and\n"
-                          "  write OUTPUT: .png, .ppm, .pgm or .pam. FILE may be - for standard input, and\n"
-                          "  OUTPUT - for standard output, as PAM.\n"
+                          "  Decode FILE, a .basic file or a folder of them, with MODEL, a file that\n"
+                          "  basic-run pack made, and write OUTPUT: .png, .ppm, .pgm or .pam. FILE may be -\n"
+                          "  for standard input, and OUTPUT - for standard output, as PAM.\n"
                           "\n"
+                          "  --out-dir FOLDER where pictures go, by their files' names\n"
+                          "  --format NAME    what they are: png (default), ppm or pam\n"
                           "  --level N        0 to 7: how much decoding computes (default: as FILE suggests)\n"
                           "  --threads N      threads (default: as many as there are processors)\n"
                           "  --max-pixels N   largest picture (default: 128000000)\n"
-                          "  --overwrite      replace OUTPUT if it is there\n"
-                          "  --info           tell what FILE is, and decode nothing\n"
+                          "  --overwrite      replace files that are there\n"
+                          "  --info           tell what each FILE is, and decode nothing\n"
                           "  --version        print the version\n"
                           "  -h, --help       print this\n"};
 
 struct Options {
     basic_options decode = {-1, 0, 0};
-    unsigned threads = 0;
     bool overwrite = false, info = false;
-    std::vector<std::string> names;
+    std::string format;
+    FileArguments files;
 };
 
 Options options_of(int count, char** arguments) {
     Options options;
-    options.names =
-        parsed(kProgram,
-               {{"--level", nullptr, 7, [&](auto level) { options.decode.level = static_cast<int>(level); }},
-                {"--threads", nullptr, 64, [&](auto n) { options.threads = static_cast<unsigned>(n); }},
-                {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { options.decode.max_pixels = n; }},
-                {"--overwrite", &options.overwrite},
-                {"--info", &options.info}},
-               count, arguments);
-    if (options.names.size() != (options.info ? 1U : 3U))
-        misused(kProgram, options.info ? "--info needs a FILE" : "MODEL, FILE and OUTPUT are needed");
+    FileArguments& files = options.files;
+    files.names = parsed(kProgram,
+                         {{"--level", nullptr, 7, [&](auto level) { options.decode.level = static_cast<int>(level); }},
+                          {"--threads", nullptr, 64, [&](auto n) { files.threads = static_cast<unsigned>(n); }},
+                          {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { options.decode.max_pixels = n; }},
+                          {"--out-dir", nullptr, 0, {}, [&](const std::string& name) { files.folder = name; }},
+                          {"--format", nullptr, 0, {}, [&](const std::string& name) { options.format = name; }},
+                          {"--overwrite", &options.overwrite},
+                          {"--info", &options.info}},
+                         count, arguments);
+    if (options.info && files.names.empty()) misused(kProgram, "--info needs a FILE");
+    if (!options.info) files.check(kProgram, "MODEL, FILE and OUTPUT are needed, or MODEL, FILE... and --out-dir");
+    if (!options.format.empty() && files.folder.empty()) misused(kProgram, "--format goes with --out-dir");
+    if (options.format.empty()) options.format = "png";
+    if (options.format != "png" && options.format != "ppm" && options.format != "pam")
+        misused(kProgram, "--format is png, ppm or pam");
     return options;
 }
 
-void tell(const Options& options) {
+void tell(const std::string& name) {
     char error[BASIC_ERROR_SIZE];
-    const auto file = read_file(options.names[0]);
+    const auto file = read_file(name);
     basic_info info;
-    require_ok(basic_read_info(file.data(), file.size(), &info, error), options.names[0], error);
-    std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", options.names[0].c_str(),
-                info.width, info.height, info.gray ? "gray" : "RGB", info.alpha ? " with alpha" : "", info.level,
-                info.decode_level, info.quality_step, info.model_name, info.model_id);
+    require_ok(basic_read_info(file.data(), file.size(), &info, error), name, error);
+    std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", name.c_str(), info.width,
+                info.height, info.gray ? "gray" : "RGB", info.alpha ? " with alpha" : "", info.level, info.decode_level,
+                info.quality_step, info.model_name, info.model_id);
 }
 
-void decode(const Options& options) {
+int tell_all(const std::vector<std::string>& names) {
+    int status = 0;
+    for (const std::string& name : names) status |= exit_status(kProgram, [&] { tell(name); });
+    return status;
+}
+
+void decode(const Options& options, const basic_model* model, const Job& job) {
     char error[BASIC_ERROR_SIZE];
-    check_output(options.names[2], options.overwrite);
-    const auto file = read_file(options.names[1]);
-    const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(options.names[0], options.threads),
-                                                                     basic_model_free);
+    check_output(job.output, options.overwrite);
+    const auto file = read_file(job.input);
     basic_picture picture;
-    require_ok(basic_decode(model.get(), file.data(), file.size(), &options.decode, &picture, error), options.names[1],
-               error);
+    require_ok(basic_decode(model, file.data(), file.size(), &options.decode, &picture, error), job.input, error);
     const std::unique_ptr<basic_picture, void (*)(basic_picture*)> kept(&picture, basic_picture_free);
-    write_picture(options.names[2], picture, options.overwrite);
+    write_picture(job.output, picture, options.overwrite);
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
     const Options options = options_of(count, arguments);
-    return exit_status(kProgram, [&] { options.info ? tell(options) : decode(options); });
+    if (options.info) return tell_all(options.files.names);
+    return exit_status(kProgram, options.files, {".basic"}, "." + options.format,
+                       [&](const basic_model* model, const Job& job) { decode(options, model, job); });
 }

@@ -27,7 +27,7 @@ class OutputFile {
     const std::string path_;
     const bool overwrite_;
     const std::string beside_;
-    FILE* file_ = stdout;
+    FILE* file_ = nullptr;
     bool done_ = false;  // whether no file is left under the first name
 };
 

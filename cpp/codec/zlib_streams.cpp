@@ -2,6 +2,9 @@
 
 #include <zlib.h>
 
+#include <algorithm>
+#include <new>
+
 namespace basic::codec {
 
 std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
@@ -15,6 +18,20 @@ std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
     if (result == Z_MEM_ERROR) throw std::bad_alloc();
     if (result != Z_OK || found != size || used != stream.size()) throw wrong();
     return data;
+}
+
+std::vector<uint8_t> inflated(Bytes stream, size_t most) {
+    std::vector<uint8_t> data;
+    for (size_t room = 4 * stream.size() + 64;; room *= 4) {
+        data.resize(std::min(room, most + 1));
+        uLongf found = data.size();
+        const int result = uncompress(data.data(), &found, stream.data(), stream.size());
+        if (result == Z_MEM_ERROR) throw std::bad_alloc();
+        if (result == Z_BUF_ERROR && found == data.size() && data.size() <= most) continue;  // there is more
+        if (result == Z_OK) data.resize(found);
+        if (result != Z_OK && found < data.size()) data.clear();
+        return data;
+    }
 }
 
 std::vector<uint8_t> deflate(Bytes bytes) {

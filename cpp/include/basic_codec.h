@@ -22,7 +22,9 @@
 extern "C" {
 #endif
 
-#if defined(__GNUC__)
+#if defined(_WIN32) && defined(BASIC_CODEC_IS_BUILT)
+#define BASIC_API __declspec(dllexport)
+#elif defined(__GNUC__) && !defined(_WIN32)
 #define BASIC_API __attribute__((visibility("default")))
 #else
 #define BASIC_API

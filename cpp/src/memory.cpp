@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <new>
 #include <thread>
 #include <utility>
@@ -23,21 +22,31 @@ struct Piece {
 
 // What is kept, for all threads. It is never ended, as threads may be at work while the process ends, and made by
 // constants, so that not even its first use takes a lock that a fork may leave closed.
-constinit std::mutex mutex;
+constinit std::atomic_flag taken;
 constinit std::vector<Piece>* pieces = nullptr;
 constinit size_t kept = 0, most = 0;
 
 // The lock, unless others hold it for longer than looking through a few pieces takes, as for ever after some forks: then
 // there is memory without.
-std::unique_lock<std::mutex> locked() {
-    std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
-    for (int look = 0; look < 100 && !lock; ++look) lock.try_lock();
-    return lock;
-}
+class Lock {
+  public:
+    Lock() {
+        for (int look = 0; look <= 100 && !held_; ++look) held_ = !taken.test_and_set(std::memory_order_acquire);
+    }
+    ~Lock() {
+        if (held_) taken.clear(std::memory_order_release);
+    }
+    Lock(const Lock&) = delete;
+
+    explicit operator bool() const { return held_; }
+
+  private:
+    bool held_ = false;
+};
 
 // Of what is kept, the smallest piece that is large enough, if it is not much too large; of several this thread's.
 void* take(size_t bytes, size_t& found) {
-    const auto lock = locked();
+    const Lock lock;
     if (!lock || pieces == nullptr) return nullptr;
     const auto here = std::this_thread::get_id();
     auto best = pieces->end();
@@ -55,7 +64,7 @@ void* take(size_t bytes, size_t& found) {
 
 // Whether a piece is kept from now on.
 bool keep(void* data, size_t bytes) {
-    const auto lock = locked();
+    const Lock lock;
     if (!lock) return false;
     try {
         if (pieces == nullptr) pieces = new std::vector<Piece>;

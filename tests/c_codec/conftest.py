@@ -1,4 +1,7 @@
-"""The decoder without Python, as `make decode` builds it, and models for it."""
+"""The codec without Python, as `make codec` builds it, and models for it.
+
+`BASIC_CODEC_BUILD` names the folder of another build, `BASIC_CODEC_RUN` what runs its programs, such as wine.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(name: str) -> Command:
+    runner = os.environ.get("BASIC_CODEC_RUN", "").split()
     program = Path(os.environ.get("BASIC_CODEC_BUILD", ROOT / "build-codec")) / name
+    if not program.is_file() and (windows := program.with_suffix(".exe")).is_file():
+        program = windows
     if not program.is_file():
         pytest.fail(f"{program} is not there: make codec builds it")
 
     def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([program, *map(str, arguments)], input=stdin, capture_output=True, check=False)
+        command = [*runner, program, *map(str, arguments)]
+        return subprocess.run(command, input=stdin, capture_output=True, check=False)
 
     return run
 

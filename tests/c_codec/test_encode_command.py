@@ -97,7 +97,7 @@ def test_what_cannot_be_encoded(encode: Command, encoders: Path, small_model: Pa
     for data in (
         b"",
         b"P6",
-        b"\x89PNG",
+        b"BM",
         b"P6 30 20 65535\n",
         b"P6 30 20 255\n" + bytes(1799),
         b"P7\nWIDTH 3\n",

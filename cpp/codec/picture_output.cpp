@@ -1,9 +1,8 @@
-#include "picture_file.hpp"
+#include "picture_output.hpp"
 
 #include <zlib.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
@@ -11,20 +10,13 @@
 #include <vector>
 
 #include "errors.hpp"
+#include "file_list.hpp"
 #include "output_file.hpp"
 
 namespace basic::codec {
 namespace {
 
 using Row = Bytes;
-
-std::string ending(const std::string& path) {
-    const size_t dot = path.rfind('.');
-    std::string text = dot == std::string::npos || path.find('/', dot) != std::string::npos ? "" : path.substr(dot);
-    std::transform(text.begin(), text.end(), text.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return text;
-}
 
 void put_big_endian(std::vector<uint8_t>& to, uint32_t value) {
     for (const int shift : {24, 16, 8, 0}) to.push_back(static_cast<uint8_t>(value >> shift));
@@ -159,7 +151,7 @@ void put_pnm(OutputFile& out, const basic_picture& picture) {
 }  // namespace
 
 void check_output(const std::string& path, bool overwrite) {
-    const std::string kind = ending(path);
+    const std::string kind = ending_of(path);
     if (path == "-") return;
     if (kind != ".png" && kind != ".ppm" && kind != ".pgm" && kind != ".pam")
         throw Error(BASIC_BAD_ARGUMENT, path + ": pictures are written as .png, .ppm, .pgm or .pam: name such a file");
@@ -168,7 +160,7 @@ void check_output(const std::string& path, bool overwrite) {
 
 void write_picture(const std::string& path, const basic_picture& picture, bool overwrite) {
     check_output(path, overwrite);
-    const std::string kind = path == "-" ? ".pam" : ending(path);
+    const std::string kind = path == "-" ? ".pam" : ending_of(path);
     if ((kind == ".pgm" && picture.channels != 1) || (kind == ".ppm" && picture.channels != 3))
         throw Error(BASIC_BAD_ARGUMENT, path + ": cannot hold a picture of " + std::to_string(picture.channels) +
                                             " channels: write .png or .pam");

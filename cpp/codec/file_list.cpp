@@ -1,0 +1,99 @@
+#include "file_list.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <system_error>
+
+#include "errors.hpp"
+#include "system.hpp"
+
+namespace basic::codec {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Files of a folder and below with one of these endings, as paths within it.
+std::vector<fs::path> files_in(const fs::path& folder, const std::vector<std::string>& endings) {
+    std::vector<fs::path> found;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+        const std::string ending = ending_of(name_of(entry.path()));
+        if (entry.is_regular_file() && std::find(endings.begin(), endings.end(), ending) != endings.end())
+            found.push_back(entry.path().lexically_relative(folder));
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
+// The jobs of inputs whose outputs go into a folder. Throws Error for two inputs of one output, and for folders without
+// any.
+std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::string>& endings,
+                           const std::string& ending) {
+    const fs::path into = path_of(files.folder);
+    std::vector<Job> jobs;
+    std::map<std::string, std::string> taken;
+    const auto add = [&](const fs::path& input, const fs::path& place) {
+        const fs::path output = (into / place).replace_extension(path_of(ending));
+        const auto [other, free] = taken.emplace(name_of(output), name_of(input));
+        if (!free)
+            throw Error(BASIC_BAD_ARGUMENT, name_of(input) + ": has the same output as " + other->second + ", " +
+                                                other->first + ": name them in two commands");
+        jobs.push_back({name_of(input), name_of(output)});
+    };
+    for (size_t k = 1; k < files.names.size(); ++k) {
+        const std::string& name = files.names[k];
+        if (name == "-") throw Error(BASIC_BAD_ARGUMENT, "standard input has no name to go into a folder: name a file");
+        const fs::path input = path_of(name);
+        if (std::error_code unknown; !fs::is_directory(input, unknown)) {
+            add(input, input.filename());
+            continue;
+        }
+        const std::vector<fs::path> found = files_in(input, endings);
+        if (found.empty()) throw Error(BASIC_BAD_ARGUMENT, name + ": the folder holds nothing for this command");
+        for (const fs::path& file : found) add(input / file, file);
+    }
+    return jobs;
+}
+
+void make_folder_of(const std::string& output) {
+    std::error_code problem;
+    const fs::path folder = path_of(output).parent_path();
+    if (!folder.empty()) fs::create_directories(folder, problem);
+    if (problem)
+        throw Error(BASIC_BAD_ARGUMENT,
+                    name_of(folder) + ": cannot be made (" + problem.message() + "): name another folder");
+}
+
+}  // namespace
+
+void FileArguments::check(const Program& program, const std::string& line) const {
+    if (folder.empty() ? names.size() != 3 : names.size() < 2) misused(program, line);
+}
+
+int exit_status(const Program& program, const FileArguments& files, const std::vector<std::string>& endings,
+                const std::string& ending, const std::function<void(const basic_model*, const Job&)>& work) {
+    int failed = 0;
+    const int status = exit_status(program, [&] {
+        const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(files.model(), files.threads),
+                                                                         basic_model_free);
+        if (files.folder.empty()) return work(model.get(), {files.names[1], files.names[2]});
+        for (const Job& job : jobs_into(files, endings, ending))
+            failed |= exit_status(program, [&] {
+                make_folder_of(job.output);
+                work(model.get(), job);
+            });
+    });
+    return status | failed;
+}
+
+
+std::string ending_of(const std::string& name) {
+    std::string text = name_of(path_of(name).extension());
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return text;
+}
+
+}  // namespace basic::codec

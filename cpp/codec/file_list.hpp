@@ -1,0 +1,37 @@
+// The files of a command: one input and its output, or several and a folder.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "command_line.hpp"
+
+namespace basic::codec {
+
+struct Job {
+    std::string input, output;
+};
+
+// A model, and one input and its output, or inputs alone for an output folder.
+struct FileArguments {
+    std::vector<std::string> names;
+    std::string folder;
+    unsigned threads = 0;
+
+    // Ends the program with status 2 where there are too few or too many names.
+    void check(const Program& program, const std::string& line) const;
+
+    const std::string& model() const { return names[0]; }
+};
+
+// Does `work` for each input with the model. Each that throws is told in one line, and the others go on. Returns the
+// exit status. In an output folder an output has its input's name with another ending; an input that is a folder stands
+// for the files in it and below that have one of `endings`, and its tree is kept.
+int exit_status(const Program& program, const FileArguments& files, const std::vector<std::string>& endings,
+                const std::string& ending, const std::function<void(const basic_model*, const Job&)>& work);
+
+// The ending of a file's name in small letters, such as ".png".
+std::string ending_of(const std::string& name);
+
+}  // namespace basic::codec

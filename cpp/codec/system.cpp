@@ -1,0 +1,77 @@
+#include "system.hpp"
+
+#include <fcntl.h>
+
+#ifdef _WIN32
+#include <io.h>
+#include <sys/stat.h>
+#include <windows.h>
+
+#include <shellapi.h>
+#else
+#include <unistd.h>
+#endif
+
+namespace basic::codec {
+
+#ifdef _WIN32
+
+// Those of `main` are in the system's own code page, which lacks most letters.
+std::vector<std::string> arguments_of(int, char**) {
+    int count = 0;
+    wchar_t** const wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    std::vector<std::string> arguments;
+    for (int k = 0; k < count; ++k) arguments.push_back(name_of(std::filesystem::path(wide[k])));
+    LocalFree(wide);
+    return arguments;
+}
+
+std::filesystem::path path_of(const std::string& name) { return std::u8string(name.begin(), name.end()); }
+
+std::string name_of(const std::filesystem::path& path) {
+    const std::u8string text = path.generic_u8string();  // with slashes, which all of Windows takes, too
+    return {text.begin(), text.end()};
+}
+
+FILE* standard_input() {
+    _setmode(_fileno(stdin), _O_BINARY);
+    return stdin;
+}
+
+FILE* standard_output() {
+    _setmode(_fileno(stdout), _O_BINARY);
+    return stdout;
+}
+
+FILE* open_file(const std::string& name) { return _wfopen(path_of(name).c_str(), L"rb"); }
+
+FILE* new_file(const std::string& name) {
+    const int file = _wopen(path_of(name).c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT,
+                            _S_IREAD | _S_IWRITE);
+    return file < 0 ? nullptr : _fdopen(file, "wb");
+}
+
+unsigned long process_number() { return GetCurrentProcessId(); }
+
+#else
+
+std::vector<std::string> arguments_of(int count, char** arguments) { return {arguments, arguments + count}; }
+
+std::filesystem::path path_of(const std::string& name) { return name; }
+std::string name_of(const std::filesystem::path& path) { return path; }
+
+FILE* standard_input() { return stdin; }
+FILE* standard_output() { return stdout; }
+
+FILE* open_file(const std::string& name) { return std::fopen(name.c_str(), "rb"); }
+
+FILE* new_file(const std::string& name) {
+    const int file = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    return file < 0 ? nullptr : fdopen(file, "wb");
+}
+
+unsigned long process_number() { return static_cast<unsigned long>(getpid()); }
+
+#endif
+
+}  // namespace basic::codec

@@ -1,0 +1,25 @@
+// Where systems differ: names of files are UTF-8 here, and streams are bytes.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace basic::codec {
+
+std::vector<std::string> arguments_of(int count, char** arguments);
+
+std::filesystem::path path_of(const std::string& name);
+std::string name_of(const std::filesystem::path& path);
+
+FILE* standard_input();
+FILE* standard_output();
+
+// Null, with errno set, where it cannot be. A new file must not be there yet.
+FILE* open_file(const std::string& name);
+FILE* new_file(const std::string& name);
+
+unsigned long process_number();
+
+}  // namespace basic::codec
