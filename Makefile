@@ -24,7 +24,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-windows test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-windows wheel-windows test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -36,6 +36,7 @@ help:
 	@echo "make results [PICTURES=folder]  rate and distortion beside other codecs, and times, into docs/results"
 	@echo "make reproduce-bundle [DATA=folder MINUTES=120 LEVEL0_MINUTES=70 BESIDE_MINUTES=75 ENCODER_MINUTES=97 ANALYSIS_MINUTES=40 RUN=runs/lite TRAIN_ARGS=...]  photos to bundle, as the bundled model was made"
 	@echo "make wheel              a manylinux wheel, in dist"
+	@echo "make wheel-windows      a wheel for 64-bit Windows and CPython 3.11, in dist; Wine tests it"
 	@echo "make codec              decoder and encoder without Python, in build-codec (docs/c-library.md)"
 	@echo "make wasm               the codec for browsers that the package ships (needs emscripten 3.1.6)"
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
@@ -141,6 +142,9 @@ wheel: .venv-test/.installed
 	rm -rf build/lib* build/wheel dist
 	.venv-test/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	PATH=$(CURDIR)/.venv-test/bin:$$PATH .venv-test/bin/auditwheel repair --wheel-dir dist build/wheel/*.whl
+
+wheel-windows: wheel
+	.ci/windows-python
 
 CMAKE = .venv-test/bin/cmake
 NINJA = -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja

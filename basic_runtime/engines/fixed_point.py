@@ -174,9 +174,9 @@ class _Numbering:
             gate=None if tensor.gate is None else self._place[tensor.gate],
         )
 
-    def _exponent(self, convolutions: list[Convolution], tensor: Layer, bits: int) -> NDArray[np.int64]:
+    def _exponent(self, convolutions: list[Convolution], tensor: Layer, bits: int) -> NDArray[np.int32]:
         """The bits of the sum of each output: the most with which it cannot pass `_SUM`, nor a weight int16."""
-        most = np.full(len(tensor.bias), bits + 31)
+        most = np.full(len(tensor.bias), bits + 31, np.int32)
         sums = np.abs(tensor.bias) + 2.0**-bits
         for k in tensor.skips:
             sums += self._format(k).limit * 2.0 ** -self._bits_of(k)
@@ -187,7 +187,7 @@ class _Numbering:
             sums += total * (self._format(c.source).limit * 2.0 ** -self._bits_of(c.source))
             largest = np.maximum(absolute.max(axis=1) * scale, _LEAST)
             most = np.minimum(most, self._bits_of(c.source) + _floor_log2(np.iinfo(np.int16).max / largest))
-        exponent: NDArray[np.int64] = np.minimum(most, _floor_log2(_SUM / sums))
+        exponent: NDArray[np.int32] = np.minimum(most, _floor_log2(_SUM / sums))
         finest = max([bits, *(self._bits_of(k) for k in tensor.skips)])
         if exponent.min() < finest or (exponent - bits).max() > 31:
             raise NotPixelGraphError(f"{tensor.key}: its sums have too few bits")
@@ -217,12 +217,12 @@ class _Numbering:
         )
 
 
-def _floor_log2(values: Floats) -> NDArray[np.int64]:
-    exponents: NDArray[np.int64] = np.frexp(values)[1].astype(np.int64)
-    return exponents - 1
+def _floor_log2(values: Floats) -> NDArray[np.int32]:
+    exponents: NDArray[np.int32] = np.frexp(values)[1]  # of 32 bits, which is all that ldexp takes on Windows
+    return exponents - np.int32(1)
 
 
-def _term(convolution: Convolution, place: int, exponent: NDArray[np.int64]) -> Term:
+def _term(convolution: Convolution, place: int, exponent: NDArray[np.int32]) -> Term:
     """The convolution with its weights in units of 2^-exponent of each output."""
     factor = np.ldexp(convolution.scale, exponent).astype(np.float32)
     integers = np.rint(convolution.weights * factor[:, None, None, None]).astype(np.int16)

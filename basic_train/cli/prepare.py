@@ -95,6 +95,11 @@ def _procedure(like: str | None, keep_duplicates: bool, rules: dict[str, Any]) -
     if base.halve_above is not None and (clash := sorted({"factor", "max_side"} & given.keys())):
         raise click.UsageError(f"--{clash[0].replace('_', '-')}: --like {like} has a rule of its own for sizes")
     try:
-        return replace(base, **given)
+        procedure = replace(base, **given)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if "choose" in given and procedure.count is None:
+        raise click.UsageError("--choose: goes with --count, as without it all photos are taken")
+    if "seed" in given and (procedure.count is None or procedure.choose != "random"):
+        raise click.UsageError("--seed: goes with --count and --choose random")
+    return procedure

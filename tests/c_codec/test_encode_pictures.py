@@ -52,7 +52,9 @@ PICTURES = {
     "png-transparent-colour": saved(RGB, "PNG", transparency=tuple(int(v) for v in RGB[3, 4])),
     "png-transparent-gray": saved(ALPHA, "PNG", transparency=int(ALPHA[2, 2])),
     "png-deep-gray": saved(np.arange(41 * 53, dtype=np.uint16).reshape(41, 53) * 30, "PNG"),
-    "png-metadata": saved(RGB, "PNG", exif=exif(), icc_profile=b"no profile at all" * 9, pnginfo=with_text("<x/>", False)),
+    "png-metadata": saved(
+        RGB, "PNG", exif=exif(), icc_profile=b"no profile at all" * 9, pnginfo=with_text("<x/>", False)
+    ),
     "png-packed-text": saved(RGB, "PNG", pnginfo=with_text("<x>" + "far " * 999 + "</x>", True)),
     "jpeg-420": saved(RGB, "JPEG", quality=83),
     "jpeg-422": saved(RGB, "JPEG", subsampling="4:2:2"),
@@ -74,7 +76,10 @@ def test_files_are_those_of_the_package(encode: Command, encoders: Path, name: s
     result = encode("--level", 0, encoders, "-", "-", stdin=PICTURES[name])
     assert result.returncode == 0, result.stderr
     picture = read_picture(PICTURES[name])
-    found, wanted = Codec(threads=1).decode_picture(result.stdout), Codec(threads=1).decode_picture(expected(PICTURES[name]))
+    found, wanted = (
+        Codec(threads=1).decode_picture(result.stdout),
+        Codec(threads=1).decode_picture(expected(PICTURES[name])),
+    )
     np.testing.assert_array_equal(found.pixels, wanted.pixels)
     assert (found.icc, found.exif, found.xmp) == (picture.icc, picture.exif, picture.xmp)
     if picture.alpha is None:

@@ -335,6 +335,9 @@ def test_errors_are_one_line(source, tmp_path):
         (["--near", "3", "--keep-duplicates"], "not both"),
         (["--like", "imagenet-subset", "--factor", "2"], "--factor"),
         (["--min-side", "300", "--max-side", "200"], "max_side=200 is less"),
+        (["--seed", "3"], "--count and --choose random"),
+        (["--seed", "3", "--count", "2"], "--count and --choose random"),
+        (["--choose", "random"], "--count"),
     ],
 )
 def test_options_that_contradict_are_usage_errors(source, tmp_path, options, message):
