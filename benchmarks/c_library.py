@@ -1,8 +1,10 @@
 """The codec without Python beside `basic-run`: whole commands from a cold shell, and WebAssembly in Node.
 
     python benchmarks/c_library.py [PICTURE] [--levels 0,3,7] [--rounds 9]
+    python benchmarks/c_library.py --folder FOLDER [--levels 0,7] [--rounds 3]
 
-Run `make codec` first; Node must be there for its rows. Commands take turns; each column has medians of wall time,
+Run `make codec` first; Node must be there for its rows. With a folder of pictures the columns are milliseconds for each
+of them: encoding all with effort 1, and decoding all to PNG. Commands take turns; each column has medians of wall time,
 start-up and files included: decoding to PPM and PNG, encoding a PPM with efforts 0 and 1; and largest resident sets.
 Rows of Node are of later pictures in a program that has coded one before, on its one thread.
 """
@@ -84,7 +86,7 @@ def commands(folder: Path, level: int, *, python: bool) -> Commands:
 
 def milliseconds(command: list[str | Path]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return 1000 * (time.perf_counter() - start)
 
 
@@ -117,15 +119,50 @@ def compare(folder: Path, level: int, rounds: int) -> None:
         print(f"| {level} | Node | {decode:.0f} | | {fast:.0f} | {usual:.0f} | |", flush=True)
 
 
+def compare_folders(folder: Path, pictures: Path, level: int, rounds: int) -> None:
+    """Print the rows of a level: whole folders."""
+    packed, shown, model = folder / "packed", folder / "shown", folder / "model"
+    by_level = ["--level", str(level)]
+    encode = [*PYTHON, "encode", "--overwrite", *by_level, "--out-dir", packed, pictures]
+    decode = [*PYTHON, "decode", "--overwrite", "--out-dir", shown, packed]
+    contenders: dict[str, tuple[list[str | Path], list[str | Path]]] = {
+        "basic-run --jobs 1": ([*encode, "--jobs", "1"], [*decode, "--jobs", "1"]),
+        "basic-run": (encode, decode),
+    }
+    for name, threads in (("C, --threads 1", ["--threads", "1"]), ("C", [])):
+        rest = ["--overwrite", *threads, model]
+        contenders[name] = (
+            [BUILD / "basic-encode", *by_level, "--out-dir", packed, *rest, pictures],
+            [BUILD / "basic-decode", "--out-dir", shown, *rest, packed],
+        )
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, timed in contenders.items():
+            found[name].append(tuple(milliseconds(command) for command in timed))
+    count = len(list(packed.rglob("*.basic")))
+    for name, times in found.items():
+        print(f"| {level} | {name} |", " | ".join(f"{median(v) / count:.0f}" for v in zip(*times, strict=True)), "|")
+
+
 @click.command()
 @click.argument("picture", required=False)
+@click.option(
+    "--folder", "pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Time folders."
+)
 @click.option("--levels", type=LevelList(), default="0,3,7", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True)
-def main(picture: str | None, levels: list[int], rounds: int) -> None:
+def main(picture: str | None, pictures: Path | None, levels: list[int], rounds: int) -> None:
     if not (BUILD / "basic-decode").is_file():
         raise click.ClickException(f"{BUILD} is not there: make codec builds it")
-    pixels = read_picture(picture).pixels if picture else synthetic_picture(768, 512)
     bundle = Bundle()
+    if pictures:
+        print("| level | | encode | decode |\n|---|---|---|---|")
+        for level in levels:
+            with TemporaryDirectory() as name:
+                (Path(name) / "model").write_bytes(packed_model(bundle, [level], [level], encoders=True))
+                compare_folders(Path(name), pictures.absolute(), level, rounds)
+        return
+    pixels = read_picture(picture).pixels if picture else synthetic_picture(768, 512)
     print("| level | | decode to .ppm | to .png | encode, effort 0 | effort 1 | MB |\n|---|---|---|---|---|---|---|")
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,11 +1,13 @@
 #include "file_list.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <system_error>
+#include <thread>
 
 #include "errors.hpp"
 #include "system.hpp"
@@ -66,6 +68,27 @@ void make_folder_of(const std::string& output) {
                     name_of(folder) + ": cannot be made (" + problem.message() + "): name another folder");
 }
 
+using Model = std::unique_ptr<basic_model, void (*)(basic_model*)>;
+
+Model opened(const FileArguments& files, unsigned threads) {
+    return {open_model(files.model(), threads), basic_model_free};
+}
+
+// Calls `work`, which does not throw, with the numbers up to `count` on so many threads.
+void each_of(size_t count, size_t threads, const std::function<void(size_t)>& work) {
+    std::atomic<size_t> next = 0;
+    const auto take = [&] {
+        for (size_t k; (k = next++) < count;) work(k);
+    };
+    std::vector<std::thread> others;
+    try {
+        for (size_t k = 1; k < threads; ++k) others.emplace_back(take);
+    } catch (const std::system_error&) {  // the system has no more of them: those that there are do all
+    }
+    take();
+    for (std::thread& other : others) other.join();
+}
+
 }  // namespace
 
 void FileArguments::check(const Program& program, const std::string& line) const {
@@ -74,20 +97,23 @@ void FileArguments::check(const Program& program, const std::string& line) const
 
 int exit_status(const Program& program, const FileArguments& files, const std::vector<std::string>& endings,
                 const std::string& ending, const std::function<void(const basic_model*, const Job&)>& work) {
-    int failed = 0;
+    std::atomic<int> failed = 0;
     const int status = exit_status(program, [&] {
-        const std::unique_ptr<basic_model, void (*)(basic_model*)> model(open_model(files.model(), files.threads),
-                                                                         basic_model_free);
-        if (files.folder.empty()) return work(model.get(), {files.names[1], files.names[2]});
-        for (const Job& job : jobs_into(files, endings, ending))
+        if (files.folder.empty())
+            return work(opened(files, files.threads).get(), {files.names[1], files.names[2]});
+        const std::vector<Job> jobs = jobs_into(files, endings, ending);
+        const size_t known = files.threads != 0 ? files.threads : std::max(1U, std::thread::hardware_concurrency());
+        const size_t hands = std::min(known, jobs.size());
+        const Model model = opened(files, static_cast<unsigned>(known / hands));
+        each_of(jobs.size(), hands, [&](size_t k) {
             failed |= exit_status(program, [&] {
-                make_folder_of(job.output);
-                work(model.get(), job);
+                make_folder_of(jobs[k].output);
+                work(model.get(), jobs[k]);
             });
+        });
     });
     return status | failed;
 }
-
 
 std::string ending_of(const std::string& name) {
     std::string text = name_of(path_of(name).extension());

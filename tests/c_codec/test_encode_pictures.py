@@ -1,4 +1,4 @@
-"""`basic-encode` reads PNG and JPEG as the package does, which reads them with Pillow: the same files, metadata and all."""
+"""`basic-encode` reads PNG and JPEG as the package does, by way of Pillow: the same files, metadata and all."""
 
 from __future__ import annotations
 
