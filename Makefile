@@ -45,7 +45,7 @@ help:
 	@echo "make test-arm           C++ tests on an emulated 64-bit ARM"
 	@echo "make test-windows       the codec without Python as Windows programs, run by Wine"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
-	@echo "make fuzz               libFuzzer on the entropy decoder and on files (needs clang)"
+	@echo "make fuzz               libFuzzer on the entropy decoder, on files and on pictures (needs clang)"
 
 SOURCES = pyproject.toml setup.py MANIFEST.in CMakeLists.txt README.md \
           $(shell find cpp basic_runtime basic_train basic_export -type f -not -name '*.pyc' -not -name '*.so')
@@ -274,11 +274,13 @@ fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_CXX_COMPILER=$(CLANGXX) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	    -DBASIC_PYTHON=OFF -DBASIC_TESTS=OFF -DBASIC_CODEC=ON -DBASIC_FUZZ=ON
-	.venv-test/bin/cmake --build build-fuzz --parallel 2 --target coder_fuzz container_fuzz
-	mkdir -p build-fuzz/corpus build-fuzz/files
+	.venv-test/bin/cmake --build build-fuzz --parallel 2 --target coder_fuzz container_fuzz picture_fuzz
+	mkdir -p build-fuzz/corpus build-fuzz/files build-fuzz/pictures
 	build-fuzz/coder_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/corpus
 	for file in tests/golden/*.basic; do printf '\1' | cat - $$file > build-fuzz/files/$$(basename $$file); done
 	build-fuzz/container_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/files
+	PYTHONPATH=tests/c_codec .venv-test/bin/python tests/c_codec/pictures.py build-fuzz/pictures
+	build-fuzz/picture_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 build-fuzz/pictures
 
 clean:
 	rm -rf build build-* dist *.egg-info .venv-demo .venv-test .venv-bench .venv-lowest

@@ -28,6 +28,17 @@ void take(png_structp png, png_bytep to, size_t count) {
     left = left.subspan(count);
 }
 
+// Throws Error where a chunk claims more bytes than follow: libpng would take memory for it.
+void check_chunks(Bytes bytes) {
+    for (size_t at = 8; at + 12 <= bytes.size();) {
+        const size_t size = png_get_uint_32(bytes.data() + at);
+        if (size > bytes.size() - at - 12) throw damaged("the picture is damaged (it is cut off)");
+        if (std::memcmp(bytes.data() + at + 4, "IEND", 4) == 0) return;
+        at += 12 + size;
+    }
+    throw damaged("the picture is damaged (it is cut off)");
+}
+
 class PngReader {
   public:
     explicit PngReader(Bytes bytes) : bytes_(bytes) {
@@ -135,6 +146,9 @@ class PngReader {
 
 }  // namespace
 
-InputPicture read_png(Bytes bytes, uint64_t max_pixels) { return PngReader(bytes).read(max_pixels); }
+InputPicture read_png(Bytes bytes, uint64_t max_pixels) {
+    check_chunks(bytes);
+    return PngReader(bytes).read(max_pixels);
+}
 
 }  // namespace basic::codec
