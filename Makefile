@@ -203,10 +203,14 @@ test-cpp: .venv-test/.installed build-cpp/test.basicmodel
 	build-cpp/there_and_back build-cpp/test.basicmodel tests/golden/earlier/lite-10-level0.basic build-cpp/again.basic 20
 	build-cpp/installed/bin/basic-decode --info build-cpp/again.basic
 
+# For other systems than this, whose libraries would be found.
+NO_PICTURES = -DCMAKE_DISABLE_FIND_PACKAGE_PNG=ON -DCMAKE_DISABLE_FIND_PACKAGE_JPEG=ON
+
 # The NEON kernels, on an emulated processor; needs aarch64-linux-gnu-g++ and qemu-aarch64-static.
 # .ci/arm-python does the same with the golden files and the whole runtime.
 # With ARM_ZLIB, the folder usr of Debian's zlib1g-dev:arm64, the C library, too: its files and pixels are those of this machine.
-ARM_CODEC = -DBASIC_CODEC=ON -DZLIB_INCLUDE_DIR=$(ARM_ZLIB)/include -DZLIB_LIBRARY=$(ARM_ZLIB)/lib/aarch64-linux-gnu/libz.a
+ARM_CODEC = -DBASIC_CODEC=ON -DZLIB_INCLUDE_DIR=$(ARM_ZLIB)/include -DZLIB_LIBRARY=$(ARM_ZLIB)/lib/aarch64-linux-gnu/libz.a \
+    $(NO_PICTURES)
 ARM_RUN = qemu-aarch64-static -L /usr/aarch64-linux-gnu build-arm/cpp
 test-arm: .venv-test/.installed $(if $(ARM_ZLIB),codec build-arm/test.basicmodel)
 	.venv-test/bin/cmake -S . -B build-arm/cpp -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
@@ -235,8 +239,7 @@ test-windows: .venv-test/.installed build-windows/test.basicmodel
 	$(CMAKE) -S . -B build-windows/cpp $(NINJA) -DCMAKE_SYSTEM_NAME=Windows -DCMAKE_CXX_COMPILER=$(MINGW)-g++-posix \
 	    -DCMAKE_CROSSCOMPILING_EMULATOR=wine -DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_SHARED_LINKER_FLAGS=-static \
 	    -DZLIB_INCLUDE_DIR=/usr/$(MINGW)/include -DZLIB_LIBRARY=/usr/$(MINGW)/lib/libz.a \
-	    -DCMAKE_DISABLE_FIND_PACKAGE_PNG=ON -DCMAKE_DISABLE_FIND_PACKAGE_JPEG=ON \
-	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON
+	    $(NO_PICTURES) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON
 	$(CMAKE) --build build-windows/cpp --parallel 2
 	$(CMAKE) --install build-windows/cpp --prefix $(CURDIR)/build-windows/installed
 	$(MINGW)-gcc-posix -std=c99 -Wall -Wextra -Wpedantic -Werror cpp/examples/there_and_back.c -o build-windows/installed/bin/there_and_back.exe \
