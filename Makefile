@@ -251,6 +251,8 @@ test-windows: .venv-test/.installed build-windows/test.basicmodel
 	wine build-windows/cpp/codec_test.exe build-windows/test.basicmodel tests/golden/earlier/*.basic
 	wine build-windows/installed/bin/there_and_back.exe build-windows/test.basicmodel tests/golden/earlier/lite-10-level0.basic build-windows/again.basic 20
 	wine build-windows/cpp/basic-encode.exe build-windows/test.basicmodel docs/demo.jpg - 2>&1 | grep "JPEG is not read, as this program was built without libjpeg"
+	wine build-windows/cpp/basic-decode.exe --info 'tests/golden/earlier/*-level7.basic' >build-windows/told
+	test $$(grep -c "level 7" build-windows/told) = $$(ls tests/golden/earlier/*-level7.basic | wc -l)
 	BASIC_CODEC_RUN=wine BASIC_CODEC_BUILD=build-windows/cpp OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 \
 	    $(addprefix tests/c_codec/test_,decode_command.py encode_command.py several_files.py)
 	wineserver -k

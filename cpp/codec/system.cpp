@@ -8,6 +8,9 @@
 #include <windows.h>
 
 #include <shellapi.h>
+
+#include <algorithm>
+#include <utility>
 #else
 #include <unistd.h>
 #endif
@@ -16,12 +19,35 @@ namespace basic::codec {
 
 #ifdef _WIN32
 
+namespace {
+
+// What a pattern stands for, which no shell of Windows expands; itself where it is none, or stands for nothing.
+std::vector<std::string> expanded(const std::wstring& argument) {
+    const std::filesystem::path path = argument;
+    std::vector<std::string> names;
+    WIN32_FIND_DATAW found;
+    const HANDLE search = argument.find_first_of(L"*?") == std::wstring::npos
+                              ? INVALID_HANDLE_VALUE
+                              : FindFirstFileW(argument.c_str(), &found);
+    if (search == INVALID_HANDLE_VALUE) return {name_of(path)};
+    do {
+        if ((found.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) == 0)
+            names.push_back(name_of(path.parent_path() / found.cFileName));
+    } while (FindNextFileW(search, &found));
+    FindClose(search);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+}  // namespace
+
 // Those of `main` are in the system's own code page, which lacks most letters.
 std::vector<std::string> arguments_of(int, char**) {
     int count = 0;
     wchar_t** const wide = CommandLineToArgvW(GetCommandLineW(), &count);
     std::vector<std::string> arguments;
-    for (int k = 0; k < count; ++k) arguments.push_back(name_of(std::filesystem::path(wide[k])));
+    for (int k = 0; k < count; ++k)
+        for (std::string& name : expanded(wide[k])) arguments.push_back(std::move(name));
     LocalFree(wide);
     return arguments;
 }

@@ -8,6 +8,7 @@
 
 namespace basic::codec {
 
+// The program's name and what follows; patterns of files are expanded, be it by the shell or here.
 std::vector<std::string> arguments_of(int count, char** arguments);
 
 std::filesystem::path path_of(const std::string& name);
