@@ -14,13 +14,14 @@ namespace {
 using namespace basic::codec;
 
 const Program kProgram = {"basic-decode",
-                          "Usage: basic-decode [OPTIONS] MODEL FILE OUTPUT\n"
+                          "Usage: basic-decode [OPTIONS] MODEL FILE [OUTPUT]\n"
                           "       basic-decode [OPTIONS] MODEL FILE... --out-dir FOLDER\n"
                           "       basic-decode --info FILE...\n"
                           "\n"
-                          "  Decode FILE, a .basic file or a folder of them, with MODEL, a file that\n"
-                          "  basic-run pack made, and write OUTPUT: .png, .ppm, .pgm or .pam. FILE may be -\n"
-                          "  for standard input, and OUTPUT - for standard output, as PAM.\n"
+                          "  Decode FILE with MODEL, a file that basic-run pack made, and write OUTPUT: .png,\n"
+                          "  .ppm, .pgm or .pam, or a PNG beside it unless named. FILE is a .basic file, -\n"
+                          "  for standard input, or with --out-dir a folder of such files; OUTPUT may be -\n"
+                          "  for standard output, as PAM.\n"
                           "\n"
                           "  --out-dir FOLDER where pictures go, by their files' names\n"
                           "  --format NAME    what they are: png (default), ppm or pam\n"
@@ -52,7 +53,7 @@ Options options_of(int count, char** arguments) {
                           {"--info", &options.info}},
                          count, arguments);
     if (options.info && files.names.empty()) misused(kProgram, "--info needs a FILE");
-    if (!options.info) files.check(kProgram, "MODEL, FILE and OUTPUT are needed, or MODEL, FILE... and --out-dir");
+    if (!options.info) files.check(kProgram, "MODEL and FILE are needed, and for several --out-dir");
     if (!options.format.empty() && files.folder.empty()) misused(kProgram, "--format goes with --out-dir");
     if (options.format.empty()) options.format = "png";
     if (options.format != "png" && options.format != "ppm" && options.format != "pam")

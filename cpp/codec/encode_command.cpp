@@ -1,4 +1,5 @@
 // basic-encode: pictures to .basic files, without Python.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,12 +16,13 @@ namespace {
 using namespace basic::codec;
 
 const Program kProgram = {"basic-encode",
-                          "Usage: basic-encode [OPTIONS] MODEL PICTURE OUTPUT\n"
+                          "Usage: basic-encode [OPTIONS] MODEL PICTURE [OUTPUT]\n"
                           "       basic-encode [OPTIONS] MODEL PICTURE... --out-dir FOLDER\n"
                           "\n"
                           "  Encode PICTURE with MODEL, a file that basic-run pack --encoders made, and write\n"
-                          "  OUTPUT, a .basic file. PICTURE is a .png, .jpg, .ppm, .pgm or .pam, or a folder\n"
-                          "  of such files. It may be - for standard input, and OUTPUT - for standard output.\n"
+                          "  OUTPUT, a .basic file, beside it unless named. PICTURE is a .png, .jpg, .ppm,\n"
+                          "  .pgm or .pam, - for standard input, or with --out-dir a folder of such files;\n"
+                          "  OUTPUT may be - for standard output.\n"
                           "\n"
                           "  --out-dir FOLDER where files go, by their pictures' names\n"
                           "  -q, --quality N  1 to 100 (default: 50)\n"
@@ -53,7 +55,7 @@ Options options_of(int count, char** arguments) {
                 {"--out-dir", nullptr, 0, {}, [&](const std::string& name) { options.files.folder = name; }},
                 {"--overwrite", &options.overwrite}},
                count, arguments);
-    options.files.check(kProgram, "MODEL, PICTURE and OUTPUT are needed, or MODEL, PICTURE... and --out-dir");
+    options.files.check(kProgram, "MODEL and PICTURE are needed, and for several --out-dir");
     return options;
 }
 
@@ -66,7 +68,15 @@ InputPicture picture_of(const std::string& path, uint64_t max_pixels) {
     }
 }
 
+// Of two pictures by name the second would be an output, which --overwrite may replace.
+void check_output(const std::string& path) {
+    const auto& endings = picture_endings();
+    if (std::find(endings.begin(), endings.end(), ending_of(path)) != endings.end())
+        throw Error(BASIC_BAD_ARGUMENT, path + ": is the name of a picture: name a .basic file, or for several --out-dir");
+}
+
 void encode(const Options& options, const basic_model* model, const Job& job) {
+    check_output(job.output);
     check_free(job.output, options.overwrite);
     const InputPicture input = picture_of(job.input, options.encode.max_pixels);
     const basic_picture picture = input.view();
@@ -85,6 +95,6 @@ void encode(const Options& options, const basic_model* model, const Job& job) {
 
 int main(int count, char** arguments) {
     const Options options = options_of(count, arguments);
-    return exit_status(kProgram, options.files, input_endings(), ".basic",
+    return exit_status(kProgram, options.files, picture_endings(), ".basic",
                        [&](const basic_model* model, const Job& job) { encode(options, model, job); });
 }

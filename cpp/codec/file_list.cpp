@@ -29,6 +29,12 @@ std::vector<fs::path> files_in(const fs::path& folder, const std::vector<std::st
     return found;
 }
 
+// The output of an input that names none: its name with another ending.
+std::string beside(const std::string& input, const std::string& ending) {
+    if (input == "-") throw Error(BASIC_BAD_ARGUMENT, "standard input has no name for an output: name one, or -");
+    return name_of(path_of(input).replace_extension(path_of(ending)));
+}
+
 // The jobs of inputs whose outputs go into a folder. Throws Error for two inputs of one output, and for folders without
 // any.
 std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::string>& endings,
@@ -92,15 +98,17 @@ void each_of(size_t count, size_t threads, const std::function<void(size_t)>& wo
 }  // namespace
 
 void FileArguments::check(const Program& program, const std::string& line) const {
-    if (folder.empty() ? names.size() != 3 : names.size() < 2) misused(program, line);
+    if (names.size() < 2 || (folder.empty() && names.size() > 3)) misused(program, line);
 }
 
 int exit_status(const Program& program, const FileArguments& files, const std::vector<std::string>& endings,
                 const std::string& ending, const std::function<void(const basic_model*, const Job&)>& work) {
     std::atomic<int> failed = 0;
     const int status = exit_status(program, [&] {
-        if (files.folder.empty())
-            return work(opened(files, files.threads).get(), {files.names[1], files.names[2]});
+        if (files.folder.empty()) {
+            const std::string output = files.names.size() == 3 ? files.names[2] : beside(files.names[1], ending);
+            return work(opened(files, files.threads).get(), {files.names[1], output});
+        }
         const std::vector<Job> jobs = jobs_into(files, endings, ending);
         const size_t known = files.threads != 0 ? files.threads : std::max(1U, std::thread::hardware_concurrency());
         const size_t hands = std::min(known, jobs.size());

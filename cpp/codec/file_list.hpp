@@ -13,7 +13,7 @@ struct Job {
     std::string input, output;
 };
 
-// A model, and one input and its output, or inputs alone for an output folder.
+// A model, and one input, perhaps with its output, or inputs for an output folder.
 struct FileArguments {
     std::vector<std::string> names;
     std::string folder;

@@ -110,16 +110,8 @@ void InputPicture::keep_exif(Bytes data) {
     keep(exif, "EXIF", {data.begin(), data.end()});
 }
 
-const std::vector<std::string>& input_endings() {
-    static const std::vector<std::string> kEndings = {
-        ".ppm", ".pgm", ".pam",
-#ifdef BASIC_PNG
-        ".png",
-#endif
-#ifdef BASIC_JPEG
-        ".jpg", ".jpeg", ".jpe", ".jfif",
-#endif
-    };
+const std::vector<std::string>& picture_endings() {
+    static const std::vector<std::string> kEndings = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".ppm", ".pgm", ".pam"};
     return kEndings;
 }
 

@@ -27,8 +27,8 @@ struct InputPicture {
     void keep_exif(Bytes data);
 };
 
-// The endings of pictures that this program reads, such as ".png".
-const std::vector<std::string>& input_endings();
+// The endings of pictures that a program reads which has the libraries for all of them, such as ".png".
+const std::vector<std::string>& picture_endings();
 
 // The picture that a file holds, of 8 bits: gray or RGB, perhaps with alpha. Throws Error for what is none or is
 // damaged, and for one that is too large before it takes memory for its pixels.

@@ -185,7 +185,15 @@ def test_outputs_that_cannot_be(decode: Command, small_model: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("a", "b"), ("--level", "8", "a", "b", "c"), ("--level",), ("--threads", "x", "a", "b", "c"), ("--what",)],
+    [
+        (),
+        ("a",),
+        ("a", "b", "c", "d"),
+        ("--level", "8", "a", "b", "c"),
+        ("--level",),
+        ("--threads", "x", "a", "b", "c"),
+        ("--what",),
+    ],
 )
 def test_misuse_is_status_2(decode: Command, arguments: tuple[str, ...]) -> None:
     result = decode(*arguments)

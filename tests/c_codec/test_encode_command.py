@@ -116,7 +116,8 @@ def test_what_cannot_be_encoded(encode: Command, encoders: Path, small_model: Pa
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("a", "b"), ("-q",), ("-q", "101", "a", "b", "c"), ("--effort", "2", "a", "b", "c")]
+    "arguments",
+    [(), ("a",), ("a", "b", "c", "d"), ("-q",), ("-q", "101", "a", "b", "c"), ("--effort", "2", "a", "b", "c")],
 )
 def test_misuse_is_status_2(encode: Command, arguments: tuple[str, ...]) -> None:
     result = encode(*arguments)

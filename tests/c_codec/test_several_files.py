@@ -58,6 +58,19 @@ def test_files_by_name(encode: Command, decode: Command, encoders: Path, photos:
         assert names(shown) == [f"{name}.{kind}" for name in ("a", "b", "c", "d é")]
 
 
+def test_outputs_beside_their_inputs(encode: Command, decode: Command, encoders: Path, photos: Path) -> None:
+    assert encode("--level", 0, encoders, photos / "a.ppm").returncode == 0
+    assert (photos / "a.basic").read_bytes() == Codec(threads=1).encode(PICTURES["a.ppm"], level=0)
+    assert decode(encoders, photos / "a.basic").returncode == 0
+    assert [name for name in names(photos) if name.startswith("a.")] == ["a.basic", "a.png", "a.ppm"]
+    failure(encode(encoders, photos / "a.ppm"), "a.basic", "--overwrite")
+    failure(
+        encode("--overwrite", encoders, photos / "a.ppm", photos / "b.ppm"), "b.ppm", "name of a picture", "--out-dir"
+    )
+    np.testing.assert_array_equal(np.array(Image.open(photos / "b.ppm")), PICTURES["b.ppm"])
+    failure(encode(encoders, "-", stdin=(photos / "a.ppm").read_bytes()), "standard input has no name")
+
+
 def test_a_bad_file_stops_no_other(encode: Command, decode: Command, encoders: Path, photos: Path) -> None:
     out = photos.parent / "out"
     (photos / "b.ppm").write_bytes(b"P6 7")
