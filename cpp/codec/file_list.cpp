@@ -22,7 +22,8 @@ std::vector<fs::path> files_in(const fs::path& folder, const std::vector<std::st
     std::vector<fs::path> found;
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
         const std::string ending = ending_of(name_of(entry.path()));
-        if (entry.is_regular_file() && std::find(endings.begin(), endings.end(), ending) != endings.end())
+        std::error_code unknown;
+        if (entry.is_regular_file(unknown) && std::find(endings.begin(), endings.end(), ending) != endings.end())
             found.push_back(entry.path().lexically_relative(folder));
     }
     std::sort(found.begin(), found.end());
@@ -45,6 +46,7 @@ std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::st
     const auto add = [&](const fs::path& input, const fs::path& place) {
         const fs::path output = (into / place).replace_extension(path_of(ending));
         const auto [other, free] = taken.emplace(name_of(output), name_of(input));
+        if (!free && other->second == name_of(input)) return;  // it was named twice
         if (!free)
             throw Error(BASIC_BAD_ARGUMENT, name_of(input) + ": has the same output as " + other->second + ", " +
                                                 other->first + ": name them in two commands");
