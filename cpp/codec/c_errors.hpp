@@ -14,7 +14,7 @@ class JumpPoint {
     // the line that `fail` was given.
     template <typename Work>
     void guard(const Work& work) {
-        if (setjmp(back_) != 0) throw damaged("the picture is damaged (" + std::string(line_) + ")");
+        if (setjmp(back_) != 0) throw bad_picture(line_);
         work();
     }
 

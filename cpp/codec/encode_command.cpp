@@ -1,5 +1,4 @@
 // basic-encode: pictures to .basic files, without Python.
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -69,14 +68,13 @@ InputPicture picture_of(const std::string& path, uint64_t max_pixels) {
 }
 
 // Of two pictures by name the second would be an output, which --overwrite may replace.
-void check_output(const std::string& path) {
-    const auto& endings = picture_endings();
-    if (std::find(endings.begin(), endings.end(), ending_of(path)) != endings.end())
+void check_no_picture(const std::string& path) {
+    if (ends_in(path, picture_endings()))
         throw Error(BASIC_BAD_ARGUMENT, path + ": is the name of a picture: name a .basic file, or for several --out-dir");
 }
 
 void encode(const Options& options, const basic_model* model, const Job& job) {
-    check_output(job.output);
+    check_no_picture(job.output);
     check_free(job.output, options.overwrite);
     const InputPicture input = picture_of(job.input, options.encode.max_pixels);
     const basic_picture picture = input.view();

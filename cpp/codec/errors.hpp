@@ -20,6 +20,8 @@ inline Error bad_model(const std::string& what) {
     return {BASIC_DAMAGED, "the model is damaged (" + what + "): pack it again"};
 }
 
+inline Error bad_picture(const std::string& what) { return damaged("the picture is damaged (" + what + ")"); }
+
 // What the exception that is being handled means. To be called in a handler.
 Error current_error();
 

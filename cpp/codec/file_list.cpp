@@ -21,9 +21,8 @@ namespace fs = std::filesystem;
 std::vector<fs::path> files_in(const fs::path& folder, const std::vector<std::string>& endings) {
     std::vector<fs::path> found;
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-        const std::string ending = ending_of(name_of(entry.path()));
         std::error_code unknown;
-        if (entry.is_regular_file(unknown) && std::find(endings.begin(), endings.end(), ending) != endings.end())
+        if (entry.is_regular_file(unknown) && ends_in(name_of(entry.path()), endings))
             found.push_back(entry.path().lexically_relative(folder));
     }
     std::sort(found.begin(), found.end());
@@ -130,6 +129,10 @@ std::string ending_of(const std::string& name) {
     std::transform(text.begin(), text.end(), text.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return text;
+}
+
+bool ends_in(const std::string& name, const std::vector<std::string>& endings) {
+    return std::find(endings.begin(), endings.end(), ending_of(name)) != endings.end();
 }
 
 }  // namespace basic::codec

@@ -25,13 +25,15 @@ struct FileArguments {
     const std::string& model() const { return names[0]; }
 };
 
-// Does `work` for each input with the model, several at a time on threads of their own, each of which takes one thread
-// then. Each that throws is told in one line, and the others go on. Returns the exit status. In an output folder an output has its input's name with another ending; an input that is a folder stands
-// for the files in it and below that have one of `endings`, and its tree is kept.
+// Does `work` for each input with the model, several at a time. Each that throws is told in one line, and the others go
+// on. Returns the exit status. Where none is named, and in an output folder, an output has its input's name with another
+// ending; an input that is a folder stands for the files in it and below that have one of `endings`, and its tree is
+// kept.
 int exit_status(const Program& program, const FileArguments& files, const std::vector<std::string>& endings,
                 const std::string& ending, const std::function<void(const basic_model*, const Job&)>& work);
 
 // The ending of a file's name in small letters, such as ".png".
 std::string ending_of(const std::string& name);
+bool ends_in(const std::string& name, const std::vector<std::string>& endings);
 
 }  // namespace basic::codec

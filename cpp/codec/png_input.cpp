@@ -12,7 +12,6 @@
 namespace basic::codec {
 namespace {
 
-constexpr uint32_t kMaxSide = 65'535;
 constexpr std::string_view kXmpKeyword = "XML:com.adobe.xmp";
 
 [[noreturn]] void fail(png_structp png, png_const_charp line) {
@@ -32,11 +31,11 @@ void take(png_structp png, png_bytep to, size_t count) {
 void check_chunks(Bytes bytes) {
     for (size_t at = 8; at + 12 <= bytes.size();) {
         const size_t size = png_get_uint_32(bytes.data() + at);
-        if (size > bytes.size() - at - 12) throw damaged("the picture is damaged (it is cut off)");
+        if (size > bytes.size() - at - 12) break;
         if (std::memcmp(bytes.data() + at + 4, "IEND", 4) == 0) return;
         at += 12 + size;
     }
-    throw damaged("the picture is damaged (it is cut off)");
+    throw bad_picture("it is cut off");
 }
 
 class PngReader {
@@ -55,7 +54,6 @@ class PngReader {
     InputPicture read(uint64_t max_pixels) {
         point_.guard([&] {
             png_set_read_fn(png_, &bytes_, take);
-            png_set_user_limits(png_, kMaxSide, kMaxSide);
             png_set_chunk_malloc_max(png_, kMaxMetadata);
             // As they lie in the file: libpng would leave out profiles that it does not like.
             static constexpr png_byte kKept[] = "iCCP\0eXIf\0iTXt";
@@ -100,7 +98,7 @@ class PngReader {
         });
         picture.channels = png_get_channels(png_, info_);
         if (png_get_rowbytes(png_, info_) != size_t{picture.width} * picture.channels)
-            throw damaged("the picture is damaged (its rows have an unknown form)");
+            throw bad_picture("its rows have an unknown form");
     }
 
     void metadata(InputPicture& picture) {
@@ -122,7 +120,7 @@ class PngReader {
     static void profile(InputPicture& picture, Bytes data) {
         const auto zero = std::find(data.begin(), data.end(), 0);
         if (data.end() - zero >= 2 && zero[1] == 0)
-            picture.keep(picture.icc, "ICC", inflated(data.subspan(zero - data.begin() + 2), kMaxMetadata));
+            picture.keep(picture.icc, "ICC", inflate_up_to(data.subspan(zero - data.begin() + 2), kMaxMetadata));
     }
 
     // A keyword, whether and how the text is packed, a language, the keyword in that, and the text.
@@ -135,7 +133,7 @@ class PngReader {
         const size_t translated = language == all.npos ? all.npos : all.find('\0', language + 1);
         if (translated == all.npos) return;
         const Bytes rest = data.subspan(translated + 1);
-        picture.keep(picture.xmp, "XMP", packed ? inflated(rest, kMaxMetadata) : std::vector<uint8_t>(rest.begin(), rest.end()));
+        picture.keep(picture.xmp, "XMP", packed ? inflate_up_to(rest, kMaxMetadata) : std::vector<uint8_t>(rest.begin(), rest.end()));
     }
 
     Bytes bytes_;

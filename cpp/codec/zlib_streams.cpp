@@ -20,16 +20,18 @@ std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what) {
     return data;
 }
 
-std::vector<uint8_t> inflated(Bytes stream, size_t most) {
+std::vector<uint8_t> inflate_up_to(Bytes stream, size_t most) {
     std::vector<uint8_t> data;
     for (size_t room = 4 * stream.size() + 64;; room *= 4) {
         data.resize(std::min(room, most + 1));
         uLongf found = data.size();
         const int result = uncompress(data.data(), &found, stream.data(), stream.size());
         if (result == Z_MEM_ERROR) throw std::bad_alloc();
-        if (result == Z_BUF_ERROR && found == data.size() && data.size() <= most) continue;  // there is more
-        if (result == Z_OK) data.resize(found);
-        if (result != Z_OK && found < data.size()) data.clear();
+        if (result == Z_BUF_ERROR && data.size() <= most) continue;  // there is more
+        if (result == Z_OK)
+            data.resize(found);
+        else if (result != Z_BUF_ERROR)
+            data.clear();
         return data;
     }
 }

@@ -12,7 +12,7 @@ namespace basic::codec {
 std::vector<uint8_t> inflate(Bytes stream, size_t size, const char* what);
 
 // What a stream holds, nothing if it is damaged, and of more than `most` bytes the first `most + 1`.
-std::vector<uint8_t> inflated(Bytes stream, size_t most);
+std::vector<uint8_t> inflate_up_to(Bytes stream, size_t most);
 
 // One stream of all bytes, at the strongest setting.
 std::vector<uint8_t> deflate(Bytes bytes);
