@@ -179,6 +179,18 @@ def fit_filter(features: NDArray[np.float64], errors: NDArray[np.float64], bits_
     Raises ValueError for sums of other shapes, or that are not finite.
     """
 
+class PngPixels:
+    """The zlib stream of a PNG's pixels, uint8 (h, w) or (h, w, c) with c up to 4, in parts that each fill an IDAT
+    chunk. The same for any number of threads.
+
+    Each row has the filter that leaves the smallest numbers; of repetitions only runs of a byte are found. Raises
+    ValueError for another shape, for a picture without pixels, or for threads that are not 1 to 1024, TypeError for
+    another dtype."""
+
+    def __init__(self, samples: NDArray[np.uint8], threads: int = 1) -> None: ...
+    def __iter__(self) -> PngPixels: ...
+    def __next__(self) -> bytes: ...
+
 def symbol_bits(
     symbols: NDArray[np.int32], indexes: NDArray[np.uint8], bits: NDArray[np.float32], threads: int = 1
 ) -> float:

@@ -75,7 +75,7 @@ def decode(
         check_output(job, overwrite)
         asked = choice_for(header.width, header.height).level
         picture = codec.decode_picture(data, level=asked)
-        notices = write_picture(job.target, picture, kind, overwrite=overwrite)
+        notices = write_picture(job.target, picture, kind, overwrite=overwrite, threads=threads)
         return {
             "width": picture.width,
             "height": picture.height,

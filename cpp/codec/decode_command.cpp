@@ -84,7 +84,7 @@ void decode(const Options& options, const basic_model* model, const Job& job) {
     basic_picture picture;
     require_ok(basic_decode(model, file.data(), file.size(), &options.decode, &picture, error), job.input, error);
     const std::unique_ptr<basic_picture, void (*)(basic_picture*)> kept(&picture, basic_picture_free);
-    write_picture(job.output, picture, options.overwrite);
+    write_picture(job.output, picture, options.overwrite, job.threads);
 }
 
 }  // namespace

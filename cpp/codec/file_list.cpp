@@ -105,16 +105,18 @@ void FileArguments::check(const Program& program, const std::string& line) const
 int exit_status(const Program& program, const FileArguments& files, const std::vector<std::string>& endings,
                 const std::string& ending, const std::function<void(const basic_model*, const Job&)>& work) {
     std::atomic<int> failed = 0;
+    const unsigned known = files.threads != 0 ? files.threads : std::max(1U, std::thread::hardware_concurrency());
     const int status = exit_status(program, [&] {
         if (files.folder.empty()) {
             const std::string output = files.names.size() == 3 ? files.names[2] : beside(files.names[1], ending);
-            return work(opened(files, files.threads).get(), {files.names[1], output});
+            return work(opened(files, known).get(), {files.names[1], output, known});
         }
-        const std::vector<Job> jobs = jobs_into(files, endings, ending);
-        const size_t known = files.threads != 0 ? files.threads : std::max(1U, std::thread::hardware_concurrency());
-        const size_t hands = std::min(known, jobs.size());
-        const Model model = opened(files, static_cast<unsigned>(known / hands));
+        std::vector<Job> jobs = jobs_into(files, endings, ending);
+        const size_t hands = std::min<size_t>(known, jobs.size());
+        const auto each = static_cast<unsigned>(known / hands);
+        const Model model = opened(files, each);
         each_of(jobs.size(), hands, [&](size_t k) {
+            jobs[k].threads = each;
             failed |= exit_status(program, [&] {
                 make_folder_of(jobs[k].output);
                 work(model.get(), jobs[k]);

@@ -11,6 +11,7 @@ namespace basic::codec {
 
 struct Job {
     std::string input, output;
+    unsigned threads = 1;  // that it may use
 };
 
 // A model, and one input, perhaps with its output, or inputs for an output folder.

@@ -14,6 +14,7 @@ namespace py = pybind11;
 
 void bind_convert(py::module_& module);
 void bind_integer_net(py::module_& module);
+void bind_png_pixels(py::module_& module);
 void bind_search(py::module_& module);
 
 template <typename T>

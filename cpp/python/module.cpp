@@ -377,5 +377,6 @@ PYBIND11_MODULE(_native, module) {
 
     bind_convert(module);
     bind_integer_net(module);
+    bind_png_pixels(module);
     bind_search(module);
 }

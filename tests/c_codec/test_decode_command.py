@@ -15,6 +15,7 @@ from PIL import Image
 from basic_runtime import __version__
 from basic_runtime.codec import Codec
 from basic_runtime.container import FILTER, parse
+from basic_runtime.imageio import write_picture
 from basic_runtime.limits import Limits
 from basic_runtime.picture import Picture
 
@@ -111,6 +112,17 @@ def test_gray_alpha_and_metadata(decode: Command, small_model: Path, tmp_path: P
         assert image.info["icc_profile"] == extras["icc"]
         assert image.getexif()[0x0112] == 6
         assert image.info["XML:com.adobe.xmp"] == extras["xmp"].decode()
+
+
+def test_the_png_is_that_of_the_package(decode: Command, small_model: Path, tmp_path: Path) -> None:
+    codec = Codec(threads=1)
+    rgb = scene(300, 500)  # several stripes, which threads compress
+    for picture in (Picture(rgb), Picture(rgb[..., 0]), Picture(rgb, rgb[..., 0], exif=b"II*\0", xmp=b"<x/>")):
+        data = codec.encode(picture, level=0, effort=0)
+        write_picture(tmp_path / "b.png", codec.decode_picture(data), overwrite=True)
+        for threads in ("1", "3"):
+            decoded(decode, small_model, data, tmp_path, "--threads", threads)
+            assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_formats_and_streams(decode: Command, small_model: Path, tmp_path: Path) -> None:
