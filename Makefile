@@ -24,7 +24,7 @@ FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
 
-.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-gpu test-nightly test-cpp test-web test-arm test-windows wheel-windows test-lowest lint bench results reproduce-bundle sanitize fuzz clean
+.PHONY: build-web/basic-codec.wasm help demo wheel codec wasm test test-desktop test-gpu test-nightly test-cpp test-web test-arm test-windows wheel-windows test-lowest lint bench results reproduce-bundle sanitize fuzz clean
 
 help:
 	@echo "make demo [PHOTO=path]  encode and decode photos with the bundled model, beside JPEG and WebP"
@@ -42,6 +42,7 @@ help:
 	@echo "make test-lowest        a picture and back with the lowest versions of the dependencies"
 	@echo "make test-cpp           C++ tests of the code as it ships"
 	@echo "make test-web           the codec for browsers, in Node: pixels and files of the package"
+	@echo "make test-desktop       .basic files in gdk-pixbuf, which desktops show pictures with (docs/desktop.md)"
 	@echo "make test-arm           C++ tests on an emulated 64-bit ARM"
 	@echo "make test-windows       the codec without Python as Windows programs, run by Wine"
 	@echo "make sanitize           C++ tests under AddressSanitizer, UBSan and, where there are threads, ThreadSanitizer"
@@ -152,6 +153,16 @@ NINJA = -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja
 codec: .venv-test/.installed
 	$(CMAKE) -S . -B build-codec $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_CODEC=ON
 	$(CMAKE) --build build-codec --parallel 2
+
+# Needs gdk-pixbuf with its headers, and shared-mime-info (Debian: libgdk-pixbuf-2.0-dev libgdk-pixbuf2.0-bin shared-mime-info).
+test-desktop: .venv-test/.installed
+	rm -rf build-desktop/installed && mkdir -p build-desktop
+	.venv-test/bin/basic-run pack --levels 0-7 --earlier -o build-desktop/lite-11.basicmodel --overwrite
+	$(CMAKE) -S . -B build-desktop $(NINJA) -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_CODEC=ON -DBASIC_DESKTOP=ON \
+	    -DBASIC_DESKTOP_MODEL=$(CURDIR)/build-desktop/lite-11.basicmodel -DBASIC_TESTS=ON
+	$(CMAKE) --build build-desktop --parallel 2
+	$(CMAKE) --install build-desktop --prefix $(CURDIR)/build-desktop/installed
+	.venv-test/bin/pytest -m desktop tests/c_codec
 
 # emcc of Debian does not find its JavaScript by itself.
 build-web/basic-codec.wasm: .venv-test/.installed
