@@ -4,17 +4,14 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <numeric>
 
 namespace basic {
 namespace {
 
 constexpr size_t kEnd = 256, kSymbols = 286;  // literals, the end of a block, lengths
-constexpr unsigned kMostBits =
-    14;  // of a literal's or a length's code: four of these are what can be added at once
+constexpr unsigned kMostBits = 14;            // of a literal or length: four of these can be added at once
 constexpr size_t kLeastRun = 5, kMostRun = 258, kLeastLength = 3;
-constexpr size_t kStored = 65535,
-                 kStoredHead = 5;  // the most bytes of a block without a code, and its head with them
+constexpr size_t kStored = 65535, kStoredHead = 5;  // the most bytes of a block without a code, and its head
 
 // So many bytes as they are, and then the last one again so many times.
 struct Span {

@@ -8,8 +8,7 @@
 namespace basic {
 namespace {
 
-// Sums of magnitudes stay in 16 bits for so many bytes, which doubles the lanes: 256 * 128 / 2 less than
-// 2^16.
+// Sums of magnitudes, which are at most 128, stay in 16 bits for so many bytes: twice as many at a time.
 constexpr size_t kBlock = 256;
 
 uint8_t magnitude(uint8_t difference) { return std::min(difference, static_cast<uint8_t>(-difference)); }

@@ -13,8 +13,7 @@
 namespace basic {
 namespace {
 
-constexpr size_t kStripe =
-    1 << 16;  // samples of a block: its code takes some 80 bytes, and caches hold what it is made of
+constexpr size_t kStripe = 1 << 16;  // samples of a block: large beside its code, of some 80 bytes, and cached
 constexpr size_t kStripes = 16;  // of a part
 
 constexpr uint32_t kModulus = 65521;  // of Adler-32 (RFC 1950, 8.2)
@@ -47,8 +46,7 @@ uint32_t adler32(uint32_t before, std::span<const uint8_t> bytes) {
     return static_cast<uint32_t>(b << 16 | a);
 }
 
-// The same of two parts, the second of which has so many bytes and `second` behind the checksum of
-// nothing, 1.
+// The same of two parts, the second of so many bytes, from the checksum of each alone.
 uint32_t joined(uint32_t first, uint32_t second, size_t bytes) {
     const uint64_t before = (first & 0xFFFF) + kModulus - 1;
     const uint64_t a = (before + (second & 0xFFFF)) % kModulus;

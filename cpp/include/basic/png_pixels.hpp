@@ -1,5 +1,4 @@
-// The pixels of a PNG: filtered rows in a zlib stream (RFC 1950, RFC 1951; PNG, third edition, clauses 9 and
-// 10).
+// The pixels of a PNG: filtered rows in a zlib stream (RFC 1950, RFC 1951; PNG, third edition, 9 and 10).
 #pragma once
 
 #include <cstddef>
