@@ -9,7 +9,6 @@ from PIL import Image
 
 from basic_runtime.picture import Pixels
 
-PREFIX = b"Exif\0\0"
 ORIENTATION = 0x0112
 UPRIGHT = 1
 _ORIENTATIONS = range(1, 9)
@@ -19,13 +18,6 @@ _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # ImageDescription, Make, Model, Orientation, XResolution, YResolution, ResolutionUnit, Software, DateTime,
 # Artist, Copyright.
 _PHOTO_TAGS = (0x010E, 0x010F, 0x0110, ORIENTATION, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-
-
-def strip_prefix(exif: bytes) -> bytes:
-    """`exif` from its TIFF header on; some writers put the JPEG marker's name in front, or even twice."""
-    while exif.startswith(PREFIX):
-        exif = exif[len(PREFIX) :]
-    return exif
 
 
 def orientation(exif: bytes | None) -> int:

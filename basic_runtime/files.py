@@ -75,6 +75,9 @@ def read_file(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """
     if not hasattr(file, "read"):
         raise TypeError(f"a path, bytes or an open file are wanted, not {type(file).__name__}")
+    given: object = file
+    if isinstance(given, io.TextIOBase):
+        raise TypeError(f"{file_name(file)}: is open in text mode: open it in binary mode")
     with _errors_named(file_name(file), "open it again"):
         data = _read(file, 0, limits.max_file_bytes)
         limits.check_bytes("the file", len(data), "max_file_bytes")

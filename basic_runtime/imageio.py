@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +36,7 @@ from basic_runtime.files import (
     write_to,
 )
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
-from basic_runtime.picture import Picture, Pixels, as_picture
+from basic_runtime.picture import EXIF_PREFIX, Picture, Pixels, as_picture, strip_prefix
 from basic_runtime.png import write_png
 from basic_runtime.threads import ProcessLock, checked_threads, default_threads
 from basic_runtime.webp import canvas_size
@@ -175,7 +176,11 @@ def _named_format(format: str, name: str) -> str:
 def _save(picture: Picture, kind: str, file: BinaryIO, threads: int) -> list[str]:
     notices: list[str] = []
     if kind == "PNG":
-        write_png(file, picture, _text_of(picture.xmp, notices) if picture.xmp else None, threads)
+        xmp = _text_of(picture.xmp, notices) if picture.xmp else None
+        if not _suits(picture.icc, picture.gray):
+            picture = replace(picture, icc=None)
+            notices.append("the colour profile is not one for such pixels, which PNG wants: it was left out")
+        write_png(file, picture, xmp, threads)
         return notices
     image, options = _WRITERS[kind](picture, notices)
     try:
@@ -191,6 +196,8 @@ def _save(picture: Picture, kind: str, file: BinaryIO, threads: int) -> list[str
 
 
 def _decode(data: bytes, limits: Limits) -> Picture:
+    if not data:
+        raise ImageError(f"the file is empty: {_AGAIN}")
     if size := canvas_size(data):
         limits.check_size(*size)
     try:
@@ -351,7 +358,7 @@ def _metadata(
     icc, exif, xmp = (
         _as_bytes(kind, value, limits, notices) for kind, value in (("ICC", icc), ("EXIF", exif), ("XMP", xmp))
     )
-    return icc or None, exif_tools.strip_prefix(exif) or None, xmp or None
+    return icc or None, strip_prefix(exif) or None, xmp or None
 
 
 def _as_bytes(kind: str, value: object, limits: Limits, notices: list[str]) -> bytes:
@@ -422,6 +429,11 @@ def _opaque(picture: Picture, kind: str, notices: list[str]) -> Pixels:
     return ((picture.pixels * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
+def _suits(icc: bytes | None, gray: bool) -> bool:
+    """Whether a profile is not known to be for other pixels, by the colour space that it states (ICC.1:2022, 7.2.8)."""
+    return icc is None or icc[16:20] != (b"RGB " if gray else b"GRAY")
+
+
 def _text_of(xmp: bytes, notices: list[str]) -> str:
     """XMP for PNG, which has it in UTF-8 alone."""
     wide = xmp.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -447,7 +459,7 @@ def _for_webp(picture: Picture, notices: list[str]) -> tuple[Image.Image, dict[s
     options = _common_options(picture) | {"lossless": True, "exact": True}
     if picture.xmp:
         options["xmp"] = picture.xmp
-    if picture.gray and picture.icc:
+    if picture.gray and not _suits(picture.icc, gray=False):
         notices.append("WebP stores gray as RGB: the gray colour profile was left out")
         del options["icc_profile"]
     return image_of(picture), options
@@ -481,7 +493,7 @@ def _common_options(picture: Picture) -> dict[str, Any]:
     if picture.icc:
         options["icc_profile"] = picture.icc
     if picture.exif:
-        options["exif"] = exif_tools.PREFIX + picture.exif
+        options["exif"] = EXIF_PREFIX + picture.exif
     return options
 
 

@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+EXIF_PREFIX = b"Exif\0\0"
+"""The name of JPEG's marker, which Pillow leaves in front of EXIF."""
+
 #: uint8, (H, W, 3) for RGB or (H, W) for gray.
 Pixels = npt.NDArray[np.uint8]
 
@@ -18,7 +21,7 @@ class Picture:
     """A picture in memory.
 
     `pixels` is uint8, (H, W, 3) for RGB or (H, W) for gray; `alpha` is uint8 (H, W) or None; `exif` starts
-    with its TIFF header; `notices` says, a line each, what reading changed.
+    with its TIFF header (Pillow's prefix is taken off); `notices` says, a line each, what reading changed.
     Raises TypeError for anything but an array, ValueError for arrays of another dtype or shape.
     """
 
@@ -46,6 +49,7 @@ class Picture:
             if not isinstance(content, bytes | bytearray | memoryview | None):
                 raise TypeError(f"{name} must be bytes, not {type(content).__name__}")
             setattr(self, name, None if content is None else bytes(content))
+        self.exif = self.exif and strip_prefix(self.exif)
         if self.alpha is None:
             return
         if not isinstance(self.alpha, np.ndarray):
@@ -70,6 +74,13 @@ class Picture:
     def rgb(self) -> Pixels:
         """The pixels as (H, W, 3), gray or not."""
         return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
+
+
+def strip_prefix(exif: bytes) -> bytes:
+    """`exif` from its TIFF header on; some writers put the JPEG marker's name in front, or even twice."""
+    while exif.startswith(EXIF_PREFIX):
+        exif = exif[len(EXIF_PREFIX) :]
+    return exif
 
 
 def _check_array(pixels: object) -> None:

@@ -20,10 +20,9 @@ from basic_runtime import container
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.definitions import EXTENSION
 from basic_runtime.errors import BasicError
-from basic_runtime.exif import PREFIX, strip_prefix
 from basic_runtime.files import file_name, read_file, write_whole
 from basic_runtime.imageio import image_of, picture_of
-from basic_runtime.picture import Picture
+from basic_runtime.picture import EXIF_PREFIX, Picture, strip_prefix
 from basic_runtime.threads import ProcessLock
 
 FORMAT = "BASIC"
@@ -102,7 +101,7 @@ class BasicImageFile(ImageFile.ImageFile):
         self._size = header.width, header.height
         transparent = any(chunk.type == container.ALPHA for chunk in chunks)
         self._mode = ("L" if header.gray else "RGB") + ("A" if transparent else "")
-        metadata = {"icc_profile": icc, "exif": exif and PREFIX + exif, "xmp": xmp}
+        metadata = {"icc_profile": icc, "exif": exif and EXIF_PREFIX + exif, "xmp": xmp}
         self.info |= {name: value for name, value in metadata.items() if value}
 
     def load(self) -> Any:

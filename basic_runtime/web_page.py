@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -29,8 +30,9 @@ def web_folder(
     encoders: bool = False,
     overwrite: bool = False,
 ) -> dict[str, int]:
-    """Write the folder for files by their names, to be decoded at `levels` (default: those that the files suggest, or
-    0); with `encoders` the page encodes photos at them, too. Returns what was written, by name, and how many bytes.
+    """Write the folder for files by their names, which may have folders in them, to be decoded at `levels` (default:
+    those that the files suggest, or 0); with `encoders` the page encodes photos at them, too. Returns what was written,
+    by name, and how many bytes.
 
     Raises FormatError for damaged files, WrongBundleError for those of another model, FileError for what is there
     already or cannot be written.
@@ -46,8 +48,8 @@ def web_folder(
         content[PAGE] = content[PAGE].replace(f"<!-- {name} -->".encode(), part.encode())
     content[MODEL] = packed_model(bundle, levels, sources, earlier=earlier, encoders=encoders)
     content |= pictures
-    make_folder(folder)
     for name, data in content.items():
+        make_folder((folder / name).parent)
         write_bytes(folder / name, data, overwrite=overwrite)
     return {name: len(data) for name, data in content.items()}
 
@@ -70,8 +72,8 @@ def _invitation(sources: Sequence[int], encoders: bool) -> dict[str, str]:
 
 
 def _figure(name: str, size: int, header: Header) -> str:
-    shown = html.escape(name)
+    shown = html.escape(os.fsencode(name).decode(errors="replace"))  # it may be no UTF-8
     return (
-        f'<figure><basic-image src="{quote(name)}" model="{MODEL}" alt="{shown}"></basic-image>\n'
+        f'<figure><basic-image src="{quote(os.fsencode(name))}" model="{MODEL}" alt="{shown}"></basic-image>\n'
         f"<figcaption>{shown}: {header.width}x{header.height}, {size:,} bytes</figcaption></figure>"
     )

@@ -75,9 +75,9 @@ def test_the_service_of_the_page_converts_uploads_and_refuses_others() -> None:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
 
-    def post(path: str, body: bytes) -> tuple[int, bytes]:
+    def post(path: str, body: bytes, length: str | None = None) -> tuple[int, bytes]:
         connection = HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-        connection.request("POST", path, body)
+        connection.request("POST", path, body, {} if length is None else {"Content-Length": length})
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -91,6 +91,8 @@ def test_the_service_of_the_page_converts_uploads_and_refuses_others() -> None:
         assert Image.open(io.BytesIO(png)).size == (90, 70)
         assert post("/encode", b"no picture")[0] == 422
         assert post("/decode", packed[:-9])[0] == 422
+        for wrong, answered in (("-1", 411), ("x", 411), ("99999999999", 413)):
+            assert post("/encode", b"", wrong)[0] == answered
         too_many = io.BytesIO()
         Image.new("1", (5000, 5000)).save(too_many, "PNG")
         assert post("/encode", too_many.getvalue())[0] == 413

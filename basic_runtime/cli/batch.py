@@ -17,6 +17,7 @@ import click
 
 from basic_runtime.cli import progress
 from basic_runtime.cli.errors import STOPPED, undisturbed
+from basic_runtime.cli.lines import printable, tell_error, tell_note
 from basic_runtime.cli.plan import Job, Plan
 from basic_runtime.errors import BasicError
 from basic_runtime.files import STREAM, display_name, reason
@@ -63,7 +64,7 @@ def run_jobs(
         if len(jobs) > 1:
             click.echo(_summary(results, lambda done: summarise(done, seconds)), err=True)
         if plan.note:
-            click.echo(f"basic-run: note: {plan.note}", err=True)
+            tell_note(plan.note)
     exit_after(len(jobs), len(results), stopped, any("error" in result for result in results))
 
 
@@ -82,7 +83,7 @@ def run_all(
         finished[number] = attempt(jobs[number])
 
     try:
-        names = [display_name(job.source) for job in jobs]
+        names = [printable(display_name(job.source)) for job in jobs]
         with progress.files(names) as advance, _calls(finish, len(jobs), workers) as calls:
             for _ in calls:
                 reported += 1
@@ -181,13 +182,13 @@ def failure_line(error: BasicError | MemoryError | OSError, job: Job, *others: s
 
 def _report(job: Job, result: Result, describe: Callable[[Result], str], *, quiet: bool) -> None:
     if "error" in result:
-        click.echo(f"basic-run: error: {result['error']}", err=True)
+        tell_error(result["error"])
         return
     if "skipped" in result:
         if not quiet:
-            click.echo(f"{result['input']} -> {result['output']}  is there, skipped")
+            click.echo(printable(f"{result['input']} -> {result['output']}  is there, skipped"))
         return
     for notice in result.get("notices", []):
-        click.echo(f"basic-run: note: {display_name(job.source)}: {notice}", err=True)
+        tell_note(f"{display_name(job.source)}: {notice}")
     if not quiet:
-        click.echo(describe(result), err=job.target == STREAM)
+        click.echo(printable(describe(result)), err=job.target == STREAM)

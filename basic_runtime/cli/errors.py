@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 
 import click
 
+from basic_runtime.cli.lines import tell_error
 from basic_runtime.errors import BasicError
 from basic_runtime.files import reason
 
@@ -48,14 +50,17 @@ class OneLineErrors(click.Command):
                 _ignore_signals()
             raise
         except BasicError as error:
-            click.echo(f"{self.program}: error: {error}", err=True)
+            tell_error(str(error), self.program)
         except MemoryError:
-            click.echo(f"{self.program}: error: not enough memory for this picture: try a smaller one", err=True)
+            tell_error("not enough memory for this picture: try a smaller one", self.program)
         except OSError as error:  # mostly standard output: errors of files are BasicErrors
             if error.filename is None:
                 _close_output()
-            failed = "standard output: cannot be written" if error.filename is None else f"{error.filename}: failed"
-            click.echo(f"{self.program}: error: {failed} ({reason(error)})", err=True)
+            failed = f"{error.filename}: failed"
+            if error.filename is None:
+                gone = error.errno == errno.ENOENT  # what a stream cannot be
+                failed = "the current folder: cannot be used" if gone else "standard output: cannot be written"
+            tell_error(f"{failed} ({reason(error)})", self.program)
         sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from basic_runtime.cli.lines import tell_error, tell_note
 from basic_runtime.cli.options import (
     LevelList,
     bundle_option,
@@ -128,7 +129,7 @@ def _comparable(folder: Path, rivals: list[str], limits: Limits) -> tuple[list[P
     if not pictures:
         raise ImageError(f"{folder}: no picture in this folder can be compared, as of the first: {errors[0]}")
     for error in errors:
-        click.echo(f"basic-run: error: {error}; it is left out", err=True)
+        tell_error(f"{error}; it is left out")
     return pictures, len(errors)
 
 
@@ -139,10 +140,14 @@ def _rivals(codecs: str | None) -> list[str]:
     if codecs is None:
         return available
     names = {name.lower(): name for name in available}
-    wanted = [part for part in codecs.lower().split(",") if part and part != "none"]
+    wanted = [part for part in codecs.lower().split(",") if part]
+    if wanted == ["none"]:
+        return []
     for part in wanted:
         if part not in names:
-            raise click.UsageError(f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it)")
+            raise click.UsageError(
+                f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it), nor none alone"
+            )
     return [names[part] for part in wanted]
 
 
@@ -158,7 +163,7 @@ def _measure(pictures: list[Path], wanted: list[Setting], results: Results, opti
     from basic_runtime.evaluate.measure import has_ms_ssim, measure
 
     if not has_ms_ssim():
-        click.echo(f"basic-run: note: {MissingExtraError.of('MS-SSIM', 'ms-ssim')}", err=True)
+        tell_note(str(MissingExtraError.of("MS-SSIM", "ms-ssim")))
     missing = sum((setting, path.name) not in results.rows for path in pictures for setting in wanted)
     rows = measure(pictures, wanted, results, options)
     for _ in tracked(rows, "coding", missing):

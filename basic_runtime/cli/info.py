@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from basic_runtime.cli.lines import printable, tell_error
 from basic_runtime.cli.plan import plan_reading
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ def info(inputs: tuple[str, ...], as_json: bool) -> None:
         except BasicError as error:
             failed = True
             message = error.named_line(name)
-            click.echo(f"basic-run: error: {message}", err=True)
+            tell_error(message)
             results.append({"input": name, "error": message})
             continue
         extras = {"bpp": round(found.bpp, 5), "alpha": found.has_alpha, "metadata": found.metadata}
         results.append({"input": name} | asdict(found) | extras)
         if not as_json:
-            click.echo(_describe(name, found))
+            click.echo(_describe(printable(name), found))
     if as_json:
         click.echo(json.dumps(results, indent=2))
     if failed:

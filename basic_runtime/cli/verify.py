@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.cli.batch import exit_after, failure_line, run_all, share_cores
+from basic_runtime.cli.lines import printable, tell_error
 from basic_runtime.cli.options import (
     AUTO,
     bundle_option,
@@ -102,9 +103,9 @@ def _check(job: Job, data: bytes, codec: Codec) -> Check:
 def _report(job: Job, checks: list[Check], *, quiet: bool) -> None:
     for check in checks:
         if check["error"]:
-            click.echo(f"basic-run: error: {check['error']}", err=True)
+            tell_error(check["error"])
         elif not quiet:
-            click.echo(f"{check['input']}: intact, decoded by {check['engine']}")
+            click.echo(f"{printable(check['input'])}: intact, decoded by {check['engine']}")
 
 
 def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int | None, as_json: bool) -> None:
@@ -140,7 +141,7 @@ def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int |
         click.echo(json.dumps({"model": model, "checks": results}, indent=2))
     for result in results:
         if result["error"]:
-            click.echo(f"basic-run: error: {result['error']}", err=True)
+            tell_error(str(result["error"]))
         elif not as_json:
             computed = f", computed by {result['native']}" if result["native"] else ""
             click.echo(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from basic_runtime.cli.folders import find_inputs
+from basic_runtime.cli.lines import printable
 from basic_runtime.cli.options import LevelList, bundle_option, check_named
-from basic_runtime.cli.plan import plan_reading
+from basic_runtime.definitions import EXTENSION
 
 
 @click.command(short_help="Write a page that shows .basic files in browsers.")
@@ -40,8 +42,8 @@ def web(
     \b
     basic-run web site --encoders
 
-    IN may be a folder, which stands for all .basic files in it and below. Level 0 decodes fastest, and its model is the
-    smallest.
+    IN may be a folder, which stands for all .basic files in it and below, whose tree is kept. Level 0 decodes fastest,
+    and its model is the smallest.
     """
     from basic_runtime.bundle import Bundle
     from basic_runtime.errors import FileError
@@ -50,19 +52,19 @@ def web(
 
     check_named("FOLDER", folder)
     pictures: dict[str, bytes] = {}
-    for job in plan_reading(inputs):
-        if job.error is not None:
-            raise job.error
-        if job.source == STREAM:
+    for each in find_inputs(inputs, [EXTENSION]).found.values():
+        if each.error is not None:
+            raise each.error
+        if each.source == STREAM:
             raise click.UsageError("standard input has no name: name a file")
-        name = Path(job.source).name
+        name = (each.folder / Path(each.source).name).as_posix()
         if name in pictures:
-            raise FileError(f"{job.source}: another file has the name {name}: rename one")
-        pictures[name] = read_bytes(job.source)
+            raise FileError(f"{each.source}: another file has the name {name}: rename one")
+        pictures[name] = read_bytes(each.source)
     written = web_folder(Path(folder), Bundle(bundle), pictures, levels, encoders=encoders, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps({"folder": folder, "files": written}))
         return
     for name, size in written.items():
-        click.echo(f"{Path(folder) / name}  {size:,} bytes")
+        click.echo(printable(f"{Path(folder) / name}  {size:,} bytes"))
     click.echo(f"look at it: cd {folder} && python3 -m http.server", err=True)

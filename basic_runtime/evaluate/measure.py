@@ -31,6 +31,7 @@ from basic_runtime.picture import Pixels
 from basic_runtime.tiles import TILE_PIXELS
 
 OURS = "BaSIC"
+_NAMES = "surrogateescape"  # of files may be no UTF-8, and are read as they were written
 #: Qualities 1..100 of our codec that make up a curve.
 QUALITIES = (1, 15, 29, 43, 57, 72, 86, 100)
 
@@ -255,7 +256,7 @@ class Results:
             return
         try:
             new = not self.path.exists()
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8", errors=_NAMES) as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 if new:
                     writer.writeheader()
@@ -268,7 +269,7 @@ class Results:
             data = path.read_bytes()
             # A run that was killed may have left half a row; the next one must not be appended to it.
             whole = data.rfind(b"\n") + 1
-            reader = csv.DictReader(io.StringIO(data[:whole].decode(), newline=""))
+            reader = csv.DictReader(io.StringIO(data[:whole].decode(errors=_NAMES), newline=""))
             if reader.fieldnames != COLUMNS:
                 raise FileError(f"{path}: is no table of basic-run evaluate: name another file with -o")
             for values in reader:

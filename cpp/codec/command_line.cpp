@@ -23,41 +23,66 @@ unsigned long long number_of(const Program& program, const Option& option, const
     return value;
 }
 
+// An argument that is an option, and what is written behind it in one with it: --level=3, -q60.
+struct Given {
+    std::string name, value;
+    bool has_value;
+};
+
+Given option_of(const std::string& argument) {
+    const bool is_long = argument.starts_with("--");
+    const size_t end = is_long ? std::min(argument.find('='), argument.size()) : 2;
+    if (end >= argument.size()) return {argument, "", false};
+    return {argument.substr(0, end), argument.substr(is_long ? end + 1 : end), true};
+}
+
+// Prints, and ends the program.
+[[noreturn]] void tell(const Program& program, const std::string& text) {
+    std::exit(exit_status(program, [&] {
+        std::fputs(text.c_str(), stdout);
+        check_told();
+    }));
+}
+
 }  // namespace
 
 std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
                                 char** arguments) {
     const std::vector<std::string> given = arguments_of(count, arguments);
     std::vector<std::string> names;
+    bool only_names = false;
     for (size_t k = 1; k < given.size(); ++k) {
-        const std::string& argument = given[k];
-        const auto option =
-            std::find_if(options.begin(), options.end(), [&](const Option& known) { return argument == known.name; });
-        if (option != options.end() && option->flag != nullptr) {
-            *option->flag = true;
-        } else if (option != options.end()) {
-            if (++k == given.size()) misused(program, argument + " needs something behind it");
-            if (option->text)
-                option->text(given[k]);
-            else
-                option->number(number_of(program, *option, given[k]));
-        } else if (argument == "-h" || argument == "--help") {
-            std::fputs(program.usage, stdout);
-            std::exit(0);
-        } else if (argument == "--version") {
-            std::printf("%s " BASIC_VERSION "\n", program.name);
-            std::exit(0);
-        } else if (argument.size() > 1 && argument[0] == '-') {
-            misused(program, "no such option: " + argument);
-        } else {
-            names.push_back(argument);
+        if (only_names || given[k].size() < 2 || given[k][0] != '-') {
+            names.push_back(given[k]);
+            continue;
         }
+        if (given[k] == "--") {
+            only_names = true;
+            continue;
+        }
+        const auto [name, value, has_value] = option_of(given[k]);
+        if (name == "-h" || name == "--help") tell(program, program.usage);
+        if (name == "--version") tell(program, std::string(program.name) + " " BASIC_VERSION "\n");
+        const auto option =
+            std::find_if(options.begin(), options.end(), [&](const Option& known) { return name == known.name; });
+        if (option == options.end()) misused(program, "no such option: " + given[k]);
+        if (option->flag != nullptr) {
+            if (has_value) misused(program, name + " stands alone");
+            *option->flag = true;
+            continue;
+        }
+        if (!has_value && ++k == given.size()) misused(program, name + " needs something behind it");
+        const std::string& text = has_value ? value : given[k];
+        if (option->text)
+            option->text(text);
+        else
+            option->number(number_of(program, *option, text));
     }
     return names;
 }
 
 void misused(const Program& program, const std::string& line) {
-    std::fprintf(stderr, "%s: error: %s\nTry '%s --help'\n", program.name, line.c_str(), program.name);
+    std::fprintf(stderr, "%s: error: %s\nTry '%s --help'\n", program.name, printable(line).c_str(), program.name);
     std::exit(2);
 }
 
@@ -98,8 +123,27 @@ void require_ok(basic_status status, const std::string& path, const char* error)
 
 std::string shown(const std::string& path) { return path == "-" ? "standard input" : path; }
 
+std::string printable(const std::string& text) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string line;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte >= 0x20 && byte != 0x7F)
+            line += c;
+        else
+            line += {'\\', 'x', kDigits[byte / 16], kDigits[byte % 16]};
+    }
+    return line;
+}
+
+void check_told() {
+    if (std::fflush(stdout) != 0 || std::ferror(stdout))
+        throw Error(BASIC_BAD_ARGUMENT, std::string("standard output: cannot be written (") + std::strerror(errno) +
+                                            "): check where it goes");
+}
+
 void note(const Program& program, const std::string& path, const std::string& line) {
-    std::fprintf(stderr, "%s: note: %s: %s\n", program.name, shown(path).c_str(), line.c_str());
+    std::fprintf(stderr, "%s: note: %s: %s\n", program.name, printable(shown(path)).c_str(), line.c_str());
 }
 
 int exit_status(const Program& program, const std::function<void()>& work) {
@@ -107,7 +151,7 @@ int exit_status(const Program& program, const std::function<void()>& work) {
         work();
         return 0;
     } catch (...) {
-        std::fprintf(stderr, "%s: error: %s\n", program.name, current_error().what());
+        std::fprintf(stderr, "%s: error: %s\n", program.name, printable(current_error().what()).c_str());
     }
     return 1;
 }

@@ -24,8 +24,8 @@ struct Option {
     std::function<void(const std::string&)> text = {};
 };
 
-// The names among the arguments, once options have done what they do. --help and --version end the program with status
-// 0, anything else with status 2.
+// The names among the arguments, once options have done what they do; -- ends them. --help and --version end the program
+// with status 0, anything else with status 2.
 std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
                                 char** arguments);
 
@@ -43,6 +43,12 @@ void require_ok(basic_status status, const std::string& path, const char* error)
 
 // "standard input" for "-".
 std::string shown(const std::string& path);
+
+// With control characters escaped, so that it is one line and does nothing else to a terminal.
+std::string printable(const std::string& text);
+
+// Throws Error unless all that was printed has gone out.
+void check_told();
 
 // A line on standard error that is no error.
 void note(const Program& program, const std::string& path, const std::string& line);

@@ -14,7 +14,7 @@ namespace {
 using namespace basic::codec;
 
 const Program kProgram = {"basic-decode",
-                          "Usage: basic-decode [OPTIONS] MODEL FILE [OUTPUT]\n"
+                          "Usage: basic-decode [OPTIONS] MODEL FILE [[-o] OUTPUT]\n"
                           "       basic-decode [OPTIONS] MODEL FILE... --out-dir FOLDER\n"
                           "       basic-decode --info FILE...\n"
                           "\n"
@@ -23,6 +23,7 @@ const Program kProgram = {"basic-decode",
                           "  for standard input, or with --out-dir a folder of such files; OUTPUT may be -\n"
                           "  for standard output, as PAM.\n"
                           "\n"
+                          "  -o, --output OUTPUT\n"
                           "  --out-dir FOLDER where pictures go, by their files' names\n"
                           "  --format NAME    what they are: png (default), ppm or pam\n"
                           "  --level N        0 to 7: how much decoding computes (default: as FILE suggests)\n"
@@ -43,10 +44,13 @@ struct Options {
 Options options_of(int count, char** arguments) {
     Options options;
     FileArguments& files = options.files;
+    const auto set_output = [&](const std::string& name) { files.output = name; };
     files.names = parsed(kProgram,
                          {{"--level", nullptr, 7, [&](auto level) { options.decode.level = static_cast<int>(level); }},
                           {"--threads", nullptr, 64, [&](auto n) { files.threads = static_cast<unsigned>(n); }},
                           {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { options.decode.max_pixels = n; }},
+                          {"-o", nullptr, 0, {}, set_output},
+                          {"--output", nullptr, 0, {}, set_output},
                           {"--out-dir", nullptr, 0, {}, [&](const std::string& name) { files.folder = name; }},
                           {"--format", nullptr, 0, {}, [&](const std::string& name) { options.format = name; }},
                           {"--overwrite", &options.overwrite},
@@ -66,15 +70,15 @@ void tell(const std::string& name) {
     const auto file = read_file(name);
     basic_info info;
     require_ok(basic_read_info(file.data(), file.size(), &info, error), name, error);
-    std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", name.c_str(), info.width,
-                info.height, info.gray ? "gray" : "RGB", info.alpha ? " with alpha" : "", info.level, info.decode_level,
+    std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", printable(name).c_str(),
+                info.width, info.height, info.gray ? "gray" : "RGB", info.alpha ? " with alpha" : "", info.level, info.decode_level,
                 info.quality_step, info.model_name, info.model_id);
 }
 
 int tell_all(const std::vector<std::string>& names) {
     int status = 0;
     for (const std::string& name : names) status |= exit_status(kProgram, [&] { tell(name); });
-    return status;
+    return status | exit_status(kProgram, check_told);
 }
 
 void decode(const Options& options, const basic_model* model, const Job& job) {

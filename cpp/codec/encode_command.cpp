@@ -15,7 +15,7 @@ namespace {
 using namespace basic::codec;
 
 const Program kProgram = {"basic-encode",
-                          "Usage: basic-encode [OPTIONS] MODEL PICTURE [OUTPUT]\n"
+                          "Usage: basic-encode [OPTIONS] MODEL PICTURE [[-o] OUTPUT]\n"
                           "       basic-encode [OPTIONS] MODEL PICTURE... --out-dir FOLDER\n"
                           "\n"
                           "  Encode PICTURE with MODEL, a file that basic-run pack --encoders made, and write\n"
@@ -23,6 +23,7 @@ const Program kProgram = {"basic-encode",
                           "  .pgm or .pam, - for standard input, or with --out-dir a folder of such files;\n"
                           "  OUTPUT may be - for standard output.\n"
                           "\n"
+                          "  -o, --output OUTPUT\n"
                           "  --out-dir FOLDER where files go, by their pictures' names\n"
                           "  -q, --quality N  1 to 100 (default: 50)\n"
                           "  --level N        0 to 7 (default: the highest in MODEL)\n"
@@ -42,6 +43,7 @@ struct Options {
 Options options_of(int count, char** arguments) {
     Options options;
     basic_encode_options& encode = options.encode;
+    const auto set_output = [&](const std::string& name) { options.files.output = name; };
     const auto set_quality = [&](auto n) { encode.quality = static_cast<int>(n); };
     options.files.names =
         parsed(kProgram,
@@ -51,6 +53,8 @@ Options options_of(int count, char** arguments) {
                 {"--effort", nullptr, 1, [&](auto n) { encode.effort = static_cast<int>(n); }},
                 {"--threads", nullptr, 64, [&](auto n) { options.files.threads = static_cast<unsigned>(n); }},
                 {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { encode.max_pixels = n; }},
+                {"-o", nullptr, 0, {}, set_output},
+                {"--output", nullptr, 0, {}, set_output},
                 {"--out-dir", nullptr, 0, {}, [&](const std::string& name) { options.files.folder = name; }},
                 {"--overwrite", &options.overwrite}},
                count, arguments);

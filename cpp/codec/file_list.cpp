@@ -17,16 +17,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Files of a folder and below with one of these endings, as paths within it.
-std::vector<fs::path> files_in(const fs::path& folder, const std::vector<std::string>& endings) {
-    std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+// Calls `found` for files of a folder and below with one of these endings, and `failed` for folders that cannot be read.
+void each_file_in(const fs::path& folder, const std::vector<std::string>& endings,
+                  const std::function<void(const fs::path&)>& found,
+                  const std::function<void(const fs::path&, const std::string&)>& failed) {
+    std::error_code problem;
+    std::vector<fs::directory_entry> entries;
+    for (fs::directory_iterator each(folder, problem), end; !problem && each != end; each.increment(problem))
+        if (!name_of(each->path().filename()).starts_with('.')) entries.push_back(*each);
+    if (problem) return failed(folder, problem.message());
+    std::sort(entries.begin(), entries.end());
+    for (const fs::directory_entry& entry : entries) {
         std::error_code unknown;
-        if (entry.is_regular_file(unknown) && ends_in(name_of(entry.path()), endings))
-            found.push_back(entry.path().lexically_relative(folder));
+        if (entry.is_directory(unknown) && !entry.is_symlink(unknown))
+            each_file_in(entry.path(), endings, found, failed);
+        else if (entry.is_regular_file(unknown) && ends_in(name_of(entry.path()), endings))
+            found(entry.path());
     }
-    std::sort(found.begin(), found.end());
-    return found;
 }
 
 // The output of an input that names none: its name with another ending.
@@ -35,8 +42,8 @@ std::string beside(const std::string& input, const std::string& ending) {
     return name_of(path_of(input).replace_extension(path_of(ending)));
 }
 
-// The jobs of inputs whose outputs go into a folder. Throws Error for two inputs of one output, and for folders without
-// any.
+// The jobs of inputs whose outputs go into a folder; one with a problem for each folder that cannot be read. Throws Error
+// for two inputs of one output, and for folders without any.
 std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::string>& endings,
                            const std::string& ending) {
     const fs::path into = path_of(files.folder);
@@ -49,7 +56,10 @@ std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::st
         if (!free)
             throw Error(BASIC_BAD_ARGUMENT, name_of(input) + ": has the same output as " + other->second + ", " +
                                                 other->first + ": name them in two commands");
-        jobs.push_back({name_of(input), name_of(output)});
+        jobs.push_back({name_of(input), name_of(output), 1, ""});
+    };
+    const auto fail = [&](const fs::path& folder, const std::string& why) {
+        jobs.push_back({name_of(folder), "", 1, "cannot be read (" + why + "): leave this folder out"});
     };
     for (size_t k = 1; k < files.names.size(); ++k) {
         const std::string& name = files.names[k];
@@ -59,9 +69,10 @@ std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::st
             add(input, input.filename());
             continue;
         }
-        const std::vector<fs::path> found = files_in(input, endings);
-        if (found.empty()) throw Error(BASIC_BAD_ARGUMENT, name + ": the folder holds nothing for this command");
-        for (const fs::path& file : found) add(input / file, file);
+        const size_t before = jobs.size();
+        each_file_in(input, endings, [&](const fs::path& file) { add(file, file.lexically_relative(input)); }, fail);
+        if (jobs.size() == before)
+            throw Error(BASIC_BAD_ARGUMENT, name + ": the folder holds nothing for this command");
     }
     return jobs;
 }
@@ -98,7 +109,11 @@ void each_of(size_t count, size_t threads, const std::function<void(size_t)>& wo
 
 }  // namespace
 
-void FileArguments::check(const Program& program, const std::string& line) const {
+void FileArguments::check(const Program& program, const std::string& line) {
+    if (!output.empty()) {
+        if (names.size() != 2 || !folder.empty()) misused(program, "-o names the only output, of one input");
+        names.push_back(output);
+    }
     if (names.size() < 2 || (folder.empty() && names.size() > 3)) misused(program, line);
 }
 
@@ -109,7 +124,7 @@ int exit_status(const Program& program, const FileArguments& files, const std::v
     const int status = exit_status(program, [&] {
         if (files.folder.empty()) {
             const std::string output = files.names.size() == 3 ? files.names[2] : beside(files.names[1], ending);
-            return work(opened(files, known).get(), {files.names[1], output, known});
+            return work(opened(files, known).get(), {files.names[1], output, known, ""});
         }
         std::vector<Job> jobs = jobs_into(files, endings, ending);
         const size_t hands = std::min<size_t>(known, jobs.size());
@@ -118,6 +133,8 @@ int exit_status(const Program& program, const FileArguments& files, const std::v
         each_of(jobs.size(), hands, [&](size_t k) {
             jobs[k].threads = each;
             failed |= exit_status(program, [&] {
+                if (!jobs[k].problem.empty())
+                    throw Error(BASIC_BAD_ARGUMENT, jobs[k].input + ": " + jobs[k].problem);
                 make_folder_of(jobs[k].output);
                 work(model.get(), jobs[k]);
             });

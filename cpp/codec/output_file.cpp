@@ -25,8 +25,12 @@ void check_free(const std::string& path, bool overwrite) {
 
 OutputFile::OutputFile(const std::string& path, bool overwrite)
     : path_(path), overwrite_(overwrite), beside_(path + ".part-" + std::to_string(process_number())) {
+    if (path != "-") mark_unfinished(beside_);
     file_ = path == "-" ? standard_output() : new_file(beside_);
-    if (file_ == nullptr) cannot_write(path, std::strerror(errno));
+    if (file_ != nullptr) return;
+    const int reason = errno;
+    mark_finished(beside_);
+    cannot_write(path, std::strerror(reason));
 }
 
 OutputFile::~OutputFile() {
@@ -34,6 +38,7 @@ OutputFile::~OutputFile() {
     if (file_ != nullptr) std::fclose(file_);
     std::error_code ignored;
     if (!done_) std::filesystem::remove(path_of(beside_), ignored);
+    mark_finished(beside_);
 }
 
 void OutputFile::put(Bytes bytes) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -42,6 +43,14 @@ void put_profile(OutputFile& out, Bytes profile) {
     put_chunk(out, "iCCP", payload);
 }
 
+// Whether its profile is not known to be for other pixels, by the colour space that it states (ICC.1:2022, 7.2.8): viewers
+// refuse those.
+bool suits(const basic_picture& picture) {
+    constexpr size_t kAt = 16, kSize = 4;
+    const char* const other = picture.channels < 3 ? "RGB " : "GRAY";
+    return picture.icc_size < kAt + kSize || std::memcmp(picture.icc + kAt, other, kSize) != 0;
+}
+
 void put_png(OutputFile& out, const basic_picture& picture, size_t threads) {
     static constexpr uint8_t kSignature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
     static constexpr uint8_t kColourTypes[] = {0, 4, 2, 6};
@@ -51,7 +60,7 @@ void put_png(OutputFile& out, const basic_picture& picture, size_t threads) {
     put_big_endian(header, picture.height);
     header.insert(header.end(), {8, kColourTypes[picture.channels - 1], 0, 0, 0});
     put_chunk(out, "IHDR", header);
-    if (picture.icc != nullptr) put_profile(out, {picture.icc, picture.icc_size});
+    if (picture.icc != nullptr && suits(picture)) put_profile(out, {picture.icc, picture.icc_size});
     if (picture.exif != nullptr) put_chunk(out, "eXIf", {picture.exif, picture.exif_size});
     if (picture.xmp != nullptr) {
         std::vector<uint8_t> text;

@@ -13,6 +13,11 @@
 #include <utility>
 #else
 #include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstring>
+#include <mutex>
 #endif
 
 namespace basic::codec {
@@ -79,7 +84,37 @@ FILE* new_file(const std::string& name) {
 
 unsigned long process_number() { return GetCurrentProcessId(); }
 
+void mark_unfinished(const std::string&) {}
+void mark_finished(const std::string&) {}
+
 #else
+
+namespace {
+
+// What a handler of signals may read: memory that stays. More files than threads are never written at once, and of longer
+// names there are none.
+struct Unfinished {
+    std::atomic<bool> there = false;
+    char name[4096];
+};
+Unfinished unfinished[64];
+std::mutex marks;
+
+extern "C" void remove_unfinished(int number) {
+    for (const Unfinished& each : unfinished)
+        if (each.there) unlink(each.name);
+    std::signal(number, SIG_DFL);
+    std::raise(number);
+}
+
+// A signal that the caller ignores, as nohup does, stays so. Files beyond a limit of size fail as on a full disk.
+void install_handlers() {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP})
+        if (std::signal(number, remove_unfinished) == SIG_IGN) std::signal(number, SIG_IGN);
+    std::signal(SIGXFSZ, SIG_IGN);
+}
+
+}  // namespace
 
 std::vector<std::string> arguments_of(int count, char** arguments) { return {arguments, arguments + count}; }
 
@@ -97,6 +132,23 @@ FILE* new_file(const std::string& name) {
 }
 
 unsigned long process_number() { return static_cast<unsigned long>(getpid()); }
+
+void mark_unfinished(const std::string& name) {
+    const std::lock_guard lock(marks);
+    static const bool installed = (install_handlers(), true);
+    for (Unfinished& each : unfinished) {
+        if (!installed || each.there || name.size() >= sizeof each.name) continue;
+        std::strcpy(each.name, name.c_str());
+        each.there = true;
+        return;
+    }
+}
+
+void mark_finished(const std::string& name) {
+    const std::lock_guard lock(marks);
+    for (Unfinished& each : unfinished)
+        if (each.there && name == each.name) each.there = false;
+}
 
 #endif
 

@@ -23,4 +23,9 @@ FILE* new_file(const std::string& name);
 
 unsigned long process_number();
 
+// From the first call on, Ctrl-C and its like remove the files that are marked before they end the program (not on Windows,
+// where files that are open cannot be removed).
+void mark_unfinished(const std::string& name);
+void mark_finished(const std::string& name);
+
 }  // namespace basic::codec

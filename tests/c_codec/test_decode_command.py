@@ -125,6 +125,22 @@ def test_the_png_is_that_of_the_package(decode: Command, small_model: Path, tmp_
             assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_profiles_of_other_pixels_are_left_out(decode: Command, small_model: Path, tmp_path: Path) -> None:
+    """Viewers refuse a gray PNG with a profile for colours."""
+    for_rgb = bytes(16) + b"RGB XYZ " + bytes(500)
+    for_gray = for_rgb.replace(b"RGB ", b"GRAY")
+    codec, rgb = Codec(threads=1), scene(20, 30)
+    for pixels, profile, kept in (
+        (rgb, for_rgb, True),
+        (rgb, for_gray, False),
+        (rgb[..., 0], for_gray, True),
+        (rgb[..., 0], for_rgb, False),
+    ):
+        decoded(decode, small_model, codec.encode(pixels, level=0, icc=profile), tmp_path)
+        with Image.open(tmp_path / "a.png") as image:
+            assert image.info.get("icc_profile") == (profile if kept else None)
+
+
 def test_formats_and_streams(decode: Command, small_model: Path, tmp_path: Path) -> None:
     codec = Codec(threads=1)
     rgb, alpha = scene(20, 33), scene(20, 33, 1)[:, :, 0]

@@ -43,6 +43,34 @@ def test_a_folder_and_back(encode: Command, decode: Command, encoders: Path, pho
         np.testing.assert_array_equal(found, codec.decode(codec.encode(PICTURES[name], level=0)))
 
 
+def test_hidden_files_of_folders_are_left_out(encode: Command, encoders: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / ".secret").mkdir()
+    for hidden in (photos / ".a.ppm", photos / ".secret" / "x.ppm"):
+        hidden.write_bytes((photos / "a.ppm").read_bytes())
+    assert encode("--level", 0, encoders, photos, "--out-dir", tmp_path / "out").returncode == 0
+    assert len(names(tmp_path / "out")) == len(PICTURES)
+    assert encode("--level", 0, encoders, photos / ".a.ppm", "--out-dir", tmp_path / "one").returncode == 0
+    assert names(tmp_path / "one") == [".a.basic"]  # named by hand
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--level=0", "-q60", "{model}", "{input}", "-o", "{output}"),
+        ("--level", "0", "--quality=60", "--output={output}", "--", "{model}", "{input}"),
+        ("--level", "0", "-q", "60", "-o{output}", "{model}", "{input}"),
+    ],
+)
+def test_ways_to_write_options(
+    arguments: tuple[str, ...], encode: Command, encoders: Path, photos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.basic"
+    places = {"model": encoders, "input": photos / "a.ppm", "output": output}
+    result = encode(*(argument.format(**places) for argument in arguments))
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert output.read_bytes() == Codec(threads=1).encode(PICTURES["a.ppm"], quality=60, level=0)
+
+
 def test_files_by_name(encode: Command, decode: Command, encoders: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     files = [photos / name for name in PICTURES]
@@ -102,7 +130,18 @@ def test_what_cannot_go_together(encode: Command, encoders: Path, photos: Path) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--out-dir",), ("--out-dir", "x", "m"), ("--format", "png", "m", "a", "b"), ("--info",)]
+    "arguments",
+    [
+        ("--out-dir",),
+        ("--out-dir", "x", "m"),
+        ("--format", "png", "m", "a", "b"),
+        ("--info",),
+        ("--overwrite=1", "m", "a"),
+        ("m", "a", "b", "-o", "c"),
+        ("m", "a", "-o", "c", "--out-dir", "x"),
+        ("m", "a", "-o"),
+        ("--levels=3", "m", "a"),
+    ],
 )
 def test_misuse_is_status_2(decode: Command, arguments: tuple[str, ...]) -> None:
     assert decode(*arguments).returncode == 2

@@ -64,6 +64,16 @@ def errors(done: Result) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("basic-run: error: ")]
 
 
+def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    """They stay on one line, in JSON as they are."""
+    name = tmp_path / "a\nb\x1b[31m.basic"
+    name.write_bytes(b"no file")
+    result = CliRunner().invoke(main, ["decode", str(name), "--json"])
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"basic-run: error: {tmp_path}/a\\nb\\x1b[31m.basic: ")
+    assert json.loads(result.stdout)[0]["input"] == str(name)
+
+
 def test_two_names_of_one_output(folder: Path) -> None:
     """Once relative and absolute, once through a link to the folder: the second fails."""
     os.symlink(".", "link")

@@ -24,8 +24,9 @@ from basic_runtime.cli import main
 from basic_runtime.cli.batch import share_cores
 from basic_runtime.codec import Codec
 from basic_runtime.engines import Backend, available_backends
-from basic_runtime.exif import ORIENTATION, PREFIX
+from basic_runtime.exif import ORIENTATION
 from basic_runtime.limits import Limits
+from basic_runtime.picture import EXIF_PREFIX
 
 from .commands import fails
 from .test_bundle import edit_manifest
@@ -281,7 +282,7 @@ def test_strip_leaves_metadata_out_and_turns_the_picture(folder: Path, photo: Ph
     assert run("encode", "turned.jpg", "-o", "kept.basic").exit_code == 0
     assert run("encode", "turned.jpg", "-o", "stripped.basic", "--strip").exit_code == 0
     kept, stripped = (container.read(Path(f"{n}.basic").read_bytes()) for n in ("kept", "stripped"))
-    assert kept.exif == exif.tobytes().removeprefix(PREFIX)
+    assert kept.exif == exif.tobytes().removeprefix(EXIF_PREFIX)
     assert (kept.header.width, kept.header.height) == (60, 40)
     assert stripped.exif is None and (stripped.header.width, stripped.header.height) == (40, 60)
 

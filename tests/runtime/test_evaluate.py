@@ -117,6 +117,13 @@ def test_a_damaged_row_is_an_error_that_names_its_line(tmp_path, line):
         Results(path)
 
 
+def test_names_of_pictures_need_be_no_text(tmp_path):
+    path, name = tmp_path / "out.csv", os.fsdecode(b"\xff.png")
+    Results(path).add(replace(row(1000, 30.0), picture=name))
+    Results(path).add(row(1000, 30.0))
+    assert {each.picture for each in Results(path).rows.values()} == {name, row(1000, 30.0).picture}
+
+
 def test_rows_of_another_bundle_are_not_taken_for_this_one(pictures, tiny_path, other_path, tmp_path):
     output = tmp_path / "out"
     for bundle in (tiny_path, other_path):
@@ -242,6 +249,7 @@ def test_a_terminal_of_80_columns_shows_the_whole_table():
         (("{pictures}", "--levels", "9"), 2, "no list of levels"),
         (("{pictures}", "--qualities", "0"), 2, "from 1 to 100"),
         (("{pictures}", "--codecs", "gif"), 2, "'gif' is none of jpeg, webp"),
+        (("{pictures}", "--codecs", "none,jpeg"), 2, "'none' is none of jpeg, webp"),
         (("{pictures}", "-o", "{table}"), 1, "is no table of basic-run evaluate"),
         (("{pictures}", "-o", "."), 1, ".: is a folder: name the results in it, like -o results"),
         (("{pictures}", "-o", "{empty}"), 1, "empty: is a folder: name the results in it"),

@@ -32,6 +32,7 @@ RGB = RNG.integers(0, 256, (11, 17, 3), np.uint8)
 GRAY = RNG.integers(0, 256, (11, 17), np.uint8)
 ALPHA = RNG.integers(0, 256, (11, 17), np.uint8)
 ICC = b"\0\0\x02\x0cNONE\x02\x10\0\0mntrRGB XYZ " + bytes(500)
+GRAY_ICC = ICC.replace(b"RGB ", b"GRAY")
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><note>\xc3\xa9</note></x:xmpmeta>'
 EXTENSION = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "TIFF": "tif", "PPM": "ppm"}
 LOSSLESS = ("PNG", "WEBP", "TIFF", "PPM")
@@ -80,6 +81,11 @@ def test_pixels_survive_lossless_formats(tmp_path: Path, kind: str, pixels: np.n
         pixels = np.dstack([pixels] * 3)
     assert_equal(back, pixels)
     assert back.notices == []
+    notices = write_picture(tmp_path / "a.tif", Picture(RGB, exif=b"not exif"))
+    assert notices == ["damaged EXIF was left out"]
+    big = saved(Image.fromarray(RGB), "PNG", icc_profile=ICC)
+    picture = read_picture(big, Limits(max_metadata_bytes=100))
+    assert picture.icc is None and "ICC of 524 bytes was left out" in picture.notices[0]
 
 
 @pytest.mark.parametrize("pixels", [RGB, GRAY], ids=["rgb", "gray"])
@@ -152,13 +158,21 @@ def test_orientation_is_kept_and_pixels_are_not_turned(tmp_path: Path) -> None:
 def test_oversized_and_unsuitable_metadata_is_left_out_with_a_notice(tmp_path: Path) -> None:
     notices = write_picture(tmp_path / "a.jpg", Picture(RGB, xmp=b"x" * 70_000))
     assert notices == ["JPEG holds at most 64 KB of XMP: it was left out"]
-    notices = write_picture(tmp_path / "a.webp", Picture(GRAY, icc=ICC))
+    notices = write_picture(tmp_path / "a.webp", Picture(GRAY, icc=GRAY_ICC))
     assert "gray colour profile" in notices[0] and read_picture(tmp_path / "a.webp").icc is None
-    notices = write_picture(tmp_path / "a.tif", Picture(RGB, exif=b"not exif"))
-    assert notices == ["damaged EXIF was left out"]
-    big = saved(Image.fromarray(RGB), "PNG", icc_profile=ICC)
-    picture = read_picture(big, Limits(max_metadata_bytes=100))
-    assert picture.icc is None and "ICC of 524 bytes was left out" in picture.notices[0]
+    assert write_picture(tmp_path / "b.webp", Picture(GRAY, icc=ICC)) == []  # as RGB, which the profile is for
+    assert read_picture(tmp_path / "b.webp").icc == ICC
+
+
+@pytest.mark.parametrize("pixels", [RGB, GRAY], ids=["rgb", "gray"])
+def test_png_has_profiles_for_its_pixels_alone(pixels: np.ndarray) -> None:
+    """Viewers refuse others."""
+    suited, other = (ICC, GRAY_ICC) if pixels.ndim == 3 else (GRAY_ICC, ICC)
+    for profile, kept in ((suited, suited), (other, None), (b"unknown", b"unknown")):
+        file = io.BytesIO()
+        notices = write_picture(file, Picture(pixels, icc=profile), "PNG")
+        assert read_picture(file.getvalue()).icc == kept
+        assert ("colour profile" in "".join(notices)) == (kept is None)
 
 
 # --- kinds of pictures -----------------------------------------------------------------------------------
@@ -285,9 +299,15 @@ def test_folder_instead_of_file(tmp_path: Path) -> None:
         read_picture(tmp_path)
 
 
+def test_an_empty_file_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ImageError, match=r"a\.png: the file is empty: get the file again"):
+        read_picture(tmp_path / "a.png")
+
+
 def test_not_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
-    for content in (b"", b"some text", bytes(100)):
+    for content in (b"some text", bytes(100)):
         path.write_bytes(content)
         with pytest.raises(ImageError, match=r"notes\.png: not a picture of a known format: convert"):
             read_picture(path)

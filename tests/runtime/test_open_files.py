@@ -82,6 +82,8 @@ def test_an_open_file_that_will_not_do(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(saved(Image.fromarray(RGB), "PNG"))
     with (tmp_path / "a.png").open(encoding="latin-1") as text, pytest.raises(TypeError, match="in binary mode"):
         read_picture(text)
+    with (tmp_path / "a.png").open(encoding="utf-8") as text, pytest.raises(TypeError, match="in binary mode"):
+        read_picture(text)
     with (tmp_path / "a.png").open("rb") as small, pytest.raises(LimitError, match=r"a\.png: the file has .*100 are"):
         read_picture(small, Limits(max_file_bytes=100))
     with (tmp_path / "a.png").open("wb") as other, pytest.raises(FileError, match=r"a\.png: cannot be read"):

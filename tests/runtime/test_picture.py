@@ -6,9 +6,10 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from basic_runtime.imageio import write_picture
-from basic_runtime.picture import Picture
+from basic_runtime.picture import EXIF_PREFIX, Picture
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,15 @@ def test_metadata_is_bytes(name: str) -> None:
             Picture(pixels, **{name: wrong})
     for value in (bytearray(b"abc"), memoryview(b"aXbXcX")[::2]):
         assert getattr(Picture(pixels, **{name: value}), name) == b"abc"
+
+
+def test_exif_begins_with_its_tiff_header() -> None:
+    """Pillow's own bytes have the name of JPEG's marker in front."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Picture(np.zeros((8, 8, 3), np.uint8), exif=exif.tobytes())
+    assert picture.exif == exif.tobytes().removeprefix(EXIF_PREFIX)
+    picture.exif = 2 * EXIF_PREFIX + picture.exif
+    file = io.BytesIO()
+    write_picture(file, picture, format="PNG")
+    assert Image.open(file).getexif()[0x0112] == 6 and EXIF_PREFIX not in file.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -40,15 +41,23 @@ def test_a_folder_of_files(packed: Path, tmp_path: Path) -> None:
     site = tmp_path / "new" / "site"
     result = run(site, packed, "--json")
     assert result.exit_code == 0, result.output
-    names = {*PROGRAM, PAGE, MODEL, "a<b> & c.basic", "50%.basic"}
-    assert {path.name for path in site.iterdir()} == names
+    names = {*PROGRAM, PAGE, MODEL, "a<b> & c.basic", "below/50%.basic"}
+    assert {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()} == names
     told = json.loads(result.stdout)
     assert told["files"] == {name: (site / name).stat().st_size for name in told["files"]}
     assert set(told["files"]) == names
     page = (site / PAGE).read_text()
-    assert re.findall(r'src="([^"]*\.basic)"', page) == ["a%3Cb%3E%20%26%20c.basic", "50%25.basic"]
+    assert re.findall(r'src="([^"]*\.basic)"', page) == ["a%3Cb%3E%20%26%20c.basic", "below/50%25.basic"]
     assert "a&lt;b&gt; &amp; c.basic: 30x40" in page and "<!-- " not in page
     assert (site / MODEL).read_bytes() == packed_model(Bundle(), [0], [0])
+
+
+def test_names_that_are_no_text(packed: Path, tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"\xff.basic")
+    source.write_bytes((packed / "a<b> & c.basic").read_bytes())
+    assert run(tmp_path / "site", source).exit_code == 0
+    page = (tmp_path / "site" / PAGE).read_text()
+    assert 'src="%FF.basic"' in page and "\ufffd.basic: 30x40" in page
 
 
 def test_a_folder_without_files(tmp_path: Path) -> None:
