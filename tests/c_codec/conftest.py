@@ -28,7 +28,12 @@ def command(name: str) -> Command:
 
     def run(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         command = [*runner, program, *map(str, arguments)]
-        return subprocess.run(command, input=stdin, capture_output=True, check=False)
+        for _ in range(3):
+            done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+            # Now and then Wine ends before the program begins. That itself never fails without a word.
+            if not runner or not done.returncode or done.stdout or done.stderr:
+                break
+        return done
 
     return run
 
