@@ -256,6 +256,7 @@ test-windows: .venv-test/.installed build-windows/test.basicmodel
 	$(MINGW)-gcc-posix -std=c99 -Wall -Wextra -Wpedantic -Werror cpp/examples/there_and_back.c -o build-windows/installed/bin/there_and_back.exe \
 	    -Ibuild-windows/installed/include -Lbuild-windows/installed/lib -lbasic_codec
 	mkdir -p $(WINEPREFIX)
+	-wineserver -k  # of a run that failed
 	wineserver -p </dev/null >/dev/null 2>&1  # it stays, and so do the services that the first program starts, which would keep a test's pipes open
 	wine build-windows/cpp/basic-decode.exe --version </dev/null >/dev/null 2>&1
 	.venv-test/bin/ctest --test-dir build-windows/cpp --output-on-failure
