@@ -42,6 +42,7 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::put(Bytes bytes) {
+    if (bytes.empty()) return;  // of which there may be no address
     if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) cannot_write(path_, std::strerror(errno));
 }
 
