@@ -16,7 +16,7 @@ from c_commands import Command, failure, scene
 from basic_runtime.codec import Codec
 
 ROOT = Path(__file__).parents[2]
-DECODE = Path(os.environ.get("BASIC_CODEC_BUILD", ROOT / "build-codec")) / "basic-decode"
+DECODE = Path(os.environ.get("BASIC_CODEC_BUILD", ROOT / "build-codec")).resolve() / "basic-decode"
 
 
 @pytest.fixture(scope="module")
