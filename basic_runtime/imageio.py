@@ -36,7 +36,7 @@ from basic_runtime.files import (
     write_to,
 )
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
-from basic_runtime.picture import EXIF_PREFIX, Picture, Pixels, as_picture, strip_prefix
+from basic_runtime.picture import EXIF_PREFIX, Picture, Pixels, as_picture
 from basic_runtime.png import write_png
 from basic_runtime.threads import ProcessLock, checked_threads, default_threads
 from basic_runtime.webp import canvas_size
@@ -358,7 +358,7 @@ def _metadata(
     icc, exif, xmp = (
         _as_bytes(kind, value, limits, notices) for kind, value in (("ICC", icc), ("EXIF", exif), ("XMP", xmp))
     )
-    return icc or None, strip_prefix(exif) or None, xmp or None
+    return icc or None, exif or None, xmp or None
 
 
 def _as_bytes(kind: str, value: object, limits: Limits, notices: list[str]) -> bytes:

@@ -49,7 +49,7 @@ class Picture:
             if not isinstance(content, bytes | bytearray | memoryview | None):
                 raise TypeError(f"{name} must be bytes, not {type(content).__name__}")
             setattr(self, name, None if content is None else bytes(content))
-        self.exif = self.exif and strip_prefix(self.exif)
+        self.exif = self.exif and (_strip_prefix(self.exif) or None)
         if self.alpha is None:
             return
         if not isinstance(self.alpha, np.ndarray):
@@ -76,7 +76,7 @@ class Picture:
         return np.repeat(self.pixels[:, :, None], 3, axis=2) if self.gray else self.pixels
 
 
-def strip_prefix(exif: bytes) -> bytes:
+def _strip_prefix(exif: bytes) -> bytes:
     """`exif` from its TIFF header on; some writers put the JPEG marker's name in front, or even twice."""
     while exif.startswith(EXIF_PREFIX):
         exif = exif[len(EXIF_PREFIX) :]

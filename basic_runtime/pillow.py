@@ -22,7 +22,7 @@ from basic_runtime.definitions import EXTENSION
 from basic_runtime.errors import BasicError
 from basic_runtime.files import file_name, read_file, write_whole
 from basic_runtime.imageio import image_of, picture_of
-from basic_runtime.picture import EXIF_PREFIX, Picture, strip_prefix
+from basic_runtime.picture import EXIF_PREFIX, Picture
 from basic_runtime.threads import ProcessLock
 
 FORMAT = "BASIC"
@@ -166,4 +166,4 @@ def _replace_metadata(picture: Picture, options: dict[str, Any]) -> None:
     if "xmp" in options:
         picture.xmp = given("xmp")
     if "exif" in options:
-        picture.exif = strip_prefix(given("exif") or b"") or None
+        picture.exif = given("exif")

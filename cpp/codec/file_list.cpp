@@ -56,10 +56,10 @@ std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::st
         if (!free)
             throw Error(BASIC_BAD_ARGUMENT, name_of(input) + ": has the same output as " + other->second + ", " +
                                                 other->first + ": name them in two commands");
-        jobs.push_back({name_of(input), name_of(output), 1, ""});
+        jobs.push_back({.input = name_of(input), .output = name_of(output)});
     };
     const auto fail = [&](const fs::path& folder, const std::string& why) {
-        jobs.push_back({name_of(folder), "", 1, "cannot be read (" + why + "): leave this folder out"});
+        jobs.push_back({.input = name_of(folder), .problem = "cannot be read (" + why + "): leave this folder out"});
     };
     for (size_t k = 1; k < files.names.size(); ++k) {
         const std::string& name = files.names[k];
@@ -124,14 +124,14 @@ int exit_status(const Program& program, const FileArguments& files, const std::v
     const int status = exit_status(program, [&] {
         if (files.folder.empty()) {
             const std::string output = files.names.size() == 3 ? files.names[2] : beside(files.names[1], ending);
-            return work(opened(files, known).get(), {files.names[1], output, known, ""});
+            return work(opened(files, known).get(), {.input = files.names[1], .output = output, .threads = known});
         }
         std::vector<Job> jobs = jobs_into(files, endings, ending);
         const size_t hands = std::min<size_t>(known, jobs.size());
         const auto each = static_cast<unsigned>(known / hands);
         const Model model = opened(files, each);
+        for (Job& job : jobs) job.threads = each;
         each_of(jobs.size(), hands, [&](size_t k) {
-            jobs[k].threads = each;
             failed |= exit_status(program, [&] {
                 if (!jobs[k].problem.empty())
                     throw Error(BASIC_BAD_ARGUMENT, jobs[k].input + ": " + jobs[k].problem);

@@ -10,9 +10,9 @@
 namespace basic::codec {
 
 struct Job {
-    std::string input, output;
-    unsigned threads = 1;  // that it may use
-    std::string problem;   // why it cannot be done
+    std::string input = {}, output = {};
+    unsigned threads = 1;      // that it may use
+    std::string problem = {};  // why it cannot be done
 };
 
 // A model, and one input, perhaps with its output, or inputs for an output folder.

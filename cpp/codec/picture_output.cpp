@@ -64,8 +64,7 @@ void put_png(OutputFile& out, const basic_picture& picture, size_t threads) {
     if (picture.exif != nullptr) put_chunk(out, "eXIf", {picture.exif, picture.exif_size});
     if (picture.xmp != nullptr) {
         std::vector<uint8_t> text;
-        constexpr char kHead[] =
-            "XML:com.adobe.xmp\0\0\0\0";  // and the zero that ends it: no compression, no language
+        constexpr char kHead[] = "XML:com.adobe.xmp\0\0\0\0";  // and the zero that ends it: no compression, no language
         text.assign(std::begin(kHead), std::end(kHead));
         text.insert(text.end(), picture.xmp, picture.xmp + picture.xmp_size);
         put_chunk(out, "iTXt", text);
@@ -80,9 +79,8 @@ void put_png(OutputFile& out, const basic_picture& picture, size_t threads) {
 
 void put_pam(OutputFile& out, const basic_picture& picture) {
     static constexpr const char* kKinds[] = {"GRAYSCALE", "GRAYSCALE_ALPHA", "RGB", "RGB_ALPHA"};
-    out.put("P7\nWIDTH " + std::to_string(picture.width) + "\nHEIGHT " + std::to_string(picture.height) +
-            "\nDEPTH " + std::to_string(picture.channels) + "\nMAXVAL 255\nTUPLTYPE " +
-            kKinds[picture.channels - 1] + "\nENDHDR\n");
+    out.put("P7\nWIDTH " + std::to_string(picture.width) + "\nHEIGHT " + std::to_string(picture.height) + "\nDEPTH " +
+            std::to_string(picture.channels) + "\nMAXVAL 255\nTUPLTYPE " + kKinds[picture.channels - 1] + "\nENDHDR\n");
     out.put({picture.pixels, size_t{picture.width} * picture.height * picture.channels});
 }
 
@@ -98,8 +96,7 @@ void check_output(const std::string& path, bool overwrite) {
     const std::string kind = ending_of(path);
     if (path == "-") return;
     if (kind != ".png" && kind != ".ppm" && kind != ".pgm" && kind != ".pam")
-        throw Error(BASIC_BAD_ARGUMENT,
-                    path + ": pictures are written as .png, .ppm, .pgm or .pam: name such a file");
+        throw Error(BASIC_BAD_ARGUMENT, path + ": pictures are written as .png, .ppm, .pgm or .pam: name such a file");
     check_free(path, overwrite);
 }
 
@@ -107,8 +104,7 @@ void write_picture(const std::string& path, const basic_picture& picture, bool o
     check_output(path, overwrite);
     const std::string kind = path == "-" ? ".pam" : ending_of(path);
     if ((kind == ".pgm" && picture.channels != 1) || (kind == ".ppm" && picture.channels != 3))
-        throw Error(BASIC_BAD_ARGUMENT, path + ": cannot hold a picture of " +
-                                            std::to_string(picture.channels) +
+        throw Error(BASIC_BAD_ARGUMENT, path + ": cannot hold a picture of " + std::to_string(picture.channels) +
                                             " channels: write .png or .pam");
     OutputFile out(path, overwrite);
     if (kind == ".png")

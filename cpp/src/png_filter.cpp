@@ -32,15 +32,8 @@ template <typename Predicted>
 }
 
 BASIC_VECTORISED
-uint64_t sum_of(const uint8_t* __restrict row, size_t bytes) {
-    uint64_t sum = 0;
-    for (size_t first = 0; first < bytes; first += kBlock) {
-        uint16_t part = 0;
-        for (size_t k = first; k < std::min(bytes, first + kBlock); ++k)
-            part = static_cast<uint16_t>(part + magnitude(row[k]));
-        sum += part;
-    }
-    return sum;
+uint64_t subtract_nothing(const uint8_t* __restrict row, size_t bytes, uint8_t* __restrict to) {
+    return subtract(row, bytes, to, [](size_t) { return uint8_t{0}; });
 }
 
 BASIC_VECTORISED
@@ -84,10 +77,10 @@ void PngRowFilter::append(const uint8_t* row, std::vector<uint8_t>& to) {
     std::copy_n(row, bytes_, row_.data() + step_);
     const uint8_t *here = row_.data() + step_, *left = row_.data(), *above = above_.data() + step_,
                   *corner = above_.data();
-    uint8_t* sub = filtered_.data() + bytes_;
-    uint8_t *up = sub + bytes_, *average = up + bytes_, *paeth = average + bytes_;
+    uint8_t* none = filtered_.data();
+    uint8_t *sub = none + bytes_, *up = sub + bytes_, *average = up + bytes_, *paeth = average + bytes_;
     const uint64_t sums[kFilters] = {
-        sum_of(here, bytes_),
+        subtract_nothing(here, bytes_, none),
         subtract_one(here, left, bytes_, sub),
         subtract_one(here, above, bytes_, up),
         subtract_average(here, left, above, bytes_, average),
@@ -95,7 +88,7 @@ void PngRowFilter::append(const uint8_t* row, std::vector<uint8_t>& to) {
     };
     const auto best = static_cast<size_t>(std::min_element(sums, sums + kFilters) - sums);
     to.push_back(static_cast<uint8_t>(best));
-    const uint8_t* filtered = best == 0 ? here : filtered_.data() + best * bytes_;
+    const uint8_t* filtered = filtered_.data() + best * bytes_;
     to.insert(to.end(), filtered, filtered + bytes_);
     row_.swap(above_);
 }

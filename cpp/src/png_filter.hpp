@@ -24,7 +24,7 @@ class PngRowFilter {
 
     const size_t bytes_, step_;
     std::vector<uint8_t> row_, above_;  // behind `step` zeros
-    std::vector<uint8_t> filtered_;     // (kFilters, bytes); the first is left out, as it is the row itself
+    std::vector<uint8_t> filtered_;     // (kFilters, bytes)
 };
 
 }  // namespace basic
