@@ -279,10 +279,11 @@ sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON -DBASIC_TSAN=ON
 	.venv-test/bin/cmake --build build-tsan --parallel 2 --target \
-	    coder_test integer_net_test winograd_test convert_test png_pixels_test post_filter_test codec_test
+	    coder_test integer_net_test integer_stream_test winograd_test convert_test png_pixels_test post_filter_test codec_test
 	build-tsan/codec_test build-sanitize/test.basicmodel tests/golden/earlier/*-level0.basic
 	build-tsan/coder_test threads
 	build-tsan/integer_net_test
+	build-tsan/integer_stream_test
 	build-tsan/winograd_test
 	build-tsan/convert_test
 	build-tsan/png_pixels_test

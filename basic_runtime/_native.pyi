@@ -335,9 +335,22 @@ class IntegerNet:
         """Each input is a plane or float32 or int16 (1, C, h, w), all of one size. Rows of arrays are contiguous, or
         the channels of a position of int16. Raises ValueError for others."""
 
+    def stream(self) -> NetStream:
+        """A run over rows. Raises ValueError for a network with an output of some rows alone, or of several tensors."""
+
     @property
     def bytes(self) -> int:
         """Of its weights."""
 
     @property
     def kernel(self) -> str: ...
+
+class NetStream:
+    """A run over the rows of the inputs from the top down, which keeps what later rows need of earlier ones. Of one
+    thread at a time."""
+
+    def advance(
+        self, inputs: Sequence[NDArray[np.float32] | NDArray[np.int16] | Plane | Phases], last: bool
+    ) -> list[NDArray[np.float32] | Plane]:
+        """The next rows of each input, and of each output the rows that are known by them, which may be none. Raises
+        ValueError as `IntegerNet.run` does, for other columns than before, and after the last rows."""

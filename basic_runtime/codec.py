@@ -17,7 +17,7 @@ from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, create_backend
 from basic_runtime.errors import BundleError, DesyncError
-from basic_runtime.flow import Source, Trace, limit, no_trace, run
+from basic_runtime.flow import Source, Trace, no_trace, run
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.networks import Networks, VariantCheck
@@ -271,9 +271,8 @@ class Codec:
             ]
         steps = [*analysis, *coding.steps]
         if decoded is not None:
-            synthesis = self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas)
-            limit(synthesis, decoded.rows)
-            steps += synthesis
+            rows = None if decoded.rows == [(0, height)] else decoded.rows
+            steps += self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas, rows)
         run(steps)
         stream, checksum = coding.finish()
         header = container.Header(

@@ -23,7 +23,7 @@ from basic_runtime.engines import Engine
 from basic_runtime.engines.base import INDEX, FloatArray, TensorLike
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.errors import BundleError, EngineError
-from basic_runtime.flow import Crew, Sink, Source, Step, Trace
+from basic_runtime.flow import Crew, RowStep, Sink, Source, Step, TileStep, Trace
 from basic_runtime.latent import Latent, slot_name
 from basic_runtime.manifest import EntropySpec
 from basic_runtime.planes import Planes
@@ -31,6 +31,9 @@ from basic_runtime.tiles import Canvas
 
 Quantised = tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]
 """Symbols, rows of the coder's tables, and yhat, all of one shape."""
+
+_BYTES_PER_PIXEL = 8
+"""Of the means and scales of a stage, with what becomes of them, for each pixel of the picture."""
 
 _ROWS = np.arange(SCALE_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
 
@@ -82,7 +85,7 @@ class GroupedEntropy:
         outputs = {name: Planes(canvas, self.slot_stride) for name in self._h_s.outputs}
         state.update(outputs)
         (name,) = self._h_s.inputs
-        return Step(
+        return TileStep(
             "h_s",
             self._h_s,
             {name: z},
@@ -113,7 +116,12 @@ class GroupedEntropy:
         results = cached | {"mean": sinks["mean"], scale: sinks["scale"]}
         slots = {slot_name(slot): Planes(canvas, self.slot_stride) for slot in spec.slots}
         state.update(cached | slots)
-        return Step(
+        if isinstance(engine, NativeEngine) and not canvas.whole:
+            side = canvas.side_for(_BYTES_PER_PIXEL)
+            return RowStep(
+                f"stage {stage}", engine, inputs, results, canvas, side=side, also=also, after=after, trace=trace
+            )
+        return TileStep(
             f"stage {stage}",
             engine,
             inputs,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from basic_runtime.engines import Engine
-from basic_runtime.engines.base import IntegerEngine, Phases, TensorLike
+from basic_runtime.engines.base import IntegerEngine, Phases, StreamEngine, TensorLike
 from basic_runtime.errors import EngineError
 from basic_runtime.planes import Planes
-from basic_runtime.tiles import Canvas, Rows, Tile
+from basic_runtime.tiles import Canvas, Rows, Span, Tile
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -104,8 +104,104 @@ class Sink(Protocol):
     def end(self, first: int, last: int) -> None: ...
 
 
-class Step:
-    """A graph that reads some tensors of the picture and writes others, from the top down.
+class Step(Protocol):
+    """A graph that reads some tensors of the picture and writes others, from the top down."""
+
+    done: int
+    """The row of the picture to which it has been run."""
+
+    @property
+    def planes(self) -> tuple[Planes, ...]:
+        """The tensors that it reads."""
+
+    @property
+    def needed(self) -> int:
+        """The first row of the picture of what it reads that it will read again."""
+
+    def ready(self) -> int:
+        """The row of the picture to which it can be run now; `done` as long as there is too little to read."""
+
+    def advance(self, last: int) -> None:
+        """Run it on the rows of the picture up to `last`."""
+
+
+class RowStep:
+    """A step of an engine that keeps what it needs of earlier rows: all columns of some rows at a time, as many as a
+    square of `side` has, and nothing is computed twice."""
+
+    def __init__(
+        self,
+        name: str,
+        engine: StreamEngine,
+        sources: Mapping[str, Source],
+        sinks: Mapping[str, Sink],
+        canvas: Canvas,
+        *,
+        side: int,
+        also: Sequence[Source] = (),
+        after: Callable[[int, int], None] | None = None,
+        trace: Trace = no_trace,
+    ) -> None:
+        """`after` is called with the first and last row of the picture that each run wrote, and reads those rows of
+        `also`, which are there by then."""
+        self.name, self._canvas, self._trace = name, canvas, trace
+        self._sources, self._sinks, self._after = sources, sinks, after
+        self._read = (*sources.values(), *also)
+        self.planes = tuple(planes for source in self._read for planes in source.planes)
+        self.done = self._written = 0
+        self._rows = canvas.rows_at_once(side)
+        self._advance = engine.stream()
+
+    @property
+    def needed(self) -> int:
+        return self._written  # by `after`
+
+    def ready(self) -> int:
+        there, height = min(source.done for source in self._read), self._canvas.height
+        last = min(height, self.done + self._rows)
+        return last if there >= last else self.done
+
+    def advance(self, last: int) -> None:
+        while self.done < last:
+            first, left = self._written, last == self._canvas.height  # all that is left is one piece to `after`
+            found = self._found(min(last, self.done + self._rows))
+            self._begin(first, last if left else first + self._rows_of(found))
+            self._write(found)
+            while left and self.done < last:
+                self._write(self._found(min(last, self.done + self._rows)))
+            for sink in self._sinks.values():
+                sink.end(first, self._written)
+            if self._after is not None and first < self._written:
+                self._after(first, self._written)
+
+    def _found(self, last: int) -> Mapping[str, TensorLike]:
+        """What is known by the rows of the picture up to `last`, and was not before."""
+        tile = Tile(Span(self.done, last, self.done, last), Span(0, self._canvas.width, 0, self._canvas.width))
+        with self._trace(self.name):
+            given = {name: source.cut_kept(tile) for name, source in self._sources.items()}
+            found = self._advance(given, last == self._canvas.height)
+        self.done = last
+        return found
+
+    def _rows_of(self, found: Mapping[str, TensorLike]) -> int:
+        """Rows of the picture."""
+        name, sink = next(iter(self._sinks.items()))
+        return found[name].shape[2] * sink.stride
+
+    def _begin(self, first: int, last: int) -> None:
+        for sink in self._sinks.values():
+            sink.begin(first, last)
+
+    def _write(self, found: Mapping[str, TensorLike]) -> None:
+        if rows := self._rows_of(found):
+            with self._trace(self.name):
+                for name, sink in self._sinks.items():
+                    sink.write(_known(found[name]), self._written // sink.stride, 0)
+            self._written += rows
+
+
+class TileStep:
+    """A step that runs an engine on one tile after the other, with margins.
 
     `reach` is in rows of its coarsest input, None if unknown: the graph then runs on the whole picture. `side` is that
     of its tiles, by default the canvas's.
@@ -141,12 +237,10 @@ class Step:
 
     @property
     def needed(self) -> int:
-        """The first row of the picture of what it reads that it will read again."""
         height = self._canvas.height
         return height if self.done >= height else max(0, self.done - (self.margin or 0))
 
     def ready(self) -> int:
-        """The row of the picture to which it can be run now; `done` as long as there is too little to read."""
         there, height = min(source.done for source in self._read), self._canvas.height
         if self.margin is None:
             return height if there == height else self.done
@@ -158,7 +252,6 @@ class Step:
         return min(there, self.done + self._canvas.band)
 
     def advance(self, last: int) -> None:
-        """Run it on the rows of the picture up to `last`."""
         first = self.done
         with self._trace(self.name):
             for sink in self._sinks.values():
@@ -231,7 +324,7 @@ def run(steps: Sequence[Step]) -> None:
             return
 
 
-def limit(steps: Sequence[Step], rows: Iterable[Rows]) -> None:
+def limit(steps: Sequence[TileStep], rows: Iterable[Rows]) -> None:
     """Run steps, each of which alone reads what the one before it writes, so far as these rows of the picture that the
     last one writes need."""
     for step in reversed(steps):

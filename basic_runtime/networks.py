@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from basic_runtime.arguments import whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import AUTO, Backend, Engine, create_backend
-from basic_runtime.engines.base import INT16
+from basic_runtime.engines.base import INT16, StreamEngine
 from basic_runtime.engines.native import native_engines
 from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.entropy import GroupedEntropy
 from basic_runtime.errors import BasicError, BundleError, EngineError, EngineMismatchError
-from basic_runtime.flow import Crew, Sink, Source, Step, Trace, no_trace
+from basic_runtime.flow import Crew, RowStep, Sink, Source, Step, TileStep, Trace, limit, no_trace
 from basic_runtime.golden import check_golden, ensure_golden
 from basic_runtime.latent import Latent
 from basic_runtime.manifest import LevelSpec
 from basic_runtime.planes import Constant, Planes
 from basic_runtime.threads import ProcessLock, default_threads
-from basic_runtime.tiles import TILE_PIXELS, Canvas
+from basic_runtime.tiles import TILE_PIXELS, Canvas, Rows
+
+_BYTES_PER_PIXEL = 32
+"""Of the largest tensor of a graph of which the bundle does not say it, for each pixel of the picture."""
 
 _log = logging.getLogger("basic_runtime")  # warnings go to standard error unless the program says otherwise
 
@@ -113,9 +116,30 @@ class Networks:
         canvas: Canvas,
         *,
         side: int | None = None,
-    ) -> list[Step]:
-        """A graph of the pixel path from its inputs to its output: whole, with tiles of this `side`, or in parts on a
-        picture in tiles. Engines that are built ahead of time are those of whole graphs."""
+    ) -> Sequence[Step]:
+        """A graph of the pixel path from its inputs to its output, over the rows of a picture that is too large to be
+        computed whole, as many at a time as a square of this `side` has."""
+        spec, runner = self.bundle.graph(graph), self._runner(canvas)
+        engine = self._pixel_engine(graph, quality_step, runner) if self._in_fixed_point(graph) else None
+        if canvas.whole or not isinstance(engine, StreamEngine) or self.longest is not None:
+            return self._in_tiles(graph, quality_step, sources, sink, canvas, side=side)
+        ((output,), parts) = engine.outputs, () if spec.parts is None else spec.parts.graphs
+        side = side or canvas.side_for(max((part.bytes_per_pixel for part in parts), default=_BYTES_PER_PIXEL) / 2)
+        inputs = self._sources_of(spec.transform, engine, sources)
+        return [RowStep(spec.transform, engine, inputs, {output: sink}, canvas, side=side, trace=self._trace)]
+
+    def _in_tiles(
+        self,
+        graph: str,
+        quality_step: int,
+        sources: dict[str, Source],
+        sink: Sink,
+        canvas: Canvas,
+        *,
+        side: int | None = None,
+    ) -> list[TileStep]:
+        """The same with tiles of this `side`, and in parts on a picture in tiles. Engines that are built ahead of time
+        are those of whole graphs."""
         spec, runner = self.bundle.graph(graph), self._runner(canvas)
         if canvas.whole or spec.parts is None or self.longest is not None:
             engine = self._pixel_engine(graph, quality_step, runner)
@@ -140,10 +164,22 @@ class Networks:
             for engine, part in zip(engines, spec.parts.graphs, strict=True)
         ]
 
-    def synthesis(self, graph: str, quality_step: int, latent: Latent, pixels: Sink, canvas: Canvas) -> list[Step]:
-        """A g_s at a quality step, from the latent to pixels."""
+    def synthesis(
+        self,
+        graph: str,
+        quality_step: int,
+        latent: Latent,
+        pixels: Sink,
+        canvas: Canvas,
+        rows: Iterable[Rows] | None = None,
+    ) -> Sequence[Step]:
+        """A g_s at a quality step, from the latent to pixels; of strips in tiles if just some `rows` are wanted."""
         sources: dict[str, Source] = {"y": latent, "gain": Constant(self.bundle.decode_gain(quality_step), canvas)}
-        return self.steps(graph, quality_step, sources, pixels, canvas)
+        if rows is None:
+            return self.steps(graph, quality_step, sources, pixels, canvas)
+        steps = self._in_tiles(graph, quality_step, sources, pixels, canvas)
+        limit(steps, rows)
+        return steps
 
     def refining_step(
         self,
@@ -165,7 +201,7 @@ class Networks:
         refinement = Refinement(graphs, self.bundle, quality_step, passes)
         known = self.bundle.graph(spec.g_a).reach is not None
         reach = MARGIN // self.bundle.manifest.y_stride if known else None
-        return Step(
+        return TileStep(
             "refinement",
             refinement,
             sources,
@@ -209,17 +245,13 @@ class Networks:
         *,
         reach: int | None,
         side: int | None = None,
-    ) -> Step:
+    ) -> TileStep:
         """The step of a graph that reads some of `sources` and writes to `between`, or else to `sink`."""
-        unknown = set(engine.inputs) - set(sources)
-        if unknown:
-            raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
-        inputs = {key: sources[key] for key in engine.inputs}
         outputs = {key: between.get(key, sink) for key in engine.outputs}
-        return Step(
+        return TileStep(
             name,
             engine,
-            inputs,
+            self._sources_of(name, engine, sources),
             outputs,
             canvas,
             reach=reach,
@@ -227,6 +259,13 @@ class Networks:
             crew=self._runner(canvas).crew,
             trace=self._trace,
         )
+
+    def _sources_of(self, name: str, engine: Engine, sources: Mapping[str, Source]) -> dict[str, Source]:
+        """Those that a graph reads."""
+        unknown = set(engine.inputs) - set(sources)
+        if unknown:
+            raise BundleError(f"{self.bundle.path}: a graph of {name} reads {min(unknown)!r}, which nothing gives")
+        return {key: sources[key] for key in engine.inputs}
 
     def _in_integers(self) -> Runner:
         """A runner for whole graphs on this package's own integers."""

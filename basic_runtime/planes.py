@@ -120,7 +120,10 @@ class Planes:
         if data is not None and self._last - self._top <= data.shape[2]:
             return data
         wanted = self._last - self._low
-        place = self._new(part, wanted) if data is None or wanted > data.shape[2] else data
+        if data is None or wanted > data.shape[2]:  # twice as many: rows that stay are moved seldom
+            place = self._new(part, min(2 * wanted, self._rows - self._low))
+        else:
+            place = data
         if data is not None:
             old, live = self._low - self._top, self.done // self.stride - self._low
             kept = data[:, :, old : old + live]  # fewer where nothing was written of the last rows

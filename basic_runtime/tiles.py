@@ -82,6 +82,10 @@ class Canvas:
         tiles = max(1, -(-self.width // self.side))
         return max(self.align, min(self.side, self.side * BAND_TILES // tiles // self.align * self.align))
 
+    def rows_at_once(self, side: int) -> int:
+        """How many rows of all columns are about as many pixels as a square of this side."""
+        return max(self.align, side * side // self.width // self.align * self.align)
+
     def tiles(self, first: int, last: int, side: int, margin: int | None, together: int = 1) -> Iterator[Tile]:
         """Tiles over all columns of rows `first` to `last`, as large as a square of this `side` or smaller: so many
         that `together` at a time leave no thread idle. A `margin` of None asks for the whole picture."""

@@ -74,6 +74,19 @@ class IntegerEngine(Engine):
         """Run the graph, as `Engine.run` does."""
 
 
+Advance = Callable[[Mapping[str, TensorLike | Phases], bool], dict[str, TensorLike]]
+"""Given the next rows of all inputs, and whether they are the last, returns the next rows of each output, which may be
+none: as many of each as are known of all."""
+
+
+class StreamEngine(IntegerEngine):
+    """An engine that can run over the rows of a picture and keep what later rows need of earlier ones."""
+
+    @abstractmethod
+    def stream(self) -> Advance:
+        """Begin a run from the first rows on; all rows together give what `run` gives."""
+
+
 def package_version(*names: str) -> str | None:
     """Version of the first of these packages that is installed, None if none is: importing a library to ask it takes
     as long as many pictures."""

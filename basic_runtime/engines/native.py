@@ -6,7 +6,7 @@ products of int16 take half the time of those of float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from basic_runtime._native import Plane, default_dots_kernel
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import contents
 from basic_runtime.engines import constants, entropy_graph, integer_net, onnx_file
-from basic_runtime.engines.base import Engine, IntegerEngine, Phases, TensorLike
+from basic_runtime.engines.base import Advance, Engine, Phases, StreamEngine, TensorLike
 from basic_runtime.engines.integer_net import IntegerGraph
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
@@ -28,7 +28,7 @@ VALUES = {"mean": 1.0, "scale": 1.0}
 """Outputs that are returned as arrays, and what they are multiplied by; others pass from graph to graph as `Plane`s."""
 
 
-class NativeEngine(IntegerEngine):
+class NativeEngine(StreamEngine):
     """An integer network; runs may overlap from several threads."""
 
     def __init__(
@@ -46,11 +46,18 @@ class NativeEngine(IntegerEngine):
         return self._net.bytes
 
     def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
+        return self._found(self._net.run, inputs)
+
+    def stream(self) -> Advance:
+        stream = self._net.stream()
+        return lambda inputs, last: self._found(lambda values: stream.advance(values, last), inputs)
+
+    def _found(
+        self, work: Callable[[list[Any]], list[Any]], inputs: Mapping[str, TensorLike | Phases]
+    ) -> dict[str, TensorLike]:
         values: list[Any] = [inputs[name] for name in self.inputs]
         try:
-            found: list[Any] = self._net.run(
-                [value if isinstance(value, Plane | Phases) else _array(value) for value in values]
-            )
+            found = work([value if isinstance(value, Plane | Phases) else _array(value) for value in values])
         except ValueError as error:
             raise EngineError(f"a network of integers could not run: {error}") from error
         return dict(zip(self.outputs, found, strict=True))

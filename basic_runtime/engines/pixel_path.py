@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from basic_runtime._native import pixels_of_patches, take_patches
 from basic_runtime.bundle import Bundle
-from basic_runtime.engines.base import IntegerEngine, Phases, TensorLike
+from basic_runtime.engines.base import Advance, Phases, StreamEngine, TensorLike
 from basic_runtime.engines.fixed_point import (
     LATENT_BITS,
     LATENTS,
@@ -43,7 +43,7 @@ _KEPT_BYTES = 64 << 20
 """Weights of networks that are kept, of which each is for one quality."""
 
 
-class PixelEngine(IntegerEngine):
+class PixelEngine(StreamEngine):
     """A graph of the pixel path, or a part of one, at one quality. It reads x as float32 in [0, 1] or uint8, of which
     255 is white, and gives xhat as uint8."""
 
@@ -54,10 +54,21 @@ class PixelEngine(IntegerEngine):
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
 
     def run(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike]:
+        return self._written(self._net.run(self._given(inputs)))
+
+    def stream(self) -> Advance:
+        advance = self._net.stream()
+        return lambda inputs, last: self._written(advance(self._given(inputs), last))
+
+    def _given(self, inputs: Mapping[str, TensorLike | Phases]) -> dict[str, TensorLike | Phases]:
+        """What the network reads."""
         given = {name: inputs[name] for name in self.inputs}
         if PICTURE in given:
             given[PICTURE] = self._read(np.asarray(given[PICTURE]))
-        found: dict[str, Any] = self._net.run(given)
+        return given
+
+    def _written(self, found: dict[str, Any]) -> dict[str, TensorLike]:
+        """What the network gave, with pixels for patches."""
         if PIXELS in found:
             pixels = pixels_of_patches(found[PIXELS], self._shuffle, PIXEL_BITS, self._threads)
             found[PIXELS] = pixels.transpose(2, 0, 1)[None]

@@ -148,18 +148,28 @@ py::object net_output(basic::NetOutput& output) {
                               owner(std::move(floats.values)));
 }
 
-py::list run(const basic::IntegerNet& net, const std::vector<py::object>& inputs) {
+// What `work` makes of inputs.
+template <typename Work>
+py::list run(const std::vector<py::object>& inputs, const Work& work) {
     Kept kept;
     std::vector<basic::NetInput> given;
     for (const py::object& value : inputs) given.push_back(net_input(value, kept));
     std::vector<basic::NetOutput> found;
     {
         const basic::Released released;
-        found = net.run(given);
+        found = work(given);
     }
     py::list result;
     for (basic::NetOutput& output : found) result.append(net_output(output));
     return result;
+}
+
+py::list run_net(const basic::IntegerNet& net, const std::vector<py::object>& inputs) {
+    return run(inputs, [&](const std::vector<basic::NetInput>& given) { return net.run(given); });
+}
+
+py::list advance(basic::NetStream& stream, const std::vector<py::object>& inputs, bool last) {
+    return run(inputs, [&](const std::vector<basic::NetInput>& given) { return stream.advance(given, last); });
 }
 
 // The plane's own memory as (1, channels, height, width).
@@ -270,9 +280,13 @@ void bind_integer_net(py::module_& module) {
 
     py::class_<basic::IntegerNet>(module, "IntegerNet")
         .def(py::init(&make_net), "inputs"_a, "layers"_a, "outputs"_a, "threads"_a = 1, "kernel"_a = py::none())
-        .def("run", &run, "inputs"_a)
+        .def("run", &run_net, "inputs"_a)
+        .def("stream", [](const basic::IntegerNet& net) { return std::make_unique<basic::NetStream>(net); },
+             py::keep_alive<0, 1>())
         .def_property_readonly("bytes", &basic::IntegerNet::bytes)
         .def_property_readonly("kernel", [](const basic::IntegerNet& net) { return net.dots().name; });
+
+    py::class_<basic::NetStream>(module, "NetStream").def("advance", &advance, "inputs"_a, "last"_a);
 
     module.def("take_patches", &take_patches, "pixels"_a, "size"_a, "threads"_a = 1);
     module.def("pixels_of_patches", &pixels_of_patches, "plane"_a.none(false), "size"_a, "bits"_a, "threads"_a = 1);

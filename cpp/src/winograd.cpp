@@ -244,14 +244,14 @@ void Winograd::compute_part(ValuePart part, Planes planes, std::span<const uint3
 
 Winograd::Points Winograd::read(const Source& source, ValuePart part, Planes planes,
                                 std::span<const uint32_t> at) const {
-    const Plane& plane = *planes[source.tensor];
-    const size_t stride = plane.stride(), row = (plane.width() + 2 * kBorder) * stride;
+    const PlaneView& view = planes[source.tensor];
+    const size_t row = view.across * view.stride;
     const size_t apart = at.size() * source.channels + kSkew;
     // Least and most begin at 0, as sums of zeros are what reaches are counted from.
     Points points{Memory(kPoints * apart * sizeof(int16_t)), apart, std::vector<int16_t>(source.channels),
                   std::vector<int16_t>(source.channels)};
-    const int16_t* first = plane.data() + plane.position(0, 0) * stride - row - stride + source.first;
-    const Squares squares{first, row, stride, at.data(), at.size(), source.channels};
+    const Squares squares{view.values - row - view.stride + source.first, row, view.stride, at.data(), at.size(),
+                          source.channels};
     dots_.read_squares(squares, part, points.values.as<int16_t>(), apart, points.least.data(), points.most.data());
     return points;
 }

@@ -24,6 +24,13 @@ namespace basic {
 
 struct NetLayer;
 
+// Where a layer finds a tensor: the values of the position that is the first one to it, the values from a position to the
+// next, and the positions from a row to the next.
+struct PlaneView {
+    const int16_t* values = nullptr;
+    size_t stride = 0, across = 0;
+};
+
 class Winograd {
   public:
     // Null for a layer that is of another kind, for which this would not be faster, or whose weights would pass int16.
@@ -47,7 +54,7 @@ class Winograd {
         Memory values_;
     };
 
-    using Planes = std::span<const std::shared_ptr<const Plane>>;
+    using Planes = std::span<const PlaneView>;
 
     // Sums of squares whose first positions are at `at` in planes, a multiple of what Dots takes. `numbers`: 0, 1, 2 and so
     // on. False if they could be wrong; what is in `sums` then means nothing.

@@ -136,7 +136,7 @@ struct Case {
         for (size_t k = 0; k < values.size(); ++k)
             plane->data()[plane->position(k % 64 / 8, k % 8) * plane->stride() + k / 64] = static_cast<int16_t>(values[k]);
         const std::vector<uint32_t> at(dots.positions, 2 * 12 + 2);
-        const std::vector<std::shared_ptr<const Plane>> planes = {plane};
+        const std::vector<basic::PlaneView> planes = {{plane->at(0, 0), plane->stride(), plane->across()}};
         std::vector<uint32_t> numbers(at.size());
         std::iota(numbers.begin(), numbers.end(), 0);
         Winograd::Sums sums(*winograd, at.size());

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from basic_runtime.engines.base import Engine, FloatArray
 from basic_runtime.errors import EngineError
-from basic_runtime.flow import Crew, Step, drop_read, last_readers, limit, readers_of, run
+from basic_runtime.flow import Crew, TileStep, drop_read, last_readers, limit, readers_of, run
 from basic_runtime.planes import Band, Planes
 from basic_runtime.tiles import Canvas, spans
 
@@ -86,14 +86,14 @@ class _Kept(Planes):
         pass
 
 
-def _chain(canvas: Canvas, x: FloatArray, graphs: int) -> tuple[list[Step], list[Planes], list[_Sums]]:
+def _chain(canvas: Canvas, x: FloatArray, graphs: int) -> tuple[list[TileStep], list[Planes], list[_Sums]]:
     """A graph after the other: each up-samples what the one before gave. x: (1, C, h, w)."""
     tensors = [Planes.of(canvas, x)]
     steps, engines = [], [_Sums() for _ in range(graphs)]
     for number, engine in enumerate(engines):
         kind = _Kept if number == graphs - 1 else Planes
         tensors.append(kind(canvas, tensors[-1].stride // 2))
-        steps.append(Step(f"{number}", engine, {"in": tensors[-2]}, {"out": tensors[-1]}, canvas, reach=1))
+        steps.append(TileStep(f"{number}", engine, {"in": tensors[-2]}, {"out": tensors[-1]}, canvas, reach=1))
     return steps, tensors, engines
 
 
@@ -162,7 +162,7 @@ def test_rows_between_graphs_leave_memory() -> None:
 def test_the_last_reader_of_a_tensor_is_known() -> None:
     canvas = Canvas(64, 64, 64, 64)
     steps, tensors, engines = _chain(canvas, np.ones((1, 1, 4, 4), np.float32), 2)
-    again = Step("again", engines[0], {"in": tensors[0]}, {"out": Planes(canvas, 16)}, canvas, reach=1)
+    again = TileStep("again", engines[0], {"in": tensors[0]}, {"out": Planes(canvas, 16)}, canvas, reach=1)
     assert last_readers(steps) == {steps[0]: {tensors[0]}, steps[1]: {tensors[1]}}
     assert last_readers([*steps, again]) == {steps[0]: set(), steps[1]: {tensors[1]}, again: {tensors[0]}}
 
@@ -179,7 +179,7 @@ def test_tiles_side_by_side_give_what_one_by_one_gives() -> None:
     results = []
     for crew in (Crew(), Crew(3)):
         result = _Kept(canvas, 8)
-        run([Step("g", _Sums(), {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1, crew=crew)])
+        run([TileStep("g", _Sums(), {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1, crew=crew)])
         results.append(result.view())
     np.testing.assert_array_equal(*results)
 
@@ -213,7 +213,7 @@ def test_an_unknown_reach_runs_whole() -> None:
     canvas = Canvas(256, 256, 64, 64)
     engine, result = _Sums(), _Kept(canvas, 8)
     x = Planes.of(canvas, np.zeros((1, 1, 16, 16), np.float32))
-    run([Step("whole", engine, {"in": x}, {"out": result}, canvas, reach=None)])
+    run([TileStep("whole", engine, {"in": x}, {"out": result}, canvas, reach=None)])
     assert engine.tallest == 16 and engine.pixels == 256
 
 
@@ -229,7 +229,7 @@ def test_engines_may_give_other_types(dtype: type, tile: int) -> None:
     results = []
     for engine in (_Sums(), Other()):
         result = _Kept(canvas, 8)
-        run([Step("g", engine, {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1)])
+        run([TileStep("g", engine, {"in": Planes.of(canvas, x)}, {"out": result}, canvas, reach=1)])
         results.append(result.view())
     np.testing.assert_array_equal(*results)
 
@@ -237,12 +237,12 @@ def test_engines_may_give_other_types(dtype: type, tile: int) -> None:
 def test_outputs_of_another_size_are_refused() -> None:
     canvas = Canvas(64, 64, 64, 64)
     x = Planes.of(canvas, np.zeros((1, 1, 4, 4), np.float32))
-    step = Step("g_s", _Sums(), {"in": x}, {"out": Planes(canvas, 4)}, canvas, reach=1)
+    step = TileStep("g_s", _Sums(), {"in": x}, {"out": Planes(canvas, 4)}, canvas, reach=1)
     with pytest.raises(EngineError, match="g_s gave out of shape"):
         step.advance(64)
     band = Band(canvas, 8, 3)
     with pytest.raises(EngineError, match="1 channels, not 3"):
-        Step("stage 0", _Sums(), {"in": x}, {"out": band}, canvas, reach=1).advance(64)
+        TileStep("stage 0", _Sums(), {"in": x}, {"out": band}, canvas, reach=1).advance(64)
 
 
 # --- integers in 16 bits --------------------------------------------------------------------------------------------

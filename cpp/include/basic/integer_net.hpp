@@ -47,6 +47,11 @@ class Plane {
     int16_t* data() { return data_.as<int16_t>(); }
     const int16_t* data() const { return data_.as<int16_t>(); }
 
+    // The values of a position, and how many positions a row is from the next.
+    int16_t* at(size_t row, size_t column) { return data() + position(row, column) * stride_; }
+    const int16_t* at(size_t row, size_t column) const { return data() + position(row, column) * stride_; }
+    size_t across() const { return width_ + 2 * kBorder; }
+
   private:
     size_t channels_, height_, width_, stride_;
     Memory data_;
@@ -179,7 +184,26 @@ class IntegerNet {
     size_t bytes() const;
 
   private:
+    friend class NetStream;
+
     std::unique_ptr<const struct NetPlan> plan_;
+};
+
+// A run over the rows of its inputs from the top down, some at a time: what later rows need of earlier ones is kept, so
+// that nothing is computed twice, and nothing else is in memory. Its outputs are the rows of those of `IntegerNet::run`.
+class NetStream {
+  public:
+    // The network must live as long. Throws NetError for one with an output of some rows alone,
+    // or of several tensors.
+    explicit NetStream(const IntegerNet& net);
+    ~NetStream();
+
+    // The next rows of each input, the last ones if so said, and of each output as many rows that follow as are known of all
+    // outputs, which may be none. Throws NetError as `run` does, for other columns than before, and after the last rows.
+    std::vector<NetOutput> advance(const std::vector<NetInput>& inputs, bool last);
+
+  private:
+    std::unique_ptr<class NetRows> rows_;
 };
 
 }  // namespace basic
