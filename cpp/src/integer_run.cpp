@@ -46,7 +46,8 @@ class NetRun : NetWork {
             const size_t tensor = plan_.inputs.size() + k, rate = plan_.rates[tensor];
             std::shared_ptr<Plane> plane;
             if (plan_.layers[k].wide)
-                wide_[tensor] = Memory(height_ * rate * width_ * rate * plan_.channels[tensor] * sizeof(int32_t));
+                wide_[tensor] =
+                    Memory(height_ * rate * width_ * rate * plan_.channels[tensor] * sizeof(int32_t));
             else
                 plane = std::make_shared<Plane>(plan_.channels[tensor], height_ * rate, width_ * rate,
                                                 unit_of(plan_.layers[k]));

@@ -10,20 +10,27 @@ namespace basic {
 class NetRows : NetWork {
   public:
     explicit NetRows(const NetPlan& plan)
-        : NetWork(plan), planes_(rows_.size()), have_(rows_.size()), needed_(rows_.size()), leaves_(rows_.size()),
+        : NetWork(plan),
+          planes_(rows_.size()),
+          have_(rows_.size()),
+          needed_(rows_.size()),
+          leaves_(rows_.size()),
           done_(plan.groups.size()) {
         for (const OutputSpec& spec : plan.outputs)
             for (const PartSpec& part : spec.parts)
                 if (part.step != 1 || part.tensor != spec.parts[0].tensor)
-                    throw NetError("an output of some rows alone, or of several tensors, is not given row by row");
+                    throw NetError(
+                        "an output of some rows alone, or of several tensors, is not given row by row");
         for (const NetGroup& group : plan.groups) reaches_.push_back(reaches_of(group));
-        for (size_t tensor = plan.inputs.size(); tensor < leaves_.size(); ++tensor) leaves_[tensor] = only_leaves(tensor);
+        for (size_t tensor = plan.inputs.size(); tensor < leaves_.size(); ++tensor)
+            leaves_[tensor] = only_leaves(tensor);
     }
 
     std::vector<NetOutput> advance(const std::vector<NetInput>& inputs, bool last) {
         const auto [rows, columns] = size_of(inputs);
         if (over_) throw NetError("a network was given rows after the last ones");
-        if (total_ > 0 && columns != width_) throw NetError("the inputs of a network have other columns than before");
+        if (total_ > 0 && columns != width_)
+            throw NetError("the inputs of a network have other columns than before");
         over_ = true;  // until all of this is done
         width_ = columns, total_ += rows, ended_ = last;
         for (size_t k = 0; k < inputs.size(); ++k) take(k, inputs[k]);
@@ -43,15 +50,18 @@ class NetRows : NetWork {
     std::vector<Reach> reaches_of(const NetGroup& group) const {
         std::vector<Reach> reaches;
         const auto add = [&](size_t tensor, size_t stride, size_t above, size_t below) {
-            if (tensor < plan_.inputs.size() + group.first)  // of others of the group each reads its own position
+            if (tensor <
+                plan_.inputs.size() + group.first)  // of others of the group each reads its own position
                 reaches.push_back({tensor, stride, above, std::max(below, stride - 1)});
         };
         const auto part = [](int rows) { return static_cast<size_t>(std::max(rows, 0)); };
         for (size_t k = group.first; k < group.last; ++k) {
             const NetLayer& layer = plan_.layers[k];
-            const size_t squares = layer.winograd == nullptr ? 0 : 1;  // read all neighbours, of whatever weight
+            const size_t squares =
+                layer.winograd == nullptr ? 0 : 1;  // read all neighbours, of whatever weight
             for (const NetLayer::Tap& tap : layer.taps)
-                add(tap.source, tap.stride, std::max(part(-tap.down), squares), std::max(part(tap.down), squares));
+                add(tap.source, tap.stride, std::max(part(-tap.down), squares),
+                    std::max(part(tap.down), squares));
             for (const SkipSpec& skip : layer.skips) add(skip.source, 1, 0, 0);
             if (layer.gate) add(*layer.gate, 1, 0, 0);
         }
@@ -62,9 +72,12 @@ class NetRows : NetWork {
     bool only_leaves(size_t tensor) const {
         size_t given = 0;
         for (const OutputSpec& spec : plan_.outputs)
-            for (const PartSpec& part : spec.parts) given += part.tensor == tensor ? (is_whole(spec) ? 1 : 2) : 0;
-        return given == 1 && std::none_of(reaches_.begin(), reaches_.end(), [&](const std::vector<Reach>& reaches) {
-                   return std::any_of(reaches.begin(), reaches.end(), [&](const Reach& reach) { return reach.tensor == tensor; });
+            for (const PartSpec& part : spec.parts)
+                given += part.tensor == tensor ? (is_whole(spec) ? 1 : 2) : 0;
+        return given == 1 &&
+               std::none_of(reaches_.begin(), reaches_.end(), [&](const std::vector<Reach>& reaches) {
+                   return std::any_of(reaches.begin(), reaches.end(),
+                                      [&](const Reach& reach) { return reach.tensor == tensor; });
                });
     }
 
@@ -128,7 +141,8 @@ class NetRows : NetWork {
     // Room for rows of a wide tensor, after those that are not given yet.
     void wide_room(size_t tensor, size_t last) {
         size_t& first = rows_[tensor].first;
-        const size_t row = width_ * plan_.rates[tensor] * plan_.channels[tensor], needed = given_ * plan_.rates[tensor];
+        const size_t row = width_ * plan_.rates[tensor] * plan_.channels[tensor],
+                     needed = given_ * plan_.rates[tensor];
         Memory larger((last - needed) * row * sizeof(int32_t));
         if (have_[tensor] > needed)
             std::memcpy(larger.as<int32_t>(), wide_[tensor].as<int32_t>() + (needed - first) * row,
@@ -144,7 +158,8 @@ class NetRows : NetWork {
     void add(size_t tensor, size_t last) {
         have_[tensor] = last;
         if (ended_ && planes_[tensor] != nullptr)
-            std::memset(start(*planes_[tensor], last - rows_[tensor].first), 0, kBorder * bytes(*planes_[tensor]));
+            std::memset(start(*planes_[tensor], last - rows_[tensor].first), 0,
+                        kBorder * bytes(*planes_[tensor]));
     }
 
     // The rows that are known of all outputs, and were not before.
@@ -158,7 +173,8 @@ class NetRows : NetWork {
         for (const OutputSpec& spec : plan_.outputs) {
             const size_t tensor = spec.parts[0].tensor, rate = plan_.rates[tensor];
             const size_t first = given_ * rate, last = known * rate;
-            if (leaves_[tensor] && first < last && rows_[tensor].first == first && planes_[tensor]->height() == last - first) {
+            if (leaves_[tensor] && first < last && rows_[tensor].first == first &&
+                planes_[tensor]->height() == last - first) {
                 outputs.push_back(std::move(rows_[tensor].plane));
                 planes_[tensor].reset(), rows_[tensor] = {};
             } else {
@@ -184,11 +200,13 @@ class NetRows : NetWork {
     }
 
     std::vector<std::shared_ptr<Plane>> planes_;  // those of `rows_`
-    std::vector<size_t> have_, needed_;           // rows of each tensor that were there, and the first that is read again
-    std::vector<bool> leaves_;                    // tensors whose planes may be given away
-    std::vector<size_t> done_;                    // rows of each group
-    std::vector<std::vector<Reach>> reaches_;     // of each group
-    size_t total_ = 0, given_ = 0;                // rows of the coarsest input, and those of them that outputs were given for
+    std::vector<size_t> have_,
+        needed_;                // rows of each tensor that were there, and the first that is read again
+    std::vector<bool> leaves_;  // tensors whose planes may be given away
+    std::vector<size_t> done_;  // rows of each group
+    std::vector<std::vector<Reach>> reaches_;  // of each group
+    size_t total_ = 0,
+           given_ = 0;  // rows of the coarsest input, and those of them that outputs were given for
     bool ended_ = false, over_ = false;
 };
 

@@ -5,8 +5,13 @@
 namespace basic {
 
 NetCut::NetCut(const NetPlan& plan, const NetGroup& group, size_t height, size_t width)
-    : group_(group), positions_(plan.dots.positions), height_(height), width_(width), side_(group.in_squares ? 2 : 1),
-      across_((width + side_ - 1) / side_), units_((height + side_ - 1) / side_ * across_) {
+    : group_(group),
+      positions_(plan.dots.positions),
+      height_(height),
+      width_(width),
+      side_(group.in_squares ? 2 : 1),
+      across_((width + side_ - 1) / side_),
+      units_((height + side_ - 1) / side_ * across_) {
     const size_t share = (units_ + plan.workers.threads() - 1) / plan.workers.threads();
     size_ = rounded_up(std::min(share, kPositionsAtOnce / (side_ * side_)), positions_);
 }
@@ -33,22 +38,27 @@ NetPiece NetCut::piece(size_t number) const {
 }
 
 NetPiece::Place* NetCut::put_row(NetPiece::Place* place, size_t row, size_t column, size_t count) const {
-    for (size_t k = 0; k < count; ++k) place[k] = {static_cast<uint32_t>(row), static_cast<uint32_t>(column + k)};
+    for (size_t k = 0; k < count; ++k)
+        place[k] = {static_cast<uint32_t>(row), static_cast<uint32_t>(column + k)};
     return place + count;
 }
 
 NetPiece::Place* NetCut::put_squares(NetPiece::Place* place, size_t row, size_t column, size_t count) const {
-    const auto top = static_cast<uint32_t>(row), bottom = static_cast<uint32_t>(std::min(row + 1, height_ - 1));
+    const auto top = static_cast<uint32_t>(row),
+               bottom = static_cast<uint32_t>(std::min(row + 1, height_ - 1));
     for (size_t k = 0; k < count; ++k, column += 2, place += 4) {
-        const auto left = static_cast<uint32_t>(column), right = static_cast<uint32_t>(std::min(column + 1, width_ - 1));
-        place[0] = {top, left}, place[1] = {top, right}, place[2] = {bottom, left}, place[3] = {bottom, right};
+        const auto left = static_cast<uint32_t>(column),
+                   right = static_cast<uint32_t>(std::min(column + 1, width_ - 1));
+        place[0] = {top, left}, place[1] = {top, right}, place[2] = {bottom, left},
+        place[3] = {bottom, right};
     }
     return place;
 }
 
 void NetCut::fill(NetPiece& piece, size_t stride) const {
     std::vector<uint32_t>& at = piece.at[stride];
-    const auto step = static_cast<uint32_t>(stride), down = step * static_cast<uint32_t>(width_ * stride + 2 * kBorder);
+    const auto step = static_cast<uint32_t>(stride),
+               down = step * static_cast<uint32_t>(width_ * stride + 2 * kBorder);
     const size_t count = piece.places.size();
     const NetPiece::Place& last = piece.places.back();
     at.resize(rounded_up(count, positions_), last.row * down + last.column * step);

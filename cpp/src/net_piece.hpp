@@ -17,8 +17,8 @@ struct NetPiece {
     };
 
     std::vector<Place> places;
-    // For each stride, their places in a plane of so many times their rows and columns, counted from its first one, and
-    // the last one's again to a multiple of what Dots takes.
+    // For each stride, their places in a plane of so many times their rows and columns, counted from its
+    // first one, and the last one's again to a multiple of what Dots takes.
     std::array<std::vector<uint32_t>, kMaxStep + 1> at;
     std::vector<uint32_t> squares;  // at[1] of the first position of each square, if they come in squares
 };

@@ -10,10 +10,11 @@
 namespace basic {
 namespace {
 
-// A skip to sums of `channels` each, of which the first `used` count, at so many places. Vectors that are not full would
-// read the next position's values, which another thread may be writing.
+// A skip to sums of `channels` each, of which the first `used` count, at so many places. Vectors that are not
+// full would read the next position's values, which another thread may be writing.
 BASIC_VECTORISED
-void add(const DotsSkip& skip, const uint32_t* at, size_t count, size_t channels, size_t used, int32_t* sums) {
+void add(const DotsSkip& skip, const uint32_t* at, size_t count, size_t channels, size_t used,
+         int32_t* sums) {
     const int32_t* shift = skip.shift;
     for (size_t p = 0; p < count; ++p, sums += channels) {
         const int16_t* values = skip.values + at[p] * skip.stride;
@@ -25,7 +26,8 @@ void add(const DotsSkip& skip, const uint32_t* at, size_t count, size_t channels
 }
 
 // Outputs of `channels` each, of which the first `used` count, through a gate.
-void close(const DotsGate& gate, const uint32_t* at, size_t count, size_t channels, size_t used, int16_t* outputs) {
+void close(const DotsGate& gate, const uint32_t* at, size_t count, size_t channels, size_t used,
+           int16_t* outputs) {
     for (size_t p = 0; p < count; ++p, outputs += channels) {
         const int16_t* values = gate.values + at[p] * gate.stride;
         for (size_t c = 0; c < used; ++c) outputs[c] = values[c] > 0 ? outputs[c] : int16_t{0};
@@ -47,9 +49,11 @@ void NetWork::compute(const NetGroup& group, size_t first, size_t last, const st
     for (size_t k = group.first; k < group.last; ++k) {
         const size_t tensor = inputs + k, row = row_of(tensor) - rows_[tensor].first;
         if (Plane* plane = results[k - group.first])
-            targets.push_back({plane->at(row, 0), nullptr, plane->stride(), plane->across(), plane->channels()});
+            targets.push_back(
+                {plane->at(row, 0), nullptr, plane->stride(), plane->across(), plane->channels()});
         else
-            targets.push_back({nullptr, wide_[tensor].as<int32_t>() + row * width * plan_.channels[tensor], 0, 0, 0});
+            targets.push_back(
+                {nullptr, wide_[tensor].as<int32_t>() + row * width * plan_.channels[tensor], 0, 0, 0});
     }
     const NetCut cut(plan_, group, last - first, width);
     plan_.workers.each(cut.pieces(), [&](size_t number) {
@@ -70,10 +74,11 @@ size_t NetWork::unit_of(const NetLayer& layer) const {
 // What the first position reads lies in the plane, or in its border.
 DotsTap NetWork::dots_tap(const NetLayer::Tap& tap) const {
     const PlaneView& view = views_[tap.source];
-    const auto stride = static_cast<std::ptrdiff_t>(view.stride), across = static_cast<std::ptrdiff_t>(view.across);
+    const auto stride = static_cast<std::ptrdiff_t>(view.stride),
+               across = static_cast<std::ptrdiff_t>(view.across);
     return {rows_[tap.source].plane->data(),
-            view.values + (tap.down * across + tap.right) * stride + static_cast<std::ptrdiff_t>(tap.first), view.stride,
-            tap.pairs};
+            view.values + (tap.down * across + tap.right) * stride + static_cast<std::ptrdiff_t>(tap.first),
+            view.stride, tap.pairs};
 }
 
 // A skip's channels from one on.
@@ -104,7 +109,8 @@ void NetWork::compute(const NetLayer& layer, const NetPiece& piece, const Target
         const int32_t* bias = layer.bias.data() + channel;
         if (layer.taps.empty() || (!fused && !skips.empty())) {
             for (size_t p = 0; p < positions; ++p) std::copy_n(bias, channels, sums.get() + p * channels);
-            for (const DotsSkip& skip : skips) add(skip, piece.at[1].data(), count, channels, used, sums.get());
+            for (const DotsSkip& skip : skips)
+                add(skip, piece.at[1].data(), count, channels, used, sums.get());
             bias = nullptr;
         }
         size_t tap = 0;
@@ -112,8 +118,8 @@ void NetWork::compute(const NetLayer& layer, const NetPiece& piece, const Target
             const size_t stride = layer.taps[tap].stride;
             taps.clear();
             for (; tap < last; ++tap) taps.push_back(dots_tap(layer.taps[tap]));
-            dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions, vectors,
-                            sums.get(), fused && last == layer.taps.size() ? &finish : nullptr);
+            dots.accumulate(taps.data(), taps.size(), weights, bias, piece.at[stride].data(), positions,
+                            vectors, sums.get(), fused && last == layer.taps.size() ? &finish : nullptr);
             weights += values * vectors;
             bias = nullptr;
         }
@@ -122,11 +128,15 @@ void NetWork::compute(const NetLayer& layer, const NetPiece& piece, const Target
             const size_t width = width_ * layer.rate;
             for (size_t p = 0; p < count; ++p)
                 std::copy_n(sums.get() + p * channels, used,
-                            target.wide + (piece.places[p].row * width + piece.places[p].column) * layer.outputs + channel);
+                            target.wide +
+                                (piece.places[p].row * width + piece.places[p].column) * layer.outputs +
+                                channel);
         } else {
             if (!fused) dots.requantise(sums.get(), positions, vectors, finish.how, block.get());
-            if (!fused && layer.gate) close(finish.gate, piece.at[1].data(), count, channels, used, block.get());
-            if (!fused || finish.outputs == block.get()) store(layer, piece, block.get(), channel, channels, target);
+            if (!fused && layer.gate)
+                close(finish.gate, piece.at[1].data(), count, channels, used, block.get());
+            if (!fused || finish.outputs == block.get())
+                store(layer, piece, block.get(), channel, channels, target);
         }
     }
 }
@@ -155,26 +165,36 @@ void NetWork::by_squares(const NetLayer& layer, const NetPiece& piece, const Tar
     }
 }
 
-// Where the outputs of a block of channels go: to their places at once, or to `block`, from which `store` takes them.
+// Where the outputs of a block of channels go: to their places at once, or to `block`, from which `store`
+// takes them.
 DotsFinish NetWork::finish_of(const NetLayer& layer, const NetPiece& piece, size_t channel, size_t channels,
-                              const std::vector<DotsSkip>& skips, const Target& target, int16_t* block) const {
-    const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel, layer.high.data() + channel,
-                             layer.leak};
+                              const std::vector<DotsSkip>& skips, const Target& target,
+                              int16_t* block) const {
+    const Requantisation how{layer.shift.data() + channel, layer.low.data() + channel,
+                             layer.high.data() + channel, layer.leak};
     DotsGate gate;
     // An input, that nothing writes any more: vectors may read on into the next position or the border.
     if (layer.gate) gate = {views_[*layer.gate].values + channel, views_[*layer.gate].stride};
     const uint32_t* at = piece.at[1].data();
     const size_t side = layer.shuffle, place = layer.wide ? 0 : channel / target.channels;
     if (!layer.wide && (side == 1 ? channel + channels <= target.stride : layer.blocks_stay_together()))
-        return {how, skips.data(), skips.size(), gate, at,
-                target.at(place / side, place % side) + channel % target.channels, target.stride, piece.at[side].data()};
+        return {how,
+                skips.data(),
+                skips.size(),
+                gate,
+                at,
+                target.at(place / side, place % side) + channel % target.channels,
+                target.stride,
+                piece.at[side].data()};
     return {how, skips.data(), skips.size(), gate, at, block, channels, plan_.numbers.data()};
 }
 
-// The outputs of a block of channels from `first` to their places, of which a pixel shuffle gives each position some.
-void NetWork::store(const NetLayer& layer, const NetPiece& piece, const int16_t* block, size_t first, size_t channels,
-                    const Target& target) {
-    const size_t last = std::min(first + channels, layer.outputs), each = target.channels, side = layer.shuffle;
+// The outputs of a block of channels from `first` to their places, of which a pixel shuffle gives each
+// position some.
+void NetWork::store(const NetLayer& layer, const NetPiece& piece, const int16_t* block, size_t first,
+                    size_t channels, const Target& target) {
+    const size_t last = std::min(first + channels, layer.outputs), each = target.channels,
+                 side = layer.shuffle;
     // From the end, as of positions that are the same place the first of a square counts.
     for (size_t p = piece.places.size(); p-- > 0;) {
         const NetPiece::Place at = piece.places[p];

@@ -11,7 +11,8 @@
 
 namespace basic {
 
-// Some rows of each tensor of a plan, and what is done with them. Which rows there are is decided by what inherits.
+// Some rows of each tensor of a plan, and what is done with them. Which rows there are is decided by what
+// inherits.
 class NetWork {
   protected:
     // Rows of a tensor from `first` on, which is the first of the plane, or of `wide_`.
@@ -23,18 +24,21 @@ class NetWork {
     explicit NetWork(const NetPlan& plan)
         : plan_(plan), rows_(plan.channels.size()), wide_(rows_.size()), views_(rows_.size()) {}
 
-    // Rows and columns of the coarsest input. Throws NetError for inputs of other channels or of unequal sizes.
+    // Rows and columns of the coarsest input. Throws NetError for inputs of other channels or of unequal
+    // sizes.
     std::array<size_t, 2> size_of(const std::vector<NetInput>& inputs) const;
 
     // An input's values as the network counts them, to the rows of a plane from one on.
     void read(const InputSpec& spec, const NetInput& input, Plane& plane, size_t row) const;
 
-    // The results of a group's layers for their rows `first` to `last`: to `results`, the planes in `rows_` of its layers,
-    // which are null for wide ones, and to `wide_`. These have room for them, and what these rows need of their sources.
+    // The results of a group's layers for their rows `first` to `last`: to `results`, the planes in `rows_`
+    // of its layers, which are null for wide ones, and to `wide_`. These have room for them, and what these
+    // rows need of their sources.
     void compute(const NetGroup& group, size_t first, size_t last, const std::vector<Plane*>& results);
 
-    // What the stride of a layer's plane is a multiple of: vectors are written as they are, without another position's
-    // values being in the way, where that takes no more than twice the memory, and what is added to them has as many.
+    // What the stride of a layer's plane is a multiple of: vectors are written as they are, without another
+    // position's values being in the way, where that takes no more than twice the memory, and what is added
+    // to them has as many.
     size_t unit_of(const NetLayer& layer) const;
 
     // Whether an output is all of a tensor, as a plane.
@@ -59,7 +63,8 @@ class NetWork {
     };
 
     NetOutput plane(const OutputSpec& spec, size_t channels, size_t first, size_t height, size_t width) const;
-    NetOutput floats(const OutputSpec& spec, size_t channels, size_t first, size_t height, size_t width) const;
+    NetOutput floats(const OutputSpec& spec, size_t channels, size_t first, size_t height,
+                     size_t width) const;
 
     void compute(const NetLayer& layer, const NetPiece& piece, const Target& target) const;
     void by_squares(const NetLayer& layer, const NetPiece& piece, const Target& target) const;
@@ -67,10 +72,11 @@ class NetWork {
     DotsSkip dots_skip(const SkipSpec& skip, size_t channel) const;
     DotsFinish finish_of(const NetLayer& layer, const NetPiece& piece, size_t channel, size_t channels,
                          const std::vector<DotsSkip>& skips, const Target& target, int16_t* block) const;
-    static void store(const NetLayer& layer, const NetPiece& piece, const int16_t* block, size_t first, size_t channels,
-                      const Target& target);
+    static void store(const NetLayer& layer, const NetPiece& piece, const int16_t* block, size_t first,
+                      size_t channels, const Target& target);
 
-    std::vector<PlaneView> views_;  // of each tensor, from the first row of the group that is being computed on
+    std::vector<PlaneView>
+        views_;  // of each tensor, from the first row of the group that is being computed on
 };
 
 }  // namespace basic

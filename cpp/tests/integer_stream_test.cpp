@@ -1,4 +1,5 @@
-// Tests of networks that run over the rows of their inputs: however these are cut, the results are those of whole tensors.
+// Tests of networks that run over the rows of their inputs: however these are cut, the results are those of
+// whole tensors.
 #include <algorithm>
 #include <optional>
 
@@ -22,8 +23,8 @@ using basic::Plane;
 using basic::TermSpec;
 using basic::Workers;
 
-// Kernels of 3x3, one after the other, by squares where there are channels enough; what the first gives is added at the
-// end, with an input that waits for all of them.
+// Kernels of 3x3, one after the other, by squares where there are channels enough; what the first gives is
+// added at the end, with an input that waits for all of them.
 Net deep_net(Maker& make) {
     Net net;
     const size_t channels = 16 * make.size(1, 4);
@@ -38,8 +39,8 @@ Net deep_net(Maker& make) {
     for (const size_t source : {0, 2, 3, 4, 5}) add(source, make.number(0, 3) == 0 ? 1 : 3, channels);
     make.skip(2, net.layers.back());
     make.skip(1, net.layers.back());
-    add(6, 3, 4 * 12, 2);                           // 7: two rows each
-    add(7, 3, net.channels[7]);                     // 8
+    add(6, 3, 4 * 12, 2);        // 7: two rows each
+    add(7, 3, net.channels[7]);  // 8
     net.outputs = {{{{8, 0, net.channels[8]}}, true}, {{{4, 1, channels - 1}}, false, 0.5f}};
     return net;
 }
@@ -63,7 +64,11 @@ struct Given {
     size_t channels, height, width;
 
     FloatInput rows(size_t first, size_t last) const {
-        return {values.data() + first * width, channels, last - first, width, static_cast<std::ptrdiff_t>(height * width),
+        return {values.data() + first * width,
+                channels,
+                last - first,
+                width,
+                static_cast<std::ptrdiff_t>(height * width),
                 static_cast<std::ptrdiff_t>(width)};
     }
 };
@@ -122,8 +127,8 @@ void test_refusals() {
     stream.advance(inputs(2), false);
     CHECK_THROWS(stream.advance(inputs(1), false), NetError);
     stream.advance(inputs(2), true);  // which harmed nothing
-    for (const basic::OutputSpec& spec : {basic::OutputSpec{{{3, 0, 1, 2, 0, 0}}, true},
-                                          basic::OutputSpec{{{3, 0, 1}, {4, 0, 1}}, true}}) {
+    for (const basic::OutputSpec& spec :
+         {basic::OutputSpec{{{3, 0, 1, 2, 0, 0}}, true}, basic::OutputSpec{{{3, 0, 1}, {4, 0, 1}}, true}}) {
         const IntegerNet other(net.inputs, net.layers, {spec}, Workers::of(1));
         CHECK_THROWS(NetStream{other}, NetError);
     }

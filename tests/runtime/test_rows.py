@@ -99,7 +99,7 @@ def test_networks_of_all_transforms_run_over_rows(codec: Codec) -> None:
     for level in (0, 4, 7):
         spec = bundle.level(level)
         inputs = {
-            spec.g_a: {"x": rng.integers(0, 256, (1, 192, 80, 3), dtype=np.uint8).transpose(0, 3, 1, 2)},
+            spec.g_a: {"x": rng.integers(0, 256, (1, 384, 80, 3), dtype=np.uint8).transpose(0, 3, 1, 2)},
             spec.g_s: {"y": rng.integers(-900, 900, (1, bundle.manifest.y_channels, 24, 6), dtype=np.int16)},
         }
         for graph, given in inputs.items():
