@@ -13,7 +13,7 @@
 namespace basic::codec {
 namespace {
 
-// y of g_a, tile by tile, as the stages order its elements.
+// y of g_a, band by band, as the stages order its elements.
 class AnalysisPass {
   public:
     AnalysisPass(const Model& model, const ConstPicture& picture, const EncoderRecord& record, const Net& g_a,
@@ -26,76 +26,87 @@ class AnalysisPass {
           stride_(model.constants().y_stride),
           y_(y) {
         const VariantRecord& variant = y.variant->record;
-        const size_t step = stride_ * variant.tile, height = canvas_.height / step, width = canvas_.width / step;
+        const size_t step = stride_ * variant.tile, height = canvas_.height / step,
+                     width = canvas_.width / step;
         const size_t group = model.constants().y_channels / variant.channel_groups;
         for (const StageRecord& stage : variant.stages)
-            y.stages.push_back({std::vector<float>(stage.slots.size() * group * height * width), height, width});
+            y.stages.push_back(
+                {std::vector<float>(stage.slots.size() * group * height * width), height, width});
     }
 
     void run() {
-        const size_t align = model_.constants().z_stride, margin = (record_.reach + align - 1) / align * align;
-        for (const Span& rows : spans({0, canvas_.height}, canvas_.height, kTileRows / align * align, margin))
-            for (const Span& columns : spans({0, canvas_.width}, canvas_.width, kTileColumns / align * align, margin))
-                tile(rows, columns);
+        NetStream stream(g_a_.net);
+        size_t known = 0;
+        for (const Range& band : bands(model_, canvas_, {0, canvas_.height})) {
+            const Memory patches = patches_of(band);
+            const size_t channels = 3 * record_.patch * record_.patch, width = canvas_.width / record_.patch;
+            const PartInput input{patches.as<int16_t>(),
+                                  channels,
+                                  (band.last - band.first) / record_.patch,
+                                  width,
+                                  static_cast<ptrdiff_t>(width * channels),
+                                  static_cast<ptrdiff_t>(channels)};
+            known = keep(
+                stream.advance(std::vector<NetInput>(g_a_.inputs.size(), input), band.last == canvas_.height),
+                known);
+        }
+        if (known * stride_ != canvas_.height) throw bad_model("a g_a that gives no latents");
     }
 
   private:
-    void tile(const Span& rows, const Span& columns) {
-        const size_t size = record_.patch, channels = 3 * size * size;
-        const size_t height = (rows.stop - rows.start) / size, width = (columns.stop - columns.start) / size;
-        Memory patches(height * width * channels * sizeof(int16_t));
-        model_.workers().each(height, [&](size_t row) {
-            std::vector<uint8_t> rgb(3 * width * size * size);
+    // Patches of these rows, as g_a reads them.
+    Memory patches_of(const Range& rows) const {
+        const size_t size = record_.patch, width = canvas_.width / size, row_size = 3 * size * size * width;
+        Memory patches((rows.last - rows.first) / size * row_size * sizeof(int16_t));
+        model_.workers().each((rows.last - rows.first) / size, [&](size_t row) {
+            std::vector<uint8_t> rgb(row_size);
             for (size_t line = 0; line < size; ++line)
-                read_row(rows.start + row * size + line, columns, rgb.data() + 3 * line * width * size);
-            take_patches(rgb.data(), static_cast<ptrdiff_t>(3 * width * size), width, size,
-                         patches.as<int16_t>() + row * width * channels);
+                read_row(rows.first + row * size + line, rgb.data() + 3 * line * canvas_.width);
+            take_patches(rgb.data(), static_cast<ptrdiff_t>(3 * canvas_.width), width, size,
+                         patches.as<int16_t>() + row * row_size);
         });
-        const PartInput input{
-            patches.as<int16_t>(),           channels, height, width, static_cast<ptrdiff_t>(width * channels),
-            static_cast<ptrdiff_t>(channels)};
-        const auto outputs = g_a_.net.run(std::vector<NetInput>(g_a_.inputs.size(), input));
-        const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
-        if (found == nullptr || found->channels != model_.constants().y_channels ||
-            found->height * stride_ != rows.stop - rows.start || found->width * stride_ != columns.stop - columns.start)
-            throw bad_model("a g_a that gives no latents");
-        keep(*found, rows, columns);
+        return patches;
     }
 
-    // A row of a tile, three bytes for each pixel. Beyond the picture, edges repeat.
-    void read_row(size_t y, const Span& columns, uint8_t* rgb) const {
+    // A row of the padded picture, three bytes for each pixel. Beyond the picture, edges repeat.
+    void read_row(size_t y, uint8_t* rgb) const {
         const uint8_t* const row =
             picture_.pixels + static_cast<ptrdiff_t>(std::min(y, picture_.rows - 1)) * picture_.row_stride;
-        for (size_t x = columns.start; x < columns.stop; ++x, rgb += 3) {
+        for (size_t x = 0; x < canvas_.width; ++x, rgb += 3) {
             const uint8_t* const pixel = row + std::min(x, picture_.columns - 1) * picture_.colours;
             for (size_t c = 0; c < 3; ++c) rgb[c] = pixel[picture_.colours == 1 ? 0 : c];
         }
     }
 
-    // What counts of a tile, to its places.
-    void keep(const FloatOutput& found, const Span& rows, const Span& columns) {
+    // Rows of y from `first` on to their places; returns the row after them.
+    size_t keep(const std::vector<NetOutput>& outputs, size_t first) {
+        const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
+        if (found == nullptr || found->channels != model_.constants().y_channels ||
+            found->width * stride_ != canvas_.width)
+            throw bad_model("a g_a that gives no latents");
         const VariantRecord& variant = y_.variant->record;
-        const size_t group = model_.constants().y_channels / variant.channel_groups, step = stride_ * variant.tile;
+        const size_t group = model_.constants().y_channels / variant.channel_groups;
         for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
             StageValues& stored = y_.stages[stage];
-            float* to = stored.values.data() + rows.first / step * stored.width + columns.first / step;
+            float* to = stored.values.data();
             for (const Slot& slot : variant.stages[stage].slots)
                 for (size_t channel = 0; channel < group; ++channel, to += stored.height * stored.width)
-                    keep_channel(found, static_cast<size_t>(slot.group) * group + channel, slot, rows, columns, to,
+                    keep_channel(*found, static_cast<size_t>(slot.group) * group + channel, slot, first, to,
                                  stored.width);
         }
+        return first + found->height;
     }
 
-    void keep_channel(const FloatOutput& found, size_t channel, const Slot& slot, const Span& rows, const Span& columns,
-                      float* to, size_t to_row) const {
-        const size_t tile = y_.variant->record.tile, step = stride_ * tile;
-        const size_t top = (rows.first - rows.start) / stride_ + static_cast<size_t>(slot.row);
-        const size_t left = (columns.first - columns.start) / stride_ + static_cast<size_t>(slot.column);
-        for (size_t row = 0; row < (rows.last - rows.first) / step; ++row) {
+    // A slot's rows of a channel of y, whose first row is `first`.
+    void keep_channel(const FloatOutput& found, size_t channel, const Slot& slot, size_t first, float* to,
+                      size_t width) const {
+        const size_t tile = y_.variant->record.tile;
+        for (size_t row = 0; row < found.height; ++row) {
+            if ((first + row) % tile != static_cast<size_t>(slot.row)) continue;
             const float* from =
-                found.values.as<float>() + (channel * found.height + top + row * tile) * found.width + left;
-            for (size_t column = 0; column < (columns.last - columns.first) / step; ++column)
-                to[row * to_row + column] = from[column * tile];
+                found.values.as<float>() + (channel * found.height + row) * found.width + slot.column;
+            float* const at = to + (first + row) / tile * width;
+            for (size_t column = 0; column < width; ++column) at[column] = from[column * tile];
         }
     }
 
@@ -112,8 +123,8 @@ class AnalysisPass {
 std::vector<float> hyper_latents(const Model& model, const Net& h_a, const Latents& y) {
     const Constants& constants = model.constants();
     const Canvas& canvas = y.canvas;
-    const auto outputs = h_a.net.run(
-        std::vector<NetInput>(h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, {0, canvas.width}, 1)));
+    const auto outputs = h_a.net.run(std::vector<NetInput>(
+        h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, {0, canvas.width}, 1)));
     const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
     const size_t size =
         constants.z_channels * (canvas.height / constants.z_stride) * (canvas.width / constants.z_stride);
@@ -147,8 +158,8 @@ Coded coded(const Model& model, const ConstPicture& picture, const Header& heade
         std::vector<int32_t> symbols(part.size());
         std::vector<uint8_t> rows(part.size());
         std::vector<float> yhat(part.size());
-        quantise(part, predicted.mean(), predicted.scale(), model.index_lut(), model.constants().mean_bits, symbols,
-                 rows, yhat);
+        quantise(part, predicted.mean(), predicted.scale(), model.index_lut(), model.constants().mean_bits,
+                 symbols, rows, yhat);
         encoder.put(std::span<const int32_t>(symbols), rows);
         path.put(stage, std::move(yhat));
     }

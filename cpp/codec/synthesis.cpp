@@ -6,12 +6,13 @@
 
 namespace basic::codec {
 
-std::vector<Span> spans(Range part, size_t length, size_t side, size_t margin) {
-    std::vector<Span> found;
-    for (size_t first = part.first; first < part.last; first += side) {
-        const size_t last = std::min(first + side, part.last);
-        found.push_back({first - std::min(first, margin), std::min(length, last + margin), first, last});
-    }
+std::vector<Range> bands(const Model& model, const Canvas& canvas, Range rows) {
+    constexpr size_t kPixels = 1 << 16;  // of a band, where that is a row of z or more
+    const size_t align = model.constants().z_stride;
+    const size_t height = std::max(align, kPixels / canvas.width / align * align);
+    std::vector<Range> found;
+    for (size_t first = rows.first; first < rows.last; first += height)
+        found.push_back({first, std::min(first + height, rows.last)});
     return found;
 }
 
@@ -24,7 +25,8 @@ PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, Ra
     for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
         const StageValues& stored = latents.stages[stage];
         const size_t plane = stored.height * stored.width;
-        const float* values = stored.values.data() + rows.first / stride * stored.width + columns.first / stride;
+        const float* values =
+            stored.values.data() + rows.first / stride * stored.width + columns.first / stride;
         for (const Slot& slot : variant.stages[stage].slots) {
             phases.push_back({FloatInput(values, group, height, width, static_cast<ptrdiff_t>(plane),
                                          static_cast<ptrdiff_t>(stored.width)),
@@ -51,46 +53,53 @@ class Synthesis {
           pixels_(pixels) {}
 
     void run() {
-        // All in whole multiples, so that each tile begins where all phases of the latents do.
+        // Rows that are not wanted are computed where wanted ones depend on them, all in whole multiples, so
+        // that each band begins where all phases of the latents do.
         const size_t align = model_.constants().z_stride, reach = record_.reach * model_.constants().y_stride;
         const auto up = [&](size_t side) { return (side + align - 1) / align * align; };
         const Canvas& canvas = latents_.canvas;
-        const Range wanted = {rows_.first / align * align, std::min(canvas.height, up(rows_.last))};
-        for (const Span& rows : spans(wanted, canvas.height, kTileRows / align * align, up(reach)))
-            for (const Span& columns : spans({0, canvas.width}, canvas.width, kTileColumns / align * align, up(reach)))
-                tile(rows, columns);
+        const size_t first = rows_.first / align * align;
+        const Range rows = {first - std::min(first, up(reach)),
+                            std::min(canvas.height, up(rows_.last) + up(reach))};
+        NetStream stream(net_->net);
+        size_t known = rows.first;
+        for (const Range& band : bands(model_, canvas, rows))
+            known = put(stream.advance(inputs(band), band.last == rows.last), known);
+        if (known != rows.last) throw bad_model("a g_s gives no pixels");
     }
 
   private:
-    void tile(const Span& rows, const Span& columns) {
+    std::vector<NetInput> inputs(const Range& band) const {
         const float unit = 1.0f / static_cast<float>(1 << model_.constants().mean_bits);
-        const auto latents = phases_of(model_, latents_, {rows.start, rows.stop}, {columns.start, columns.stop}, unit);
-        const std::vector<NetInput> inputs(net_->inputs.size(), latents);
-        const auto outputs = net_->net.run(inputs);
-        const auto* found = outputs.size() == 1 ? std::get_if<std::shared_ptr<const Plane>>(&outputs[0]) : nullptr;
-        const size_t size = record_.shuffle;
-        if (found == nullptr || (*found)->channels() != 3 * size * size ||
-            (*found)->height() * size != rows.stop - rows.start ||
-            (*found)->width() * size != columns.stop - columns.start)
-            throw bad_model("a g_s gives no pixels");
-        const size_t first = std::max(rows.first, rows_.first / size * size), last = std::min(rows.last, rows_.last);
-        if (first >= last) return;
-        model_.workers().each((last - first + size - 1) / size,
-                              [&](size_t row) { put_patches_of(**found, first + row * size, rows.start, columns); });
+        return std::vector<NetInput>(net_->inputs.size(),
+                                     phases_of(model_, latents_, band, {0, latents_.canvas.width}, unit));
     }
 
-    // A row of patches, whose first row of pixels is `top`, of a tile that begins at row `start`: as far as it is
-    // wanted.
-    void put_patches_of(const Plane& plane, size_t top, size_t start, const Span& columns) {
-        const size_t size = record_.shuffle, width = plane.width() * size,
-                     last = std::min<size_t>(columns.last, shape_.width);
-        if (columns.first >= last) return;
+    // Pixels of patches from row `first` on, as far as they are wanted; returns the row after them.
+    size_t put(const std::vector<NetOutput>& outputs, size_t first) {
+        const auto* found =
+            outputs.size() == 1 ? std::get_if<std::shared_ptr<const Plane>>(&outputs[0]) : nullptr;
+        const size_t size = record_.shuffle;
+        if (found == nullptr || (*found)->channels() != 3 * size * size ||
+            (*found)->width() * size != latents_.canvas.width)
+            throw bad_model("a g_s gives no pixels");
+        const size_t last = first + (*found)->height() * size;
+        const size_t top = std::max(first, rows_.first / size * size), bottom = std::min(last, rows_.last);
+        if (top < bottom)
+            model_.workers().each((bottom - top + size - 1) / size,
+                                  [&](size_t row) { put_row_of_patches(**found, top + row * size, first); });
+        return last;
+    }
+
+    // A row of patches, whose first row of pixels is `top`, of a plane that begins at row `start`.
+    void put_row_of_patches(const Plane& plane, size_t top, size_t start) {
+        const size_t size = record_.shuffle, width = plane.width() * size;
         std::vector<uint8_t> rgb(3 * width * size);
-        put_patches(plane.data() + plane.position((top - start) / size, 0) * plane.stride(), plane.stride(),
-                    plane.width(), size, record_.pixel_bits, rgb.data(), static_cast<ptrdiff_t>(3 * width));
+        put_patches(plane.at((top - start) / size, 0), plane.stride(), plane.width(), size,
+                    record_.pixel_bits, rgb.data(), static_cast<ptrdiff_t>(3 * width));
         for (size_t y = std::max(top, rows_.first); y < std::min(top + size, rows_.last); ++y)
-            put_row(rgb.data() + 3 * ((y - top) * width + columns.first - columns.start), last - columns.first,
-                    pixels_ + ((y - rows_.first) * shape_.width + columns.first) * shape_.colours());
+            put_row(rgb.data() + 3 * (y - top) * width, shape_.width,
+                    pixels_ + (y - rows_.first) * shape_.width * shape_.colours());
     }
 
     void put_row(const uint8_t* rgb, size_t count, uint8_t* to) const {
@@ -113,8 +122,8 @@ class Synthesis {
 
 }  // namespace
 
-void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis, Range rows,
-                uint8_t* pixels) {
+void synthesise(const Model& model, const Shape& shape, const Latents& latents, uint32_t synthesis,
+                Range rows, uint8_t* pixels) {
     Synthesis(model, shape, latents, synthesis, rows, pixels).run();
 }
 

@@ -19,8 +19,7 @@ class NetRows : NetWork {
         for (const OutputSpec& spec : plan.outputs)
             for (const PartSpec& part : spec.parts)
                 if (part.step != 1 || part.tensor != spec.parts[0].tensor)
-                    throw NetError(
-                        "an output of some rows alone, or of several tensors, is not given row by row");
+                    throw NetError("an output of some rows alone, or of several tensors, is not given by rows");
         for (const NetGroup& group : plan.groups) reaches_.push_back(reaches_of(group));
         for (size_t tensor = plan.inputs.size(); tensor < leaves_.size(); ++tensor)
             leaves_[tensor] = only_leaves(tensor);
@@ -36,7 +35,7 @@ class NetRows : NetWork {
         for (size_t k = 0; k < inputs.size(); ++k) take(k, inputs[k]);
         for (size_t g = 0; g < plan_.groups.size(); ++g) compute(g);
         std::vector<NetOutput> outputs = found();
-        forget();
+        for (const OutputSpec& spec : plan_.outputs) forget(spec.parts[0].tensor);
         over_ = last;
         return outputs;
     }
@@ -50,9 +49,8 @@ class NetRows : NetWork {
     std::vector<Reach> reaches_of(const NetGroup& group) const {
         std::vector<Reach> reaches;
         const auto add = [&](size_t tensor, size_t stride, size_t above, size_t below) {
-            if (tensor <
-                plan_.inputs.size() + group.first)  // of others of the group each reads its own position
-                reaches.push_back({tensor, stride, above, std::max(below, stride - 1)});
+            if (tensor >= plan_.inputs.size() + group.first) return;  // of its own each reads its own position
+            reaches.push_back({tensor, stride, above, std::max(below, stride - 1)});
         };
         const auto part = [](int rows) { return static_cast<size_t>(std::max(rows, 0)); };
         for (size_t k = group.first; k < group.last; ++k) {
@@ -104,6 +102,7 @@ class NetRows : NetWork {
         for (size_t k = group.first; k < group.last; ++k)
             add(plan_.inputs.size() + k, last * plan_.rates[plan_.inputs.size() + k] / rate);
         done_[g] = last;
+        for (const size_t tensor : group.finished) forget(tensor);
     }
 
     // How many rows of a group can be computed.
@@ -125,9 +124,10 @@ class NetRows : NetWork {
         const size_t needed = needed_[tensor], kept = have_[tensor] - needed, wanted = last - needed;
         if (plane == nullptr || wanted > plane->height()) {
             const size_t columns = width_ * plan_.rates[tensor];
-            if ((wanted + 2 * kBorder) * (columns + 2 * kBorder) > UINT32_MAX)
+            if ((wanted + kept + 2 * kBorder) * (columns + 2 * kBorder) > UINT32_MAX)
                 throw NetError("the rows of a network are too many at a time");
-            auto larger = std::make_shared<Plane>(plan_.channels[tensor], wanted, columns, unit);
+            // Where many rows stay, they are moved seldom.
+            auto larger = std::make_shared<Plane>(plan_.channels[tensor], wanted + kept, columns, unit);
             if (kept > 0) std::memcpy(start(*larger, 0), start(*plane, needed - first), kept * bytes(*plane));
             plane = std::move(larger), first = needed;
             rows_[tensor].plane = plane;
@@ -185,28 +185,38 @@ class NetRows : NetWork {
         return outputs;
     }
 
-    // Rows that nothing reads again make room for others.
-    void forget() {
-        needed_ = have_;
+    // Gives up rows of a tensor that nothing reads again, and a plane of which few rows stay.
+    void forget(size_t tensor) {
+        size_t& needed = needed_[tensor];
+        needed = have_[tensor];
         for (size_t g = 0; g < reaches_.size(); ++g)
             for (const Reach& reach : reaches_[g]) {
                 const size_t next = done_[g] * reach.stride;
-                needed_[reach.tensor] = std::min(needed_[reach.tensor], next - std::min(next, reach.above));
+                if (reach.tensor == tensor) needed = std::min(needed, next - std::min(next, reach.above));
             }
-        for (const OutputSpec& spec : plan_.outputs) {
-            const size_t tensor = spec.parts[0].tensor;
-            needed_[tensor] = std::min(needed_[tensor], given_ * plan_.rates[tensor]);
+        for (const OutputSpec& spec : plan_.outputs)
+            if (spec.parts[0].tensor == tensor) needed = std::min(needed, given_ * plan_.rates[tensor]);
+        std::shared_ptr<Plane>& plane = planes_[tensor];
+        const size_t kept = have_[tensor] - needed;
+        if (plane == nullptr || 2 * kept > plane->height()) return;
+        std::shared_ptr<Plane> smaller;
+        if (kept > 0) {
+            smaller = std::make_shared<Plane>(plane->channels(), kept, plane->width(), plane->stride());
+            std::memcpy(start(*smaller, 0), start(*plane, needed - rows_[tensor].first),
+                        kept * bytes(*plane));
         }
+        plane = std::move(smaller);
+        rows_[tensor] = {plane, needed};
     }
 
     std::vector<std::shared_ptr<Plane>> planes_;  // those of `rows_`
-    std::vector<size_t> have_,
-        needed_;                // rows of each tensor that were there, and the first that is read again
-    std::vector<bool> leaves_;  // tensors whose planes may be given away
-    std::vector<size_t> done_;  // rows of each group
-    std::vector<std::vector<Reach>> reaches_;  // of each group
-    size_t total_ = 0,
-           given_ = 0;  // rows of the coarsest input, and those of them that outputs were given for
+    std::vector<size_t> have_;                    // rows of each tensor that there were
+    std::vector<size_t> needed_;                  // the first of them that is read again
+    std::vector<bool> leaves_;                    // tensors whose planes may be given away
+    std::vector<size_t> done_;                    // rows of each group
+    std::vector<std::vector<Reach>> reaches_;     // of each group
+    size_t total_ = 0;                            // rows of the coarsest input
+    size_t given_ = 0;                            // those of them that outputs were given for
     bool ended_ = false, over_ = false;
 };
 

@@ -129,7 +129,7 @@ def test_a_stream_refuses_what_does_not_follow() -> None:
     with pytest.raises(ValueError, match="after the last ones"):
         stream.advance([x], True)
     phases = IntegerNet([(ones, *bounds, 1)], [], [([(0, 0, 2, 2, 0, 0)], 1.0)])
-    with pytest.raises(ValueError, match="not given row by row"):
+    with pytest.raises(ValueError, match="not given by rows"):
         phases.stream()
 
 
