@@ -149,20 +149,20 @@ def table(result: Profile) -> Table:
     return shown
 
 
-def check_plot(path: str | Path) -> None:
-    """Raises MissingExtraError without matplotlib, FileError if `path` cannot be written: better known before
-    measuring."""
+def check_plot(path: str | Path, overwrite: bool = False) -> None:
+    """Raises MissingExtraError without matplotlib, FileError if `path` cannot or may not be written: better known
+    before measuring."""
     if find_spec("matplotlib") is None:
         raise MissingExtraError.of("a plot", "plot")
-    check_target(path, overwrite=True)
+    check_target(path, overwrite)
 
 
-def write_plot(result: Profile, path: str | Path) -> None:
+def write_plot(result: Profile, path: str | Path, *, overwrite: bool = False) -> None:
     """Stacked bars of the median milliseconds of each part, by level, as a PNG.
 
     Raises what `check_plot` does.
     """
-    check_plot(path)
+    check_plot(path, overwrite)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -173,7 +173,7 @@ def write_plot(result: Profile, path: str | Path) -> None:
         _mark_device_time(axes, [timing for timing in result.device if timing.direction == direction])
         axes.set_title(direction)
     figure.suptitle(f"{result.model} on {result.engine}, {result.width}x{result.height}")
-    write_file(path, lambda file: figure.savefig(file, format="png", dpi=110), overwrite=True)
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=110), overwrite=overwrite)
 
 
 def _repeat(work: Callable[[], Any], watch: _Stopwatch, repetitions: int) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,12 +98,14 @@ def evaluate(
     from basic_runtime.files import make_folder
 
     require_packages()
+    if output is not None:
+        _check_results(output)
     opened = Bundle(bundle)
     chosen = levels if levels is not None else tuple(range(len(opened.manifest.levels)))
     check_level(opened, max(chosen), "--levels")
     limits = make_limits(max_pixels)
     rivals = _rivals(codecs)
-    pictures, left_out = _comparable(folder, rivals, limits)
+    pictures, left_out = _comparable(folder, None if output is None else _with_extension(output, ".png"), rivals, limits)
     effort = opened.default_effort if effort is None else effort
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     model += f" {precision}" if precision else ""
@@ -117,15 +120,26 @@ def evaluate(
         click.get_current_context().exit(1)
 
 
-def _comparable(folder: Path, rivals: list[str], limits: Limits) -> tuple[list[Path], int]:
-    """The pictures that all codecs take, and how many are left out, which is said at once.
+def _check_results(output: Path) -> None:
+    """Raises FileError for a file that has the name of a result and is none: each is written after the one before."""
+    from basic_runtime.errors import FileError
+
+    for before, path in pairwise(_with_extension(output, extension) for extension in (".csv", ".json", ".png")):
+        if path.exists() and not before.exists():
+            raise FileError(
+                f"{path}: exists already, and is no result of an evaluation, as there is no {before}: name another -o"
+            )
+
+
+def _comparable(folder: Path, plot: Path | None, rivals: list[str], limits: Limits) -> tuple[list[Path], int]:
+    """The pictures but for the plot that all codecs take, and how many are left out, which is said at once.
 
     Raises ImageError if that leaves none.
     """
     from basic_runtime.errors import ImageError
     from basic_runtime.evaluate import measure
 
-    pictures, errors = measure.comparable(measure.list_pictures(folder), rivals, limits)
+    pictures, errors = measure.comparable(measure.list_pictures(folder, plot), rivals, limits)
     if not pictures:
         raise ImageError(f"{folder}: no picture in this folder can be compared, as of the first: {errors[0]}")
     for error in errors:

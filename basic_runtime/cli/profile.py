@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     help="Time all levels at several sizes and remember it for --level auto and --budget-ms.",
 )
 @click.option("--plot", metavar="PNG", help="Write a plot of the medians, too.")
+@click.option("--overwrite", is_flag=True, help="Replace a plot that is there.")
 def profile(
     size: tuple[int, int],
     levels: tuple[int, ...] | None,
@@ -45,6 +46,7 @@ def profile(
     as_json: bool,
     save: bool,
     plot: str | None,
+    overwrite: bool,
 ) -> None:
     """Time each part of encoding and decoding at each level: percentiles 50, 90, 99, beside its MACs."""
     from rich.console import Console
@@ -72,7 +74,7 @@ def profile(
     if levels is not None:
         check_level(opened, max(levels), "--levels")
     if plot is not None:
-        check_plot(plot)
+        check_plot(plot, overwrite)
     backend = create_backend(engine, threads, precision)
     result = run(opened, backend, width=width, height=height, levels=levels, repetitions=reps, effort=effort)
     if as_json:
@@ -82,7 +84,7 @@ def profile(
         if result.device:
             Console().print(device_table(result.device))
     if plot is not None:
-        write_plot(result, plot)
+        write_plot(result, plot, overwrite=overwrite)
         click.echo(f"plot: {plot}", err=as_json)
 
 

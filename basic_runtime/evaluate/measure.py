@@ -109,12 +109,12 @@ def settings(model: str, levels: Sequence[int], qualities: Sequence[int], rivals
     return ours + [Setting(name, "", None, quality) for name in rivals for quality in RIVALS[name].qualities]
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, by name. Raises ImageError if there are none."""
+def list_pictures(folder: Path, plot: Path | None = None) -> list[Path]:
+    """The pictures in a folder, by name, but for the plot of the evaluation. Raises ImageError if there are none."""
     try:
         if not folder.is_dir():
             raise ImageError(f"{folder}: no such folder: name a folder of pictures")
-        found = sorted(filter(_is_picture, folder.iterdir()))
+        found = sorted(path for path in folder.iterdir() if _is_picture(path) and not _is_same(path, plot))
     except OSError as error:
         raise FileError(f"{folder}: cannot be read ({reason(error)}): check its permissions") from error
     if not found:
@@ -127,6 +127,10 @@ def _is_picture(path: Path) -> bool:
     # what other systems leave beside pictures, under their names.
     named = path.suffix.lower() in input_extensions() and path.name[0] != "."
     return named and (path.is_file() or not path.exists())
+
+
+def _is_same(path: Path, other: Path | None) -> bool:
+    return other is not None and os.path.realpath(path) == os.path.realpath(other)
 
 
 def comparable(pictures: Sequence[Path], rivals: Sequence[str], limits: Limits) -> tuple[list[Path], list[BasicError]]:

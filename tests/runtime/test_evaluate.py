@@ -26,6 +26,8 @@ from basic_runtime.evaluate.curves import KODAK_NAMES, Curve, bd_rate, curves, p
 from basic_runtime.evaluate.measure import COLUMNS, OURS, Results, Row, ms_ssim
 from basic_runtime.metrics import psnr
 
+from .commands import fails
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, photo) -> Path:
@@ -275,6 +277,25 @@ def test_results_have_the_name_that_was_given(pictures, tiny_path, tmp_path, giv
     assert evaluate(pictures, "-o", tmp_path / "res" / given, *options).exit_code == 0
     names = sorted(path.name for path in (tmp_path / "res").iterdir())
     assert names == [f"{name}.csv", f"{name}.json", f"{name}.png"]
+
+
+def test_pictures_are_neither_replaced_by_results_nor_results_measured(pictures, tiny_path, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    photo = (pictures / "a.png").read_bytes()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(photo)
+    options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "none", "--json")
+    for given in ("a", "a.png"):
+        fails(evaluate(folder, "-o", folder / given, *options), "a.png: exists already, and is no result", "name another")
+    (folder / "a.csv").write_text(",".join(COLUMNS) + "\n")  # as of an evaluation that was stopped
+    fails(evaluate(folder, "-o", folder / "a", *options), "as there is no", "a.json")
+    assert (folder / "a.png").read_bytes() == photo
+    for _ in range(2):
+        result = evaluate(folder, "-o", folder / "results", *options)
+        assert result.exit_code == 0 and json.loads(result.stdout)["pictures"] == 2
+    (folder / "results.csv").unlink()
+    fails(evaluate(folder, "-o", folder / "results", *options), "results.json: exists already")
 
 
 def test_a_missing_package_is_said_before_anything_is_coded(pictures, tiny_path, tmp_path, monkeypatch):

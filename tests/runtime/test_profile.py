@@ -60,6 +60,8 @@ def test_the_command_prints_a_table_and_a_plot(tiny_path: Path, tmp_path: Path) 
     done = CliRunner().invoke(main, [*arguments, "--plot", str(plot)], prog_name="basic-run")
     assert done.exit_code == 0 and "g_a" in done.stdout and "stage 7" in done.stdout
     assert Image.open(plot).format == "PNG"
+    again = CliRunner().invoke(main, [*arguments, "--plot", str(plot), "--overwrite"], prog_name="basic-run")
+    assert again.exit_code == 0
 
 
 def test_a_plot_that_cannot_be_made_is_said_before_measuring(
@@ -69,6 +71,9 @@ def test_a_plot_that_cannot_be_made_is_said_before_measuring(
     arguments = ["profile", "--bundle", str(tiny_path), "--plot"]
     done = CliRunner().invoke(main, [*arguments, str(tmp_path / "no" / "plot.png")], prog_name="basic-run")
     assert done.exit_code == 1 and "cannot be written (no folder" in done.stderr
+    (tmp_path / "photo.png").write_bytes(b"a photo")
+    done = CliRunner().invoke(main, [*arguments, str(tmp_path / "photo.png")], prog_name="basic-run")
+    assert done.exit_code == 1 and "photo.png: exists already" in done.stderr
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = CliRunner().invoke(main, [*arguments, str(tmp_path / "plot.png")], prog_name="basic-run")
     assert done.exit_code == 1 and "pip install '.[plot]' in the sources" in done.stderr
