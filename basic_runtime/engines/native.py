@@ -6,7 +6,9 @@ products of int16 take half the time of those of float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from basic_runtime.engines.base import Advance, Engine, Phases, StreamEngine, Te
 from basic_runtime.engines.integer_net import IntegerGraph
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.errors import EngineError
+from basic_runtime.files import reason
 from basic_runtime.threads import default_threads
 
 VALUES = {"mean": 1.0, "scale": 1.0}
@@ -83,14 +86,28 @@ def load_native(
 
 def native_engines(bundle: Bundle, variant: int, threads: int | None) -> dict[str, Engine] | None:
     """Engines of all graphs of an entropy variant, by id; None if one of them is unlike those that are known here,
-    as in bundles of other exporters."""
+    as in bundles of other exporters. Raises EngineError for a file that cannot be opened, and MemoryError."""
+    engines: dict[str, Engine] = {}
+    for name in bundle.entropy(variant).graphs:
+        path = bundle.graph_path(name)
+        try:
+            with opening_errors(path):
+                engines[name] = load_native(path, bundle.weights_folder, threads)
+        except ValueError:
+            return None
+    return engines
+
+
+@contextmanager
+def opening_errors(path: Path) -> Iterator[None]:
+    """What the system says when it does not open a graph or its weights, as MemoryError or EngineError: no engine of
+    another library would do better."""
     try:
-        return {
-            name: load_native(bundle.graph_path(name), bundle.weights_folder, threads)
-            for name in bundle.entropy(variant).graphs
-        }
-    except (ValueError, OSError):
-        return None
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from error
+        raise EngineError(f"{path}: cannot be read ({reason(error)})") from error
 
 
 def native_version() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,11 +25,10 @@ from basic_runtime.engines.fixed_point import (
     Format,
     fixed_point,
 )
-from basic_runtime.engines.native import NativeEngine
+from basic_runtime.engines.native import NativeEngine, opening_errors
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
 from basic_runtime.errors import EngineError
-from basic_runtime.files import reason
 from basic_runtime.manifest import FormatsSpec, GraphSpec
 from basic_runtime.threads import ProcessLock
 
@@ -171,14 +169,12 @@ class PixelPath:
 
     @contextmanager
     def _errors_of(self, graph: str) -> Iterator[None]:
+        path = self._bundle.graph_path(graph)
         try:
-            yield
+            with opening_errors(path):
+                yield
         except ValueError as error:
-            raise EngineError(f"{self._bundle.graph_path(graph)}: not in fixed point: {error}") from error
-        except OSError as error:
-            if error.errno == errno.ENOMEM:
-                raise MemoryError from error
-            raise EngineError(f"{self._bundle.graph_path(graph)}: cannot be read ({reason(error)})") from error
+            raise EngineError(f"{path}: not in fixed point: {error}") from error
 
     def lowered(self, name: str, strides: Mapping[str, int], gain: NDArray[np.float32] | None) -> PixelGraph:
         """A graph, or a part of one, taken apart. Raises ValueError or OSError."""

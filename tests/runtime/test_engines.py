@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines import BACKENDS, Backend, Engine, available_backends, create_backend
+from basic_runtime.engines.native import native_engines
 from basic_runtime.engines.onnxruntime import CudaBackend, OnnxRuntimeBackend, _load_cuda
 from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import EngineError, MissingExtraError
@@ -327,6 +330,23 @@ def test_a_cache_that_cannot_be_written_is_no_error(tiny_path: Path, tmp_path: P
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     Codec(tiny_path).load(7)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [(errno.ENOMEM, MemoryError, None), (errno.EMFILE, EngineError, r"\.onnx: cannot be read \(too many open files\)")],
+)
+def test_what_the_system_refuses_is_no_reason_for_another_engine(
+    number: int, kind: type[Exception], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was kept for as long as the codec, or missed as a package that is not installed."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    with pytest.raises(kind, match=said):
+        native_engines(Bundle(), 0, threads=1)
 
 
 def test_openvino_leaves_the_weights_unlinked_while_it_reads(tiny_path: Path) -> None:
