@@ -14,6 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+
+def _refuse_other_interpreters() -> None:
+    """Raises ImportError in all interpreters of a process but the main one: loading the extension would not end."""
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from Python 3.13 on, and before
+        try:
+            interpreters = import_module(name)
+        except ImportError:
+            continue
+        if interpreters.get_current() != interpreters.get_main():
+            raise ImportError(
+                "basic_runtime runs in the main interpreter of a process alone, and this is another: "
+                "with mod_wsgi, set WSGIApplicationGroup %{GLOBAL}"
+            )
+        return
+
+
+_refuse_other_interpreters()
+
 if TYPE_CHECKING:
     from basic_runtime.bundle import Bundle
     from basic_runtime.codec import Codec

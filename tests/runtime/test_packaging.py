@@ -46,6 +46,17 @@ def test_command_line_brings_no_engine_and_no_numpy() -> None:
     assert not modules_after("import basic_runtime.cli") & {*HEAVY, "numpy", "PIL"}
 
 
+def test_another_interpreter_is_refused() -> None:
+    """Loading the extension there did not end."""
+    found = run_python(
+        "try: import _interpreters as others\n"
+        "except ImportError: import _xxsubinterpreters as others\n"
+        "code = 'try: import basic_runtime._native\\nexcept ImportError as error: print(error, flush=True)'\n"
+        "others.run_string(others.create(), code)"
+    )
+    assert "another: with mod_wsgi, set WSGIApplicationGroup %{GLOBAL}" in found
+
+
 def test_public_names_exist() -> None:
     for name in basic_runtime.__all__:
         assert getattr(basic_runtime, name) is not None
