@@ -75,13 +75,17 @@ def read_file(file: IO[bytes], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """
     if not hasattr(file, "read"):
         raise TypeError(f"a path, bytes or an open file are wanted, not {type(file).__name__}")
-    given: object = file
-    if isinstance(given, io.TextIOBase):
-        raise TypeError(f"{file_name(file)}: is open in text mode: open it in binary mode")
+    check_binary(file)
     with _errors_named(file_name(file), "open it again"):
         data = _read(file, 0, limits.max_file_bytes)
         limits.check_bytes("the file", len(data), "max_file_bytes")
     return data
+
+
+def check_binary(file: object) -> None:
+    """Raises TypeError for a file that is open in text mode."""
+    if isinstance(file, io.TextIOBase):
+        raise TypeError(f"{file_name(file)}: is open in text mode: open it in binary mode")
 
 
 @contextmanager
@@ -104,16 +108,26 @@ def file_name(file: object) -> str:
 def _read(file: IO[bytes], known: int, most: int) -> bytes:
     """The bytes that a file is known to have in one piece, then others that come, at most one more than `most`: to read
     n bytes takes memory for n, whether they come or not."""
-    data = file.read(known + 1)
-    if not isinstance(data, bytes):
-        raise TypeError(f"a file's bytes are wanted, and it gives {type(data).__name__}: open it in binary mode")
+    data = _some(file, known + 1)
     if len(data) <= known:
         return data
     whole = io.BytesIO()
     whole.write(data)
-    while (missing := most + 1 - whole.tell()) > 0 and (data := file.read(min(missing, _CHUNK))):
+    while (missing := most + 1 - whole.tell()) > 0 and (data := _some(file, min(missing, _CHUNK))):
         whole.write(data)
     return whole.getvalue()
+
+
+def _some(file: IO[bytes], count: int) -> bytes:
+    """At most so many bytes of a file, at least one unless it ends: a non-blocking one is waited for."""
+    while (data := file.read(count)) is None:
+        try:
+            select.select([file], [], [])
+        except (TypeError, io.UnsupportedOperation):
+            raise OSError("it has no bytes yet, nor a descriptor to wait for them") from None
+    if not isinstance(data, bytes):
+        raise TypeError(f"a file's bytes are wanted, and it gives {type(data).__name__}: open it in binary mode")
+    return data
 
 
 def _check_name(path: StrPath) -> None:
@@ -187,16 +201,18 @@ def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
 
 
 def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
-    """Write all bytes, even to a file without a buffer, which takes some at a time."""
-    if not isinstance(file, io.RawIOBase):
-        file.write(data)
-        return
+    """Write all bytes, even to a file without a buffer, which takes some at a time. Raises OSError."""
     rest = memoryview(data)
     while rest:
-        count = file.write(rest)
-        if count is None:  # a non-blocking stream
+        count: object = file.write(rest)
+        if count is None and isinstance(file, io.RawIOBase):  # a non-blocking stream
             select.select([], [file], [])
-        rest = rest[count or 0 :]
+            continue
+        if not isinstance(count, int):  # objects that do not say take all
+            return
+        if count <= 0:
+            raise OSError("it takes no bytes")
+        rest = rest[count:]
 
 
 def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwrite: bool = False) -> _Result:

@@ -28,6 +28,7 @@ from basic_runtime.errors import ImageError, LimitError
 from basic_runtime.files import (
     STREAM,
     StrPath,
+    check_binary,
     display_name,
     file_name,
     read_bytes,
@@ -136,6 +137,7 @@ def write_picture(
 def _write_to(file: BinaryIO, picture: Picture | Pixels, format: str | None, threads: int) -> list[str]:
     if not hasattr(file, "write"):
         raise TypeError(f"a path or an open file is wanted, not {type(file).__name__}")
+    check_binary(file)
     name = file_name(file)
     if format is None:
         raise ValueError(f'{name}: has no extension that tells a format: name one, as in format="PNG"')

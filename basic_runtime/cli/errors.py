@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from basic_runtime.cli.lines import tell_error
+from basic_runtime.cli.lines import tell_error, wait_for_readers
 from basic_runtime.errors import BasicError
 from basic_runtime.files import reason
 
@@ -39,6 +39,7 @@ class OneLineErrors(click.Command):
         """The whole run, with options such as --version, which do their work before the command is invoked."""
         # Pillow warns of damaged files; the error says the same, or it does not matter.
         warnings.filterwarnings("ignore", module=r"PIL\.")
+        wait_for_readers()
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # file names may be no text
         try:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import sys
+from typing import IO, Any
 
 import click
+
+from basic_runtime.files import write_whole
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -22,3 +28,40 @@ def tell_error(line: str, program: str = "basic-run") -> None:
 def tell_note(line: str) -> None:
     """Something that is no error, on standard error."""
     click.echo(f"basic-run: note: {printable(line)}", err=True)
+
+
+class _Whole(io.RawIOBase):
+    """A non-blocking stream as one that takes all it is given."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def write(self, data: Any) -> int:
+        write_whole(self._stream, data)
+        return len(data)
+
+
+def wait_for_readers() -> None:
+    """Have standard output and error wait where they are non-blocking: Python drops what these do not take at once."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and not _waits(stream):
+            whole = io.BufferedWriter(_Whole(getattr(stream.buffer, "raw", stream.buffer)))
+            lines = stream.line_buffering or stream.write_through
+            setattr(sys, name, io.TextIOWrapper(whole, stream.encoding, stream.errors, line_buffering=lines))
+
+
+def _waits(stream: io.TextIOWrapper) -> bool:
+    try:
+        return os.get_blocking(stream.fileno())
+    except (OSError, AttributeError):  # no descriptor, or a system without such streams
+        return True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -70,6 +73,33 @@ def test_an_open_file_need_not_seek() -> None:
     assert_equal(read_picture(pipe), GRAY)
 
 
+class Late:
+    """A file that does not wait, and has nothing to wait for."""
+
+    def read(self, count: int) -> None:
+        return None
+
+
+def test_an_open_file_that_does_not_wait(tmp_path: Path) -> None:
+    data = saved(Image.fromarray(RGB), "PNG")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def feed() -> None:
+        for part in (data[:9], data[9:]):
+            time.sleep(0.2)
+            os.write(writing, part)
+        os.close(writing)
+
+    thread = Thread(target=feed)
+    thread.start()
+    with os.fdopen(reading, "rb") as pipe:
+        assert_equal(read_picture(pipe), RGB)
+    thread.join()
+    with pytest.raises(FileError, match="^the file object: cannot be read .it has no bytes yet, nor a descriptor"):
+        read_picture(Late())  # type: ignore[arg-type]
+
+
 def test_an_open_file_that_will_not_do(tmp_path: Path) -> None:
     file = io.BytesIO()
     with pytest.raises(ValueError, match='^the file object: has no extension .*: name one, as in format="PNG"'):
@@ -90,6 +120,8 @@ def test_an_open_file_that_will_not_do(tmp_path: Path) -> None:
         read_picture(other)
     with (tmp_path / "a.png").open("rb") as other, pytest.raises(FileError, match=r"a\.png: cannot be written"):
         write_picture(other, RGB, "PNG")
+    with (tmp_path / "b.png").open("w") as text, pytest.raises(TypeError, match=r"b\.png: is open in text mode"):
+        write_picture(text, RGB, "PNG")  # type: ignore[arg-type]
     nothing: Any = None
     with pytest.raises(TypeError, match="a path, bytes or an open file are wanted, not NoneType"):
         read_picture(nothing)

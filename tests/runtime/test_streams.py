@@ -48,13 +48,31 @@ class Slow(io.RawIOBase):
         return min(7, len(data))
 
 
+class Plain:
+    """The same without Python's classes of files."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def write(self, data: bytes) -> int:
+        self.taken += bytes(data[:7])
+        return min(7, len(data))
+
+
+class Full:
+    def write(self, data: bytes) -> int:
+        return 0
+
+
 def test_a_file_that_takes_a_few_bytes_at_a_time_gets_all(photo: Photo) -> None:
     file = Slow()
     write_whole(file, b"abc" * 100)
     assert file.taken == b"abc" * 100
-    picture = Slow()
-    write_picture(picture, photo(20, 30), format="PNG")
-    np.testing.assert_array_equal(read_picture(picture.taken).pixels, photo(20, 30))
+    for picture in (Slow(), Plain()):
+        write_picture(picture, photo(20, 30), format="PNG")  # type: ignore[arg-type]
+        np.testing.assert_array_equal(read_picture(picture.taken).pixels, photo(20, 30))
+    with pytest.raises(FileError, match="the file object: cannot be written .it takes no bytes"):
+        write_picture(Full(), photo(20, 30), format="PNG")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -72,6 +90,39 @@ def test_a_pipe_that_does_not_wait_gets_all(unbuffered: str) -> None:
     with os.fdopen(reading, "rb") as pipe:
         data = pipe.read()
     assert running.wait(100) == 0 and read_picture(data).pixels.shape == (300, 300, 3)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_lines_and_json_go_whole_into_a_pipe_that_does_not_wait(unbuffered: str) -> None:
+    subprocess.run([COMMAND, "encode", "photo.png", "--level", "0"], check=True, capture_output=True)
+    names = [f"{k}.basic" for k in range(400)]
+    for name in names:
+        os.link("photo.basic", name)
+    for options in ([], ["--json"]):
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        running = subprocess.Popen(
+            [COMMAND, "info", *names, *options], stdout=writing, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        )
+        os.close(writing)
+        time.sleep(1)  # the pipe fills
+        with os.fdopen(reading, "rb") as pipe:
+            data = pipe.read()
+        assert running.wait(100) == 0 and len(data) > 1 << 16
+        assert len(json.loads(data)) == 400 if options else data.count(b"picture") == 400
+
+
+def test_a_pipe_that_does_not_wait_is_read_whole() -> None:
+    data = Path("photo.png").read_bytes()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    running = subprocess.Popen([COMMAND, "info", "-"], stdin=reading, stderr=subprocess.PIPE, text=True)
+    os.close(reading)
+    for part in (data[:9], data[9:]):
+        time.sleep(0.7)
+        os.write(writing, part)
+    os.close(writing)
+    assert "standard input: this is no .basic file" in running.communicate(timeout=100)[1]
 
 
 def test_output_that_is_cut_short_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
