@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 import basic_export.cli
 import basic_runtime.cli
 import basic_train.cli
+from basic_runtime import container
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
@@ -91,6 +93,10 @@ def test_the_service_of_the_page_converts_uploads_and_refuses_others() -> None:
         assert Image.open(io.BytesIO(png)).size == (90, 70)
         assert post("/encode", b"no picture")[0] == 422
         assert post("/decode", packed[:-9])[0] == 422
+        assert post("/nope", packed)[0] == 404
+        content = container.read(packed)
+        header = replace(content.header, yhat_crc=content.header.yhat_crc ^ 1)  # as if this machine decoded others
+        assert post("/decode", container.write(replace(content, header=header)))[0] == 500
         for wrong, answered in (("-1", 411), ("x", 411), ("99999999999", 413)):
             assert post("/encode", b"", wrong)[0] == answered
         too_many = io.BytesIO()
