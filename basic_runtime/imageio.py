@@ -380,13 +380,15 @@ class _PillowGuard:
     the limits of those who read.
 
     They are those of the whole process, so they are raised no further than that, and come back when the last of several
-    threads is done.
+    threads is done, or in a fork, which has none of them.
     """
 
     def __init__(self) -> None:
         self._lock = ProcessLock()
         self._readers = 0
         self._before: tuple[int | None, int] = None, 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._end)
 
     @contextmanager
     def __call__(self, limits: Limits) -> Iterator[None]:
@@ -401,9 +403,18 @@ class _PillowGuard:
             yield
         finally:
             with self._lock:
-                self._readers -= 1
-                if not self._readers:
-                    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
+                if self._readers == 1:
+                    self._restore()
+                self._readers = max(0, self._readers - 1)  # a fork may have ended it
+
+    def _restore(self) -> None:
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = self._before
+
+    def _end(self) -> None:
+        """Nobody reads any longer: the threads that did are the parent's."""
+        if self._readers:
+            self._restore()
+            self._readers = 0
 
 
 _pillow_guard = _PillowGuard()

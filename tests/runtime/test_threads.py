@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from basic_runtime.engines import Engine
 from basic_runtime.engines.auto import RacingEngine
 from basic_runtime.engines.onnxruntime import _share_arena
+from basic_runtime.imageio import read_picture
 from basic_runtime.threads import ProcessLock
 
 
@@ -89,6 +92,34 @@ def test_a_lock_that_another_thread_holds_is_open_in_a_fork(
         over.set()
         thread.join()
     assert work()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_fork_finds_pillow_s_limit_as_it_was_before_another_thread_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stayed raised for good, as the reader's end never comes there."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
+    held, over, opened = threading.Event(), threading.Event(), Image.open
+
+    def wait(*arguments: Any, **options: Any) -> Image.Image:
+        if threading.current_thread() is thread:
+            held.set()
+            over.wait()
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", wait)
+    picture = io.BytesIO()
+    Image.new("L", (20, 10)).save(picture, "PNG")
+    data = picture.getvalue()
+    thread = threading.Thread(target=read_picture, args=(data,))
+    thread.start()
+    held.wait()
+    try:
+        assert forked(lambda: Image.MAX_IMAGE_PIXELS == 99) == 0
+        assert forked(lambda: read_picture(data).width == 20 and Image.MAX_IMAGE_PIXELS == 99) == 0
+    finally:
+        over.set()
+        thread.join()
+    assert Image.MAX_IMAGE_PIXELS == 99
 
 
 @pytest.mark.parametrize("work", ["codec.encode(pixels)", "codec.decode(data)"])
