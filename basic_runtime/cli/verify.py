@@ -117,7 +117,7 @@ def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int |
 
     opened = Bundle(bundle)
     results = []
-    for name in engines or available_backends() or (AUTO,):
+    for name in engines or (AUTO, *available_backends()):
         try:
             codec = Codec(opened, name, threads=threads)
         except EngineMismatchError as error:

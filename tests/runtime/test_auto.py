@@ -16,7 +16,7 @@ from basic_runtime import __version__
 from basic_runtime.cache import cache_folder
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
-from basic_runtime.engines import BF16, FLOAT32, Engine, create_backend
+from basic_runtime.engines import BF16, FLOAT32, Engine, available_backends, create_backend
 from basic_runtime.engines.auto import GRID, TIMED_VALUES, RacingEngine, _sample, fastest
 from basic_runtime.engines.onnxruntime import OnnxRuntimeEngine
 from basic_runtime.engines.openvino import OpenVinoBackend, OpenVinoEngine
@@ -194,3 +194,10 @@ def test_without_any_library_integers_are_all_there_is(
             make()
     done = CliRunner().invoke(main, ["verify", "--threads", "1"])
     assert done.exit_code == 0 and done.output.startswith(f"auto basic-codec {__version__}: entropy variant 0 is exact")
+
+
+def test_verify_names_the_default_engine_first(tiny_path: Path) -> None:
+    done = CliRunner().invoke(main, ["verify", "--threads", "1", "--bundle", str(tiny_path)])
+    assert done.exit_code == 0, done.output
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert list(dict.fromkeys(names)) == ["auto", *available_backends()]
