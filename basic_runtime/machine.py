@@ -3,9 +3,10 @@ time budget."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from basic_runtime.cache import check_storable, place_of, processor, store
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
 from basic_runtime.errors import MachineProfileError
-from basic_runtime.profile import DIRECTIONS, TOTAL, Profile, profile
+from basic_runtime.profile import DIRECTIONS, TOTAL, Profile, in_integers, profile
+from basic_runtime.threads import default_threads
 
 #: Pictures of these sides are timed, the last two of which are computed in tiles. Time per pixel is not constant: small
 #: pictures pay for calls, large ones leave the caches. All must be padded, as most pictures must, which takes time.
@@ -89,9 +91,13 @@ class MachineProfile:
         return max(fitting, key=lambda row: (row.level, row.effort))
 
 
-def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfile:
-    """Time every level at all `SIZES`, with every effort that this is done for; decoding of files of the highest."""
+def measure(
+    bundle: Bundle, backend: Backend, repetitions: int, show: Callable[[int, int], None] = lambda done, total: None
+) -> MachineProfile:
+    """Time every level at all `SIZES`, with every effort that this is done for; decoding of files of the highest. Calls
+    `show` with how many of these are done, and how many there are."""
     highest, stride = min(HIGHEST_EFFORT, bundle.default_effort), bundle.manifest.z_stride
+    total, done = len(SIZES) * len(bundle.manifest.levels) * (highest + 1), itertools.count(1)
     times: list[LevelTime] = []
     for effort in range(highest + 1):
         directions = DIRECTIONS if effort == highest else DIRECTIONS[:1]
@@ -104,6 +110,7 @@ def measure(bundle: Bundle, backend: Backend, repetitions: int) -> MachineProfil
                 repetitions=repetitions if width * height < LARGE_PIXELS else -(-repetitions // LARGE_SHARE),
                 effort=effort,
                 directions=directions,
+                tell=lambda: show(next(done), total),
             )
             for width, height in SIZES
         ]
@@ -150,12 +157,13 @@ def load(bundle: Bundle, backend: Backend) -> MachineProfile:
 
 
 def _path(bundle: Bundle, backend: Backend) -> Path:
+    integers = in_integers(bundle, backend)
     key = [
         bundle.manifest.model_id,
         backend.name,
-        backend.version,
+        None if integers else backend.version,
         backend.settings(),
-        backend.threads,
+        backend.threads or (default_threads() if integers else None),
         native_key() if backend.native_entropy else None,
         processor(),
     ]

@@ -18,7 +18,8 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
 from basic_runtime.device_profile import TOTAL as TOTAL
-from basic_runtime.engines import AUTO, Backend
+from basic_runtime.engines import AUTO, INT16, Backend
+from basic_runtime.engines.native import native_version
 from basic_runtime.errors import MissingExtraError
 from basic_runtime.files import check_target, write_file
 
@@ -90,9 +91,10 @@ def profile(
     repetitions: int = 10,
     effort: int = 0,
     directions: Sequence[str] = DIRECTIONS,
+    tell: Callable[[], None] = lambda: None,
 ) -> Profile:
     """Time encode, with this effort, and decode of a synthetic picture at `levels` (default: all) on a back-end, or the
-    one of this name, after one warm-up each."""
+    one of this name, after one warm-up each; calls `tell` after each level."""
     watch = _Stopwatch()
     codec = Codec(bundle, backend, trace=watch)
     backend = codec.backend
@@ -110,10 +112,18 @@ def profile(
             runs = _repeat(works[direction], watch, repetitions)
             macs = _macs_of_parts(bundle, level, direction, width * height, effort)
             timings += [_timing(level, direction, part, seconds, macs) for part, seconds in runs.items()]
+        tell()
     usual = backend.precision == backend.precisions[0]
-    label = f"{backend.name} {backend.version}" + ("" if usual else f", {backend.precision}")
+    computing = native_version() if in_integers(bundle, backend) else backend.version
+    label = f"{backend.name} {computing}" + ("" if usual else f", {backend.precision}")
     device, layers = device_profile(bundle, backend, picture, levels, repetitions)
     return Profile(bundle.name, label, backend.threads, width, height, repetitions, tuple(timings), device, layers)
+
+
+def in_integers(bundle: Bundle, backend: Backend) -> bool:
+    """Whether this package computes all graphs itself: libraries that are installed then make no difference."""
+    graphs = bundle.manifest.graphs.values()
+    return backend.precision == INT16 and all(graph.formats for graph in graphs if graph.path == "pixel")
 
 
 def synthetic_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:

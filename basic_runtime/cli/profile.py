@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -90,11 +91,13 @@ def profile(
 
 def _save(bundle: Bundle, engine: str, precision: str | None, threads: int | None, reps: int, as_json: bool) -> None:
     from basic_runtime import machine
+    from basic_runtime.cli.progress import progress_bar
     from basic_runtime.engines import create_backend
 
     backend = create_backend(engine, threads, precision)
     machine.check_place(bundle, backend)
-    found = machine.measure(bundle, backend, reps)
+    with progress_bar() as show:
+        found = machine.measure(bundle, backend, reps, partial(show, "timing"))
     path = machine.save(found, bundle, backend)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))

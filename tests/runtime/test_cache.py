@@ -11,9 +11,11 @@ from basic_runtime import machine
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import contents, place_of, remember, remembered, store
 from basic_runtime.codec import Codec
-from basic_runtime.engines import create_backend, native
+from basic_runtime.engines import FLOAT32, INT16, create_backend, native
+from basic_runtime.engines.openvino import OpenVinoBackend
 from basic_runtime.errors import FileError, MachineProfileError
 from basic_runtime.machine import MachineProfile
+from basic_runtime.threads import default_threads
 
 EMPTY = '{"model_id": "a", "engine": "auto", "threads": 1, "stride": %s, "times": [%s]}'
 ROW = '{"level": 0, "direction": "encode", "effort": 0, "pixels": [9], "ms": [9]}'
@@ -64,6 +66,23 @@ def test_a_damaged_profile_is_none(tiny_path: Path, tmp_path: Path, content: str
     machine.save(MachineProfile("0" * 8, "onnxruntime", 1, 64, ()), bundle, backend).write_text(content)
     with pytest.raises(MachineProfileError, match="has not been measured"):
         machine.load(bundle, backend)
+
+
+def test_a_profile_of_integers_is_found_whatever_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with as many threads as there are, whether they were named or not."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    row = machine.LevelTime(0, "encode", 0, (9,), (9.0,))
+    found, bundle = MachineProfile("0" * 8, "auto", None, 64, (row,)), Bundle()
+    for precision in (INT16, FLOAT32):
+        machine.save(found, bundle, create_backend("auto", precision=precision))
+    monkeypatch.setattr(OpenVinoBackend, "available", lambda: False)
+    assert machine.load(bundle, create_backend("auto")) == found
+    assert machine.load(bundle, create_backend("auto", default_threads())) == found
+    for other in (create_backend("auto", default_threads() + 1), create_backend("auto", precision=FLOAT32)):
+        with pytest.raises(MachineProfileError, match="has not been measured"):
+            machine.load(bundle, other)
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="users without a home are of POSIX systems")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,13 @@ from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
+from basic_runtime import machine
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.device_profile import device_profile, device_table
-from basic_runtime.engines import Engine
+from basic_runtime.engines import Engine, create_backend
 from basic_runtime.engines.base import DeviceTimes
+from basic_runtime.engines.native import native_version
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import FileError
 from basic_runtime.profile import TOTAL, _Stopwatch, profile, synthetic_picture, write_plot
@@ -86,6 +91,36 @@ def test_what_cannot_be_saved_is_said_before_measuring(tiny_path: Path, monkeypa
     fails(CliRunner().invoke(main, arguments, prog_name="basic-run"), "cannot be written (Not a directory)")
     done = CliRunner().invoke(main, [*arguments, "--size", "768x512"], prog_name="basic-run")
     assert done.exit_code == 2 and "leave --size, --levels" in done.stderr
+
+
+def test_what_computes_is_named(tiny_path: Path) -> None:
+    """The integers of this package, unless the bundle states no formats."""
+    for bundle, computing in ((Bundle(), native_version()), (Bundle(tiny_path), create_backend("auto").version)):
+        result = profile(bundle, width=64, height=64, levels=(0,), repetitions=1)
+        assert result.engine == f"auto {computing}"
+
+
+def test_levels_that_are_timed_are_counted_on_a_terminal(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them take some minutes."""
+    monkeypatch.setattr("basic_runtime.machine.SIZES", ((64, 64), (64, 80)))
+    seen: list[tuple[int, int]] = []
+    bundle = Bundle(tiny_path)
+    machine.measure(bundle, create_backend("auto", 1), 1, lambda done, total: seen.append((done, total)))
+    total = 2 * len(bundle.manifest.levels) * (bundle.default_effort + 1)
+    assert seen == [(done, total) for done in range(1, total + 1)]
+    script = (
+        "from basic_runtime import cli, machine; machine.SIZES = ((64, 64),); "
+        f"cli.main(['profile', '--save', '--reps', '1', '--bundle', {str(tiny_path)!r}])"
+    )
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen([sys.executable, "-P", "-c", script], stderr=theirs, stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # what reading ends with
+        while data := os.read(ours, 1 << 16):
+            shown += data
+    os.close(ours)
+    assert running.wait(100) == 0 and f"{total // 2}/{total // 2}".encode() in shown and b"timing" in shown
 
 
 def test_a_size_that_no_codec_takes() -> None:
