@@ -120,7 +120,8 @@ def _read(file: IO[bytes], known: int, most: int) -> bytes:
 
 def _some(file: IO[bytes], count: int) -> bytes:
     """At most so many bytes of a file, at least one unless it ends: a non-blocking one is waited for."""
-    while (data := file.read(count)) is None:
+    read: Callable[[int], object] = file.read
+    while (data := read(count)) is None:
         try:
             select.select([file], [], [])
         except (TypeError, io.UnsupportedOperation):

@@ -105,7 +105,7 @@ def evaluate(
     check_level(opened, max(chosen), "--levels")
     limits = make_limits(max_pixels)
     rivals = _rivals(codecs)
-    pictures, left_out = _comparable(folder, None if output is None else _with_extension(output, ".png"), rivals, limits)
+    pictures, left_out = _comparable(folder, output, rivals, limits)
     effort = opened.default_effort if effort is None else effort
     model = f"{opened.name}:{opened.model_id}" + (f" effort {effort}" if effort else "")
     model += f" {precision}" if precision else ""
@@ -131,14 +131,16 @@ def _check_results(output: Path) -> None:
             )
 
 
-def _comparable(folder: Path, plot: Path | None, rivals: list[str], limits: Limits) -> tuple[list[Path], int]:
-    """The pictures but for the plot that all codecs take, and how many are left out, which is said at once.
+def _comparable(folder: Path, output: Path | None, rivals: list[str], limits: Limits) -> tuple[list[Path], int]:
+    """The pictures that all codecs take, but for the plot of the output, and how many are left out, which is said at
+    once.
 
     Raises ImageError if that leaves none.
     """
     from basic_runtime.errors import ImageError
     from basic_runtime.evaluate import measure
 
+    plot = None if output is None else _with_extension(output, ".png")
     pictures, errors = measure.comparable(measure.list_pictures(folder, plot), rivals, limits)
     if not pictures:
         raise ImageError(f"{folder}: no picture in this folder can be compared, as of the first: {errors[0]}")

@@ -55,7 +55,8 @@ def wait_for_readers() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and not _waits(stream):
-            whole = io.BufferedWriter(_Whole(getattr(stream.buffer, "raw", stream.buffer)))
+            taking: Any = getattr(stream.buffer, "raw", stream.buffer)
+            whole = io.BufferedWriter(_Whole(taking))
             lines = stream.line_buffering or stream.write_through
             setattr(sys, name, io.TextIOWrapper(whole, stream.encoding, stream.errors, line_buffering=lines))
 

@@ -68,9 +68,7 @@ def test_a_damaged_profile_is_none(tiny_path: Path, tmp_path: Path, content: str
         machine.load(bundle, backend)
 
 
-def test_a_profile_of_integers_is_found_whatever_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_profile_of_integers_is_found_whatever_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And with as many threads as there are, whether they were named or not."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     row = machine.LevelTime(0, "encode", 0, (9,), (9.0,))

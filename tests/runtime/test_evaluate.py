@@ -287,7 +287,9 @@ def test_pictures_are_neither_replaced_by_results_nor_results_measured(pictures,
         (folder / name).write_bytes(photo)
     options = ("--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "none", "--json")
     for given in ("a", "a.png"):
-        fails(evaluate(folder, "-o", folder / given, *options), "a.png: exists already, and is no result", "name another")
+        fails(
+            evaluate(folder, "-o", folder / given, *options), "a.png: exists already, and is no result", "name another"
+        )
     (folder / "a.csv").write_text(",".join(COLUMNS) + "\n")  # as of an evaluation that was stopped
     fails(evaluate(folder, "-o", folder / "a", *options), "as there is no", "a.json")
     assert (folder / "a.png").read_bytes() == photo
