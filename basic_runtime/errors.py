@@ -26,9 +26,13 @@ class BasicError(Exception):
         return error
 
     def named_line(self, name: str, *others: str) -> str:
-        """The line, with the file's name in front unless it begins with that, or with one of the others, already."""
+        """The line, with the file's name in front unless it begins with that, or with one of the others, already. The
+        name is as given: whoever prints it escapes what is in it."""
         line = str(self)
-        return line if any(line.startswith(f"{known}: ") for known in (name, *others)) else f"{name}: {line}"
+        for known in (name, *others):
+            if line.startswith(begin := _one_line(f"{known}:") + " "):
+                return f"{known}: {line.removeprefix(begin)}"
+        return f"{name}: {line}"
 
 
 def _one_line(message: str) -> str:
