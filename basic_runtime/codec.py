@@ -179,13 +179,15 @@ class Codec:
             raise ValueError(f"min_psnr must be more than 0 dB, not {min_psnr}")
         steps = container.QUALITY_STEPS
         subject, level, effort = self._subject(as_picture(image, alpha, icc, exif, xmp), level, effort)
+        highest = level == len(self.bundle.manifest.levels) - 1
+        way_out = "lower the target" + ("" if highest else ", or take a higher level")
 
         def search(effort: int, first: int | None) -> tuple[int, bytes]:
             def trial(step: int) -> tuple[bytes, float]:
                 data, decoded = self._encode_and_decode(subject, step, level, effort)
                 return data, psnr(subject.pixels, decoded)
 
-            return smallest_reaching(trial, steps, min_psnr, first)
+            return smallest_reaching(trial, steps, min_psnr, first, way_out)
 
         if PASSES[effort]:
             return search_twice(search, steps, effort, ahead=0, last_resort=steps - 1)

@@ -21,7 +21,7 @@ STREAM = "-"
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """Other names of standard output."""
 
-_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+_DESCRIPTORS = ("/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _CHUNK = 1 << 20
 StrPath = str | os.PathLike[str]
 _Result = TypeVar("_Result")
@@ -141,16 +141,16 @@ def _check_name(path: StrPath) -> None:
         raise FileError(f"{os.fspath(path)!r}: no file can have this name: check the path")
 
 
-def _is_descriptor(target: StrPath) -> bool:
+def is_descriptor(path: StrPath) -> bool:
     """Whether a name stands for a stream that this process was given, be it a file."""
-    return os.fspath(target).startswith(_DESCRIPTORS)
+    return os.fspath(path).startswith(_DESCRIPTORS)
 
 
 def check_target(target: StrPath, overwrite: bool = False) -> None:
     """Raises `FileError` if `target` exists and may not be replaced, or lies in no folder or one that is read-only."""
     name = os.fspath(target)
     _check_name(target)
-    if name == STREAM or _is_descriptor(target):
+    if name == STREAM or is_descriptor(target):
         return
     if not name:
         raise FileError("an empty name: name a file")
@@ -225,7 +225,7 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwri
     check_target(target, overwrite)
     try:
         path = None if os.fspath(target) == STREAM else Path(target)
-        if path is not None and not _is_descriptor(path) and (path.is_file() or not path.exists()):
+        if path is not None and not is_descriptor(path) and (path.is_file() or not path.exists()):
             return _write_beside(Path(os.path.realpath(path)), write, overwrite)
         memory = io.BytesIO()
         result = write(memory)

@@ -66,13 +66,17 @@ def largest_within(
 
 
 def smallest_reaching(
-    encode: Callable[[int], tuple[bytes, float]], steps: int, target: float, first: int | None = None
+    encode: Callable[[int], tuple[bytes, float]],
+    steps: int,
+    target: float,
+    first: int | None = None,
+    way_out: str = "lower the target",
 ) -> tuple[int, bytes]:
     """The lowest quality step whose picture has a PSNR of at least `target` dB, and its file, by secants.
 
     `encode` gives the file of a step 0 .. steps - 1 and its PSNR, which grows with the step; `first` is tried first. A
     picture within `CLOSE_DECIBELS` of the target is taken, and after `MAX_PSNR_TRIALS` calls, or as soon as one reaches
-    it, the lowest so far. Raises TargetError if the best picture does not reach it.
+    it, the lowest so far. Raises TargetError, with this way out, if the best picture does not reach it.
     """
     last = steps - 1
 
@@ -80,8 +84,7 @@ def smallest_reaching(
         data, reached = encode(last - below_last)
         if below_last == 0 and reached < target:
             raise TargetError(
-                f"this picture reaches {reached:.2f} dB at the highest quality, not {target:g}: lower the target, or "
-                "take a higher level"
+                f"this picture reaches {reached:.2f} dB at the highest quality, not {target:g}: {way_out}"
             )
         return data, target - reached
 

@@ -29,7 +29,7 @@ from basic_runtime.definitions import EXTENSION
     help="Format of outputs that are not named (default: png; -o goes by its extension).",
 )
 @click.option("--level", type=LevelChoice(), help="0 fast preview, 7 best, or auto (default: what the file suggests).")
-@budget_option
+@budget_option("level")
 @limit_option
 @codec_options
 def decode(

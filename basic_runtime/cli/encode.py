@@ -95,8 +95,8 @@ def _bytes_of(bpp: float, picture: Picture, codec: Codec) -> int:
     help="The lowest quality whose picture has at least this PSNR.",
 )
 @click.option("--level", type=LevelChoice(), help="0 fast, 7 compresses best, or auto (default: the bundle's best).")
-@budget_option
-@effort_option
+@budget_option("level, and effort,")
+@effort_option("1; with a time budget 1 or 0, as fits")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the picture is turned upright first.")
 @limit_option
 @codec_options

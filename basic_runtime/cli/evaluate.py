@@ -57,7 +57,7 @@ def _folder(context: click.Context, parameter: click.Parameter, value: str) -> P
 @click.argument("folder", callback=_folder)
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
-@effort_option
+@effort_option("1")
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
 @click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
 @bundle_option
@@ -159,6 +159,8 @@ def _rivals(codecs: str | None) -> list[str]:
     wanted = [part for part in codecs.lower().split(",") if part]
     if wanted == ["none"]:
         return []
+    if not wanted:
+        raise click.UsageError(f"--codecs names none: name some of {', '.join(names)}, or say none")
     for part in wanted:
         if part not in names:
             raise click.UsageError(

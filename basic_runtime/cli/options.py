@@ -134,19 +134,26 @@ bundle_option = click.option(
 
 codec_options = _combine(bundle_option, engine_options)
 
-budget_option = click.option(
-    "--budget-ms",
-    type=FiniteRange(min=0, min_open=True),
-    metavar="MS",
-    help="The best level, and effort, that takes no longer on this machine; needs basic-run profile --save once.",
-)
 
-effort_option = click.option(
-    "--effort",
-    type=click.IntRange(0, MAX_EFFORT),
-    help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast "
-    "[default: 1; with a time budget 1 or 0, as fits].",
-)
+def budget_option(best: str) -> Callable[[Command], Command]:
+    """--budget-ms, which chooses the best of this."""
+    return click.option(
+        "--budget-ms",
+        type=FiniteRange(min=0, min_open=True),
+        metavar="MS",
+        help=f"The best {best} that takes no longer on this machine; needs basic-run profile --save once.",
+    )
+
+
+def effort_option(default: str) -> Callable[[Command], Command]:
+    """--effort, with what its help says of the default."""
+    return click.option(
+        "--effort",
+        type=click.IntRange(0, MAX_EFFORT),
+        help="How long to fit the file to the picture for more quality per byte, 0 to 9; decoding stays as fast "
+        f"[default: {default}].",
+    )
+
 
 limit_option = click.option(
     "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse pictures of more pixels than this."

@@ -14,7 +14,7 @@ from basic_runtime.cli.folders import Input, Inputs, find_inputs, is_folder
 from basic_runtime.cli.options import check_named
 from basic_runtime.definitions import EXTENSION
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import STANDARD_OUTPUT, STREAM, check_target, make_folder
+from basic_runtime.files import STANDARD_OUTPUT, STREAM, check_target, is_descriptor, make_folder
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ def _default_target(given: Input, out_dir: str | None, extension: str, keep_exte
         if out_dir is not None:
             raise click.UsageError("standard input has no name to use in --out-dir: use -o")
         return STREAM
+    if is_descriptor(given.source):
+        raise click.UsageError(f"{given.source} has no name to use for an output: use -o")
     if source.name:
         source = source.with_name(source.name + extension) if keep_extension else source.with_suffix(extension)
     return str(source if out_dir is None else Path(out_dir) / given.folder / source.name)

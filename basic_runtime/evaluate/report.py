@@ -93,7 +93,7 @@ def table(values: dict[str, Any]) -> Any:
         padding=(0, 0, 0, 1),  # a terminal of 80 columns shows all
         title=f"{values['model']} ({values['model_id']}), {values['pictures']} pictures",
         title_justify="left",
-        caption="BD-rate: % of size at equal quality; ~ curves share less than half of it",
+        caption="BD-rate: % of size at equal quality; ~ curves share less than half of it" if anchors else None,
         caption_justify="left",
     )
     result.add_column("codec", no_wrap=True)

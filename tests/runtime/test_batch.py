@@ -74,6 +74,22 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     assert json.loads(result.stdout)[0]["input"] == str(name)
 
 
+def test_names_in_errors_are_as_they_are_and_there_once(folder: Path) -> None:
+    for name in ("a\nb.png", "end\n", " c.png"):
+        (line,) = run("encode", name, "-o", "x.basic").stderr.splitlines()
+        shown = name.replace("\n", "\\n")
+        assert line.startswith(f"basic-run: error: {shown}: cannot be read (no such file")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_a_stream_has_no_name_for_an_output(name: str, folder: Path) -> None:
+    for options in ([], ["--out-dir", "out"]):
+        done = subprocess.run([COMMAND, "encode", name, *options], stdin=open("photo.png"), capture_output=True)
+        assert done.returncode == 2 and f"{name} has no name to use for an output: use -o" in done.stderr.decode()
+    done = subprocess.run([COMMAND, "encode", name, "-o", "a.basic"], stdin=open("photo.png"), capture_output=True)
+    assert done.returncode == 0 and container.peek(Path("a.basic").read_bytes()).width == 60
+
+
 def test_two_names_of_one_output(folder: Path) -> None:
     """Once relative and absolute, once through a link to the folder: the second fails."""
     os.symlink(".", "link")

@@ -226,6 +226,14 @@ def test_the_table_is_printed(pictures, tiny_path):
         assert part in result.stdout
 
 
+def test_what_there_is_not_is_not_explained(pictures, tiny_path):
+    result = evaluate(pictures, "--bundle", tiny_path, "--qualities", "50", "--levels", "0", "--codecs", "none")
+    assert result.exit_code == 0 and "level 0" in result.stdout and "BD-rate" not in result.stdout
+    assert "time budget" not in evaluate("--help").stdout
+    decoding = CliRunner().invoke(main, ["decode", "--help"]).stdout
+    assert "The best level that takes" in " ".join(decoding.split()) and "effort" not in decoding
+
+
 def test_a_terminal_of_80_columns_shows_the_whole_table():
     curves = [
         {"name": name, "bpp": [0.1, 2.34], "psnr": [27.12, 41.23], "encode_ms": 1234.5, "decode_ms": 2345.6}
@@ -251,6 +259,7 @@ def test_a_terminal_of_80_columns_shows_the_whole_table():
         (("{pictures}", "--levels", "9"), 2, "no list of levels"),
         (("{pictures}", "--qualities", "0"), 2, "from 1 to 100"),
         (("{pictures}", "--codecs", "gif"), 2, "'gif' is none of jpeg, webp"),
+        (("{pictures}", "--codecs", ""), 2, "--codecs names none: name some of jpeg, webp"),
         (("{pictures}", "--codecs", "none,jpeg"), 2, "'none' is none of jpeg, webp"),
         (("{pictures}", "-o", "{table}"), 1, "is no table of basic-run evaluate"),
         (("{pictures}", "-o", "."), 1, ".: is a folder: name the results in it, like -o results"),

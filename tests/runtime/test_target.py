@@ -123,8 +123,10 @@ def test_codec_reaches_a_psnr(tiny_path: Path, photo) -> None:
     values = [psnr(picture, codec.decode(data)) for data in qualities]
     data = codec.encode_reaching(picture, values[1], level=3)
     assert psnr(picture, codec.decode(data)) >= values[1] and len(data) < len(qualities[2]) and peek(data).level == 3
-    with pytest.raises(TargetError, match="dB at the highest quality, not 90: lower the target"):
+    with pytest.raises(TargetError, match="dB at the highest quality, not 90: lower the target$"):
         codec.encode_reaching(picture, 90)
+    with pytest.raises(TargetError, match="lower the target, or take a higher level$"):
+        codec.encode_reaching(picture, 90, level=6)
     with pytest.raises(ValueError, match="min_psnr must be more than 0 dB, not nan"):
         codec.encode_reaching(picture, math.nan)
 
