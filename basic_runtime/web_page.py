@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.container import Header, parse
-from basic_runtime.errors import BasicError
-from basic_runtime.files import make_folder, write_bytes
+from basic_runtime.errors import BasicError, FileError
+from basic_runtime.files import check_target, make_folder, write_bytes
 from basic_runtime.limits import DEFAULT_LIMITS
 from basic_runtime.packed_model import packed_model
 
@@ -34,8 +34,8 @@ def web_folder(
     those that the files suggest, or 0); with `encoders` the page encodes photos at them, too. Returns what was written,
     by name, and how many bytes.
 
-    Raises FormatError for damaged files, WrongBundleError for those of another model, FileError for what is there
-    already or cannot be written.
+    Raises what `checked_header` does, and FileError for what is there already or cannot be written; nothing is written
+    then.
     """
     headers = {name: _header(name, data, bundle) for name, data in pictures.items()}
     levels = sorted({header.decode_level for header in headers.values()} or {0}) if levels is None else levels
@@ -48,19 +48,36 @@ def web_folder(
         content[PAGE] = content[PAGE].replace(f"<!-- {name} -->".encode(), part.encode())
     content[MODEL] = packed_model(bundle, levels, sources, earlier=earlier, encoders=encoders)
     content |= pictures
-    for name, data in content.items():
-        make_folder((folder / name).parent)
-        write_bytes(folder / name, data, overwrite=overwrite)
+    _write_all({folder / name: data for name, data in content.items()}, overwrite)
     return {name: len(data) for name, data in content.items()}
+
+
+def _write_all(content: Mapping[Path, bytes], overwrite: bool) -> None:
+    """Write files once it is known that all can be."""
+    for path in content:
+        if path.parent.is_dir():
+            check_target(path, overwrite)
+    for path in content:
+        make_folder(path.parent)
+    for path, data in content.items():
+        write_bytes(path, data, overwrite=overwrite)
+
+
+def checked_header(name: str, data: bytes, bundle: Bundle) -> Header:
+    """The header of a file for the page. Raises FormatError for one that is damaged, WrongBundleError for one of
+    another model, and FileError for the name of a part of the page; they do not name the file."""
+    if name.partition("/")[0] in (PAGE, MODEL, *PROGRAM):
+        raise FileError("the page has a part of this name: rename the file")
+    header, _ = parse(data, DEFAULT_LIMITS)
+    bundle.check_header(header)
+    return header
 
 
 def _header(name: str, data: bytes, bundle: Bundle) -> Header:
     try:
-        header, _ = parse(data, DEFAULT_LIMITS)
-        bundle.check_header(header)
+        return checked_header(name, data, bundle)
     except BasicError as error:
         raise error.in_file(name) from None
-    return header
 
 
 def _invitation(sources: Sequence[int], encoders: bool) -> dict[str, str]:

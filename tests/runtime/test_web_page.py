@@ -15,8 +15,9 @@ from commands import fails
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
 from basic_runtime.codec import Codec
+from basic_runtime.errors import FileError
 from basic_runtime.packed_model import packed_model
-from basic_runtime.web_page import MODEL, PAGE, PROGRAM
+from basic_runtime.web_page import MODEL, PAGE, PROGRAM, web_folder
 
 EARLIER = Path(__file__).parents[1] / "golden" / "earlier" / "lite-9-level3.basic"
 
@@ -88,10 +89,42 @@ def test_what_cannot_be_shown(packed: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     golden = Path(__file__).parents[1] / "golden" / "gray.basic"
     fails(run(site, golden), "gray.basic", "tiny", "--bundle")
-    (tmp_path / "gray.basic").write_bytes(golden.read_bytes())
-    fails(run(site, golden, tmp_path / "gray.basic"), "gray.basic", "rename one")
     (tmp_path / "cut.basic").write_bytes(golden.read_bytes()[:-1])
     fails(run(site, tmp_path / "cut.basic"), "cut.basic", "cut off")
     fails(run(site, tmp_path / "none.basic"), "none.basic", "cannot be read")
     assert run(site, "-").exit_code == 2
+    fails(run(site, tmp_path / "below"), "below: ", "cannot be read")
+    (tmp_path / "empty").mkdir()
+    fails(run(site, tmp_path / "empty"), "empty: no files in this folder that end in .basic")
+    data = (packed / "a<b> & c.basic").read_bytes()
+    for name in (PAGE, MODEL, PROGRAM[0]):
+        (tmp_path / name).write_bytes(data)
+        fails(run(site, tmp_path / name), f"{tmp_path / name}: the page has a part of this name: rename the file")
+    with pytest.raises(FileError, match="index.html: the page has a part of this name"):
+        web_folder(site, Bundle(), {PAGE: data})
     assert not site.exists()
+
+
+def test_a_file_that_cannot_be_shown_does_not_stop_the_rest(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.basic").write_bytes(b"no file")
+    result = run(tmp_path / "si te", tmp_path / "cut.basic", packed, packed / "below" / "50%.basic", packed / "below")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"basic-run: error: {tmp_path / 'cut.basic'}: this is no .basic file")
+    assert lines[1:] == [f"look at it: cd '{tmp_path / 'si te'}' && python3 -m http.server"]
+    assert (tmp_path / "si te" / "below" / "50%.basic").is_file() and "cut" not in (tmp_path / "si te" / PAGE).read_text()
+    (tmp_path / "50%.basic").write_bytes((packed / "below" / "50%.basic").read_bytes())
+    result = run(tmp_path / "other", packed / "below", tmp_path / "50%.basic", "--json")
+    fails(result, "50%.basic: another file has the name 50%.basic: rename one")
+    assert "50%.basic" in json.loads(result.stdout)["files"]
+
+
+def test_what_is_there_is_found_before_anything_is_written(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "50%.basic").write_bytes(b"mine")
+    fails(run(tmp_path, packed), "50%.basic: exists already")
+    assert [path.name for path in tmp_path.iterdir()] == ["below"]
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "below").write_bytes(b"mine")
+    fails(run(tmp_path / "site", packed), "below: cannot be made a folder")
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["below"]
