@@ -17,7 +17,7 @@ from basic_runtime.files import STREAM, reason, size_of
 @dataclass(frozen=True)
 class Input:
     """A file, or `-`, and the folder under --out-dir that its output goes to; or, with an error, a folder that is not
-    readable."""
+    readable, or has no such files."""
 
     source: str
     folder: Path = Path()
@@ -36,7 +36,7 @@ def find_inputs(sources: Sequence[str], extensions: Collection[str]) -> Inputs:
     """The sources, where each folder is replaced by the files with these extensions in it and below, in order; those
     that are hidden, with a dot in front, are left out. What is named twice is there once.
 
-    Raises click.UsageError for an empty name or standard input named twice, FileError for a folder with no such files.
+    Raises click.UsageError for an empty name or standard input named twice.
     """
     if sources.count(STREAM) > 1:
         raise click.UsageError("standard input (-) can be read only once")
@@ -57,7 +57,8 @@ def is_folder(source: str) -> bool:
 
 
 def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
-    """Adds what is in a folder and below. A folder that cannot be read is an input that fails."""
+    """Adds what is in a folder and below. A folder that cannot be read, or has no such files, is an input that
+    fails."""
     found: dict[str, Input] = {}
 
     def fail(error: OSError) -> None:
@@ -76,7 +77,8 @@ def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
             else:
                 inputs.left_out[os.path.join(real, name)] = extension
     if not found:
-        raise FileError(f"{top}: no files in this folder that end in {' '.join(extensions)}: name another")
+        none = FileError(f"{top}: no files in this folder that end in {' '.join(extensions)}: name another")
+        found[os.path.realpath(top)] = Input(str(top), error=none)
     for place, each in found.items():
         inputs.found.setdefault(place, each)
 

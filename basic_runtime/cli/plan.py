@@ -48,14 +48,15 @@ def plan_jobs(
     `out_dir`. Of inputs that would get one output, all but the first fail. `keep_extension`: whether the output's
     extension goes behind the input's; None where a command has no such option.
 
-    Raises click.UsageError for options that contradict each other, FileError for a folder without such files.
+    Raises click.UsageError for options that contradict each other.
     """
     output = STREAM if output in STANDARD_OUTPUT else output
     _check_options(sources, output, out_dir, overwrite, skip_existing, bool(keep_extension))
     inputs = find_inputs(sources, known)
     jobs = [_job(each, output, out_dir, extension, bool(keep_extension)) for each in inputs.found.values()]
-    if out_dir is not None:
-        for folder in (Path(out_dir), *{Path(job.target).parent for job in jobs if job.target}):
+    targets = [Path(job.target) for job in jobs if job.target]
+    if out_dir is not None and targets:
+        for folder in (Path(out_dir), *{target.parent for target in targets}):
             make_folder(folder)
     return Plan(_refuse_doubles(jobs, keep_extension is False), _note(inputs, known, extension))
 
@@ -63,7 +64,7 @@ def plan_jobs(
 def plan_reading(sources: Sequence[str]) -> list[Job]:
     """Packed files to read, without outputs; a folder stands for those in it.
 
-    Raises click.UsageError if standard input is named twice, FileError for a folder without such files.
+    Raises click.UsageError if standard input is named twice.
     """
     inputs = find_inputs(sources, [EXTENSION])
     return [Job(each.source, error=each.error) for each in inputs.found.values()]

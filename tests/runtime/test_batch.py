@@ -209,10 +209,22 @@ def test_folders_there_and_back(folder: Path) -> None:
 def test_folders_that_are_refused(folder: Path) -> None:
     Path("empty/.git").mkdir(parents=True)
     Image.open("photo.png").save("empty/.git/x.png")
-    fails(run("encode", "photo.png", "empty", "--out-dir", "packed"), "empty: no files in this folder that end in .png")
-    fails(run("decode", "empty", "--out-dir", "packed"), "empty: no files in this folder that end in .basic")
+    for command in ("decode", "info"):
+        fails(run(command, "empty"), "empty: no files in this folder that end in .basic")
+    fails(run("encode", "empty", "--out-dir", "packed"), "empty: no files in this folder that end in .png")
     fails(run("encode", ".", "-o", "x.basic"), ".: is a folder, and -o names one file: use --out-dir")
     assert tree(".") == ["empty/.git/x.png", "photo.png"] and not Path("packed").exists()
+
+
+def test_a_folder_without_pictures_does_not_stop_the_rest(folder: Path) -> None:
+    Path("empty").mkdir()
+    done = run("encode", "empty", "photo.png", "--json")
+    error = json.loads(done.stdout)[0]["error"]
+    assert done.exit_code == 1 and errors(done) == [f"basic-run: error: {error}"] and error.startswith("empty: no files")
+    assert done.stderr.splitlines()[-1].endswith("; 1 failed")
+    for command in ("decode", "info"):
+        done = run(command, "empty", "photo.basic", *(["--overwrite"] if command == "decode" else []))
+        assert done.exit_code == 1 and len(errors(done)) == 1 and "photo.basic" in done.stdout
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
