@@ -95,6 +95,22 @@ def test_commands_are_installed(command: str) -> None:
     assert result.returncode == 0 and command in result.stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ctrl_c_while_a_command_is_imported_is_one_line(command: str) -> None:
+    [entry] = importlib.metadata.entry_points(group="console_scripts", name=command)
+    code = (
+        f"from {entry.module} import main\n"
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr == f"{command}: stopped\n"
+
+
 def test_version_is_that_of_the_distribution() -> None:
     assert importlib.metadata.version("basic-codec") == basic_runtime.__version__
 
