@@ -112,7 +112,8 @@ def test_a_file_that_cannot_be_shown_does_not_stop_the_rest(packed: Path, tmp_pa
     lines = result.stderr.splitlines()
     assert lines[0].startswith(f"basic-run: error: {tmp_path / 'cut.basic'}: this is no .basic file")
     assert lines[1:] == [f"look at it: cd '{tmp_path / 'si te'}' && python3 -m http.server"]
-    assert (tmp_path / "si te" / "below" / "50%.basic").is_file() and "cut" not in (tmp_path / "si te" / PAGE).read_text()
+    assert (tmp_path / "si te" / "below" / "50%.basic").is_file()
+    assert "cut" not in (tmp_path / "si te" / PAGE).read_text()
     (tmp_path / "50%.basic").write_bytes((packed / "below" / "50%.basic").read_bytes())
     result = run(tmp_path / "other", packed / "below", tmp_path / "50%.basic", "--json")
     fails(result, "50%.basic: another file has the name 50%.basic: rename one")
