@@ -99,7 +99,7 @@ bench: .venv-bench/.installed
 	.venv-bench/bin/python -P -W ignore benchmarks/stages.py
 
 results: .venv-test/.installed
-	.venv-test/bin/basic-run profile --json --plot docs/results/profile.png > docs/results/profile.json
+	.venv-test/bin/basic-run profile --json --plot docs/results/profile.png --overwrite > docs/results/profile.json
 	.venv-test/bin/basic-run evaluate $(PICTURES) -o docs/results/$(notdir $(PICTURES))
 	.venv-test/bin/python -P benchmarks/readme_table.py docs/results/$(notdir $(PICTURES)).json docs/results/profile.json
 

@@ -203,7 +203,7 @@ def write_to(file: BinaryIO, write: Callable[[BinaryIO], _Result]) -> _Result:
 
 def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
     """Write all bytes, even to a file without a buffer, which takes some at a time. Raises OSError."""
-    rest = memoryview(data)
+    rest = data
     while rest:
         count: object = file.write(rest)
         if count is None and isinstance(file, io.RawIOBase):  # a non-blocking stream
@@ -213,7 +213,7 @@ def write_whole(file: IO[bytes], data: bytes | memoryview) -> None:
             return
         if count <= 0:
             raise OSError("it takes no bytes")
-        rest = rest[count:]
+        rest = memoryview(rest)[count:]
 
 
 def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwrite: bool = False) -> _Result:
