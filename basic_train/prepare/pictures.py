@@ -33,13 +33,15 @@ CUBIC_A = -0.75
 
 @dataclass(frozen=True)
 class Source:
-    """A picture file by its header. name: path below the source folder; stamp: changes with the file."""
+    """A picture file by its header. name: path below the source folder; stamp: changes with the file; alpha: whether it
+    may be transparent."""
 
     name: str
     width: int
     height: int
     lossy: bool
     stamp: str
+    alpha: bool
 
     @property
     def pixels(self) -> int:
@@ -57,7 +59,8 @@ def read_header(root: Path, name: str) -> Source | str:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the reader has limits of its own
             with Image.open(path, formats=(*FORMATS, "BMP")) as image:
                 lossy = _is_lossy(image, start)
-                return Source(name, *image.size, lossy, f"{status.st_size}-{status.st_mtime_ns}")
+                stamp = f"{status.st_size}-{status.st_mtime_ns}"
+                return Source(name, *image.size, lossy, stamp, image.has_transparency_data)
     except Exception as error:  # Pillow raises anything on damaged headers
         return f"{path}: not a readable picture ({' '.join(str(error).split())})"
 
@@ -76,14 +79,29 @@ class Hashes:
     difference: str
 
 
-def read_hashes(root: Path, name: str) -> Hashes | str:
-    """Hashes of a source, or why it cannot be read."""
+def read_hashes(root: Path, name: str, skip_transparent: bool = False) -> Hashes | str:
+    """Hashes of a source, or why it cannot be read or is left out."""
     path = root / name
     try:
         data = _read(path)
-        return Hashes(hashlib.sha256(data).hexdigest(), difference_hash(_preview(path, data)))
+        return Hashes(hashlib.sha256(data).hexdigest(), difference_hash(_preview(path, data, skip_transparent)))
     except ImageError as error:
         return str(error)
+
+
+def transparency(root: Path, name: str) -> str | None:
+    """Why a source is left out as transparent, or cannot be read; None for a photo."""
+    path = root / name
+    try:
+        _require_opaque(path, _decode(path, _read(path)))
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _require_opaque(path: Path, picture: Picture) -> None:
+    if picture.alpha is not None and picture.alpha.min() < 255:
+        raise ImageError(f"{path}: is transparent in parts, so no photo")
 
 
 def _read(path: Path) -> bytes:
@@ -93,10 +111,13 @@ def _read(path: Path) -> bytes:
         raise ImageError(str(error)) from error
 
 
-def _preview(path: Path, data: bytes) -> Image.Image:
+def _preview(path: Path, data: bytes, skip_transparent: bool) -> Image.Image:
     """The picture, JPEGs at a small scale: not the smallest, whose pixels lie beside those of other sizes."""
     if not data.startswith(JPEG_START):
-        return Image.fromarray(_decode(path, data).pixels)
+        picture = _decode(path, data)
+        if skip_transparent:
+            _require_opaque(path, picture)
+        return Image.fromarray(picture.pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
         image.draft("L", (16 * HASH_SIDE, 16 * HASH_SIDE))
@@ -133,8 +154,8 @@ def convert(root: Path, source: Source, target: Path, size: Size, procedure: Pro
         picture = _decode(path, data)
         if (picture.width, picture.height) != (source.width, source.height):
             size = _turned(source, picture, size)
-        if procedure.skip_transparent and picture.alpha is not None and picture.alpha.min() < 255:
-            return f"{path}: is transparent in parts, so no photo"
+        if procedure.skip_transparent:
+            _require_opaque(path, picture)
         pixels = picture.rgb
         if size.factor != 1:
             shrink = cubic_resize if procedure.halve_above is not None else _lanczos

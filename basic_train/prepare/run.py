@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +32,7 @@ from basic_train.prepare.pictures import (
     convert,
     read_hashes,
     read_header,
+    transparency,
 )
 from basic_train.prepare.procedure import Procedure, Size
 from basic_train.progress import Progress, silent
@@ -40,6 +42,8 @@ INDEX_FILE = "index.csv"
 #: Folder in the training set for what the next run goes on from.
 STATE_FOLDER = ".prepare"
 WRITTEN_FILE = "written.jsonl"
+#: Names below the training set that its PNGs have or had: all else there is the user's.
+TARGETS_FILE = "targets.jsonl"
 HASHES_FILE = "differences.jsonl"
 COLUMNS = ("file", "source", "width", "height", "source_width", "source_height", "factor", "sha256")
 
@@ -81,8 +85,8 @@ class Outcome:
 class Preparation:
     """A training set in the making: `run` writes PNGs and index.csv to `out` and goes on where it was stopped.
 
-    jobs: worker processes. Raises FileError for folders that do not do or hold a set made by other rules, and
-    ImageError if no picture remains.
+    jobs: worker processes. Raises FileError for folders that do not do, that hold other files or a set made by other
+    rules, and ImageError if no picture remains.
     """
 
     def __init__(
@@ -101,10 +105,9 @@ class Preparation:
         self._settle()
         with self._workers() as workers:
             planned = self._plan(workers)
+            planned = self._without_transparent(workers, planned)
             planned = self._without_duplicates(workers, planned)
             self._convert(workers, self._choose(planned))
-        if not self.outcome.pictures:
-            raise ImageError(f"{self.source}: no picture remains: {self._reasons()}")
         return self.outcome
 
     def _settle(self) -> None:
@@ -112,6 +115,9 @@ class Preparation:
         rules, written = self.out / STATE_FOLDER / "procedure.json", self.out / STATE_FOLDER / WRITTEN_FILE
         text = json.dumps(asdict(self.procedure), indent=1)
         try:
+            others = self.out.is_dir() and any(not is_hidden(Path(name)) for name in os.listdir(self.out))
+            if others and not rules.exists():
+                raise FileError(f"{self.out}: holds files that are of no training set; choose an empty or new folder")
             rules.parent.mkdir(parents=True, exist_ok=True)
             begun = written.exists() and written.stat().st_size > 0
             before = rules.read_text() if begun else text
@@ -179,7 +185,27 @@ class Preparation:
         names = (path.as_posix() for path in paths if not is_hidden(path))
         root, out = self.source.resolve(), self.out.resolve()
         inside = f"{out.relative_to(root).as_posix()}/" if out.is_relative_to(root) else None
-        return sorted(name for name in names if inside is None or not name.startswith(inside))
+        return sorted(n for n in names if (inside is None or not n.startswith(inside)) and self._is_text(n))
+
+    def _is_text(self, name: str) -> bool:
+        """Whether the index can hold a name; else notes its file as not usable."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            self.outcome.unusable.append(f"{self.source / name}: its name is not UTF-8; rename the file")
+            return False
+        return True
+
+    def _without_transparent(self, workers: Workers, planned: dict[Source, Size]) -> dict[Source, Size]:
+        """Without pictures that are transparent, where these would count among the chosen: hashes find them, too."""
+        procedure = self.procedure
+        if not procedure.skip_transparent or procedure.near is not None or procedure.count is None:
+            return planned
+        suspects = [source for source in planned if source.alpha]
+        found = workers(partial(transparency, self.source), [source.name for source in suspects])
+        reasons = dict(zip(suspects, self._watch("looking for transparency", found, len(suspects)), strict=True))
+        self.outcome.unusable += [reason for reason in reasons.values() if reason is not None]
+        return {source: size for source, size in planned.items() if reasons.get(source) is None}
 
     def _without_duplicates(self, workers: Workers, planned: dict[Source, Size]) -> dict[Source, Size]:
         near = self.procedure.near
@@ -189,7 +215,8 @@ class Preparation:
         with Journal(self.out / STATE_FOLDER / HASHES_FILE) as journal:
             missing = [s.name for s in planned if _fact(journal, s) is None]
             stamps = {source.name: source.stamp for source in planned}
-            found = workers(partial(read_hashes, self.source), missing)
+            read = partial(read_hashes, self.source, skip_transparent=self.procedure.skip_transparent)
+            found = workers(read, missing)
             for name, result in zip(missing, self._watch("hashing", found, len(missing)), strict=True):
                 if isinstance(result, Hashes):
                     journal.add(name, {"stamp": stamps[name], "difference": result.difference})
@@ -224,6 +251,7 @@ class Preparation:
                 if _written(journal, source, targets[source.name]) is None
                 or not (self.out / targets[source.name]).exists()
             ]
+            own = self._own_files(journal, [targets[source.name] for source in missing])
             self._make_folders(targets[source.name] for source in missing)
             tasks = [(source, self.out / targets[source.name], chosen[source]) for source in missing]
             found = workers(partial(_convert_task, self.source, self.procedure), tasks)
@@ -236,6 +264,8 @@ class Preparation:
                     self.outcome.unusable.append(result)
             done = {source: fact for source in chosen if (fact := _written(journal, source, targets[source.name]))}
         self.outcome.already_there = len(done) - self.outcome.written
+        if not done:
+            raise ImageError(f"{self.source}: no picture remains: {self._reasons()}")
         rows = [
             (
                 targets[s.name],
@@ -251,7 +281,20 @@ class Preparation:
         ]
         _write_index(self.out / INDEX_FILE, rows)
         there = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*.png")}
-        self.outcome.stale = sorted(there - {row[0] for row in rows})
+        self.outcome.stale = sorted((there & own) - {row[0] for row in rows})
+
+    def _own_files(self, written: Journal, targets: list[str]) -> set[str]:
+        """The files that this set has or had, those that are about to be written among them: a run that is killed knows
+        its own again. Raises FileError where one of these, or the index, is a file of the user."""
+        with Journal(self.out / STATE_FOLDER / TARGETS_FILE) as journal:
+            own = journal.facts.keys() | {fact["target"] for fact in written.facts.values()}
+            for file in (*targets, *([] if own else [INDEX_FILE])):
+                if file not in own and os.path.lexists(self.out / file):
+                    raise FileError(f"{self.out / file}: is no file of this set; move it, or choose another folder")
+            for file in targets:
+                if file not in own:
+                    journal.add(file, {})
+        return own | set(targets)
 
     def _make_folders(self, files: Iterable[str]) -> None:
         for folder in {(self.out / file).parent for file in files}:

@@ -119,6 +119,56 @@ def test_a_name_that_was_another_source_s_is_written_again(tmp_path):
         np.testing.assert_array_equal(np.asarray(picture), data.astronaut()[:150, :150])
 
 
+def test_files_of_the_user_are_not_replaced(source, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "index.csv").write_text("mine")
+    with pytest.raises(FileError, match="out: holds files that are of no training set"):
+        Preparation(source, out, small()).run()
+    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("index.csv", "mine")]
+    (out / "index.csv").rename(tmp_path / "mine.csv")
+    (out / ".DS_Store").touch()
+    Preparation(source, out, small()).run()
+    Image.fromarray(data.chelsea()[:150, :150]).save(source / "new.webp", lossless=True)
+    (out / "new.png").write_text("mine")
+    with pytest.raises(FileError, match=r"new\.png: is no file of this set; move it"):
+        Preparation(source, out, small()).run()
+    assert (out / "new.png").read_text() == "mine"
+    (source / "new.webp").unlink()
+    assert Preparation(source, out, small()).run().stale == []
+
+
+def test_a_killed_run_knows_the_files_that_it_had_not_noted_yet(source, tmp_path):
+    out = tmp_path / "out"
+    Preparation(source, out, small()).run()
+    journal = out / ".prepare" / "written.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:1]))
+    outcome = Preparation(source, out, small()).run()
+    assert (outcome.written, outcome.already_there) == (2, 1)
+
+
+@pytest.mark.parametrize("near", [12, None])
+def test_a_transparent_copy_is_neither_a_twin_nor_counted(tmp_path, near):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    coffee = data.coffee()[:300, :300]
+    Image.fromarray(coffee[:200, :200]).save(folder / "other.png")
+    Image.fromarray(np.dstack([coffee, np.full((300, 300), 99, np.uint8)])).save(folder / "clear.png")
+    Image.fromarray(coffee).resize((250, 250)).save(folder / "photo.png")
+    outcome = Preparation(folder, tmp_path / "out", small(near=near, count=1)).run()
+    assert list(index(tmp_path / "out")) == ["photo.png"] and outcome.not_chosen == ["other.png"]
+    assert [line.endswith("clear.png: is transparent in parts, so no photo") for line in outcome.unusable] == [True]
+
+
+def test_a_name_that_is_no_text_is_left_out(source, tmp_path):
+    os.rename(source / "coffee.png", os.fsencode(source) + b"/caf\xe9.png")
+    result = run(source, tmp_path / "out", "--min-side", 64, "--jobs", 1)
+    assert result.exit_code == 0 and "its name is not UTF-8; rename the file" in result.stderr
+    assert list(index(tmp_path / "out")) == ["astronaut.jpg"]
+    result = run(source, tmp_path / "out", "--min-side", 64, "--jobs", 1, "--json")
+    assert result.exit_code == 0 and "its name is not UTF-8" in result.stdout
+
+
 class StopAfter:
     """Progress that presses Ctrl-C after some files of a stage."""
 
@@ -327,6 +377,7 @@ def test_errors_are_one_line(source, tmp_path):
     empty.mkdir()
     with pytest.raises(ImageError, match="there is none below this folder"):
         Preparation(empty, tmp_path / "o2", small()).run()
+    assert not (tmp_path / "o2" / "index.csv").exists()
 
 
 @pytest.mark.parametrize(
