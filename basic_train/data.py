@@ -47,14 +47,19 @@ GAMMA_RANGE = (0.05, 2.0)
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """All pictures below a folder but hidden ones, sorted by path. Raises ImageError when there is none."""
+    """All picture files below a folder but hidden ones, sorted by path. Raises ImageError when there is none."""
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; name a folder with PNG, JPEG or WebP photos")
     found = (p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    photos = sorted(p for p in found if not is_hidden(p.relative_to(folder)))
+    photos = sorted(p for p in found if not is_hidden(p.relative_to(folder)) and not _is_special(p))
     if not photos:
         raise ImageError(f"{folder}: no pictures found below this folder; name a folder with PNG, JPEG or WebP photos")
     return photos
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a folder, a pipe or a device, which may never end; a link that leads nowhere is damaged."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def split(photos: list[Path]) -> tuple[list[Path], list[Path]]:

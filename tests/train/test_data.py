@@ -1,5 +1,6 @@
 """Photos, the split, crops and the stream of batches."""
 
+import os
 import threading
 
 import numpy as np
@@ -32,6 +33,14 @@ def test_photos_are_found_in_sub_folders_and_sorted(tmp_path):
         (tmp_path / name).touch()
     found = [str(p.relative_to(tmp_path)) for p in list_photos(tmp_path)]
     assert found == ["a.png", "b.png", "sub/a.JPG"]
+
+
+def test_pipes_and_folders_are_no_photos_and_dangling_links_are(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "linked.png").symlink_to(tmp_path / "pipe.png")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
+    assert [p.name for p in list_photos(tmp_path)] == ["dangling.png"]
 
 
 def test_folders_without_photos_are_named(tmp_path):
