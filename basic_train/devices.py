@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +16,7 @@ from basic_train.signals import held_back
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import Strategy
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 
@@ -38,18 +40,17 @@ class Devices:
         places = _from_torchrun(self)
         return places.count * places.nodes > 1
 
-    def fabric(self, has_unused_parameters: bool) -> Fabric:
+    def fabric(self, has_unused_parameters: bool, report: Callable[[str], None]) -> Fabric:
         """Start the other processes, if any, and join them; every process returns.
 
         has_unused_parameters: whether a step may give some parameters no gradient. Raises DeviceError.
         """
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
 
         places = _from_torchrun(self)
         # 1x1 kernels have the strides of either layout; nothing is slower for it.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        strategy = DDPStrategy(find_unused_parameters=has_unused_parameters) if self.several else "auto"
+        strategy = self._strategy(has_unused_parameters, report)
         try:
             fabric = Fabric(
                 accelerator=places.accelerator,
@@ -57,15 +58,28 @@ class Devices:
                 num_nodes=places.nodes,
                 strategy=strategy,
             )
+            if places.nodes > 1:
+                fabric.strategy.require_settings()
             with held_back():
                 fabric.launch()
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".")
             raise DeviceError(
                 f"cannot start {places.count} process(es) on {places.accelerator!r}: {reason}; "
                 "pass other --accelerator, --devices or --nodes"
             ) from error
         return fabric
+
+    def _strategy(self, has_unused_parameters: bool, report: Callable[[str], None]) -> Strategy | str:
+        from lightning_fabric.strategies import DDPStrategy
+
+        from basic_train.machines import MachinesStrategy
+
+        if not self.several:
+            return "auto"
+        if _from_torchrun(self).nodes > 1:
+            return MachinesStrategy(report, find_unused_parameters=has_unused_parameters)
+        return DDPStrategy(find_unused_parameters=has_unused_parameters)
 
 
 def leave(status: int) -> NoReturn:

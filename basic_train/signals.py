@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 #: Signals that ask a command to stop: Ctrl-C, `kill`, and a terminal that is closed.
@@ -26,6 +28,27 @@ def held_back() -> Iterator[None]:
 def release() -> None:
     """Unblock the signals that the process which started this one had blocked."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+@contextmanager
+def heard_in_waits(stop: Callable[[], None]) -> Iterator[None]:
+    """Unblock the signals around a wait in C++, which gives Python's handlers no turn: a thread calls `stop` at the
+    first one that comes."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno())
+
+    def watch() -> None:
+        if ours.recv(1):
+            stop()
+
+    Thread(target=watch, daemon=True).start()
+    release()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
 
 
 @contextmanager

@@ -122,7 +122,7 @@ class Trainer:
         start = checkpoint.load(start_from) if start_from and not resumed else None
         self.previous: dict[str, Any] | None = start[1] if start else None
         self.config = self._configuration(resumed, start)
-        self.fabric = devices.fabric(OBJECTIVES[recipe.objective].has_unused_parameters(self.config))
+        self.fabric = devices.fabric(OBJECTIVES[recipe.objective].has_unused_parameters(self.config), report)
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
         started = start[0] if start else None

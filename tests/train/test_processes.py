@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,6 +89,30 @@ def test_a_stop_while_processes_start_is_heeded_when_they_have(tmp_path, photos)
     assert "stopping when all processes have started" in output and "stopped and saved at step 1;" in output
 
 
+def test_a_machine_waits_for_the_others_until_it_is_stopped(tmp_path, photos):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    places = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "basic_train.cli", "run", "--preset", "tiny", "--accelerator", "cpu"]
+    options = ["--nodes", "2", "--devices", "2", "--crop", "64", "--batch", "4", "--data", photos]
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    running = subprocess.Popen(
+        [*command, *options, "--out", tmp_path / "run"], env=ENVIRONMENT | places, preexec_fn=heed,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    line = running.stdout.readline()
+    assert line == f"this is machine 0 of 2, counted from 0: waiting for the others at 127.0.0.1:{port}\n"
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)  # no process holds the pipes any more
+    assert running.returncode == 130 and errors.endswith("basic-train: stopped\n")
+
+
+def test_machines_that_are_not_told_of_each_other_are_refused(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("NODE_RANK", "0")
+    with pytest.raises(BasicError, match="--nodes 2: MASTER_ADDR, MASTER_PORT not set; set NODE_RANK"):
+        Trainer(replace(worker.RECIPE, accumulate=2), tmp_path, photos, devices=Devices("cpu", nodes=2))
+
+
 def has_started_another(process):
     """Whether there is another process of a run, not one that a library asks something while it is imported."""
     with suppress(OSError):  # which are short-lived
@@ -122,5 +147,6 @@ def test_batches_that_do_not_divide_are_refused(tmp_path, photos):
 
 
 def test_devices_that_are_not_there_are_refused(tmp_path, photos):
-    with pytest.raises(BasicError, match="cannot start 1 process.* on 'mps'"):
+    expected = "cannot start 1 process.* on 'mps': .* is not available; pass other --accelerator"
+    with pytest.raises(BasicError, match=expected):
         Trainer(worker.RECIPE, tmp_path, photos, devices=Devices("mps"))
