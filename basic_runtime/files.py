@@ -17,6 +17,9 @@ from typing import IO, BinaryIO, TypeVar
 from basic_runtime.errors import FileError, LimitError
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 
+FREE_SPACE = "free space and run the same command again"
+"""The way out where a disk is full."""
+
 STREAM = "-"
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """Other names of standard output."""
@@ -243,7 +246,8 @@ def write_file(target: StrPath, write: Callable[[BinaryIO], _Result], *, overwri
         raise
     except OSError as error:
         name = display_name(target, output=True)
-        raise FileError(f"{name}: cannot be written ({reason(error)}): check the folder") from error
+        way_out = FREE_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder"
+        raise FileError(f"{name}: cannot be written ({reason(error)}): {way_out}") from error
 
 
 def _write_beside(path: Path, write: Callable[[BinaryIO], _Result], overwrite: bool) -> _Result:

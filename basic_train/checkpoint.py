@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from basic_runtime.errors import BasicError, FileError
-from basic_runtime.files import write_bytes, write_file
+from basic_runtime.files import FREE_SPACE, write_bytes, write_file
 from basic_train.model.config import ModelConfig
 from basic_train.model.supernet import Supernet
 
@@ -58,7 +59,7 @@ def read_header(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
 
 def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
     """The supernet in eval mode with its weights, and its history, of a checkpoint or a run's folder. Missing or extra
-    weights are an error."""
+    weights are an error, and such that are not finite."""
     path = file_of(path)
     config, history = read_header(path)
     with safe_open(path, "pt") as file:
@@ -68,6 +69,12 @@ def load(path: Path) -> tuple[Supernet, dict[str, Any]]:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: weights do not fit the configuration in the file: {in_short(error)}") from error
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{path}: the weights {name} are not finite, as its training diverged; use an earlier copy, or train "
+                "again with a lower --learning-rate"
+            )
     return net.eval(), history
 
 
@@ -88,13 +95,23 @@ def load_with_grouping(path: Path, grouping: str | None) -> tuple[Supernet, dict
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the trainer's state (optimiser, random generators, step counters) for exact resume. Raises FileError."""
+def save_state(path: Path, state: dict[str, Any], save_model: Callable[[], None] = lambda: None) -> None:
+    """Write the trainer's state (optimiser, random generators, step counters) for exact resume. Raises FileError.
+
+    `save_model` writes the model of a run once there was room for the state, which gets its name after it: a disk that
+    is full leaves both files as they were.
+    """
+
+    def write(file: BinaryIO) -> None:
+        torch.save(state, file)
+        file.flush()
+        save_model()
+
     try:
-        write_file(path, lambda file: torch.save(state, file), overwrite=True)
+        write_file(path, write, overwrite=True)
     except RuntimeError as error:  # what torch makes of a disk that is full
         reason = str(error).partition("\n")[0]
-        raise FileError(f"{path}: cannot be written ({reason}): is there room on the disk?") from error
+        raise FileError(f"{path}: cannot be written ({reason}); {FREE_SPACE}") from error
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -103,5 +120,9 @@ def load_state(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch raises anything on a damaged file
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        message = f"{path}: not a readable training state ({reason}); remove the folder's files to start afresh"
-        raise CheckpointError(message) from error
+        if isinstance(error, EOFError) or "central directory" in reason:  # which lies at the end
+            reason = "the file is cut short"
+        raise CheckpointError(
+            f"{path}: not a readable training state ({reason}); --start-from {path.with_name(MODEL_FILE)} with another "
+            "--output keeps its weights"
+        ) from error

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from basic_runtime.errors import BasicError, FileError, ImageError
-from basic_train import checkpoint, device_crops
+from basic_train import checkpoint, device_crops, lock
 from basic_train.checkpoint import MODEL_FILE, CheckpointError
 from basic_train.data import (
     NOISE,
@@ -125,22 +125,34 @@ class Trainer:
         self.fabric = devices.fabric(OBJECTIVES[recipe.objective].has_unused_parameters(self.config), report)
         self.report = report if self.fabric.is_global_zero else lambda line: None
         self._load_photos(data)
+        self._lock = ExitStack()
         started = start[0] if start else None
         net, objective = self._parts(started)
+        self._claim_folder()
+        if not resumed:
+            self._begin(net, started)
+        self._build(TrainingStep(net, objective))
+        self.step, self.patches, self.minutes = 0, 0, 0.0
+        if resumed:
+            self._resume()
+        self._stopped = False
+
+    def _claim_folder(self) -> None:
+        """Make the folder and keep others out of it; where that fails all processes raise alike."""
+        failure: FileError | None = None
         try:
             if self.fabric.is_global_zero:
-                folder.mkdir(parents=True, exist_ok=True)
-                with TemporaryFile(dir=folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock.enter_context(lock.held(self.folder))
+                with TemporaryFile(dir=self.folder):
                     pass  # an old run's folder that cannot be written is better known now than at the first save
-            if not resumed:
-                self._begin(net, started)
-            self._build(TrainingStep(net, objective))
-            self.step, self.patches, self.minutes = 0, 0, 0.0
-            if resumed:
-                self._resume()
+        except FileError as error:
+            failure = error
         except OSError as error:
-            raise self._unwritable(error) from error
-        self._stopped = False
+            failure = self._unwritable(error)
+        failure = self.fabric.broadcast(failure)
+        if failure is not None:
+            raise failure
 
     def _unwritable(self, error: OSError) -> FileError:
         return FileError(f"{self.folder}: cannot be written ({error.strerror}); name another folder")
@@ -339,8 +351,11 @@ class Trainer:
         weights, config = self.module.stored(self.average.weights, self.config)
         if config != self.config:
             history["training_config"] = self.config.to_json()
-        checkpoint.save(self.folder / MODEL_FILE, weights, config, history)
-        checkpoint.save_state(self.folder / STATE_FILE, state)
+
+        def save_model() -> None:
+            checkpoint.save(self.folder / MODEL_FILE, weights, config, history)
+
+        checkpoint.save_state(self.folder / STATE_FILE, state, save_model)
 
     def stop(self) -> None:
         """Ask `run` to save and return after the current step; may be called from a signal handler, on any
@@ -354,12 +369,14 @@ class Trainer:
     ) -> None:
         """Train until the recipe's schedule is used up, or until `stop`; saves, validates and logs every
         `save_minutes` and at the end. `on_save` gets what is written to the log, on the process that writes.
-        Raises TrainingError when the loss is not finite: the state of the last save is kept."""
+        Raises TrainingError when the loss, or what is to be saved, is not finite: the state of the last save is
+        kept. Other processes may train in the folder from then on."""
         if self.finished:
+            self._lock.close()
             self.report(f"{self.folder}: this run is complete; raise its minutes or steps to go on")
             return
         saved, self._begun = self.minutes, time.monotonic() - 60 * self.minutes
-        with self._writer() as writer, closing(self.crops.batches(self.step)) as batches:
+        with self._lock, self._writer() as writer, closing(self.crops.batches(self.step)) as batches:
             for x in batches:
                 progress = self._train_step(x.chunk(self.recipe.accumulate))
                 if on_step:
@@ -367,10 +384,13 @@ class Trainer:
                 due = self.finished or self.minutes - saved >= self.recipe.save_minutes
                 saved = self.minutes if due else saved
                 stopped = self._mean(torch.tensor(float(self._stopped))) > 0
-                if self.fabric.is_global_zero and (due or stopped):
+                if not (due or stopped):
+                    continue
+                held_out = self._checked(due)
+                if self.fabric.is_global_zero:
                     self.save()
                 if writer is not None and due:
-                    record = self._log(progress, writer)
+                    record = self._log(progress, held_out, writer)
                     if on_save:
                         on_save(record)
                 if self.finished or stopped:
@@ -428,18 +448,31 @@ class Trainer:
         """Mean over all processes, on the CPU."""
         return self.fabric.all_reduce(self.fabric.to_device(values), reduce_op="mean").cpu()
 
-    def _require_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"{self.folder}: the {what} is {value} at step {self.step}; the last save is kept, "
-                "resume with a lower --learning-rate"
-            )
+    def _checked(self, measured: bool) -> list[dict[str, float]]:
+        """The held-out photos, if they are to be measured, before a save; all processes raise alike where no run could
+        go on from it."""
+        for weights in (self.module.state_dict(), self.average.weights):
+            for name, value in weights.items():
+                self._require_finite(f"sum of {name}", float(value.sum()))
+        held_out = self.fabric.broadcast(self.validate() if measured and self.fabric.is_global_zero else [])
+        for row in held_out:
+            for name in ("bpp", "loss"):
+                self._require_finite(f"held-out {name}", row[name])
+        return held_out
 
-    def _log(self, progress: Progress, writer: SummaryWriter) -> dict[str, Any]:
-        record: dict[str, Any] = asdict(progress) | {"held_out": self.validate()}
+    def _require_finite(self, what: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        is_saved = (self.folder / STATE_FILE).exists()
+        way_out = "the last save is kept, resume" if is_saved else "nothing was saved yet, start again"
+        rates = "--learning-rate or --muon-rate" if self.recipe.optimizer == "muon" else "--learning-rate"
+        raise TrainingError(f"{self.folder}: the {what} is {value} at step {self.step}; {way_out} with a lower {rates}")
+
+    def _log(self, progress: Progress, held_out: list[dict[str, float]], writer: SummaryWriter) -> dict[str, Any]:
+        record: dict[str, Any] = asdict(progress) | {"held_out": held_out}
         try:
             with open(self.folder / LOG_FILE, "a") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(_json(record)) + "\n")
         except OSError as error:
             message = f"{self.folder / LOG_FILE}: cannot be written ({error.strerror}); free space and resume"
             raise FileError(message) from error
@@ -475,3 +508,12 @@ class Trainer:
             "psnr": float(-10 * result.mse.log10().mean()),
             "loss": float(result.loss),
         }
+
+
+def _json(value: Any) -> Any:
+    """The value with null for numbers that JSON cannot tell, like the PSNR of a picture without an error."""
+    if isinstance(value, dict):
+        return {name: _json(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

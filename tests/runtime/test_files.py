@@ -42,7 +42,8 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(FileError, match=r"cannot be written \(no space left on device\)"):
+    expected = r"cannot be written \(no space left on device\): free space and run the same command again"
+    with pytest.raises(FileError, match=expected):
         write_bytes(target, b"new", overwrite=True)
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -299,6 +299,53 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_save(tmp_pat
     assert (tmp_path / STATE_FILE).read_bytes() == before
 
 
+@pytest.mark.parametrize("rate", [1e30, 1e38])
+def test_what_diverged_is_not_saved(tmp_path, photos, rate):
+    """The step after it was the first to tell."""
+    recipe = replace(RECIPE, steps=1000, learning_rate=rate, save_minutes=0.0)
+    expected = "nothing was saved yet, start again with a lower --learning-rate or --muon-rate"
+    with pytest.raises(TrainingError, match=expected):
+        train(tmp_path, photos, recipe)
+    assert not (tmp_path / MODEL_FILE).exists() and not (tmp_path / LOG_FILE).exists()
+    with pytest.raises(TrainingError, match=r"lower --learning-rate$"):
+        train(tmp_path / "adam", photos, replace(recipe, optimizer="adam"))
+
+
+def test_weights_that_diverged_are_not_loaded(tmp_path, finished):
+    net, history = checkpoint.load(finished.folder / MODEL_FILE)
+    net.g_s.body.layers[0].weight.data[0, 0] = float("nan")
+    checkpoint.save(tmp_path / "broken", net.state_dict(), net.config, history)
+    with pytest.raises(CheckpointError, match=r"broken: the weights g_s\.body\.layers\.0\.weight are not finite"):
+        checkpoint.load(tmp_path / "broken")
+
+
+class Exact(Objective):
+    """An objective by which pictures have no error."""
+
+    def forward(self, net, x, quality, rng):
+        return self.measure(net(x, quality, net.full), x, quality)
+
+    def measure(self, output, x, quality):
+        result = super().measure(output, x, quality)
+        return replace(result, mse=torch.zeros_like(result.mse))
+
+
+def test_the_log_has_null_for_what_json_cannot_tell(tmp_path, photos, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "exact", Exact)
+    train(tmp_path, photos, replace(RECIPE, objective="exact", steps=1))
+    line = (tmp_path / LOG_FILE).read_text()
+    assert json.loads(line, parse_constant=pytest.fail)["psnr"] is None
+    assert json.loads(line)["held_out"][0]["psnr"] is None
+
+
+def test_a_second_run_in_a_folder_is_refused(tmp_path, photos):
+    first = Trainer(RECIPE, tmp_path, photos, report=lambda line: None)
+    with pytest.raises(FileError, match="another process trains in it; wait for its end, or name another --output"):
+        Trainer(RECIPE, tmp_path, photos, report=lambda line: None)
+    first.run()
+    assert Trainer(RECIPE, tmp_path, photos, report=lambda line: None).finished
+
+
 def test_a_damaged_state_is_one_line(tmp_path):
     path, state = tmp_path / STATE_FILE, {"weights": {"a": torch.arange(20.0)}, "optimizers": [{"lr": 0.1}], "step": 3}
     checkpoint.save_state(path, state)
@@ -368,11 +415,16 @@ def test_other_safetensors_and_weights_that_do_not_fit_are_refused(tmp_path):
         checkpoint.load(tmp_path / "part")
 
 
-@pytest.mark.parametrize("data", [b"", b"noise" * 100])
-def test_damaged_states_are_refused(tmp_path, photos, data):
+@pytest.mark.parametrize(
+    ("length", "more", "reason"),
+    [(0, b"", "the file is cut short"), (999, b"", "the file is cut short"), (0, b"noise", "")],
+)
+def test_damaged_states_are_refused(tmp_path, photos, length, more, reason):
     train(tmp_path, photos, stop_at=1)
-    (tmp_path / STATE_FILE).write_bytes(data)
-    with pytest.raises(CheckpointError, match="not a readable training state"):
+    state = tmp_path / STATE_FILE
+    state.write_bytes(state.read_bytes()[:length] + more * 100)
+    expected = rf"not a readable training state \({reason}.*\); --start-from .*{MODEL_FILE} with another --output keeps"
+    with pytest.raises(CheckpointError, match=expected):
         Trainer(RECIPE, tmp_path, photos)
 
 
@@ -397,6 +449,19 @@ def test_a_state_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(caught.value) and checkpoint.load_state(path) == {"step": 1}
     assert [each.name for each in tmp_path.iterdir()] == [STATE_FILE]
+
+
+def test_a_first_save_that_finds_no_room_leaves_a_folder_to_begin_in(tmp_path: Path, photos: Path) -> None:
+    trainer = Trainer(RECIPE, tmp_path, photos, report=lambda line: None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, before[1]))  # enough for the model, not for the state
+    try:
+        with pytest.raises(FileError, match="state.pt: cannot be written"):
+            trainer.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert stored_run(tmp_path) is None
+    assert not [each for each in tmp_path.iterdir() if each.suffix in (".safetensors", ".pt", ".tmp")]
 
 
 def test_a_checkpoint_without_its_run_is_not_overwritten(tmp_path: Path) -> None:
