@@ -174,6 +174,13 @@ class Recipe:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name}={value}: must be finite")
 
+    def idle(self, name: str) -> str | None:
+        """Why a field changes nothing, where it is of another objective or optimizer than the recipe's."""
+        of = next(setting.metadata.get("of") for setting in fields(self) if setting.name == name)
+        if of is None or getattr(self, of[0]) == of[1]:
+            return None
+        return f"is of --{of[0]} {of[1]}, not {getattr(self, of[0])}"
+
     @property
     def frozen(self) -> list[str]:
         """The parts of `freeze`."""

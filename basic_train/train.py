@@ -60,6 +60,10 @@ class TrainingError(BasicError):
     """Training cannot go on."""
 
 
+class ModelError(TrainingError):
+    """No model can be as the recipe says."""
+
+
 @dataclass
 class Progress:
     """What the loop reports after each step; loss, bpp and psnr are of the step's batch."""
@@ -124,6 +128,11 @@ class Trainer:
         self.config = self._configuration(resumed, start)
         self.fabric = devices.fabric(OBJECTIVES[recipe.objective].has_unused_parameters(self.config), report)
         self.report = report if self.fabric.is_global_zero else lambda line: None
+        if recipe.steps is not None and recipe.steps <= recipe.warmup_steps:
+            self.report(
+                f"--steps {recipe.steps}: the learning rate rises for {recipe.warmup_steps} and never gets to its "
+                "value; pass fewer --warmup-steps"
+            )
         self._load_photos(data)
         self._lock = ExitStack()
         started = start[0] if start else None
@@ -204,7 +213,7 @@ class Trainer:
         try:
             return (stored or PRESETS[preset]).changed(self.recipe.model)
         except (TypeError, ValueError) as error:
-            raise TrainingError(f"preset {preset!r} cannot be changed so: {error}") from error
+            raise ModelError(f"preset {preset!r} cannot be changed so: {error}") from error
 
     def _parts(self, start: Supernet | None) -> tuple[Supernet, Objective]:
         """Net, with random weights or those to start from, and objective. Every process draws the same weights."""
@@ -212,10 +221,10 @@ class Trainer:
         try:
             net = Supernet(self.config)
         except ValueError as error:
-            raise TrainingError(f"no model can be of this kind: {error}") from error
+            raise ModelError(f"no model can be of this kind: {error}") from error
         except RuntimeError as error:  # of PyTorch, of tensors that memory cannot hold
             reason = str(error).partition("\n")[0]
-            raise TrainingError(f"no model can be so large here ({reason}): give it fewer channels") from error
+            raise ModelError(f"no model can be so large here ({reason}): give it fewer channels") from error
         try:
             if start:
                 growth.load_into(net, start)

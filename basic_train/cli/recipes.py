@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from basic_train import recipes as files
+from basic_train.cli.setup import extra_packages
 
 
 @click.command()
@@ -16,7 +17,11 @@ def recipes(name: str | None) -> None:
     basic-train recipes lite > mine.toml
     """
     if name is not None:
-        click.echo(files.to_toml(files.load(name)), nl=False)
+        file = files.load(name)
+        if name.endswith(files.SUFFIX):
+            with extra_packages("checking a recipe's model"):
+                files.require_model(file)
+        click.echo(files.to_toml(file), nl=False)
         return
     width = max(map(len, files.names()))
     for known in files.names():

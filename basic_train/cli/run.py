@@ -100,7 +100,7 @@ def run(
 
     with extra_packages("training"):
         from basic_train.checkpoint import MODEL_FILE
-        from basic_train.train import Trainer, stored_run
+        from basic_train.train import ModelError, Trainer, stored_run
 
         stored = stored_run(output)
         if stored and given["revive"] is not None:
@@ -110,7 +110,12 @@ def run(
         places = Devices(accelerator, devices, nodes)
         stop = _Stop(places.several, report)
         with heard_by(stop.handle):
-            trainer = Trainer(recipe, output, data, report, start_from, places)
+            try:
+                trainer = Trainer(recipe, output, data, report, start_from, places)
+            except ModelError as error:
+                if recipe_name is None or given["model"] is not None:
+                    raise
+                raise error.in_file(recipe_name) from error
             stop.hand_over(trainer)
             _train(trainer, console, report)
     if trainer.fabric.is_global_zero:
@@ -141,10 +146,9 @@ def _recipe(base: Recipe, given: dict[str, Any]) -> Recipe:
         recipe = replace(base, **changes)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    for setting in fields(Recipe):
-        if (of := setting.metadata.get("of")) and setting.name in changes and getattr(recipe, of[0]) != of[1]:
-            name = setting.name.replace("_", "-")
-            raise click.UsageError(f"--{name}: is of --{of[0]} {of[1]}, not {getattr(recipe, of[0])}")
+    for name in changes:
+        if reason := recipe.idle(name):
+            raise click.UsageError(f"--{name.replace('_', '-')}: {reason}")
     return recipe
 
 

@@ -66,9 +66,26 @@ def _read(file: Traversable, name: str) -> RecipeFile:
         if key not in known:
             raise RecipeError(f"{name}: unknown key {key!r}{_hint(key, known)}")
     try:
-        return RecipeFile(name, summary, Recipe(**values))
+        recipe = Recipe(**values)
     except ValueError as error:
         raise RecipeError(f"{name}: {error}") from error
+    for key, value in values.items():
+        if (reason := recipe.idle(key)) and value != getattr(Recipe, key):  # printed recipes give all defaults
+            raise RecipeError(f"{name}: {key}={value}: {reason}")
+    return RecipeFile(name, summary, recipe)
+
+
+def require_model(file: RecipeFile) -> None:
+    """Raises RecipeError where no preset can be changed as a file says; asks PyTorch's part of this package."""
+    from basic_train.model.presets import PRESETS
+
+    recipe = file.recipe
+    if recipe.preset not in PRESETS:
+        raise RecipeError(f"{file.name}: unknown preset {recipe.preset!r}{_hint(recipe.preset, list(PRESETS))}")
+    try:
+        PRESETS[recipe.preset].changed(recipe.model)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{file.name}: preset {recipe.preset!r} cannot be changed so: {error}") from error
 
 
 def to_toml(file: RecipeFile) -> str:

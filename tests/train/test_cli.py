@@ -178,6 +178,25 @@ def test_options_change_a_recipe_of_a_file(photos, tmp_path):
     assert (recipe["batch"], recipe["crop"], recipe["steps"], recipe["gamma"]) == (2, 64, 1, False)
 
 
+def test_mistakes_in_the_model_of_a_file_name_the_file(photos, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "tiny"\n[model]\ny_chanels = 8\n')
+    message = (
+        f"error: {path}: preset 'tiny' cannot be changed so: unknown field 'y_chanels'; did you mean 'y_channels'?"
+    )
+    for arguments in (("recipes", path), ("run", "--recipe", path, "--data", photos, "--out", tmp_path / "run")):
+        result = invoke(*arguments)
+        assert result.exit_code == 1 and message in result.stderr, result.output
+    path.write_text('preset = "tinny"\n')
+    assert "unknown preset 'tinny', did you mean 'tiny'?" in invoke("recipes", path).stderr
+
+
+def test_steps_that_all_lie_in_the_warm_up_are_pointed_out(photos, tmp_path):
+    options = ("--steps", 1, "--data", photos, "--out", tmp_path)
+    assert "--steps 1: the learning rate rises for 200 and" in " ".join(invoke("run", *QUICK, *options).output.split())
+    assert "rises" not in invoke("run", *QUICK, *options, "--steps", 2, "--warmup-steps", 1).output
+
+
 def test_usage_errors():
     for arguments, message in {
         ("info",): "name a checkpoint, or a preset",

@@ -87,6 +87,8 @@ def test_a_file_of_the_user_changes_fields_and_the_preset(tmp_path):
         (f"clip = 1{400 * '0'}", "must be finite"),
         ('distortion = "ssim"', "distortion=ssim: must be one of mse, ms-ssim"),
         ('distortion = "ms-ssim"\ncrop = 128', "MS-SSIM needs crops of at least 192"),
+        ("distillation = 3.0", "distillation=3.0: is of --objective distillation, not random-widths"),
+        ('optimizer = "adam"\nmuon_rate = 0.02', "muon_rate=0.02: is of --optimizer muon, not adam"),
         ("steps = ", "not a readable recipe"),
     ],
 )
