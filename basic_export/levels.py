@@ -45,7 +45,8 @@ def spread(costs: Costs, count: int, choices: Sequence[Sequence[int]]) -> list[W
         return configurations[-1:]
     most = sum(len(indexes) - 1 for indexes in choices) + 1
     if count > most:
-        raise ExportError(f"its widths give at most {most} levels, not {count}: pass fewer --levels")
+        levels = "one level" if most == 1 else f"{most} levels"
+        raise ExportError(f"its widths give at most {levels}, not {count}: pass --levels {most}")
     totals = np.array([costs.total(item) for item in configurations])
     wanted = np.log(targets(totals[0], totals[-1], count, "geometric"))
     uneven = UNEVENNESS * np.array(configurations).var(axis=1)

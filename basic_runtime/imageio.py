@@ -61,6 +61,9 @@ _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
 KNOWN_EXTENSIONS = EXTENSIONS | {".pbm": "PPM", ".bmp": "BMP", ".gif": "GIF", ".avif": "AVIF"}
 """With those of pictures that are only read."""
 
+_UNNAMED = "the picture"
+"""What messages call bytes, and the first words of many."""
+
 _STRIP_ROWS = 256
 """Rows of a picture that are copied at a time."""
 
@@ -94,13 +97,15 @@ def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_L
     if isinstance(source, str | os.PathLike):
         name, data = display_name(source), read_bytes(source, limits)
     elif isinstance(source, bytes | bytearray | memoryview):
-        name, data = "the picture", bytes(source)
+        name, data = _UNNAMED, bytes(source)
     else:
         name, data = file_name(source), read_file(source, limits)
     try:
         with _pillow_guard(limits):
             return _decode(data, limits)
     except (ImageError, LimitError) as error:
+        if name == _UNNAMED and str(error).startswith(name):
+            raise
         raise error.in_file(name) from error.__cause__
 
 

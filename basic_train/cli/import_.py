@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.cli.options import FiniteRange
-from basic_runtime.files import check_target
+from basic_runtime.files import check_target, make_folder
 from basic_train.cli.setup import extra_packages
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def import_(
     The widest width computes what the model did; narrower ones need training (basic-train run --preset paper
     --start-from). Code in pickled files is never run.
     """
+    make_folder(output.parent)
     check_target(output, overwrite)
     if lambda_range and lambda_range[0] > lambda_range[1]:
         raise click.UsageError("--lambda-range: the lower value comes first")

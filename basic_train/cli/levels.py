@@ -11,7 +11,7 @@ import click
 
 from basic_runtime.cli.options import FiniteRange
 from basic_runtime.cli.progress import progress_bar
-from basic_runtime.files import check_target
+from basic_runtime.files import check_target, make_folder
 from basic_train.cli.setup import extra_packages
 from basic_train.recipe import CROP_MULTIPLE
 
@@ -101,6 +101,7 @@ def levels(
     if crop % CROP_MULTIPLE:
         raise click.UsageError(f"--crop {crop}: must be a multiple of {CROP_MULTIPLE}")
     targets = _targets(output, qualities) if per_quality else {output: qualities}
+    make_folder(output.parent)
     for target in targets:
         for file in (target, *_reports(target)):
             check_target(file, overwrite)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from basic_runtime.cli.progress import progress_bar
-from basic_runtime.files import check_target
+from basic_runtime.files import check_target, make_folder
 from basic_train.cli.setup import extra_packages, field_values
 
 #: Held-out photos by which residual blocks are chosen, and the side of their crops.
@@ -55,6 +55,7 @@ def narrow(
     Of channels the first stay, of residual blocks those that are missed most. Gains and the prior of z must stay as
     they are, as all levels of a bundle share them.
     """
+    make_folder(output.parent)
     check_target(output, overwrite)
     with extra_packages("making a net of a level"):
         from basic_train import checkpoint as checkpoints

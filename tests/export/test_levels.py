@@ -51,7 +51,7 @@ def test_one_level_is_the_full_model() -> None:
 def test_too_many_levels_are_refused() -> None:
     costs = Costs(*[(1.0, 2.0)] * 5)
     assert len(spread(costs, 5, [[0, 1]] * 4)) == 5
-    with pytest.raises(ExportError, match="at most 5 levels, not 6"):
+    with pytest.raises(ExportError, match="at most 5 levels, not 6: pass --levels 5"):
         spread(costs, 6, [[0, 1]] * 4)
 
 

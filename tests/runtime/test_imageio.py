@@ -365,8 +365,9 @@ def test_avif_without_support_is_no_known_format(monkeypatch: pytest.MonkeyPatch
 def test_truncated_and_damaged_pictures_raise_one_line(kind: str) -> None:
     whole = saved(Image.fromarray(RGB), kind)
     rng = np.random.default_rng(1)
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError) as caught:
         read_picture(whole[: len(whole) * 3 // 4])
+    assert str(caught.value).count("the picture") == 1
     for _ in range(150):
         damaged = bytearray(whole)
         for place in rng.integers(0, len(whole), 4):

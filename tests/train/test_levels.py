@@ -168,7 +168,7 @@ def test_the_command_writes_a_table_that_export_takes(net, photos, tmp_path):
 
 
 def test_half_precision_weights_are_stored_and_read(net, photos, tmp_path):
-    source, target = tmp_path / "tiny.safetensors", tmp_path / "half.safetensors"
+    source, target = tmp_path / "tiny.safetensors", tmp_path / "new" / "half.safetensors"
     checkpoint.save(source, net.state_dict(), net.config, {})
     arguments = ["levels", source, "--data", photos, "-o", target, "--levels", 2, "--crop", 64, "--half"]
     result = CliRunner().invoke(main, list(map(str, [*arguments, "--held-out", 1, "--qualities", "0.5"])))

@@ -142,7 +142,7 @@ def test_models_whose_latents_go_with_the_width_have_no_level_of_their_own():
 
 
 def test_the_command_makes_a_checkpoint_that_trains_with_parts_frozen(path, net, photos, tmp_path):
-    own, run = tmp_path / "own.safetensors", tmp_path / "run"
+    own, run = tmp_path / "new" / "own.safetensors", tmp_path / "run"
     made = invoke("narrow", path, "--level", 0, "--data", photos, "-o", own, "--model", "eighth_blocks=1")
     assert made.exit_code == 0, made.output
     assert "kMAC per pixel, as level 0 of the supernet" in made.output
