@@ -114,7 +114,7 @@ def test_a_range_of_lambdas_scales_the_steps_around_the_model_s_own(tmp_path):
 
 def test_narrow_widths_are_there_and_the_model_trains(tmp_path, photos):
     state, _ = compressai("mbt2018")
-    out = tmp_path / "imported.safetensors"
+    out = tmp_path / "new" / "imported.safetensors"
     result = run(saved(tmp_path, state), "-o", out, "--lambda", 0.013, "--grouping", "raster2x2")
     assert result.exit_code == 0 and "raster2x2 stands in for it" in result.stderr
     config, history = checkpoint.read_header(out)
