@@ -8,6 +8,7 @@
 #include <memory>
 #include <system_error>
 
+#include "container.hpp"
 #include "errors.hpp"
 #include "system.hpp"
 
@@ -34,6 +35,11 @@ Given option_of(const std::string& argument) {
     const size_t end = is_long ? std::min(argument.find('='), argument.size()) : 2;
     if (end >= argument.size()) return {argument, "", false};
     return {argument.substr(0, end), argument.substr(is_long ? end + 1 : end), true};
+}
+
+void check_file_size(const std::string& path, uint64_t size) {
+    if (size > kMaxFileBytes)
+        throw Error(BASIC_TOO_LARGE, shown(path) + ": has more than the 2 GiB that are allowed: check the path");
 }
 
 // Prints, and ends the program.
@@ -86,7 +92,7 @@ void misused(const Program& program, const std::string& line) {
     std::exit(2);
 }
 
-std::vector<uint8_t> read_file(const std::string& path) {
+std::vector<uint8_t> read_file(const std::string& path, Bytes signature) {
     const bool stream = path == "-";
     std::unique_ptr<FILE, int (*)(FILE*)> file(stream ? standard_input() : open_file(path),
                                                stream ? std::fflush : std::fclose);
@@ -95,12 +101,15 @@ std::vector<uint8_t> read_file(const std::string& path) {
         errno = 0;
         std::error_code unknown;
         const auto size = stream ? 0 : file_size(path_of(path), unknown);
+        check_file_size(path, unknown ? 0 : size);
         for (size_t chunk = unknown || size == 0 ? 1 << 16 : static_cast<size_t>(size) + 1, got = 1; got > 0;
              chunk = 1 + bytes.size() / 4) {
             const size_t known = bytes.size();
             bytes.resize(known + chunk);
             got = std::fread(bytes.data() + known, 1, chunk, file.get());
             bytes.resize(known + got);
+            check_file_size(path, bytes.size());
+            if (bytes.size() >= signature.size() && !std::equal(signature.begin(), signature.end(), bytes.begin())) break;
         }
     }
     if (!file || std::ferror(file.get()))

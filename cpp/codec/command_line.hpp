@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "basic_codec.h"
+#include "reader.hpp"
 
 namespace basic::codec {
 
@@ -32,8 +33,9 @@ std::vector<std::string> parsed(const Program& program, const std::vector<Option
 // Ends the program with status 2.
 [[noreturn]] void misused(const Program& program, const std::string& line);
 
-// "-" is standard input. Throws Error.
-std::vector<uint8_t> read_file(const std::string& path);
+// "-" is standard input. Throws Error, also for more bytes than a file may have. Reads no more of what does not begin with
+// `signature`, which whoever takes the bytes finds out.
+std::vector<uint8_t> read_file(const std::string& path, Bytes signature = {});
 
 // A model file. Throws Error.
 basic_model* open_model(const std::string& path, unsigned threads);

@@ -35,6 +35,7 @@ struct Container {
 
 inline constexpr uint64_t kMaxPixels = 128'000'000;
 inline constexpr size_t kMaxMetadata = 16 << 20, kMaxChunkBytes = size_t{1} << 30;
+inline constexpr uint64_t kMaxFileBytes = uint64_t{1} << 31;
 inline constexpr std::array<uint8_t, 8> kFileSignature = {0x89, 'B', 'S', 'C', '\r', '\n', 0x1A, '\n'};
 
 // Throws Error for a picture that is larger than that, or than what a side may have.

@@ -6,6 +6,7 @@
 
 #include "basic_codec.h"
 #include "command_line.hpp"
+#include "container.hpp"
 #include "file_list.hpp"
 #include "picture_output.hpp"
 
@@ -67,7 +68,7 @@ Options options_of(int count, char** arguments) {
 
 void tell(const std::string& name) {
     char error[BASIC_ERROR_SIZE];
-    const auto file = read_file(name);
+    const auto file = read_file(name, kFileSignature);
     basic_info info;
     require_ok(basic_read_info(file.data(), file.size(), &info, error), name, error);
     std::printf("%s: %ux%u %s%s, level %d, decoded at %d, quality step %d, model %s (%s)\n", printable(name).c_str(),
@@ -84,7 +85,7 @@ int tell_all(const std::vector<std::string>& names) {
 void decode(const Options& options, const basic_model* model, const Job& job) {
     char error[BASIC_ERROR_SIZE];
     check_output(job.output, options.overwrite);
-    const auto file = read_file(job.input);
+    const auto file = read_file(job.input, kFileSignature);
     basic_picture picture;
     require_ok(basic_decode(model, file.data(), file.size(), &options.decode, &picture, error), job.input, error);
     const std::unique_ptr<basic_picture, void (*)(basic_picture*)> kept(&picture, basic_picture_free);

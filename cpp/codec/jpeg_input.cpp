@@ -18,6 +18,8 @@ using namespace std::string_view_literals;
 
 constexpr auto kExif = "Exif\0\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv, kProfile = "ICC_PROFILE\0"sv;
 
+constexpr int kMostScans = 100;  // each takes time for all pixels, be it of a few bytes
+
 struct Problem {
     jpeg_error_mgr base;  // the first, so that the library's pointer is one to all of it
     JumpPoint point;
@@ -34,6 +36,11 @@ void warn(j_common_ptr info, int level) {
     if (level < 0 && info->err->msg_code == JWRN_JPEG_EOF) fail(info);
 }
 
+void check_scans(j_common_ptr info) {
+    if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMostScans)
+        reinterpret_cast<Problem*>(info->err)->point.fail("it has more than 100 scans");
+}
+
 class JpegReader {
   public:
     JpegReader() {
@@ -41,6 +48,8 @@ class JpegReader {
         problem_.base.error_exit = fail;
         problem_.base.emit_message = warn;
         problem_.point.guard([&] { jpeg_create_decompress(&info_); });
+        progress_.progress_monitor = check_scans;
+        info_.progress = &progress_;
     }
     ~JpegReader() { jpeg_destroy_decompress(&info_); }
     JpegReader(const JpegReader&) = delete;
@@ -103,6 +112,7 @@ class JpegReader {
     }
 
     Problem problem_{};
+    jpeg_progress_mgr progress_{};
     jpeg_decompress_struct info_{};
 };
 

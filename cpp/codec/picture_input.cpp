@@ -24,6 +24,8 @@ Error no_picture(const std::string& what) {
     return {BASIC_DAMAGED, "this is no picture to encode (" + what + "): " + kConvert};
 }
 
+constexpr size_t kMostHeader = 1 << 16;
+
 class PnmReader {
   public:
     PnmReader(std::vector<uint8_t> bytes, uint64_t max_pixels) : bytes_(std::move(bytes)), max_pixels_(max_pixels) {}
@@ -65,6 +67,7 @@ class PnmReader {
         std::string text;
         while (position_ < bytes_.size() && std::isspace(bytes_[position_]) == 0 && text.size() < 32)
             text += static_cast<char>(bytes_[position_++]);
+        if (position_ > kMostHeader) throw no_picture("its header has more than 64 KiB");
         return text;
     }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "c_errors.hpp"
@@ -55,7 +56,9 @@ class PngReader {
         point_.guard([&] {
             png_set_read_fn(png_, &bytes_, take);
             png_set_chunk_malloc_max(png_, kMaxMetadata);
-            // As they lie in the file: libpng would leave out profiles that it does not like.
+            // Of what pixels do not depend on nothing is read, such as packed text, of which little may be much memory...
+            png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+            // ...but these, as they lie in the file: libpng would leave out profiles that it does not like.
             static constexpr png_byte kKept[] = "iCCP\0eXIf\0iTXt";
             png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_ALWAYS, kKept, 3);
             png_read_info(png_, info_);
@@ -101,19 +104,28 @@ class PngReader {
             throw bad_picture("its rows have an unknown form");
     }
 
+    // Of several the last counts, as it does for the package. The others are not unpacked, which takes time.
     void metadata(InputPicture& picture) {
         png_unknown_chunkp chunks = nullptr;
         const int count = png_get_unknown_chunks(png_, info_, &chunks);
+        Bytes icc, exif;
+        std::optional<Text> xmp;
         for (int k = 0; k < count; ++k) {
             const std::string_view type(reinterpret_cast<const char*>(chunks[k].name), 4);
             const Bytes data(chunks[k].data, chunks[k].size);
             if (type == "iCCP")
-                profile(picture, data);
+                icc = data;
             else if (type == "eXIf")
-                picture.keep_exif(data);
-            else if (type == "iTXt")
-                text(picture, data);
+                exif = data;
+            else if (const auto text = xmp_of(data))
+                xmp = text;
         }
+        profile(picture, icc);
+        picture.keep_exif(exif);
+        if (xmp && xmp->packed)
+            picture.keep(picture.xmp, "XMP", inflate_up_to(xmp->bytes, kMaxMetadata));
+        else if (xmp)
+            picture.keep(picture.xmp, "XMP", {xmp->bytes.begin(), xmp->bytes.end()});
     }
 
     // A name, the number of the method, 0, and a zlib stream.
@@ -123,17 +135,21 @@ class PngReader {
             picture.keep(picture.icc, "ICC", inflate_up_to(data.subspan(zero - data.begin() + 2), kMaxMetadata));
     }
 
-    // A keyword, whether and how the text is packed, a language, the keyword in that, and the text.
-    static void text(InputPicture& picture, Bytes data) {
+    struct Text {
+        bool packed;
+        Bytes bytes;
+    };
+
+    // Of XMP: a keyword, whether and how the text is packed, a language, the keyword in that, and the text.
+    static std::optional<Text> xmp_of(Bytes data) {
         const std::string_view all(reinterpret_cast<const char*>(data.data()), data.size());
         const size_t keyword = kXmpKeyword.size();
-        if (!all.starts_with(kXmpKeyword) || all.size() < keyword + 5 || all[keyword] != 0) return;
+        if (!all.starts_with(kXmpKeyword) || all.size() < keyword + 5 || all[keyword] != 0) return std::nullopt;
         const bool packed = all[keyword + 1] != 0;
         const size_t language = all.find('\0', keyword + 3);
         const size_t translated = language == all.npos ? all.npos : all.find('\0', language + 1);
-        if (translated == all.npos) return;
-        const Bytes rest = data.subspan(translated + 1);
-        picture.keep(picture.xmp, "XMP", packed ? inflate_up_to(rest, kMaxMetadata) : std::vector<uint8_t>(rest.begin(), rest.end()));
+        if (translated == all.npos || (packed && all[keyword + 2] != 0)) return std::nullopt;
+        return Text{packed, data.subspan(translated + 1)};
     }
 
     Bytes bytes_;
