@@ -26,14 +26,6 @@ void check_crc(Reader& reader, size_t start, const char* what) {
     if (reader.number<uint32_t>(what) != computed) throw damaged(std::string(what) + " is damaged (wrong checksum)");
 }
 
-bool good_name(const std::string& name) {
-    const auto known = [](unsigned char c) {
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-               c == '-';
-    };
-    return !name.empty() && name.size() <= 15 && std::all_of(name.begin(), name.end(), known);
-}
-
 Header read_header(Reader& reader) {
     check_signature(reader);
     constexpr const char* kWhat = "the header";
@@ -135,6 +127,14 @@ std::string hex(const ModelId& id) {
     std::string text;
     for (const uint8_t byte : id) text += {kDigits[byte >> 4], kDigits[byte & 15]};
     return text;
+}
+
+bool good_name(const std::string& name) {
+    const auto known = [](unsigned char c) {
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+               c == '-';
+    };
+    return !name.empty() && name.size() <= 15 && std::all_of(name.begin(), name.end(), known);
 }
 
 std::optional<Bytes> Container::chunk(const char* type) const {

@@ -17,6 +17,9 @@ using ModelId = std::array<uint8_t, 4>;
 
 std::string hex(const ModelId& id);
 
+// Whether files can be of a model of this name.
+bool good_name(const std::string& name);
+
 struct Header {
     std::string model_name;
     ModelId model_id;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <type_traits>
 
 #include "basic/checksum.hpp"
@@ -20,6 +21,9 @@ constexpr const char* kWhat = "the model";
 constexpr size_t kSizes[] = {1, 1, 2, 2, 4, 4, 2, 8};  // bytes of a value by type
 constexpr uint8_t kHalf = 6;                           // float16
 constexpr float kLatentUnit = 1.0f / 4096;             // of the latents that g_a and h_a give
+constexpr size_t kMostStride = 256;                    // of z: tiles are whole multiples of it
+constexpr size_t kMostValues = 1 << 26;                // of the arrays of a network's layers
+constexpr size_t kMostLevels = 8;
 
 void require(bool holds, const char* what) {
     if (!holds) throw bad_model(what);
@@ -150,8 +154,29 @@ LayerRecord Model::read_layer(Reader& reader) const {
     return layer;
 }
 
+// The values of all arrays that it names.
+size_t Model::values_of(const LayerRecord& layer) const {
+    size_t values = 0;
+    for (const auto& term : layer.terms)
+        values += arrays_[term.weights].size + (term.factor ? arrays_[*term.factor].size : 0);
+    for (const auto& skip : layer.skips) values += arrays_[skip.shift].size;
+    for (const uint32_t number : {layer.bias, layer.shift, layer.low, layer.high}) values += arrays_[number].size;
+    return values;
+}
+
+// A network is made of copies: a few bytes that name the same things again and again must not take all memory.
+void Model::check_layers(const std::vector<uint32_t>& numbers) const {
+    require(std::set(numbers.begin(), numbers.end()).size() == numbers.size(), "a network with the same layer twice");
+    size_t values = 0;
+    for (const uint32_t number : numbers) {
+        values += values_of(layers_[number]);
+        require(values <= kMostValues, "a network of too many weights");
+    }
+}
+
 void Model::read_head(Reader& reader) {
     name_ = reader.text(kWhat);
+    require(good_name(name_), "its name is none that files can have");
     id_ = reader.number<ModelId>(kWhat);
     constants_.mean_bits = reader.number<uint8_t>(kWhat);
     const auto z_amax = reader.number<uint32_t>(kWhat);
@@ -162,7 +187,8 @@ void Model::read_head(Reader& reader) {
     require(constants_.mean_bits <= kMaxMeanBits && z_amax <= kSymbolLimit, "its numbers are out of range");
     require(constants_.y_channels > 0 && constants_.z_channels > 0 && constants_.z_channels <= 256 - kScaleRows,
             "bad channels");
-    require(constants_.y_stride > 0 && constants_.z_stride > 0 && constants_.z_stride % constants_.y_stride == 0,
+    require(constants_.y_stride > 0 && constants_.z_stride > 0 && constants_.z_stride <= kMostStride &&
+                constants_.z_stride % constants_.y_stride == 0,
             "bad strides");
 }
 
@@ -198,6 +224,7 @@ NetRecord Model::read_net(Reader& reader) const {
         require(number < layers_.size(), "it names a layer that is not there");
         return number;
     });
+    check_layers(net.layers);
     net.outputs = read_list(reader, [&] {
         NetRecord::Output output;
         output.name = reader.text(kWhat);
@@ -270,11 +297,13 @@ void Model::read_syntheses(Reader& reader) {
 }
 
 Member Model::read_member(Reader& reader, bool filtered) const {
-    return {filtered, read_list(reader, [&] {
-                const auto number = reader.number<uint32_t>(kWhat);
-                require(number == kNothing || number < syntheses_.size(), "it names a g_s that is not there");
-                return number == kNothing ? std::nullopt : std::optional(number);
-            })};
+    Member member{filtered, read_list(reader, [&] {
+                      const auto number = reader.number<uint32_t>(kWhat);
+                      require(number == kNothing || number < syntheses_.size(), "it names a g_s that is not there");
+                      return number == kNothing ? std::nullopt : std::optional(number);
+                  })};
+    require(member.syntheses.size() <= kMostLevels, "it has more levels than files can name");
+    return member;
 }
 
 void Model::read_members(Reader& reader) {

@@ -159,6 +159,8 @@ class Model {
     void read_members(Reader& reader);
     void read_encoders(Reader& reader);
     LayerRecord read_layer(Reader& reader) const;
+    size_t values_of(const LayerRecord& layer) const;
+    void check_layers(const std::vector<uint32_t>& numbers) const;
     NetRecord read_net(Reader& reader) const;
     SynthesisRecord read_synthesis(Reader& reader) const;
     Member read_member(Reader& reader, bool filtered) const;

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from c_commands import Command, failure
+from c_commands import Command, failure, scene
 from pictures import PICTURES, RGB, chunk, saved
 from PIL import Image
+from reference_model import Cursor
 
 from basic_runtime.codec import Codec
 from basic_runtime.imageio import read_picture
@@ -139,3 +140,100 @@ def test_a_stream_of_something_else_is_not_read_to_its_end(small_model: Path) ->
         with open("/dev/zero", "rb") as zero:
             result = subprocess.run([BUILD / "basic-decode", *arguments], stdin=zero, capture_output=True)
         failure(result, "standard input", "no .basic file")
+
+
+def sealed(model: bytes) -> bytes:
+    return model[:12] + struct.pack("<I", zlib.crc32(model[16:])) + model[16:]
+
+
+@dataclass
+class Places:
+    """Where parts of a packed model begin."""
+
+    layers: int  # their number
+    records: list[bytes]  # of the layers
+    values: list[int]  # of each layer's weights
+    head: int
+    h_s: int  # the list of its layers
+
+
+def places(data: bytes) -> Places:
+    cursor = Cursor(data)
+    cursor.bytes(16)
+    arrays = []
+    for _ in range(cursor.number("I")):
+        kind, size = cursor.numbers("BI")
+        cursor.bytes(size * (1, 1, 2, 2, 4, 4, 2, 8)[kind])
+        arrays.append(size)
+    layers, records, values = cursor.position, [], []
+    for _ in range(cursor.number("I")):
+        start = cursor.position
+        values.append(sum(arrays[term[-1]] for term in cursor.list(lambda: cursor.numbers("HHHBBBI4x"))))
+        cursor.list(lambda: cursor.bytes(6))
+        cursor.bytes(22)
+        records.append(data[start : cursor.position])
+    head = cursor.position
+    cursor.text()
+    cursor.bytes(4 + 14 + 20 + 2 + 3)  # to the first variant
+    cursor.list(lambda: (cursor.text(), cursor.bytes(13)))
+    return Places(layers, records, values, head, cursor.position)
+
+
+def with_h_s(data: bytes, at: Places, numbers: list[int]) -> bytes:
+    end = at.h_s + 2 + 4 * struct.unpack_from("<H", data, at.h_s)[0]
+    return data[: at.h_s] + struct.pack(f"<H{len(numbers)}I", len(numbers), *numbers) + data[end:]
+
+
+def refused(model: bytes, tmp_path: Path, *texts: str) -> None:
+    path, file = tmp_path / "hostile.basicmodel", tmp_path / "a.basic"
+    path.write_bytes(sealed(model))
+    file.write_bytes(Codec(threads=1).encode(scene(40, 40), level=0))
+    found = run("basic-decode", "--threads", 1, path, file, "-")
+    failure(found.done, str(path), "pack it again", *texts)
+    assert found.megabytes < 600
+
+
+def test_networks_name_each_layer_once(small_model: Path, tmp_path: Path) -> None:
+    data = small_model.read_bytes()
+    at = places(data)
+    most = max(range(len(at.values)), key=at.values.__getitem__)
+    refused(with_h_s(data, at, [most] * 20_000), tmp_path, "same layer twice")
+
+
+def test_weights_of_a_network_are_counted(small_model: Path, tmp_path: Path) -> None:
+    """Layers with numbers of their own that are all of the same arrays."""
+    data = small_model.read_bytes()
+    at = places(data)
+    most = max(range(len(at.values)), key=at.values.__getitem__)
+    count, more = len(at.records), 20_000
+    forged = with_h_s(data, at, list(range(count, count + more)))
+    forged = (
+        forged[: at.layers] + struct.pack("<I", count + more) + forged[at.layers + 4 : at.head]
+        + at.records[most] * more + forged[at.head :]
+    )  # fmt: skip
+    refused(forged, tmp_path, "too many weights")
+
+
+@pytest.mark.parametrize("stride", [257 * 8, 1040, 512])
+def test_strides_are_bounded(small_model: Path, tmp_path: Path, stride: int) -> None:
+    """Tiles of a picture are whole multiples of them."""
+    data = bytearray(small_model.read_bytes())
+    at = places(bytes(data)).head
+    place = at + 1 + data[at] + 4 + 9 + 2
+    assert struct.unpack_from("<H", data, place)[0] in (64, 128)
+    struct.pack_into("<H", data, place, stride)
+    refused(bytes(data), tmp_path, "bad strides")
+
+
+@pytest.mark.parametrize("name", [b"lite\n11", b"", b"l" * 16, b"lite 11"])
+def test_names_of_models_are_those_of_files(small_model: Path, tmp_path: Path, name: bytes) -> None:
+    data = small_model.read_bytes()
+    at = places(data).head
+    refused(data[:at] + bytes([len(name)]) + name + data[at + 1 + data[at] :], tmp_path, "its name")
+
+
+def test_models_have_no_more_levels_than_files(small_model: Path, tmp_path: Path) -> None:
+    data, nothing = small_model.read_bytes(), 0xFFFFFFFF
+    levels = struct.pack("<H8I", 8, 0, *[nothing] * 7)
+    assert data.count(levels) >= 1
+    refused(data.replace(levels, struct.pack("<H9I", 9, 0, *[nothing] * 8), 1), tmp_path, "more levels")
