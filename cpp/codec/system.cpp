@@ -82,7 +82,7 @@ FILE* new_file(const std::string& name) {
     return file < 0 ? nullptr : _fdopen(file, "wb");
 }
 
-unsigned long process_number() { return GetCurrentProcessId(); }
+FILE* file_to_append(const std::string& name) { return _wfopen(path_of(name).c_str(), L"ab"); }
 
 void mark_unfinished(const std::string&) {}
 void mark_finished(const std::string&) {}
@@ -131,7 +131,7 @@ FILE* new_file(const std::string& name) {
     return file < 0 ? nullptr : fdopen(file, "wb");
 }
 
-unsigned long process_number() { return static_cast<unsigned long>(getpid()); }
+FILE* file_to_append(const std::string& name) { return std::fopen(name.c_str(), "ab"); }
 
 void mark_unfinished(const std::string& name) {
     const std::lock_guard lock(marks);

@@ -17,11 +17,10 @@ std::string name_of(const std::filesystem::path& path);
 FILE* standard_input();
 FILE* standard_output();
 
-// Null, with errno set, where it cannot be. A new file must not be there yet.
+// Null, with errno set, where it cannot be. A new file must not be there yet; of one to append to, what is there stays.
 FILE* open_file(const std::string& name);
 FILE* new_file(const std::string& name);
-
-unsigned long process_number();
+FILE* file_to_append(const std::string& name);
 
 // From the first call on, Ctrl-C and its like remove the files that are marked before they end the program (not on Windows,
 // where files that are open cannot be removed).
