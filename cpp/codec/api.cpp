@@ -28,6 +28,16 @@ basic_status failed(basic_status status, const char* line, char* error) {
     return status;
 }
 
+// The same of what is being handled.
+basic_status failure_now(char* error) {
+    try {
+        const Error problem = current_error();
+        return failed(problem.status, problem.what(), error);
+    } catch (...) {  // not even memory for the line
+        return failed(BASIC_NO_MEMORY, kNoMemory, error);
+    }
+}
+
 // The status of some work, and its error as text.
 template <typename Work>
 basic_status status_of(char* error, const Work& work) {
@@ -35,8 +45,7 @@ basic_status status_of(char* error, const Work& work) {
         work();
         return failed(BASIC_OK, "", error);
     } catch (...) {
-        const Error problem = current_error();
-        return failed(problem.status, problem.what(), error);
+        return failure_now(error);
     }
 }
 

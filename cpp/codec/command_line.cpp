@@ -50,6 +50,15 @@ void check_file_size(const std::string& path, uint64_t size) {
     }));
 }
 
+// A line of what is being handled.
+void tell_error(const Program& program) {
+    try {
+        std::fprintf(stderr, "%s: error: %s\n", program.name, printable(current_error().what()).c_str());
+    } catch (...) {  // not even memory for the line
+        std::fprintf(stderr, "%s: error: %s\n", program.name, kNoMemory);
+    }
+}
+
 }  // namespace
 
 std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
@@ -160,7 +169,7 @@ int exit_status(const Program& program, const std::function<void()>& work) {
         work();
         return 0;
     } catch (...) {
-        std::fprintf(stderr, "%s: error: %s\n", program.name, printable(current_error().what()).c_str());
+        tell_error(program);
     }
     return 1;
 }

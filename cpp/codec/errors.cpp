@@ -7,7 +7,6 @@
 namespace basic::codec {
 
 Error current_error() {
-    constexpr const char* kNoMemory = "not enough memory for this picture: try a smaller one";
     try {
         throw;
     } catch (const Error& problem) {

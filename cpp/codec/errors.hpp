@@ -22,7 +22,10 @@ inline Error bad_model(const std::string& what) {
 
 inline Error bad_picture(const std::string& what) { return damaged("the picture is damaged (" + what + ")"); }
 
-// What the exception that is being handled means. To be called in a handler.
+inline constexpr const char* kNoMemory = "not enough memory for this picture: try a smaller one";
+
+// What the exception that is being handled means. To be called in a handler; throws std::bad_alloc where there is no memory
+// for a line of text.
 Error current_error();
 
 }  // namespace basic::codec

@@ -356,12 +356,9 @@ std::optional<double> Model::worth(int quality_step) const {
 std::shared_ptr<const Model::Analysis> Model::analysis(int level, int quality_step) const {
     const EncoderRecord& record = encoders_.at(level);
     const auto step = static_cast<size_t>(quality_step);
-    const std::lock_guard lock(mutex_);
-    if (made_analysis_ == nullptr || made_analysis_key_ != std::pair(level, quality_step)) {
-        made_analysis_ = std::make_shared<const Analysis>(Analysis{made(record.g_a[step]), made(record.h_a[step])});
-        made_analysis_key_ = {level, quality_step};
-    }
-    return made_analysis_;
+    return analyses_.of({level, quality_step}, [&] {
+        return std::make_shared<const Analysis>(Analysis{made(record.g_a[step]), made(record.h_a[step])});
+    });
 }
 
 const Member& Model::member(const Header& header) const {
@@ -437,25 +434,17 @@ std::unique_ptr<const Net> Model::made(const NetRecord& record) const {
 std::shared_ptr<const Variant> Model::variant(const Header& header) const {
     const auto found = variants_.find(header.entropy_variant);
     if (found == variants_.end()) throw Error(BASIC_WRONG_MODEL, missing(header, "that level's entropy path"));
-    const std::lock_guard lock(mutex_);
-    auto& kept = made_variants_[header.entropy_variant];
-    if (kept == nullptr) {
+    return made_variants_.of(header.entropy_variant, [&] {
         auto variant = std::make_shared<Variant>(Variant{found->second, made(found->second.h_s), {}});
         for (const StageRecord& stage : found->second.stages) variant->stages.push_back(made(stage.net));
-        kept = variant;
-    }
-    return kept;
+        return variant;
+    });
 }
 
 std::shared_ptr<const Net> Model::synthesis_net(uint32_t number, int quality_step) const {
     const auto& nets = syntheses_[number].nets;
     const auto step = static_cast<size_t>(quality_step);
-    const std::lock_guard lock(mutex_);
-    if (made_synthesis_ == nullptr || made_key_ != std::pair(number, quality_step)) {
-        made_synthesis_ = made(nets[step]);
-        made_key_ = {number, quality_step};
-    }
-    return made_synthesis_;
+    return synthesis_nets_.of({number, quality_step}, [&] { return made(nets[step]); });
 }
 
 std::vector<int8_t> Model::filter(uint32_t synthesis, int quality_step, bool gray) const {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "basic/coder.hpp"
 #include "basic/integer_net.hpp"
 #include "container.hpp"
+#include "kept.hpp"
 
 namespace basic::codec {
 
@@ -189,12 +189,9 @@ class Model {
     std::vector<double> worth_;
 
     // What was made last: pictures of a kind come one after the other.
-    mutable std::mutex mutex_;
-    mutable std::map<int, std::shared_ptr<const Variant>> made_variants_;
-    mutable std::pair<uint32_t, int> made_key_;
-    mutable std::shared_ptr<const Net> made_synthesis_;
-    mutable std::pair<int, int> made_analysis_key_;
-    mutable std::shared_ptr<const Analysis> made_analysis_;
+    mutable Kept<int, Variant, 256> made_variants_;  // all of them
+    mutable Kept<std::pair<uint32_t, int>, Net, 1> synthesis_nets_;
+    mutable Kept<std::pair<int, int>, Analysis, 1> analyses_;
 };
 
 }  // namespace basic::codec

@@ -13,26 +13,17 @@
 #include <string>
 #include <thread>
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "basic/process.hpp"
 
 namespace basic {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(200);
 constexpr int kLooks = 64;  // between two looks at the clock
-
-long process() {
-#if defined(__unix__) || defined(__APPLE__)
-    return static_cast<long>(getpid());
-#else
-    return 0;
-#endif
-}
 
 void pause_briefly() {
 #if defined(__x86_64__)

@@ -1,5 +1,6 @@
 // The C functions of basic_codec.h, on a packed model, that encodes at levels 0 and 7 alone, and files of it:
 // codec_test MODEL FILE...
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,8 +11,14 @@
 #include <thread>
 #include <vector>
 
+#if defined(__unix__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
 #include "basic_codec.h"
 #include "check.hpp"
+#include "failing_memory.hpp"
 
 namespace {
 
@@ -177,6 +184,58 @@ void damage_is_an_error(const basic_model* model, const Data& file) {
     }
 }
 
+// Wherever memory ends for good, be it before there is an error's line: a status, and no exception.
+void memory_may_end(const Data& bytes, const Data& file) {
+    char error[BASIC_ERROR_SIZE];
+    basic_status status = BASIC_NO_MEMORY;
+    for (long given = 0; status != BASIC_OK; given += 1 + given / 16) {
+        basic_model* model = nullptr;
+        Picture picture;
+        allocations_left = given;
+        status = basic_model_open(bytes.data(), bytes.size(), 1, &model, error);
+        if (status == BASIC_OK) status = basic_decode(model, file.data(), file.size(), nullptr, &picture, error);
+        allocations_left = -1;
+        basic_model_free(model);
+        CHECK(status == BASIC_OK || (status == BASIC_NO_MEMORY && std::strstr(error, "not enough memory") != nullptr));
+    }
+    allocations_left = 0;
+    basic_info info;
+    status = basic_read_info("no file", 7, &info, error);
+    allocations_left = -1;
+    CHECK(status == BASIC_NO_MEMORY);
+}
+
+#if defined(__unix__) && !defined(__SANITIZE_THREAD__)  // which ends such children
+// A process that is forked while another thread makes networks has these for itself.
+void forked_processes_decode(const basic_model* model, const Data& file) {
+    Picture picture;
+    decode(model, file, nullptr, picture);
+    std::atomic<bool> over = false;
+    std::thread other([&] {
+        for (int quality = 1; !over; quality = quality % 100 + 1) {
+            uint8_t* bytes = nullptr;
+            size_t size = 0;
+            const basic_encode_options options = {quality, 0, 0, 0};
+            CHECK(basic_encode(model, &picture, &options, &bytes, &size, nullptr) == BASIC_OK);
+            basic_free(bytes);
+        }
+    });
+    for (int k = 0; k < 20; ++k) {
+        usleep(3000 + 1700 * static_cast<unsigned>(k));
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(60);
+            Picture own;
+            _exit(basic_decode(model, file.data(), file.size(), nullptr, &own, nullptr));
+        }
+        int status = 1;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+    }
+    over = true;
+    other.join();
+}
+#endif
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -201,6 +260,11 @@ int main(int count, char** arguments) {
     encoding_checks_its_arguments(model.get());
     threads_share_a_model(model.get(), files, expected);
     damage_is_an_error(alone.get(), files[0]);
+    memory_may_end(bytes, files[0]);
+#if defined(__unix__) && !defined(__SANITIZE_THREAD__)
+    forked_processes_decode(alone.get(), files[0]);
+    forked_processes_decode(model.get(), files[0]);
+#endif
     std::puts("codec: all tests passed");
     return 0;
 }

@@ -1,0 +1,18 @@
+// In a file of its own, so that compilers see no pair of new and free.
+#include "failing_memory.hpp"
+
+#include <cstdlib>
+#include <new>
+
+std::atomic<long> allocations_left = -1;
+
+void* operator new(size_t size) {
+    if (allocations_left >= 0 && allocations_left-- <= 0) {
+        allocations_left = 0;
+        throw std::bad_alloc();
+    }
+    if (void* const memory = std::malloc(size)) return memory;
+    throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
