@@ -19,9 +19,15 @@ unsigned long long number_of(const Program& program, const Option& option, const
     char* end = nullptr;
     errno = 0;
     const unsigned long long value = std::strtoull(text.c_str(), &end, 10);
-    if (text.empty() || text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > option.most)
-        misused(program, std::string(option.name) + " needs a whole number of at most " + std::to_string(option.most));
+    if (text.empty() || text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < option.least ||
+        value > option.most)
+        misused(program, std::string(option.name) + " needs a whole number from " + std::to_string(option.least) +
+                             " to " + std::to_string(option.most));
     return value;
+}
+
+void check_named(const Program& program, const std::string& what, const std::string& name) {
+    if (name.empty()) misused(program, what + " has an empty name: is it of a variable that is not set?");
 }
 
 // An argument that is an option, and what is written behind it in one with it: --level=3, -q60.
@@ -68,6 +74,7 @@ std::vector<std::string> parsed(const Program& program, const std::vector<Option
     bool only_names = false;
     for (size_t k = 1; k < given.size(); ++k) {
         if (only_names || given[k].size() < 2 || given[k][0] != '-') {
+            check_named(program, "a file", given[k]);
             names.push_back(given[k]);
             continue;
         }
@@ -88,10 +95,12 @@ std::vector<std::string> parsed(const Program& program, const std::vector<Option
         }
         if (!has_value && ++k == given.size()) misused(program, name + " needs something behind it");
         const std::string& text = has_value ? value : given[k];
-        if (option->text)
+        if (option->text) {
+            check_named(program, name, text);
             option->text(text);
-        else
+        } else {
             option->number(number_of(program, *option, text));
+        }
     }
     return names;
 }

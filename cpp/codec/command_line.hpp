@@ -16,17 +16,17 @@ struct Program {
 };
 
 // What an option does: one that stands alone sets a flag, one that is followed by text takes it, or else by a whole
-// number up to `most`.
+// number from `least` to `most`.
 struct Option {
     const char* name;
     bool* flag = nullptr;
-    unsigned long long most = 0;
+    unsigned long long least = 0, most = 0;
     std::function<void(unsigned long long)> number = {};
     std::function<void(const std::string&)> text = {};
 };
 
 // The names among the arguments, once options have done what they do; -- ends them. --help and --version end the program
-// with status 0, anything else with status 2.
+// with status 0, anything else with status 2, as do empty names.
 std::vector<std::string> parsed(const Program& program, const std::vector<Option>& options, int count,
                                 char** arguments);
 

@@ -28,7 +28,7 @@ const Program kProgram = {"basic-decode",
                           "  --out-dir FOLDER where pictures go, by their files' names\n"
                           "  --format NAME    what they are: png (default), ppm or pam\n"
                           "  --level N        0 to 7: how much decoding computes (default: as FILE suggests)\n"
-                          "  --threads N      threads (default: as many as there are processors)\n"
+                          "  --threads N      1 to 64 threads (default: as many as there are processors)\n"
                           "  --max-pixels N   largest picture (default: 128000000)\n"
                           "  --overwrite      replace files that are there\n"
                           "  --info           tell what each FILE is, and decode nothing\n"
@@ -47,13 +47,13 @@ Options options_of(int count, char** arguments) {
     FileArguments& files = options.files;
     const auto set_output = [&](const std::string& name) { files.output = name; };
     files.names = parsed(kProgram,
-                         {{"--level", nullptr, 7, [&](auto level) { options.decode.level = static_cast<int>(level); }},
-                          {"--threads", nullptr, 64, [&](auto n) { files.threads = static_cast<unsigned>(n); }},
-                          {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { options.decode.max_pixels = n; }},
-                          {"-o", nullptr, 0, {}, set_output},
-                          {"--output", nullptr, 0, {}, set_output},
-                          {"--out-dir", nullptr, 0, {}, [&](const std::string& name) { files.folder = name; }},
-                          {"--format", nullptr, 0, {}, [&](const std::string& name) { options.format = name; }},
+                         {{"--level", nullptr, 0, 7, [&](auto level) { options.decode.level = static_cast<int>(level); }},
+                          {"--threads", nullptr, 1, 64, [&](auto n) { files.threads = static_cast<unsigned>(n); }},
+                          {"--max-pixels", nullptr, 1, 1ULL << 32, [&](auto n) { options.decode.max_pixels = n; }},
+                          {"-o", nullptr, 0, 0, {}, set_output},
+                          {"--output", nullptr, 0, 0, {}, set_output},
+                          {"--out-dir", nullptr, 0, 0, {}, [&](const std::string& name) { files.folder = name; }},
+                          {"--format", nullptr, 0, 0, {}, [&](const std::string& name) { options.format = name; }},
                           {"--overwrite", &options.overwrite},
                           {"--info", &options.info}},
                          count, arguments);

@@ -28,7 +28,7 @@ const Program kProgram = {"basic-encode",
                           "  -q, --quality N  1 to 100 (default: 50)\n"
                           "  --level N        0 to 7 (default: the highest in MODEL)\n"
                           "  --effort N       0 is fastest; 1, the default, fits a filter to the picture\n"
-                          "  --threads N      threads (default: as many as there are processors)\n"
+                          "  --threads N      1 to 64 threads (default: as many as there are processors)\n"
                           "  --max-pixels N   largest picture (default: 128000000)\n"
                           "  --overwrite      replace files that are there\n"
                           "  --version        print the version\n"
@@ -47,15 +47,15 @@ Options options_of(int count, char** arguments) {
     const auto set_quality = [&](auto n) { encode.quality = static_cast<int>(n); };
     options.files.names =
         parsed(kProgram,
-               {{"-q", nullptr, 100, set_quality},
-                {"--quality", nullptr, 100, set_quality},
-                {"--level", nullptr, 7, [&](auto n) { encode.level = static_cast<int>(n); }},
-                {"--effort", nullptr, 1, [&](auto n) { encode.effort = static_cast<int>(n); }},
-                {"--threads", nullptr, 64, [&](auto n) { options.files.threads = static_cast<unsigned>(n); }},
-                {"--max-pixels", nullptr, 1ULL << 32, [&](auto n) { encode.max_pixels = n; }},
-                {"-o", nullptr, 0, {}, set_output},
-                {"--output", nullptr, 0, {}, set_output},
-                {"--out-dir", nullptr, 0, {}, [&](const std::string& name) { options.files.folder = name; }},
+               {{"-q", nullptr, 1, 100, set_quality},
+                {"--quality", nullptr, 1, 100, set_quality},
+                {"--level", nullptr, 0, 7, [&](auto n) { encode.level = static_cast<int>(n); }},
+                {"--effort", nullptr, 0, 1, [&](auto n) { encode.effort = static_cast<int>(n); }},
+                {"--threads", nullptr, 1, 64, [&](auto n) { options.files.threads = static_cast<unsigned>(n); }},
+                {"--max-pixels", nullptr, 1, 1ULL << 32, [&](auto n) { encode.max_pixels = n; }},
+                {"-o", nullptr, 0, 0, {}, set_output},
+                {"--output", nullptr, 0, 0, {}, set_output},
+                {"--out-dir", nullptr, 0, 0, {}, [&](const std::string& name) { options.files.folder = name; }},
                 {"--overwrite", &options.overwrite}},
                count, arguments);
     options.files.check(kProgram, "MODEL and PICTURE are needed, and for several --out-dir");

@@ -42,8 +42,8 @@ std::string beside(const std::string& input, const std::string& ending) {
     return name_of(path_of(input).replace_extension(path_of(ending)));
 }
 
-// The jobs of inputs whose outputs go into a folder; one with a problem for each folder that cannot be read. Throws Error
-// for two inputs of one output, and for folders without any.
+// The jobs of inputs whose outputs go into a folder; one with a problem for each folder that cannot be read, or holds no
+// inputs. Throws Error for two inputs of one output.
 std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::string>& endings,
                            const std::string& ending) {
     const fs::path into = path_of(files.folder);
@@ -58,8 +58,8 @@ std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::st
                                                 other->first + ": name them in two commands");
         jobs.push_back({.input = name_of(input), .output = name_of(output)});
     };
-    const auto fail = [&](const fs::path& folder, const std::string& why) {
-        jobs.push_back({.input = name_of(folder), .problem = "cannot be read (" + why + "): leave this folder out"});
+    const auto fail = [&](const fs::path& folder, const std::string& problem) {
+        jobs.push_back({.input = name_of(folder), .problem = problem + ": leave this folder out"});
     };
     for (size_t k = 1; k < files.names.size(); ++k) {
         const std::string& name = files.names[k];
@@ -69,10 +69,18 @@ std::vector<Job> jobs_into(const FileArguments& files, const std::vector<std::st
             add(input, input.filename());
             continue;
         }
-        const size_t before = jobs.size();
-        each_file_in(input, endings, [&](const fs::path& file) { add(file, file.lexically_relative(input)); }, fail);
-        if (jobs.size() == before)
-            throw Error(BASIC_BAD_ARGUMENT, name + ": the folder holds nothing for this command");
+        bool empty = true;
+        each_file_in(
+            input, endings,
+            [&](const fs::path& file) {
+                empty = false;
+                add(file, file.lexically_relative(input));
+            },
+            [&](const fs::path& folder, const std::string& why) {
+                empty = false;
+                fail(folder, "cannot be read (" + why + ")");
+            });
+        if (empty) fail(input, "holds nothing for this command");
     }
     return jobs;
 }

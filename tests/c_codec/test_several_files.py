@@ -123,7 +123,7 @@ def test_what_cannot_go_together(encode: Command, encoders: Path, photos: Path) 
     failure(encode(encoders, photos, "--out-dir", out), "a.pam", "a.ppm", "same output", "two commands")
     failure(encode(encoders, "-", "--out-dir", out), "standard input")
     (photos / "empty").mkdir()
-    failure(encode(encoders, photos / "empty", "--out-dir", out), "empty", "holds nothing")
+    failure(encode(encoders, photos / "empty", "--out-dir", out), "empty: holds nothing", "leave this folder out")
     failure(encode(encoders, photos / "none", "--out-dir", out), "none", "cannot be read")
     assert not list(out.glob("*"))
     failure(encode(encoders, photos / "b.ppm", "--out-dir", photos / "notes.txt"), "notes.txt", "cannot be")
@@ -150,3 +150,40 @@ def test_misuse_is_status_2(decode: Command, arguments: tuple[str, ...]) -> None
 def test_formats_that_there_are(decode: Command) -> None:
     result = decode("m", "f", "--out-dir", "x", "--format", "jpg")
     assert (result.returncode, b"png, ppm or pam" in result.stderr) == (2, True)
+
+
+def test_a_folder_without_pictures_stops_no_other(encode: Command, encoders: Path, photos: Path) -> None:
+    (photos / "none").mkdir()
+    out = photos.parent / "out"
+    result = encode("--level", 0, encoders, photos / "none", photos / "a.ppm", "--out-dir", out)
+    failure(result, "none: holds nothing for this command")
+    assert names(out) == ["a.basic"]
+
+
+def test_files_of_folders_may_be_named_twice(encode: Command, encoders: Path, photos: Path) -> None:
+    (photos / "deeper" / "own").mkdir()
+    (photos / "a.ppm").rename(photos / "deeper" / "own" / "a.ppm")
+    own, out = photos / "deeper" / "own", photos.parent / "out"
+    result = encode("--level", 0, encoders, own / "a.ppm", own, "--out-dir", out)
+    assert (result.returncode, result.stderr, names(out)) == (0, b"", ["a.basic"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("m", "a", "--out-dir", ""), "--out-dir has an empty name"),
+        (("m", "a", "--out-dir="), "--out-dir has an empty name"),
+        (("m", "a", "-o", ""), "-o has an empty name"),
+        (("m", "a", "--output="), "--output has an empty name"),
+        (("m", ""), "a file has an empty name"),
+        (("m", "a", "-q", "0"), "-q needs a whole number from 1 to 100"),
+        (("m", "a", "-q", "101"), "-q needs a whole number from 1 to 100"),
+        (("m", "a", "--threads", "0"), "--threads needs a whole number from 1 to 64"),
+        (("m", "a", "--max-pixels", "0"), "--max-pixels needs a whole number from 1 to 4294967296"),
+        (("m", "a", "--level", "8"), "--level needs a whole number from 0 to 7"),
+    ],
+)
+def test_values_that_cannot_be(encode: Command, arguments: tuple[str, ...], what: str) -> None:
+    result = encode(*arguments)
+    assert result.returncode == 2
+    assert what in result.stderr.decode()
