@@ -55,9 +55,10 @@ Model opened(const std::string& path) {
     return {model, basic_model_free};
 }
 
-// All models there are, the user's own first. Threads wait for the first that asks.
+// All models there are, the user's own first. Threads wait for the first that asks. They are never freed, as threads may
+// be at work while the process ends.
 const std::vector<Model>& models() {
-    static const std::vector<Model> all = [] {
+    static const auto& all = *new std::vector<Model>([] {
         std::vector<const char*> folders = {g_get_user_data_dir()};
         for (const char* const* folder = g_get_system_data_dirs(); *folder != nullptr; ++folder)
             folders.push_back(*folder);
@@ -66,7 +67,7 @@ const std::vector<Model>& models() {
             for (const std::string& path : model_files(folder))
                 if (Model model = opened(path)) found.push_back(std::move(model));
         return found;
-    }();
+    }());
     return all;
 }
 

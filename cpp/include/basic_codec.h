@@ -11,7 +11,10 @@
  *     basic_model_free(model);
  *
  * A model may be used by several threads at once. Any processor decodes a file to the same pixels and encodes pixels to the same
- * file, byte for byte: those of basic-run. docs/c-library.md tells how to build and link it. */
+ * file, byte for byte: those of basic-run. docs/c-library.md tells how to build and link it.
+ *
+ * On processors with AMX, Linux is asked for their registers, and refuses small stacks of signals (sigaltstack) from then on;
+ * it is not where the environment variable BASIC_DOTS_KERNEL is avx512vnni. */
 #ifndef BASIC_CODEC_H
 #define BASIC_CODEC_H
 

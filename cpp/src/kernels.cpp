@@ -1,7 +1,9 @@
 #include "basic/kernels.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "basic/dots.hpp"
@@ -44,6 +46,17 @@ bool has_amx() {
 }
 #endif
 
+constexpr const char *kCoderVariable = "BASIC_CODER_KERNEL", *kDotsVariable = "BASIC_DOTS_KERNEL";
+
+#if defined(BASIC_AMX)
+// Whether the environment names one of these: Linux is not asked for tiles then, with which signals need larger stacks.
+bool names_one_of(const std::vector<const Dots*>& dots) {
+    const char* const name = std::getenv(kDotsVariable);
+    return name != nullptr && std::any_of(dots.begin(), dots.end(),
+                                          [&](const Dots* known) { return std::string_view(known->name) == name; });
+}
+#endif
+
 struct Available {
     std::vector<const Kernels*> kernels;
     std::vector<const Dots*> dots;
@@ -57,9 +70,6 @@ struct Available {
         const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
         const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-#if defined(BASIC_AMX)
-        if (vnni && __builtin_cpu_supports("avx512vbmi") && has_amx()) dots.push_back(&kAmxDots);
-#endif
         if (vnni) dots.push_back(&kAvx512VnniDots);
         if (avx512) add(kAvx512Kernels, kAvx512Dots);
 #if defined(BASIC_AVX_VNNI)
@@ -72,6 +82,10 @@ struct Available {
         dots.push_back(&kWasmDots);
 #endif
         add(kScalarKernels, kScalarDots);
+#if defined(BASIC_AMX)
+        if (vnni && __builtin_cpu_supports("avx512vbmi") && !names_one_of(dots) && has_amx())
+            dots.insert(dots.begin(), &kAmxDots);
+#endif
     }
 
   private:
@@ -85,8 +99,6 @@ const Available& available() {
     static const Available found;
     return found;
 }
-
-constexpr const char *kCoderVariable = "BASIC_CODER_KERNEL", *kDotsVariable = "BASIC_DOTS_KERNEL";
 
 template <typename Version>
 const Version& named(std::span<const Version* const> versions, std::string_view name, const char* variable) {
