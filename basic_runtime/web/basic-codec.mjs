@@ -5,10 +5,23 @@
 //     picture.draw(canvas);
 //     const file = await codec.encode(imageData, { quality: 60 }); // with a model that was packed with encoders
 
+const isInNode = globalThis.process?.versions?.node !== undefined;
+
+// The bytes of a path, or of an address of a file, which Node does not fetch.
+const readFile = async (source) => {
+  const files = await import("node:fs/promises");
+  try {
+    return new Uint8Array(await files.readFile(source.startsWith("file:") ? new URL(source) : source));
+  } catch (error) {
+    throw new Error(`${source}: cannot be loaded (${error.code}): check the path`);
+  }
+};
+
 const asBytes = async (source) => {
   if (source instanceof Uint8Array) return source;
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
   if (typeof Blob !== "undefined" && source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+  if (isInNode && !(source instanceof Response) && !/^(https?|data|blob):/i.test(source)) return readFile(String(source));
   const response = source instanceof Response ? source : await fetch(source);
   if (!response.ok) throw new Error(`${response.url}: cannot be loaded (${response.status})`);
   return new Uint8Array(await response.arrayBuffer());
@@ -123,13 +136,14 @@ export class BasicPicture {
 
 /** Decodes and encodes files with one packed model. One thread; use it in a worker to keep a page responsive. */
 export class BasicCodec {
-  /** `wasm`: basic-codec.wasm, `model`: what basic-run pack made; each an address, bytes, a Blob or a Response. */
+  /** `wasm`: basic-codec.wasm, `model`: what basic-run pack made; each an address, in Node a path, bytes, a Blob or a Response. */
   static async load(wasm, model) {
     const [program, packed] = await Promise.all([asBytes(wasm), asBytes(model)]);
     const nothing = () => 0;
+    const notThere = () => 52; // ENOSYS: there is no system
     const { instance } = await WebAssembly.instantiate(program, {
       env: { emscripten_notify_memory_growth: nothing },
-      wasi_snapshot_preview1: new Proxy({}, { get: () => nothing }),
+      wasi_snapshot_preview1: new Proxy({}, { get: (_, name) => (name === "clock_time_get" ? nothing : notThere) }),
     });
     return new BasicCodec(instance.exports, packed);
   }
@@ -206,10 +220,10 @@ export class BasicCodec {
 
   // A copy of the payload of a chunk; null if there is none.
   _chunk(file, type) {
-    const size = this._exports.basic_allocate(4);
+    const size = this._allocated(4);
     try {
       const place = this._given(new TextEncoder().encode(type), (name) => this._exports.basic_file_chunk(file, name, size));
-      return place ? this._copy(place, size) : null;
+      return place ? this._copy(place >>> 0, size) : null;
     } finally {
       this._exports.basic_free(size);
     }
@@ -217,10 +231,10 @@ export class BasicCodec {
 
   // The bytes that a function makes, whose size it writes to the place it is given; empty if it makes none.
   _sized(work) {
-    const size = this._exports.basic_allocate(4);
+    const size = this._allocated(4);
     let place = 0;
     try {
-      place = work(size);
+      place = work(size) >>> 0;
       if (!place && this._error()) throw new Error(this._error());
       return place ? this._copy(place, size) : new Uint8Array();
     } finally {
@@ -235,10 +249,16 @@ export class BasicCodec {
     return new Uint8Array(memory, place, new DataView(memory).getUint32(size, true)).slice();
   }
 
+  // A place in the program's memory. What the program returns is signed: places beyond 2 GiB are negative.
+  _allocated(size) {
+    const place = this._exports.basic_allocate(size) >>> 0;
+    if (!place) throw new Error("not enough memory for this picture: try a smaller one");
+    return place;
+  }
+
   // What a function makes of bytes that lie in the program's memory for as long.
   _given(bytes, work) {
-    const place = this._exports.basic_allocate(Math.max(bytes.length, 1));
-    if (!place) throw new Error("not enough memory for this picture: try a smaller one");
+    const place = this._allocated(Math.max(bytes.length, 1));
     try {
       new Uint8Array(this._exports.memory.buffer, place, bytes.length).set(bytes);
       return work(place);
@@ -256,7 +276,7 @@ export class BasicCodec {
   // What failed last; empty if it did not.
   _error() {
     const memory = new Uint8Array(this._exports.memory.buffer);
-    const first = this._exports.basic_error();
+    const first = this._exports.basic_error() >>> 0;
     return new TextDecoder().decode(memory.subarray(first, memory.indexOf(0, first)));
   }
 }

@@ -154,3 +154,51 @@ def test_errors_are_one_line(small_model: Path, tmp_path: Path) -> None:
     found = run(small_model, *tmp_path.glob("*.damaged"))
     assert len(found) > 30
     assert all(set(told) == {"error"} and "\n" not in told["error"] for told in found)
+
+
+def node(code: str, *arguments: object) -> str:
+    """What a module prints that has the package's folder, and these, as arguments."""
+    script = f"""
+        const [, folder, ...given] = process.argv;
+        const {{ BasicCodec }} = await import(`${{folder}}/basic-codec.mjs`);
+        {code}
+    """
+    command = ["node", "--input-type=module", "-e", script, str(FOLDER), *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_paths_and_addresses_of_files(small_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.basic").write_bytes(Codec(threads=1).encode(scene(20, 30), level=0))
+    code = """
+        const wasm = `${folder}/basic-codec.wasm`;
+        const codec = await BasicCodec.load(wasm, given[0]);
+        for (const file of [given[1], given[2], new URL(given[2])]) console.log((await codec.decode(file)).width);
+        for (const file of ["none.basic", "file:///none.basic"])
+            await codec.decode(file).catch((error) => console.log(error.message));
+    """
+    told = node(code, small_model, tmp_path / "a.basic", (tmp_path / "a.basic").as_uri()).splitlines()
+    assert told[:3] == ["30"] * 3
+    assert told[3:] == [
+        f"{name}: cannot be loaded (ENOENT): check the path" for name in ("none.basic", "file:///none.basic")
+    ]
+
+
+def test_memory_beyond_2_gib(encoders: Path, tmp_path: Path) -> None:
+    """There addresses are negative as the program returns them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Picture(scene(20, 30), scene(20, 30)[..., 0], exif=exif.tobytes()[6:])
+    (tmp_path / "a.basic").write_bytes(Codec(threads=1).encode(picture, level=0))
+    code = """
+        const codec = await BasicCodec.load(`${folder}/basic-codec.wasm`, given[0]);
+        const first = await codec.decode(given[1]);
+        for (let k = 0; k < 3; ++k) codec._exports.basic_allocate(900_000_000);
+        const again = await codec.decode(given[1]);
+        const file = await codec.encode(again, { level: 0 });
+        const error = await codec.decode(new Uint8Array(3)).catch((error) => error.message);
+        console.log(again.orientation, Buffer.compare(Buffer.from(first.data), Buffer.from(again.data)), (await codec.decode(file)).width);
+        console.log(error);
+    """
+    told = node(code, encoders, tmp_path / "a.basic").splitlines()
+    assert told[0] == "6 0 30"
+    assert "no .basic file" in told[1]
