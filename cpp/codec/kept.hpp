@@ -10,13 +10,14 @@
 
 namespace basic::codec {
 
-// Open, or closed by a thread of some process: a child that was forked while it was closed has no thread that would open it,
-// and goes without.
+// Open, or closed by a thread of some process: a child that was forked while it was closed has no thread that
+// would open it, and goes without.
 class ForkLock {
   public:
     explicit ForkLock(std::atomic<long>& holder) : holder_(holder) {
         const long here = process();
-        for (long holder = kOpen; !(held_ = holder_.compare_exchange_strong(holder, here)) && holder == here;) {
+        for (long holder = kOpen;
+             !(held_ = holder_.compare_exchange_strong(holder, here)) && holder == here;) {
             std::this_thread::yield();
             holder = kOpen;
         }

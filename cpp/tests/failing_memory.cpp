@@ -6,12 +6,13 @@
 
 std::atomic<long> allocations_left = -1;
 
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+    if (allocations_left < 0 || allocations_left-- > 0) return std::malloc(size);
+    allocations_left = 0;
+    return nullptr;
+}
 void* operator new(size_t size) {
-    if (allocations_left >= 0 && allocations_left-- <= 0) {
-        allocations_left = 0;
-        throw std::bad_alloc();
-    }
-    if (void* const memory = std::malloc(size)) return memory;
+    if (void* const memory = operator new(size, std::nothrow)) return memory;
     throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }

@@ -1,4 +1,5 @@
-// Which process this is: after fork() another, which has the memory of its parent but none of its other threads.
+// Which process this is: after fork() another, which has the memory of its parent but none of its other
+// threads.
 #pragma once
 
 #if defined(__unix__) || defined(__APPLE__)
