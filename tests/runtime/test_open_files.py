@@ -80,6 +80,7 @@ class Late:
         return None
 
 
+@pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="Windows has no pipes that do not wait")
 def test_an_open_file_that_does_not_wait(tmp_path: Path) -> None:
     data = saved(Image.fromarray(RGB), "PNG")
     reading, writing = os.pipe()
