@@ -53,7 +53,8 @@ class _Decoding:
             scale = _Indexes(canvas, stride, channels, entropy.scale_rows(stage))
             decode = partial(self._decode, stage, mean, scale)
             sinks = {"mean": mean, "scale": scale}
-            steps.append(entropy.stage_step(stage, canvas, self._state, sinks, decode, self._trace))
+            # All rows of a stage come in one go; those of an encoder's stages wait for each other, for which tiles do.
+            steps.append(entropy.stage_step(stage, canvas, self._state, sinks, decode, self._trace, by_rows=True))
         latent = entropy.latent(self._state, canvas, self._trace if canvas.whole else no_trace)
         over, kept = last_readers(steps), set(latent.planes)
         for step in steps:

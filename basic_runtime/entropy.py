@@ -32,9 +32,6 @@ from basic_runtime.tiles import Canvas
 Quantised = tuple[NDArray[np.int32], NDArray[np.uint8], FloatArray]
 """Symbols, rows of the coder's tables, and yhat, all of one shape."""
 
-_BYTES_PER_PIXEL = 8
-"""Of the means and scales of a stage, with what becomes of them, for each pixel of the picture."""
-
 _ROWS = np.arange(SCALE_ROWS, dtype=np.uint8)  # the table of an engine that gives rows for scales
 
 
@@ -105,10 +102,12 @@ class GroupedEntropy:
         sinks: Mapping[str, Sink],
         after: Callable[[int, int], None],
         trace: Trace,
+        *,
         also: tuple[Source, ...] = (),
+        by_rows: bool = False,
     ) -> Step:
         """A stage, which reads `state` and adds to it what it caches, and its slots, for `after` to fill. `sinks` are
-        those of "mean" and "scale", `also` what `after` reads."""
+        those of "mean" and "scale", `also` what `after` reads. `by_rows`: without margins, where its engine can."""
         spec, engine = self._stages[stage]
         inputs = {name: state[name] for name in spec.inputs if name in engine.inputs}
         cached = {n: Planes(canvas, self.slot_stride) for n in spec.outputs if n not in sinks}
@@ -116,10 +115,17 @@ class GroupedEntropy:
         results = cached | {"mean": sinks["mean"], scale: sinks["scale"]}
         slots = {slot_name(slot): Planes(canvas, self.slot_stride) for slot in spec.slots}
         state.update(cached | slots)
-        if isinstance(engine, NativeEngine) and not canvas.whole:
-            side = canvas.side_for(_BYTES_PER_PIXEL)
+        if by_rows and isinstance(engine, NativeEngine) and not canvas.whole:
             return RowStep(
-                f"stage {stage}", engine, inputs, results, canvas, side=side, also=also, after=after, trace=trace
+                f"stage {stage}",
+                engine,
+                inputs,
+                results,
+                canvas,
+                side=canvas.latent_side,
+                also=also,
+                after=after,
+                trace=trace,
             )
         return TileStep(
             f"stage {stage}",

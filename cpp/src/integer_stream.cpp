@@ -19,7 +19,8 @@ class NetRows : NetWork {
         for (const OutputSpec& spec : plan.outputs)
             for (const PartSpec& part : spec.parts)
                 if (part.step != 1 || part.tensor != spec.parts[0].tensor)
-                    throw NetError("an output of some rows alone, or of several tensors, is not given by rows");
+                    throw NetError(
+                        "an output of some rows alone, or of several tensors, is not given by rows");
         for (const NetGroup& group : plan.groups) reaches_.push_back(reaches_of(group));
         for (size_t tensor = plan.inputs.size(); tensor < leaves_.size(); ++tensor)
             leaves_[tensor] = only_leaves(tensor);
@@ -49,7 +50,8 @@ class NetRows : NetWork {
     std::vector<Reach> reaches_of(const NetGroup& group) const {
         std::vector<Reach> reaches;
         const auto add = [&](size_t tensor, size_t stride, size_t above, size_t below) {
-            if (tensor >= plan_.inputs.size() + group.first) return;  // of its own each reads its own position
+            if (tensor >= plan_.inputs.size() + group.first)
+                return;  // of its own each reads its own position
             reaches.push_back({tensor, stride, above, std::max(below, stride - 1)});
         };
         const auto part = [](int rows) { return static_cast<size_t>(std::max(rows, 0)); };
@@ -127,7 +129,8 @@ class NetRows : NetWork {
             if ((wanted + kept + 2 * kBorder) * (columns + 2 * kBorder) > UINT32_MAX)
                 throw NetError("the rows of a network are too many at a time");
             // Where many rows stay, they are moved seldom.
-            auto larger = std::make_shared<Plane>(plan_.channels[tensor], wanted + kept, columns, unit);
+            auto larger = std::make_shared<Plane>(plan_.channels[tensor], wanted + kept, columns, unit,
+                                                  border_of(needed));
             if (kept > 0) std::memcpy(start(*larger, 0), start(*plane, needed - first), kept * bytes(*plane));
             plane = std::move(larger), first = needed;
             rows_[tensor].plane = plane;
@@ -149,6 +152,9 @@ class NetRows : NetWork {
                         (have_[tensor] - needed) * row * sizeof(int32_t));
         wide_[tensor] = std::move(larger), first = needed;
     }
+
+    // Zeros are above the first row of a tensor, and come below its last one when that is there.
+    static Border border_of(size_t first) { return first == 0 ? Border::all : Border::sides; }
 
     // A row of a plane with its border, and the bytes of it.
     static int16_t* start(Plane& plane, size_t row) { return plane.at(row, 0) - kBorder * plane.stride(); }
@@ -201,7 +207,8 @@ class NetRows : NetWork {
         if (plane == nullptr || 2 * kept > plane->height()) return;
         std::shared_ptr<Plane> smaller;
         if (kept > 0) {
-            smaller = std::make_shared<Plane>(plane->channels(), kept, plane->width(), plane->stride());
+            smaller = std::make_shared<Plane>(plane->channels(), kept, plane->width(), plane->stride(),
+                                              border_of(needed));
             std::memcpy(start(*smaller, 0), start(*plane, needed - rows_[tensor].first),
                         kept * bytes(*plane));
         }

@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace basic {
+namespace {
+
+constexpr size_t kStripWidth = 256;  // positions
+
+}  // namespace
 
 NetCut::NetCut(const NetPlan& plan, const NetGroup& group, size_t height, size_t width)
     : group_(group),
@@ -11,19 +16,24 @@ NetCut::NetCut(const NetPlan& plan, const NetGroup& group, size_t height, size_t
       width_(width),
       side_(group.in_squares ? 2 : 1),
       across_((width + side_ - 1) / side_),
-      units_((height + side_ - 1) / side_ * across_) {
-    const size_t share = (units_ + plan.workers.threads() - 1) / plan.workers.threads();
+      down_((height + side_ - 1) / side_),
+      strips_((width + kStripWidth - 1) / kStripWidth),
+      strip_((across_ + strips_ - 1) / strips_) {
+    strips_ = (across_ + strip_ - 1) / strip_;
+    const size_t share = (down_ * across_ + plan.workers.threads() - 1) / plan.workers.threads();
     size_ = rounded_up(std::min(share, kPositionsAtOnce / (side_ * side_)), positions_);
 }
 
 NetPiece NetCut::piece(size_t number) const {
-    const size_t first = number * size_, last = std::min(first + size_, units_);
+    const size_t strip = std::min(number / pieces_of(0), strips_ - 1), across = this->across(strip);
+    const size_t first = (number - strip * pieces_of(0)) * size_,
+                 last = std::min(first + size_, down_ * across);
     NetPiece piece;
     piece.places.resize((last - first) * side_ * side_);
     NetPiece::Place* place = piece.places.data();
     for (size_t unit = first; unit < last;) {  // along a row of units
-        const size_t row = unit / across_ * side_, column = unit % across_;
-        const size_t count = std::min(across_ - column, last - unit);
+        const size_t row = unit / across * side_, column = strip * strip_ + unit % across;
+        const size_t count = std::min(across - unit % across, last - unit);
         place = side_ == 1 ? put_row(place, row, column, count) : put_squares(place, row, 2 * column, count);
         unit += count;
     }

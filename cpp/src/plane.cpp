@@ -13,7 +13,7 @@
 
 namespace basic {
 
-Plane::Plane(size_t channels, size_t height, size_t width, size_t unit)
+Plane::Plane(size_t channels, size_t height, size_t width, size_t unit, Border border)
     : channels_(channels), height_(height), width_(width), stride_(rounded_up(channels, unit)) {
     const size_t across = width + 2 * kBorder, positions = (height + 2 * kBorder) * across;
     data_ = Memory(positions * stride_ * sizeof(int16_t));
@@ -22,11 +22,12 @@ Plane::Plane(size_t channels, size_t height, size_t width, size_t unit)
         return;
     }
     // The border alone; the end of a row and the start of the next lie side by side.
-    int16_t* row = data();
-    row = std::fill_n(row, (kBorder * across + kBorder) * stride_, int16_t{0});
+    const size_t ends = border == Border::all ? kBorder * across : 0;  // positions of the rows above, and of those below
+    int16_t* row = data() + (kBorder * across - ends) * stride_;
+    row = std::fill_n(row, (ends + kBorder) * stride_, int16_t{0});
     for (size_t k = 0; k < height; ++k) {
         row += width * stride_;
-        row = std::fill_n(row, (k + 1 < height ? 2 * kBorder : kBorder + kBorder * across) * stride_, int16_t{0});
+        row = std::fill_n(row, (k + 1 < height ? 2 * kBorder : kBorder + ends) * stride_, int16_t{0});
     }
 }
 

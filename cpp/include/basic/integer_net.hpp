@@ -29,11 +29,14 @@ class NetError : public std::invalid_argument {
 // Positions around every plane that hold zeros: no kernel reaches further.
 inline constexpr int kBorder = 2;
 
+// The part of a border that holds zeros, where the rest may hold anything.
+enum class Border { all, sides };
+
 // A tensor (channels, height, width) of int16, laid out by position, with `kBorder` zeros around it. `stride` values
 // per position: the channels, and zeros up to a multiple of `unit`, an even number.
 class Plane {
   public:
-    Plane(size_t channels, size_t height, size_t width, size_t unit = 2);
+    Plane(size_t channels, size_t height, size_t width, size_t unit = 2, Border border = Border::all);
 
     size_t channels() const { return channels_; }
     size_t height() const { return height_; }
