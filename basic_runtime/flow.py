@@ -165,7 +165,8 @@ class RowStep:
         while self.done < last:
             first, left = self._written, last == self._canvas.height  # all that is left is one piece to `after`
             found = self._found(min(last, self.done + self._rows))
-            self._begin(first, last if left else first + self._rows_of(found))
+            for sink in self._sinks.values():
+                sink.begin(first, last if left else first + self._rows_of(found))
             self._write(found)
             while left and self.done < last:
                 self._write(self._found(min(last, self.done + self._rows)))
@@ -187,10 +188,6 @@ class RowStep:
         """Rows of the picture."""
         name, sink = next(iter(self._sinks.items()))
         return found[name].shape[2] * sink.stride
-
-    def _begin(self, first: int, last: int) -> None:
-        for sink in self._sinks.values():
-            sink.begin(first, last)
 
     def _write(self, found: Mapping[str, TensorLike]) -> None:
         if rows := self._rows_of(found):

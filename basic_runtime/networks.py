@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from basic_runtime.arguments import whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.engines import AUTO, Backend, Engine, create_backend
-from basic_runtime.engines.base import INT16, StreamEngine
+from basic_runtime.engines.base import INT16
 from basic_runtime.engines.native import native_engines
 from basic_runtime.engines.pixel_path import PixelPath
 from basic_runtime.entropy import GroupedEntropy
@@ -119,10 +119,10 @@ class Networks:
     ) -> Sequence[Step]:
         """A graph of the pixel path from its inputs to its output, over the rows of a picture that is too large to be
         computed whole, as many at a time as a square of this `side` has."""
-        spec, runner = self.bundle.graph(graph), self._runner(canvas)
-        engine = self._pixel_engine(graph, quality_step, runner) if self._in_fixed_point(graph) else None
-        if canvas.whole or not isinstance(engine, StreamEngine) or self.longest is not None:
+        if canvas.whole or not self._in_fixed_point(graph) or self.longest is not None:
             return self._in_tiles(graph, quality_step, sources, sink, canvas, side=side)
+        spec, runner = self.bundle.graph(graph), self._runner(canvas)
+        (engine,) = self._pixel_path.engines(graph, quality_step, runner.threads)
         ((output,), parts) = engine.outputs, () if spec.parts is None else spec.parts.graphs
         side = side or canvas.side_for(max((part.bytes_per_pixel for part in parts), default=_BYTES_PER_PIXEL) / 2)
         inputs = self._sources_of(spec.transform, engine, sources)
