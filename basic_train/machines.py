@@ -45,7 +45,10 @@ class MachinesStrategy(DDPStrategy):
             )
 
     def _stop(self) -> None:
-        for process in getattr(self.launcher, "procs", []):
+        started = getattr(self.launcher, "procs", [])
+        for process in started:
             process.kill()
+        for process in started:
+            process.wait()  # or one might still write below the last line
         sys.stderr.write("basic-train: stopped\n")
         leave(128 + signal.SIGINT)
