@@ -1,5 +1,5 @@
-"""Pictures in and out through Pillow (but PNG out: png.py): PNG, JPEG, WebP, TIFF and PPM, and in only AVIF, BMP, GIF
-and PBM, as 8-bit RGB or gray with metadata.
+"""Pictures in and out through Pillow (but PNG out: png.py): PNG, JPEG, WebP, TIFF and PPM, and in only AVIF, BMP, GIF,
+PBM and, with pillow-heif, HEIC, as 8-bit RGB or gray with metadata.
 
 Pixels are kept as they are stored, and EXIF with its orientation goes with them: a viewer turns the picture
 as it would have turned the original. Only formats that cannot carry EXIF get pixels that are turned already.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from basic_runtime import exif as exif_tools
 from basic_runtime.deflate import Buffer
-from basic_runtime.errors import ImageError, LimitError
+from basic_runtime.errors import ImageError, LimitError, MissingExtraError
 from basic_runtime.files import (
     STREAM,
     StrPath,
@@ -58,7 +59,14 @@ EXTENSIONS = {
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM")
 _FORMATS_TEXT = "PNG, JPEG, WebP, TIFF, PPM"
 
-KNOWN_EXTENSIONS = EXTENSIONS | {".pbm": "PPM", ".bmp": "BMP", ".gif": "GIF", ".avif": "AVIF"}
+KNOWN_EXTENSIONS = EXTENSIONS | {
+    ".pbm": "PPM",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
+}
 """With those of pictures that are only read."""
 
 _UNNAMED = "the picture"
@@ -70,18 +78,25 @@ _STRIP_ROWS = 256
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _JPEG_SEGMENT = 65_502
 _AGAIN = "get the file again"
+_HEIF = ("HEIF",)
+_HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"))
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 @cache
 def input_extensions() -> dict[str, str]:
-    """Extensions of the pictures that this Pillow reads, and their formats."""
-    return {end: kind for end, kind in KNOWN_EXTENSIONS.items() if kind != "AVIF" or has_avif()}
+    """Extensions of the pictures that are read here, and their formats."""
+    missing = {kind for kind, there in (("AVIF", has_avif()), ("HEIF", _has_heif())) if not there}
+    return {end: kind for end, kind in KNOWN_EXTENSIONS.items() if kind not in missing}
 
 
 def has_avif() -> bool:
     """Whether this Pillow reads and writes AVIF, of which old ones have not even the name."""
     return "avif" in features.modules and bool(features.check("avif"))
+
+
+def _has_heif() -> bool:
+    return find_spec("pillow_heif") is not None
 
 
 def read_picture(source: StrPath | Buffer | BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Picture:
@@ -207,10 +222,12 @@ def _decode(data: bytes, limits: Limits) -> Picture:
         raise ImageError(f"the file is empty: {_AGAIN}")
     if size := canvas_size(data):
         limits.check_size(*size)
+    formats = _formats(data)
     try:
-        formats = tuple(dict.fromkeys(input_extensions().values()))
         image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
+        if formats == _HEIF:
+            raise ImageError(f"the picture is damaged: {_AGAIN}") from None
         raise ImageError(f"not a picture of a known format: convert it to {_FORMATS_TEXT}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = re.search(r"\((\d+ pixels)\)", str(error))
@@ -230,7 +247,28 @@ def _decode(data: bytes, limits: Limits) -> Picture:
         raise ImageError(f"the picture is damaged ({error}): {_AGAIN}") from error
     if several:
         notices.append("holds more than one picture: only the first is used")
+    if (depth := image.info.get("bit_depth", 8)) != 8:  # of HEIC, which pillow-heif reduces
+        notices.append(f"{depth} bits per sample were reduced to 8")
     return picture_of(image, limits, raw_mode, notices)
+
+
+def _formats(data: bytes) -> tuple[str, ...]:
+    """The formats that these bytes may have. Raises ImageError for one whose package is not installed."""
+    if not _is_heif(data):
+        return tuple(dict.fromkeys(kind for kind in input_extensions().values() if kind != "HEIF"))
+    if not _has_heif():
+        raise ImageError(f"{MissingExtraError.of('reading HEIC', 'heic')}, or convert it to {_FORMATS_TEXT}")
+    import pillow_heif  # not at the top: it takes as long as a small picture
+
+    pillow_heif.register_heif_opener()
+    return _HEIF
+
+
+def _is_heif(data: bytes) -> bool:
+    """Whether these bytes begin as HEIF with HEVC (ISO/IEC 23008-12, annex B), such as phones write, not as AVIF."""
+    length = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[at : at + 4] for at in (8, *range(16, length, 4))}
+    return data[4:8] == b"ftyp" and bool(brands & _HEIF_BRANDS) and b"avif" not in brands
 
 
 def picture_of(

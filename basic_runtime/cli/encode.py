@@ -123,7 +123,7 @@ def encode(
     precision: str | None,
     threads: int | None,
 ) -> None:
-    """Compress PNG, JPEG, WebP, TIFF, PPM, BMP, GIF or AVIF pictures to .basic files.
+    """Compress PNG, JPEG, WebP, TIFF, PPM, BMP, GIF, AVIF or HEIC pictures to .basic files.
 
     IN may be - for standard input, or a folder, which stands for all pictures in it and below, but for hidden
     ones. Metadata, colour profile and transparency are kept.

@@ -58,7 +58,7 @@ def _folder(context: click.Context, parameter: click.Parameter, value: str) -> P
 @click.option("--levels", type=LevelList(), help="Such as 0,3,5-7 (default: all).")
 @click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
 @effort_option("1")
-@click.option("--codecs", help="Others to compare with, of jpeg,webp,avif, or none (default: all there are).")
+@click.option("--codecs", help="Others to compare with, of jpeg,webp,avif,jpegxl, or none (default: all there are).")
 @click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
 @bundle_option
 @engine_options
@@ -82,7 +82,7 @@ def evaluate(
     reps: int,
     as_json: bool,
 ) -> None:
-    """Code every picture of FOLDER at several levels and qualities, beside JPEG, WebP and AVIF.
+    """Code every picture of FOLDER at several levels and qualities, beside JPEG, WebP, AVIF and JPEG XL.
 
     \b
     basic-run evaluate kodak -o results/kodak --levels 0,3,7
@@ -155,7 +155,7 @@ def _rivals(codecs: str | None) -> list[str]:
     available = available_rivals()
     if codecs is None:
         return available
-    names = {name.lower(): name for name in available}
+    names = {name.lower().replace(" ", ""): name for name in available}
     wanted = [part for part in codecs.lower().split(",") if part]
     if wanted == ["none"]:
         return []
@@ -164,7 +164,7 @@ def _rivals(codecs: str | None) -> list[str]:
     for part in wanted:
         if part not in names:
             raise click.UsageError(
-                f"--codecs: {part!r} is none of {', '.join(names)} (or this Pillow lacks it), nor none alone"
+                f"--codecs: {part!r} is none of {', '.join(names)} (or is not installed), nor none alone"
             )
     return [names[part] for part in wanted]
 

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -38,18 +39,32 @@ QUALITIES = (1, 15, 29, 43, 57, 72, 86, 100)
 
 @dataclass(frozen=True)
 class Rival:
-    """A codec of Pillow: how its files are written, and the qualities of its curve."""
+    """A codec of Pillow: how its files are written, and the qualities of its curve. plugin: the module that makes
+    Pillow know it, where that takes one."""
 
     format: str
     max_side: int
     options: dict[str, object]
     qualities: tuple[int, ...]
+    plugin: str | None = None
+
+    def is_available(self) -> bool:
+        """Whether this Pillow can write it."""
+        if self.plugin is not None:
+            return find_spec(self.plugin) is not None
+        return self.format != "AVIF" or has_avif()
+
+    def load(self) -> None:
+        """Make Pillow know it."""
+        if self.plugin is not None:
+            import_module(self.plugin)
 
 
 RIVALS = {
     "JPEG": Rival("JPEG", 65_500, {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 20, 30, 45, 60, 75, 85, 92)),
     "WebP": Rival("WEBP", 16_383, {"method": 6}, (1, 10, 25, 40, 55, 70, 80, 88, 94)),
     "AVIF": Rival("AVIF", 65_536, {"speed": 6}, (20, 30, 40, 50, 60, 70, 80, 88)),
+    "JPEG XL": Rival("JXL", 65_535, {"effort": 7}, (5, 15, 30, 45, 60, 75, 85, 92), plugin="pillow_jxl"),
 }
 
 
@@ -99,8 +114,8 @@ COLUMNS = [field.name for field in fields(Row)]
 
 
 def available_rivals() -> list[str]:
-    """The rivals that this Pillow can write."""
-    return [name for name in RIVALS if name != "AVIF" or has_avif()]
+    """The rivals that can be written here."""
+    return [name for name, rival in RIVALS.items() if rival.is_available()]
 
 
 def settings(model: str, levels: Sequence[int], qualities: Sequence[int], rivals: Sequence[str]) -> list[Setting]:
@@ -191,6 +206,8 @@ def _measure(picture: Path, setting: Setting, reps: int, effort: int) -> Row:
     pixels = read_picture(picture, _codec.limits).rgb
     if setting.level is not None:
         _warm_up(setting, max(pixels.shape) > TILE_PIXELS, effort)
+    else:
+        RIVALS[setting.codec].load()
     encode_ms, decode_ms = math.inf, math.inf
     for _ in range(reps):
         begun = time.perf_counter()

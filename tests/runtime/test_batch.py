@@ -176,8 +176,8 @@ def test_pipes_in_a_folder_are_not_read(folder: Path) -> None:
 
 
 def test_what_is_left_out_of_folders_is_told(folder: Path) -> None:
-    pictures("in/a.png", "in/b.heic", "in/deep/c.HEIC", "in/notes", "in/.hidden", "in/.git/x.y", "in/pack.basic")
-    note = "basic-run: note: left out 3 files that are no pictures by their names: 2 .heic, 1 without an extension"
+    pictures("in/a.png", "in/b.cr2", "in/deep/c.CR2", "in/notes", "in/.hidden", "in/.git/x.y", "in/pack.basic")
+    note = "basic-run: note: left out 3 files that are no pictures by their names: 2 .cr2, 1 without an extension"
     done = run("encode", "in", "in", "--json", "--out-dir", "out")
     assert done.exit_code == 0 and done.stderr.splitlines() == [note]
     pictures("out/b.webp", "out/a.png")

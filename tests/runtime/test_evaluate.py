@@ -57,11 +57,11 @@ def row(bytes: int, psnr: float, quality: int = 50, **changes) -> Row:
 
 def test_rows_are_those_of_real_files(pictures, tiny_path, tmp_path):
     output = tmp_path / "new" / "out"
-    options = ("--levels", "0,1", "--qualities", "20,80", "--codecs", "jpeg,webp", "--json")
+    options = ("--levels", "0,1", "--qualities", "20,80", "--codecs", "jpeg,webp,jpegxl", "--json")
     result = evaluate(pictures, "-o", output, "--bundle", tiny_path, *options)
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(output.with_suffix(".csv").open()))
-    assert len(rows) == 3 * (2 * 2 + 9 + 9)
+    assert len(rows) == 3 * (2 * 2 + 9 + 9 + 8)
     codec, pixels = Codec(tiny_path), np.asarray(Image.open(pictures / "a.png"))
     data = codec.encode(pixels, quality=80, level=1)
     found = next(r for r in rows if (r["picture"], r["level"], r["quality"], r["codec"]) == ("a.png", "1", "80", OURS))
@@ -71,7 +71,7 @@ def test_rows_are_those_of_real_files(pictures, tiny_path, tmp_path):
     values = json.loads(result.stdout)
     assert values == json.loads(output.with_suffix(".json").read_text())
     assert values["pictures"] == 3 and {c["name"] for c in values["curves"]} == {
-        "level 0", "level 1", "JPEG", "WebP",
+        "level 0", "level 1", "JPEG", "WebP", "JPEG XL",
     }  # fmt: skip
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 

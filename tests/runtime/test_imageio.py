@@ -363,6 +363,10 @@ def test_avif_without_support_is_no_known_format(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", dict.fromkeys(input_extensions().values()))
 def test_truncated_and_damaged_pictures_raise_one_line(kind: str) -> None:
+    if kind == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     whole = saved(Image.fromarray(RGB), kind)
     rng = np.random.default_rng(1)
     with pytest.raises(ImageError) as caught:
