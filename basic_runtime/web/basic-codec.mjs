@@ -92,34 +92,103 @@ const orientationOf = (exif) => {
   return 1;
 };
 
-/** A decoded picture: `data` is RGBA, `height` rows of 4 `width` bytes, as the file stores them. */
+const CRCS = Uint32Array.from({ length: 256 }, (_, crc) => {
+  for (let bit = 0; bit < 8; ++bit) crc = (crc & 1 ? 0xedb88320 : 0) ^ (crc >>> 1);
+  return crc;
+});
+
+const chunkOf = (type, payload) => {
+  const chunk = new Uint8Array(12 + payload.length);
+  const view = new DataView(chunk.buffer);
+  view.setUint32(0, payload.length);
+  chunk.set(new TextEncoder().encode(type), 4);
+  chunk.set(payload, 8);
+  let crc = -1;
+  for (let k = 4; k < chunk.length - 4; ++k) crc = CRCS[(crc ^ chunk[k]) & 255] ^ (crc >>> 8);
+  view.setUint32(chunk.length - 4, ~crc);
+  return chunk;
+};
+
+// A zlib stream of bytes that are stored, not packed, which takes no time.
+const storedStream = (bytes) => {
+  const most = 65535;
+  const blocks = Math.ceil(bytes.length / most);
+  const stream = new Uint8Array(2 + 5 * blocks + bytes.length + 4);
+  const view = new DataView(stream.buffer);
+  view.setUint16(0, 0x7801);
+  let [place, low, high] = [2, 1, 0];
+  for (let block = 0; block < blocks; ++block) {
+    const part = bytes.subarray(block * most, (block + 1) * most);
+    stream[place] = block === blocks - 1 ? 1 : 0;
+    view.setUint16(place + 1, part.length, true);
+    view.setUint16(place + 3, ~part.length, true);
+    stream.set(part, place + 5);
+    place += 5 + part.length;
+    for (let k = 0; k < part.length; ++k) high += low += part[k]; // below 2^53 for a block, so modulo 65521 can wait
+    [low, high] = [low % 65521, high % 65521];
+  }
+  view.setUint32(place, high * 65536 + low);
+  return stream;
+};
+
+/** A PNG of RGBA in the colours of a profile: what browsers convert to those of their screens. */
+export const pngOf = (width, height, data, icc) => {
+  const header = new DataView(new ArrayBuffer(13));
+  header.setUint32(0, width);
+  header.setUint32(4, height);
+  header.setUint16(8, 0x0806); // 8 bits of RGBA
+  const rows = new Uint8Array(height * (1 + 4 * width));
+  for (let y = 0; y < height; ++y) rows.set(data.subarray(4 * width * y, 4 * width * (y + 1)), 1 + y * (1 + 4 * width));
+  const profile = storedStream(icc);
+  const named = new Uint8Array(5 + profile.length);
+  named.set(new TextEncoder().encode("icc"));
+  named.set(profile, 5); // behind two zeros: the end of the name, and the method
+  const chunks = [["IHDR", new Uint8Array(header.buffer)], ["iCCP", named], ["IDAT", storedStream(rows)], ["IEND", []]];
+  const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
+  return new Blob([signature, ...chunks.map((chunk) => chunkOf(...chunk))], { type: "image/png" });
+};
+
+// A picture that the browser converts from the colours of its profile; null where there is no need, or it cannot.
+const bitmapOf = async (width, height, data, icc) => {
+  const isRgb = icc && new TextDecoder().decode(icc.subarray(16, 20)) === "RGB "; // ICC.1:2022, 7.2.8
+  if (!isRgb || typeof createImageBitmap === "undefined") return null;
+  return createImageBitmap(pngOf(width, height, data, icc)).catch(() => null); // a damaged profile is left out
+};
+
+/** A decoded picture. */
 export class BasicPicture {
-  constructor(width, height, data, orientation) {
+  constructor({ width, height, data, orientation, icc = null, bitmap = null }) {
     this.width = width;
     this.height = height;
+    /** RGBA, `height` rows of 4 `width` bytes, as the file stores them. */
     this.data = data;
     /** 1 to 8, as in EXIF: how `draw` turns the picture. */
     this.orientation = orientation;
+    /** The ICC profile of `data`, a Uint8Array; null for sRGB. */
+    this.icc = icc;
+    /** The picture in the colours of screens, an ImageBitmap, where a profile asks for it; or null. */
+    this.bitmap = bitmap;
   }
 
+  /** The pixels as the file stores them, in the colours of `icc`. */
   toImageData() {
     return new ImageData(this.data, this.width, this.height);
   }
 
-  /** Draws the picture on a canvas, which takes its size. */
+  /** Draws the picture on a canvas, which takes its size, in its right colours and upright. */
   draw(canvas) {
     const turned = this.orientation > 4;
     canvas.width = turned ? this.height : this.width;
     canvas.height = turned ? this.width : this.height;
-    const context = canvas.getContext("2d");
-    if (this.orientation === 1) {
+    const wide = this.bitmap && globalThis.matchMedia?.("(color-gamut: p3)").matches;
+    const context = canvas.getContext("2d", { colorSpace: wide ? "display-p3" : "srgb" });
+    if (this.orientation === 1 && !this.bitmap) {
       context.putImageData(this.toImageData(), 0, 0);
       return;
     }
-    const stored = new OffscreenCanvas(this.width, this.height);
-    stored.getContext("2d").putImageData(this.toImageData(), 0, 0);
     const [w, h] = [this.width, this.height];
     const ways = [
+      [1, 0, 0, 1, 0, 0],
       [-1, 0, 0, 1, w, 0],
       [-1, 0, 0, -1, w, h],
       [1, 0, 0, -1, 0, h],
@@ -128,9 +197,15 @@ export class BasicPicture {
       [0, -1, -1, 0, h, w],
       [0, -1, 1, 0, 0, w],
     ];
-    context.setTransform(...ways[this.orientation - 2]);
-    context.drawImage(stored, 0, 0);
+    context.setTransform(...ways[this.orientation - 1]);
+    context.drawImage(this.bitmap ?? this._stored(), 0, 0);
     context.resetTransform();
+  }
+
+  _stored() {
+    const canvas = new OffscreenCanvas(this.width, this.height);
+    canvas.getContext("2d").putImageData(this.toImageData(), 0, 0);
+    return canvas;
   }
 }
 
@@ -167,10 +242,10 @@ export class BasicCodec {
       rgba = this._checked(exports.basic_decode_rgba(this._model, file, level));
       const [width, height] = [exports.basic_file_width(file), exports.basic_file_height(file)];
       await this._putAlpha(file, rgba, width, height);
-      const exif = this._chunk(file, "exif");
-      const orientation = exif ? orientationOf(await unpackMetadata(exif, "chunk exif")) : 1;
+      const [exif, icc] = [await this._metadata(file, "exif"), await this._metadata(file, "iccp")];
       const data = new Uint8ClampedArray(exports.memory.buffer, rgba, 4 * width * height).slice();
-      return new BasicPicture(width, height, data, orientation);
+      const bitmap = await bitmapOf(width, height, data, icc);
+      return new BasicPicture({ width, height, data, orientation: exif ? orientationOf(exif) : 1, icc, bitmap });
     } finally {
       exports.basic_free(rgba);
       exports.basic_file_delete(file);
@@ -216,6 +291,12 @@ export class BasicCodec {
     if (!constant && payload[0] !== 1) throw new Error("the alpha plane is coded in an unknown way: a newer decoder may read it");
     const raw = constant ? payload.subarray(1) : await inflate(payload.subarray(1), height * (width + 1), "the alpha plane");
     this._given(raw, (place) => this._checked(this._exports.basic_put_alpha(file, place, raw.length, rgba)));
+  }
+
+  // What a chunk of metadata holds; null if there is none.
+  async _metadata(file, type) {
+    const payload = this._chunk(file, type);
+    return payload ? unpackMetadata(payload, `chunk ${type}`) : null;
   }
 
   // A copy of the payload of a chunk; null if there is none.

@@ -31,7 +31,7 @@ const ask = (model, message) => {
 /** The BasicPicture of a file (an address, a Blob or bytes), decoded in the worker with the model at an address. */
 export const decodeInWorker = async (file, model, options) => {
   const { picture } = await ask(model, { decode: file, options });
-  return new BasicPicture(picture.width, picture.height, picture.data, picture.orientation);
+  return new BasicPicture(picture);
 };
 
 /** The bytes of a file of a picture, {width, height, data} of RGBA; options as those of BasicCodec.encode. */

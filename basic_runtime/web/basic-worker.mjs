@@ -21,8 +21,9 @@ self.onmessage = async ({ data: { id, wasm, model, decode, encode, options } }) 
       const file = await codec.encode(encode, options);
       self.postMessage({ id, file }, [file.buffer]);
     } else {
-      const { width, height, data, orientation } = await codec.decode(decode, options);
-      self.postMessage({ id, picture: { width, height, data, orientation } }, [data.buffer]);
+      const picture = await codec.decode(decode, options);
+      const handed = [picture.data.buffer, ...(picture.bitmap ? [picture.bitmap] : [])];
+      self.postMessage({ id, picture: { ...picture } }, handed);
     }
   } catch (error) {
     self.postMessage({ id, error: error.message });

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from c_commands import scene
-from PIL import Image
+from PIL import Image, ImageCms
 from test_decode_command import EARLIER
 
 from basic_runtime.codec import Codec
+from basic_runtime.imageio import read_picture
 from basic_runtime.picture import Picture
 
 pytestmark = pytest.mark.web
@@ -165,6 +166,30 @@ def node(code: str, *arguments: object) -> str:
     """
     command = ["node", "--input-type=module", "-e", script, str(FOLDER), *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_colour_profiles(small_model: Path, tmp_path: Path) -> None:
+    """Browsers get the picture as a PNG with its profile. 150 rows are more than one block of its stream."""
+    icc, alpha = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), scene(150, 131)[..., 0]
+    files = [Picture(scene(150, 131), alpha, icc=icc), Picture(scene(50, 61))]
+    for number, picture in enumerate(files):
+        (tmp_path / f"{number}.basic").write_bytes(Codec(threads=1).encode(picture, level=0))
+    code = """
+        const { pngOf } = await import(`${folder}/basic-codec.mjs`);
+        const { writeFile } = await import("node:fs/promises");
+        const codec = await BasicCodec.load(`${folder}/basic-codec.wasm`, given[0]);
+        const { width, height, data, icc } = await codec.decode(given[1]);
+        await writeFile(given[3], new Uint8Array(await pngOf(width, height, data, icc).arrayBuffer()));
+        console.log((await codec.decode(given[2])).icc);
+    """
+    told = node(code, small_model, tmp_path / "0.basic", tmp_path / "1.basic", tmp_path / "0.png")
+    assert told == "null\n"
+    found, expected = (
+        read_picture(tmp_path / "0.png"),
+        Codec(threads=1).decode_picture((tmp_path / "0.basic").read_bytes()),
+    )
+    assert (found.icc, expected.icc) == (icc, icc)
+    np.testing.assert_array_equal(rgba(found), rgba(expected))
 
 
 def test_paths_and_addresses_of_files(small_model: Path, tmp_path: Path) -> None:
