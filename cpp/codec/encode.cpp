@@ -123,8 +123,8 @@ class AnalysisPass {
 std::vector<float> hyper_latents(const Model& model, const Net& h_a, const Latents& y) {
     const Constants& constants = model.constants();
     const Canvas& canvas = y.canvas;
-    const auto outputs = h_a.net.run(std::vector<NetInput>(
-        h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, {0, canvas.width}, 1)));
+    const auto outputs =
+        h_a.net.run(std::vector<NetInput>(h_a.inputs.size(), phases_of(model, y, {0, canvas.height}, 1)));
     const auto* found = outputs.size() == 1 ? std::get_if<FloatOutput>(&outputs[0]) : nullptr;
     const size_t size =
         constants.z_channels * (canvas.height / constants.z_stride) * (canvas.width / constants.z_stride);

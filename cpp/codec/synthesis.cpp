@@ -16,19 +16,18 @@ std::vector<Range> bands(const Model& model, const Canvas& canvas, Range rows) {
     return found;
 }
 
-PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, Range columns, float unit) {
+PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, float unit) {
     const VariantRecord& variant = latents.variant->record;
     const size_t stride = model.constants().y_stride * variant.tile,
                  group = model.constants().y_channels / variant.channel_groups;
-    const size_t height = (rows.last - rows.first) / stride, width = (columns.last - columns.first) / stride;
+    const size_t height = (rows.last - rows.first) / stride;
     std::vector<PhasesInput::Phase> phases;
     for (size_t stage = 0; stage < variant.stages.size(); ++stage) {
         const StageValues& stored = latents.stages[stage];
         const size_t plane = stored.height * stored.width;
-        const float* values =
-            stored.values.data() + rows.first / stride * stored.width + columns.first / stride;
+        const float* values = stored.values.data() + rows.first / stride * stored.width;
         for (const Slot& slot : variant.stages[stage].slots) {
-            phases.push_back({FloatInput(values, group, height, width, static_cast<ptrdiff_t>(plane),
+            phases.push_back({FloatInput(values, group, height, stored.width, static_cast<ptrdiff_t>(plane),
                                          static_cast<ptrdiff_t>(stored.width)),
                               static_cast<size_t>(slot.group) * group, static_cast<size_t>(slot.row),
                               static_cast<size_t>(slot.column)});
@@ -71,8 +70,7 @@ class Synthesis {
   private:
     std::vector<NetInput> inputs(const Range& band) const {
         const float unit = 1.0f / static_cast<float>(1 << model_.constants().mean_bits);
-        return std::vector<NetInput>(net_->inputs.size(),
-                                     phases_of(model_, latents_, band, {0, latents_.canvas.width}, unit));
+        return std::vector<NetInput>(net_->inputs.size(), phases_of(model_, latents_, band, unit));
     }
 
     // Pixels of patches from row `first` on, as far as they are wanted; returns the row after them.

@@ -17,13 +17,13 @@ struct Shape {
     size_t colours() const { return gray ? 1 : 3; }  // bytes of a pixel
 };
 
-// Rows or columns of the picture: the first, and the one after the last.
+// Rows of the picture: the first, and the one after the last.
 struct Range {
     size_t first, last;
 };
 
-// A part of the latents, in multiples of what the stages' tiles stand for, as networks read it: times `unit`.
-PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, Range columns, float unit);
+// Rows of the latents, in multiples of what the stages' tiles stand for, as networks read them: times `unit`.
+PhasesInput phases_of(const Model& model, const Latents& latents, Range rows, float unit);
 
 // Rows of the padded picture in bands, as many at a time as keep the tensors of g_a and g_s small.
 std::vector<Range> bands(const Model& model, const Canvas& canvas, Range rows);
