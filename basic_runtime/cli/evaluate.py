@@ -59,7 +59,9 @@ def _folder(context: click.Context, parameter: click.Parameter, value: str) -> P
 @click.option("--qualities", type=_Numbers(), help="Default: 1,15,29,43,57,72,86,100.")
 @effort_option("1")
 @click.option("--codecs", help="Others to compare with, of jpeg,webp,avif,jpegxl, or none (default: all there are).")
-@click.option("-o", "--output", callback=_output, help="Writes OUTPUT.csv, .json and .png.")
+@click.option(
+    "-o", "--output", metavar="OUTPUT", callback=_output, help="Writes OUTPUT.csv, .json and .png (default: nothing)."
+)
 @bundle_option
 @engine_options
 @limit_option

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from basic_runtime.definitions import DEFAULT_MODEL, MAX_EFFORT
+from basic_runtime.limits import DEFAULT_LIMITS
+from basic_runtime.threads import MAX_DEFAULT_THREADS
 
 
 def check_named(what: str, *names: str | None) -> None:
@@ -109,7 +111,10 @@ precision_option = click.option(
 )
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads of the engine (default: its own choice)."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help=f"Threads for each picture (default: one per core, at most {MAX_DEFAULT_THREADS}; files that are done side by "
+    "side share them).",
 )
 
 jobs_option = click.option(
@@ -156,7 +161,10 @@ def effort_option(default: str) -> Callable[[Command], Command]:
 
 
 limit_option = click.option(
-    "--max-pixels", type=click.IntRange(1), metavar="N", help="Refuse pictures of more pixels than this."
+    "--max-pixels",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Refuse pictures of more pixels than this [default: {DEFAULT_LIMITS.max_pixels}].",
 )
 
 output_options = _combine(

@@ -38,11 +38,11 @@ def pack(
 
     \b
     basic-run pack --levels 0 -o level0.basicmodel
-    basic-decode level0.basicmodel photo.basic photo.png
+    basic-decode level0.basicmodel photo.basic
 
     \b
     basic-run pack --levels 0 --encoders -o codec0.basicmodel
-    basic-encode codec0.basicmodel photo.ppm photo.basic
+    basic-encode codec0.basicmodel photo.jpg
     """
     from basic_runtime.bundle import Bundle
     from basic_runtime.errors import BundleError

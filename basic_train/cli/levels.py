@@ -46,10 +46,28 @@ _PATH = click.Path(path_type=Path)
 @click.argument("checkpoint", type=_PATH)
 @click.option("--data", required=True, type=_PATH, help="Folder of photos; those held out from training serve.")
 @click.option("-o", "--output", required=True, type=_PATH, help="Checkpoint with the table; JSON and PNG go beside it.")
-@click.option("--levels", "count", type=click.IntRange(2, 8), default=8, show_default=True)
-@click.option("--cost", type=click.Choice(list(UNITS)), default="macs", show_default=True)
-@click.option("--side", type=click.Choice(["both", "encode", "decode"]), default="both", show_default=True)
-@click.option("--spacing", type=click.Choice(["geometric", "linear"]), default="geometric", show_default=True)
+@click.option("--levels", "count", type=click.IntRange(2, 8), default=8, show_default=True, help="Number of levels.")
+@click.option(
+    "--cost",
+    type=click.Choice(list(UNITS)),
+    default="macs",
+    show_default=True,
+    help="Multiplications, or milliseconds of each transform in PyTorch on this machine.",
+)
+@click.option(
+    "--side",
+    type=click.Choice(["both", "encode", "decode"]),
+    default="both",
+    show_default=True,
+    help="Whose cost counts.",
+)
+@click.option(
+    "--spacing",
+    type=click.Choice(["geometric", "linear"]),
+    default="geometric",
+    show_default=True,
+    help="Of the levels' costs.",
+)
 @click.option(
     "--entropy-widths",
     type=click.IntRange(2),
@@ -63,7 +81,12 @@ _PATH = click.Path(path_type=Path)
     metavar="SHARE",
     help="Level 0: the best that costs at most this share of the last level. [default: the cheapest of all]",
 )
-@click.option("--qualities", type=_Qualities(), default=(0.15, 0.5, 0.85), help="[default: 0.15,0.5,0.85]")
+@click.option(
+    "--qualities",
+    type=_Qualities(),
+    default=(0.15, 0.5, 0.85),
+    help="At which rates are compared: 0 is the lowest, 1 the highest [default: 0.15,0.5,0.85].",
+)
 @click.option("--held-out", type=click.IntRange(1), default=12, show_default=True, help="Held-out photos.")
 @click.option("--crop", type=click.IntRange(CROP_MULTIPLE), default=256, show_default=True, help="Side of their crops.")
 @click.option("--grouping", metavar="NAME", help="Of a model with several groupings, not the first but this one.")

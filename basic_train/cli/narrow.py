@@ -50,7 +50,7 @@ def narrow(
     \b
     basic-train narrow lite.safetensors --level 0 --data photos -o level0.safetensors --model eighth_blocks=4
     basic-train run --start-from level0.safetensors --freeze gains,z_prior --data photos -o runs/level0
-    basic-export my-model --level 0=runs/level0 -o my-model-2 --name my-model-2
+    basic-export my-model --level 0=runs/level0 -o my-model-2 --name my-model-2 --data photos
 
     Of channels the first stay, of residual blocks those that are missed most. Gains and the prior of z must stay as
     they are, as all levels of a bundle share them.
