@@ -22,8 +22,8 @@ from basic_runtime.errors import MachineProfileError
 from basic_runtime.profile import DIRECTIONS, TOTAL, Profile, in_integers, profile
 from basic_runtime.threads import default_threads
 
-#: Pictures of these sides are timed, the last two of which are not computed whole. Time per pixel is not constant: small
-#: pictures pay for calls, large ones leave the caches. All must be padded, as most pictures must, which takes time.
+#: Pictures of these sides are timed, the last two of which are not computed whole. Time per pixel is not constant:
+#: small pictures pay for calls, large ones leave the caches. All must be padded, as most must, which takes time.
 SIZES = ((250, 250), (760, 500), (1530, 1020), (2300, 1530))
 
 #: A large picture needs fewer repetitions for as steady a median.

@@ -18,7 +18,7 @@ from PIL import Image
 import basic_export.cli
 import basic_runtime.cli
 import basic_train.cli
-from basic_runtime import container
+from basic_runtime import Bundle, container
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
@@ -65,6 +65,17 @@ def test_commands_have_the_options_of_the_page(page: Path) -> None:
             command = command.commands[words[0]]
         given = [re.sub(r"[^\w-].*$", "", word) for word in words if re.match(r"--?[a-z]", word)]
         assert set(given) <= options_of(command), f"{name} {' '.join(words)}"
+
+
+@pytest.mark.parametrize(("page", "row", "digits"), [("README.md", "| level {} |", 1), ("docs/export.md", "| {} |", 2)])
+def test_levels_cost_what_the_bundle_says(page: str, row: str, digits: int) -> None:
+    """In thousands: a new encoder has other costs than the one before."""
+    lines = (ROOT / page).read_text().splitlines()
+    for number, level in enumerate(Bundle().manifest.levels):
+        (line,) = (line for line in lines if line.startswith(row.format(number)))
+        cells = re.split(r"[|/]", line.replace(" ", ""))
+        for macs in (level.encode_macs_per_pixel, level.decode_macs_per_pixel):
+            assert f"{macs / 1000:.{digits}f}" in cells, line
 
 
 def test_the_service_of_the_page_converts_uploads_and_refuses_others() -> None:
