@@ -61,8 +61,9 @@ class Codec:
         """`bundle` is a folder (default: the model that ships with the package), `backend` a name out of
         `engines.BACKENDS`, `threads` how many one call may use, `precision` one of the back-end's: "int16", "float32"
         or "bf16" (default: its first); `trace` is called with the name of each part of the work.
-        Pictures with a side above `tile_pixels`, a multiple of 64, are computed in tiles as large as a square of that
-        side; None: what suits processors' caches, or the largest picture that engines built ahead of time take.
+        Pictures with a side above `tile_pixels`, a multiple of 64, are computed over their rows, or in tiles as large
+        as a square of that side; None: what suits processors' caches, or the largest picture that engines built ahead
+        of time take.
 
         Raises BundleError, EngineError or MissingExtraError, ValueError or TypeError for wrong arguments.
         """
