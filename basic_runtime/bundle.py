@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 BUNDLE_VARIABLE = "BASIC_BUNDLE"
 """Environment variable that names another default bundle."""
 
+_NAME_ONE = f"name a bundle with --bundle (Codec(bundle=...)) or ${BUNDLE_VARIABLE}"
+
 MODELS_FOLDER = Path(__file__).parent / "models"
 
 
@@ -48,10 +50,7 @@ def default_bundle_path() -> Path:
         return find_bundle(named)
     path = MODELS_FOLDER / DEFAULT_MODEL
     if not (path / "manifest.json").is_file():
-        raise BundleError(
-            f"{path}: the default model is not installed; "
-            f"name a bundle with --bundle (Codec(bundle=...)) or ${BUNDLE_VARIABLE}"
-        )
+        raise BundleError(f"{path}: the default model is not installed; {_NAME_ONE}")
     return path
 
 
@@ -258,13 +257,13 @@ class Bundle:
     def _read_json(self) -> Any:
         file = self.path / "manifest.json"
         if not self.path.is_dir():
-            raise BundleError(f"{self.path}: no such bundle folder")
+            raise BundleError(f"{self.path}: no such bundle folder: {_NAME_ONE}")
         try:
             if _require_file(file) > _MAX_MANIFEST:
                 raise BundleError(f"{file}: is larger than {_MAX_MANIFEST >> 20} MiB, and no manifest")
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise BundleError(f"{self.path}: not a bundle, manifest.json is missing") from error
+            raise BundleError(f"{self.path}: not a bundle, manifest.json is missing: {_NAME_ONE}") from error
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{file}: {error}") from error
 

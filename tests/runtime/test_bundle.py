@@ -70,12 +70,12 @@ def test_a_bundle_that_ships_with_the_package_is_known_by_its_name(
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no such bundle folder"):
+    with pytest.raises(BundleError, match="no such bundle folder: name a bundle with --bundle"):
         Bundle(tmp_path / "missing")
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="manifest.json is missing"):
+    with pytest.raises(BundleError, match=r"manifest.json is missing: name a bundle with --bundle"):
         Bundle(tmp_path)
 
 
