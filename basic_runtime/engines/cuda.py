@@ -7,6 +7,7 @@ while earlier work still reads it.
 
 from __future__ import annotations
 
+import heapq
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,8 +94,8 @@ class Block:
 
 
 class Pool:
-    """Blocks of memory by size, each used again as soon as it is free, the last one first: a loop that repeats gets
-    the same addresses each time."""
+    """Blocks of memory by size, each used again as soon as it is free, the lowest address first: a loop that repeats
+    gets the same addresses each time, in whatever order it gives them back."""
 
     def __init__(self, allocate: Callable[[int], int], release: Callable[[int], None]) -> None:
         """allocate: bytes to an address, raises EngineError when memory is full."""
@@ -106,14 +107,14 @@ class Pool:
         """A block of at least `wanted` bytes. Raises EngineError."""
         size = block_size(wanted)
         idle = self._idle.get(size)
-        return Block(idle.pop() if idle else self._new(size), size, self)
+        return Block(heapq.heappop(idle) if idle else self._new(size), size, self)
 
     def give_back(self, address: int, size: int) -> None:
         """For blocks that died."""
         if self._closed:
             self._release(address)
         else:
-            self._idle.setdefault(size, []).append(address)
+            heapq.heappush(self._idle.setdefault(size, []), address)
 
     def drop_idle(self) -> None:
         """Release the blocks that are not in use."""

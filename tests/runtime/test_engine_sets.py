@@ -183,15 +183,17 @@ class Heap:
 
 
 def test_a_loop_that_repeats_gets_the_same_addresses() -> None:
+    """In the same order, or CUDA graphs would be recorded for each order: given back are the blocks in another one."""
     heap = Heap(1 << 24)
     pool = Pool(heap.allocate, heap.release)
-    seen = set()
+    seen = []
     for _ in range(50):
-        blocks = [pool.take(size) for size in (1000, 50_000, 1000, 7)]
-        assert len({block.address for block in blocks}) == 4
-        seen.add(tuple(sorted(block.address for block in blocks)))
-        del blocks
-    assert len(seen) == 1 and heap.calls == 4
+        blocks = [pool.take(size) for size in (1000, 50_000, 1000, 7, 1000)]
+        assert len({block.address for block in blocks}) == 5
+        seen.append([block.address for block in blocks])
+        for number in (2, 0, 1, 1, 0):
+            del blocks[number]
+    assert seen[1:] == seen[1:2] * 49 and heap.calls == 5
 
 
 def test_a_full_heap_gets_idle_blocks_back() -> None:
@@ -225,7 +227,7 @@ def test_an_array_keeps_its_memory() -> None:
     del block
     assert pool.take(48).address != address and (values == 7).all()
     del values
-    assert pool.take(48).address == address
+    assert address in {block.address for block in (pool.take(48), pool.take(48))}
 
 
 def test_packed_means_are_little_endian() -> None:
