@@ -45,7 +45,7 @@ class EngineBuilder:
         self._log = message_log(self._trt)
         self._timing_cache = timing_cache
         require_target(library, target)
-        self._builder = self._trt.Builder(self._log)
+        self._builder = library.make("Builder", self._log)
 
     def network(self, model: ModelProto, name: str) -> Any:
         """The library's network of a graph. Raises ExportError naming the operator that the library refuses."""
@@ -83,7 +83,7 @@ class EngineBuilder:
         engine = self._builder.build_serialized_network(network, config)
         if engine is None:
             raise ExportError(
-                f"{self.library.name} {self.version} cannot build graph {name} ({self.target}): {self._log.last}"
+                f"{self.library.name} {self.version} cannot build graph {name} ({self.target}): {self._log.taken()}"
             )
         self._save_timings(config)
         return bytes(engine)

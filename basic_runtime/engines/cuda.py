@@ -56,7 +56,9 @@ def compute_capability() -> int:
     try:
         major, minor = (int(call("cudaDeviceGetAttribute", part, 0)) for part in parts)
     except EngineError as error:
-        raise EngineError(f"no NVIDIA GPU can be used here ({error}): choose another engine") from error
+        raise EngineError(
+            f"no NVIDIA GPU can be used here ({error}): install or update NVIDIA's driver, or choose another engine"
+        ) from error
     return 10 * major + minor
 
 

@@ -141,7 +141,7 @@ class _Context:
 
     def _enqueue(self, stream: cuda.Stream) -> None:
         if not self._context.execute_async_v3(int(stream.handle)):
-            raise EngineError(f"{self._engine.label}: failed on the GPU: {self._engine.last_message()}")
+            raise EngineError(f"{self._engine.label}: failed on the GPU: {self._engine.reason()}")
 
 
 def unpacked_mean(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -165,7 +165,7 @@ class TensorRtEngine(Engine):
         self._trt = backend.trt
         self._engine = backend.runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise EngineMismatchError(f"{label}: {backend.name} refuses the engine: {backend.last_message()}")
+            raise EngineMismatchError(f"{label}: {backend.name} refuses the engine: {backend.reason()}")
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
         self.inputs = tuple(inputs)
@@ -203,8 +203,8 @@ class TensorRtEngine(Engine):
         config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         return self._engine.create_execution_context(config)
 
-    def last_message(self) -> str:
-        return self._backend.last_message()
+    def reason(self) -> str:
+        return self._backend.reason()
 
     def layer_profiler(self) -> Any:
         """A profiler of the library that keeps the milliseconds of each layer."""
@@ -234,7 +234,7 @@ class TensorRtBackend(Backend):
             raise MissingExtraError.of(f"engine {self.name!r}", self.name)
         self._capability, self._device = cuda.compute_capability(), cuda.device_name()
         self._log = message_log(self.trt)
-        self.runtime = self.trt.Runtime(self._log)
+        self.runtime = self.library.make("Runtime", self._log)
         self._local = threading.local()
         self._sets: dict[Path, tuple[Path, EngineSet]] = {}
 
@@ -244,7 +244,7 @@ class TensorRtBackend(Backend):
 
     @classmethod
     def available(cls) -> bool:
-        return cls.library.installed and cuda.gpu_present()
+        return cls.library.installed and cuda.gpu_present() and cls.library.loads
 
     def settings(self) -> Any:
         return self._device
@@ -281,9 +281,9 @@ class TensorRtBackend(Backend):
             found = self._local.worker = _Worker()
         return found
 
-    def last_message(self) -> str:
-        """The library's last complaint."""
-        return str(self._log.last)
+    def reason(self) -> str:
+        """The library's complaints since the last call."""
+        return str(self._log.taken())
 
     def _set_of(self, bundle: Path) -> tuple[Path, EngineSet]:
         if bundle not in self._sets:

@@ -34,9 +34,28 @@ class Library:
             ) from error
 
     @property
+    def loads(self) -> bool:
+        """Whether the library is installed and can be loaded. Never raises."""
+        try:
+            return self.load() is not None
+        except Exception:  # a damaged package may raise anything
+            return False
+
+    @property
     def version(self) -> str:
         """Version of the library; engines only load in the one that built them."""
         return str(self.load().__version__)
+
+    def make(self, kind: str, log: Any) -> Any:
+        """A "Builder" or "Runtime" of the library, which writes to `log`. Raises EngineError if the library makes none:
+        its driver may be too old, or the GPU."""
+        try:
+            return getattr(self.load(), kind)(log)
+        except TypeError as error:  # what its Python module makes of a null pointer
+            raise EngineError(
+                f"engine {self.name!r}: the library does not start here ({log.taken()}): update NVIDIA's driver, or "
+                "choose another engine"
+            ) from error
 
 
 def message_log(trt: Any) -> Any:
@@ -51,9 +70,10 @@ def message_log(trt: Any) -> Any:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                 self.errors = [*self.errors[-9:], message]
 
-        @property
-        def last(self) -> str:
-            return self.errors[-1] if self.errors else "it gives no reason"
+        def taken(self) -> str:
+            """The errors since they were last taken: the first is the cause, the last says what could not be done."""
+            found, self.errors = self.errors, []
+            return "; ".join(found) or "it gives no reason"
 
     return Messages()
 

@@ -25,7 +25,7 @@ from basic_export.tensorrt import EngineBuilder, Profile
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
 from basic_runtime.engines.engine_set import PORTABLE, Sizes, find_set, read_engine, set_folder
-from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX
+from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX, message_log
 from basic_runtime.errors import EngineError, FileError
 from basic_runtime.profile import synthetic_picture
 from basic_train.model.presets import PAPER
@@ -202,6 +202,14 @@ def test_capabilities_without_a_target() -> None:
         engines.choose_targets(TENSORRT_RTX, (70,))
     with pytest.raises(ExportError, match="no engines to build: .* does not run on compute capability 10.3"):
         engines.choose_targets(TENSORRT_RTX, (103,))
+
+
+def test_a_refusal_begins_with_its_cause() -> None:
+    """The library complains twice: of what is wrong, and then of what it could not do."""
+    log = message_log(trt)
+    assert trt.Runtime(log).deserialize_cuda_engine(b"no engine" * 99) is None
+    assert "Serialization assertion" in log.taken().split("; ")[0]
+    assert log.taken() == "it gives no reason"
 
 
 def test_a_missing_library_is_named() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from basic_runtime.engines.engine_set import (
 )
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.tensorrt import check_shapes, unpacked_mean
+from basic_runtime.engines.tensorrt_library import Library
 from basic_runtime.errors import EngineError, EngineMismatchError, MissingExtraError
 from basic_runtime.tiles import TILE_PIXELS
 
@@ -243,9 +245,27 @@ def test_a_native_engine_is_there_or_what_it_lacks_is_said(name: str) -> None:
     if name in available_backends():
         assert create_backend(name).name == name
         return
-    wanted = rf"pip install '\.\[{name}\]' in the sources|no NVIDIA GPU can be used here .*: choose another engine"
+    wanted = rf"pip install '\.\[{name}\]' in the sources|no NVIDIA GPU can be used here .*, or choose another engine"
     with pytest.raises((EngineError, MissingExtraError), match=wanted):
         create_backend(name)
+
+
+def test_a_library_that_does_not_load_is_not_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "library_in_parts.py").write_text("raise OSError('libnvonnxparser.so.11: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    library = Library("tensorrt", "library_in_parts", ahead_of_time=False)
+    assert library.installed and not library.loads
+    with pytest.raises(EngineError, match="installed but does not load .libnvonnxparser.so.11"):
+        library.load()
+
+
+def test_a_library_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a driver that is too old, TensorRT gives a null pointer, of which pybind11 makes a TypeError."""
+    (tmp_path / "library_of_later.py").write_text("def Runtime(log):\n    raise TypeError('returned nullptr')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    log = SimpleNamespace(taken=lambda: "CUDA initialization failure with error: 35")
+    with pytest.raises(EngineError, match="does not start here .*failure with error: 35.: update NVIDIA's driver, or"):
+        Library("tensorrt", "library_of_later", ahead_of_time=False).make("Runtime", log)
 
 
 class NotExact(RoundsToHalf):
