@@ -16,6 +16,7 @@ from typing import Any
 from onnx import ModelProto
 
 from basic_export.errors import ExportError
+from basic_runtime.cache import store
 from basic_runtime.engines.cuda import compute_capability
 from basic_runtime.engines.engine_set import PORTABLE, Shape
 from basic_runtime.engines.tensorrt_library import Library, message_log
@@ -78,8 +79,8 @@ class EngineBuilder:
     def build(self, model: ModelProto, name: str, profile: Profile) -> bytes:
         """The serialised engine of a typed graph. Raises ExportError with the library's reason."""
         network, config = self.network(model, name), self.config(profile)
-        self._log.errors.clear()
         self._load_timings(config)
+        self._log.errors.clear()
         engine = self._builder.build_serialized_network(network, config)
         if engine is None:
             raise ExportError(
@@ -97,13 +98,15 @@ class EngineBuilder:
         if self.library.ahead_of_time:  # nothing is timed where there may be no GPU
             return
         stored = self._timing_cache.read_bytes() if self._timing_cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(stored), ignore_mismatch=False)
+        for known in (stored, b""):  # those of another GPU of this compute capability are refused
+            timings = config.create_timing_cache(known)
+            if timings is not None and config.set_timing_cache(timings, ignore_mismatch=False):
+                return
 
     def _save_timings(self, config: Any) -> None:
         if self.library.ahead_of_time:
             return
-        self._timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        self._timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        store(self._timing_cache, bytes(config.get_timing_cache().serialize()))
 
 
 def known_targets(library: Library) -> list[str]:
