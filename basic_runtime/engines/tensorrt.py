@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from basic_runtime.engines.engine_set import (
 from basic_runtime.engines.tensorrt_library import TENSORRT, TENSORRT_RTX, Library, message_log
 from basic_runtime.errors import EngineError, EngineMismatchError, MissingExtraError
 
-GRAPHS_PER_CONTEXT = 8
+GRAPHS_PER_ENGINE = 8
 """CUDA graphs that are kept for one engine in one thread: shapes that came last."""
 
 PACKED_MEAN = "mean.int16"
@@ -61,17 +62,19 @@ class DeviceArray:
 
 
 class _Worker:
-    """The stream of a thread, its execution contexts, one per engine, and the scratch memory that they share."""
+    """The stream of a thread, its execution contexts, as long as their engines live, and the scratch memory that they
+    share."""
 
     def __init__(self) -> None:
         self.stream = cuda.Stream()
-        self._contexts: dict[int, _Context] = {}
+        self._contexts: weakref.WeakKeyDictionary[TensorRtEngine, _Context] = weakref.WeakKeyDictionary()
         self._scratch: cuda.Block | None = None
 
     def context(self, engine: TensorRtEngine) -> _Context:
-        if id(engine) not in self._contexts:
-            self._contexts[id(engine)] = _Context(engine)
-        return self._contexts[id(engine)]
+        found = self._contexts.get(engine)
+        if found is None:
+            found = self._contexts[engine] = _Context(engine)
+        return found
 
     def scratch(self, size: int) -> cuda.Block:
         """Memory for one run at a time: as large as any engine asked for, kept until a larger one comes."""
@@ -82,14 +85,15 @@ class _Worker:
 
 
 class _Context:
-    """An execution context of one engine in one thread, with the CUDA graphs of shapes that came before."""
+    """An execution context of one engine in one thread, with the CUDA graphs of shapes that came before. A graph keeps
+    the context that it was recorded from: TensorRT does not say what it does once that has changed."""
 
     def __init__(self, engine: TensorRtEngine) -> None:
-        self._engine = engine
+        self._engine = weakref.proxy(engine)  # which may go although this thread stays
         self._context = engine.new_context()
-        self._graphs: OrderedDict[Hashable, cuda.Graph] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, tuple[cuda.Graph, Any]] = OrderedDict()
         self._enqueued: Hashable = None
-        self._bound: tuple[dict[str, Shape], dict[str, int], cuda.Block]
+        self._bound: tuple[dict[str, Shape], dict[str, int], cuda.Block] | None = None
 
     def run(self, worker: _Worker, inputs: Mapping[str, DeviceArray]) -> dict[str, DeviceArray]:
         context, stream = self._context, worker.stream
@@ -111,7 +115,10 @@ class _Context:
         return outputs
 
     def layer_times(self, stream: cuda.Stream) -> dict[str, float]:
-        """Milliseconds of each layer when the last run is repeated, in a context that records no graphs."""
+        """Milliseconds of each layer when the last run is repeated, in a context that records no graphs; {} if there
+        was none."""
+        if self._bound is None:
+            return {}
         context, profiler = self._engine.new_context(graphs=False), self._engine.layer_profiler()
         shapes, addresses, scratch = self._bound
         for name, shape in shapes.items():
@@ -127,17 +134,24 @@ class _Context:
         shapes must run plainly once before it can be recorded."""
         if key in self._graphs:
             self._graphs.move_to_end(key)
-            self._graphs[key].launch(stream)
+            self._graphs[key][0].launch(stream)
             self._enqueued = None
         elif self._engine.records_graphs and key == self._enqueued:
-            if len(self._graphs) == GRAPHS_PER_CONTEXT:
-                stream.synchronise()
-                self._graphs.popitem(last=False)
-            self._graphs[key] = stream.capture(lambda: self._enqueue(stream))
-            self._graphs[key].launch(stream)
+            graph, recorded = stream.capture(lambda: self._enqueue(stream)), self._context
+            graph.launch(stream)
+            self._context, self._enqueued = self._unrecorded(stream), None
+            self._graphs[key] = graph, recorded
         else:
             self._enqueue(stream)
             self._enqueued = key
+
+    def _unrecorded(self, stream: cuda.Stream) -> Any:
+        """A new execution context, or that of the graph which was not used for longest."""
+        if len(self._graphs) < GRAPHS_PER_ENGINE:
+            return self._engine.new_context()
+        stream.synchronise()
+        _, (_, context) = self._graphs.popitem(last=False)
+        return context
 
     def _enqueue(self, stream: cuda.Stream) -> None:
         if not self._context.execute_async_v3(int(stream.handle)):
@@ -194,14 +208,18 @@ class TensorRtEngine(Engine):
         return worker.context(self).layer_times(worker.stream)
 
     def new_context(self, graphs: bool = True) -> Any:
-        """An execution context whose scratch memory comes from outside; graphs: TensorRT-RTX may record some."""
+        """An execution context whose scratch memory comes from outside; graphs: TensorRT-RTX may record some. Raises
+        EngineError."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self.records_graphs or not graphs:
-            return self._engine.create_execution_context(strategy)
-        config = self._engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return self._engine.create_execution_context(config)
+        how = strategy
+        if graphs and not self.records_graphs:
+            how = self._engine.create_runtime_config()
+            how.set_execution_context_allocation_strategy(strategy)
+            how.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        context = self._engine.create_execution_context(how)
+        if context is None:
+            raise EngineError(f"{self.label}: {self._backend.name} cannot prepare the engine: {self.reason()}")
+        return context
 
     def reason(self) -> str:
         return self._backend.reason()

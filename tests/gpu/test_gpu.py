@@ -127,6 +127,15 @@ def test_memory_of_threads_that_end_comes_back(gpu: Codec) -> None:
     assert used[-1] - used[1] < 64 << 20
 
 
+def test_memory_of_codecs_that_are_gone_comes_back(bundle: Bundle, backend: Backend) -> None:
+    """Also where the back-end stays."""
+    used = []
+    for _ in range(5):
+        Codec(bundle, backend).encode(PHOTO[:128, :192])
+        used.append(used_memory())
+    assert used[-1] - used[1] < 64 << 20
+
+
 def test_an_array_crosses_and_comes_back() -> None:
     stream = cuda.Stream()
     values = np.random.default_rng(0).normal(size=(1, 3, 70, 50)).astype(np.float32)
