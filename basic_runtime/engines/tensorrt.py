@@ -211,15 +211,22 @@ class TensorRtEngine(Engine):
         """An execution context whose scratch memory comes from outside; graphs: TensorRT-RTX may record some. Raises
         EngineError."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        how = strategy
-        if graphs and not self.records_graphs:
-            how = self._engine.create_runtime_config()
-            how.set_execution_context_allocation_strategy(strategy)
-            how.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        how = strategy if self.records_graphs else self._runtime_config(strategy, graphs)
         context = self._engine.create_execution_context(how)
         if context is None:
             raise EngineError(f"{self.label}: {self._backend.name} cannot prepare the engine: {self.reason()}")
         return context
+
+    def _runtime_config(self, strategy: Any, graphs: bool) -> Any:
+        """How TensorRT-RTX is to run an engine: with the kernels for any shape that it compiles first. Those for one
+        shape, which would take their place between two pictures, have not met the golden vectors, and might give
+        another file."""
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.NONE
+        if graphs:
+            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        return config
 
     def reason(self) -> str:
         return self._backend.reason()
