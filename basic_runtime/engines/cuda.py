@@ -164,6 +164,8 @@ class Stream:
         from cuda.bindings import runtime
 
         self._kinds = runtime.cudaMemcpyKind
+        # Graphs that a library records in other threads must not forbid this one to allocate.
+        call("cudaThreadExchangeStreamCaptureMode", runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         self.handle = call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
         self.device = Pool(lambda size: int(call("cudaMalloc", size)), lambda address: call("cudaFree", address))
         self.pinned = Pool(
