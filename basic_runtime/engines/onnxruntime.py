@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from basic_runtime.engines import cuda
 from basic_runtime.engines.base import Backend, Engine, TensorLike, package_version
 from basic_runtime.errors import EngineError, MissingExtraError
 from basic_runtime.threads import ProcessLock, default_threads
@@ -170,6 +171,9 @@ class _GpuBackend(OnnxRuntimeBackend):
     def __init__(self, threads: int | None = None, optimisation: Optimisation = "all") -> None:
         super().__init__(threads, optimisation)
         _load_cuda()
+
+    def settings(self) -> Any:
+        return [super().settings(), cuda.device_name() if cuda.gpu_present() else None]
 
     def side_by_side(self) -> tuple[Backend, int]:
         return self, 1

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import BACKENDS, Backend, Engine, available_backends, create_backend
+from basic_runtime.engines import BACKENDS, Backend, Engine, available_backends, create_backend, cuda
 from basic_runtime.engines.native import native_engines
 from basic_runtime.engines.onnxruntime import CudaBackend, OnnxRuntimeBackend, _load_cuda
 from basic_runtime.engines.openvino import OpenVinoBackend
@@ -372,6 +372,13 @@ def test_cuda_takes_no_algorithm_that_rounds_where_results_must_be_exact() -> No
     backend = object.__new__(CudaBackend)  # as made where there is no GPU
     assert backend._provider_options(strict=True) == {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
     assert backend._provider_options(strict=False) == {"use_tf32": "1"}
+
+
+def test_a_golden_check_on_a_gpu_is_remembered_for_that_gpu() -> None:
+    """Others have other kernels."""
+    backend = object.__new__(CudaBackend)  # as made where there is no GPU
+    backend.optimisation = "all"
+    assert backend.settings() == ["all", cuda.device_name() if cuda.gpu_present() else None]
 
 
 def test_looking_for_cuda_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
