@@ -165,5 +165,6 @@ class Backend(ABC):
         return None
 
     def device_times(self) -> DeviceTimes | None:
-        """Start to time the work of this thread on a device; None for a back-end without a device."""
+        """Start to time the work of this thread on a device, as long as the result is kept; None for a back-end without
+        a device."""
         return None

@@ -294,9 +294,9 @@ class TensorRtBackend(Backend):
         return hashlib.sha256(self._set_of(bundle)[1].to_json().encode()).hexdigest()
 
     def device_times(self) -> DeviceTimes:
-        """A clock on this thread's stream, from now on."""
+        """A clock on this thread's stream, from now on, as long as somebody may ask for the times."""
         clock = cuda.Clock()
-        self.worker().stream.clock = clock
+        self.worker().stream.clock = weakref.ref(clock)
         return clock.collect
 
     def worker(self) -> _Worker:

@@ -153,3 +153,4 @@ def test_a_profile_of_the_gpu(bundle: Bundle, backend: Backend) -> None:
             assert 0 < total[level, direction, "compute"] < total[level, direction, "all"]
     assert {layer.part for layer in result.layers} >= {"g_a", "h_a", "h_s", "stage 0", "g_s"}
     assert all(layer.ms >= 0 for layer in result.layers)
+    assert backend.worker().stream.clock() is None  # what comes after a profile is not timed
