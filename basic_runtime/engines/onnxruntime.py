@@ -124,10 +124,15 @@ class OnnxRuntimeBackend(Backend):
         options = self._session_options(ort, external_data)
         try:
             session = ort.InferenceSession(
-                model.read_bytes(), options, providers=[(self.provider, self._provider_options(strict))]
+                model.read_bytes(),
+                options,
+                providers=[(self.provider, self._provider_options(strict))],
+                enable_fallback=0,  # else it may take the CPU at any run, and print so
             )
         except Exception as error:  # see OnnxRuntimeEngine.run
-            raise EngineError(f"ONNX Runtime refuses {model}: {_first_line(error)}") from error
+            raise EngineError(
+                f"ONNX Runtime refuses {model}: {_first_line(error)}; choose another engine with --engine"
+            ) from error
         if session.get_providers()[0] != self.provider:
             raise EngineError(
                 f"engine {self.name!r} fell back to {session.get_providers()[0]}: "
@@ -207,7 +212,7 @@ class TensorRtProviderBackend(_GpuBackend):
     provider: ClassVar[str] = "TensorrtExecutionProvider"
 
     def _provider_options(self, strict: bool) -> dict[str, str]:
-        return {"trt_fp16_enable": "0", "trt_int8_enable": "0", "trt_bf16_enable": "0"}
+        return {"trt_fp16_enable": "0", "trt_int8_enable": "0"}  # bf16 is off, and no option before 1.23
 
 
 def _load_cuda() -> None:

@@ -272,6 +272,19 @@ def test_a_provider_that_falls_back_is_refused(tmp_path: Path) -> None:
         Wishful().load(path, external_data=tmp_path, strict=True)
 
 
+def test_a_provider_that_fails_is_no_reason_for_the_cpu(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime itself would print so on standard output, where a file may go, and take the CPU."""
+
+    class Failing(OnnxRuntimeBackend):
+        def _provider_options(self, strict: bool) -> Any:
+            return "options that make no sense"
+
+    path = save_graph(tmp_path, [node("Relu", "x")], {})
+    with pytest.raises(EngineError, match="ONNX Runtime refuses .*; choose another engine with --engine"):
+        Failing(1).load(path, external_data=tmp_path, strict=True)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_available_engines_have_a_version() -> None:
     found = available_backends()
     assert "onnxruntime" in found and set(found) <= set(BACKENDS)
