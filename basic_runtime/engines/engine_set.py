@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,8 @@ def find_set(bundle: Path, library: str, version: str, capability: int) -> tuple
 
 def rebuild_command(bundle: Path, library: str, capability: int) -> str:
     """What a user types to build the engines of `bundle` for a GPU."""
-    source, copy = (bundle.name, f" -o {bundle.name}-gpu") if bundle.parent == MODELS_FOLDER else (bundle, "")
+    shipped = bundle.parent == MODELS_FOLDER
+    source, copy = (bundle.name, f" -o {bundle.name}-gpu") if shipped else (shlex.quote(str(bundle)), "")
     return f"`basic-export {source}{copy} --engine {library} --compute-capability {capability}`"
 
 

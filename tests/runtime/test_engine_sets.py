@@ -92,6 +92,8 @@ def test_a_bundle_without_engines(tiny_path: Path) -> None:
 def test_the_installed_bundle_is_copied_to_be_built() -> None:
     wanted = "`basic-export lite-11 -o lite-11-gpu --engine tensorrt-rtx --compute-capability 89`"
     assert rebuild_command(Bundle().path, "tensorrt-rtx", 89) == wanted
+    wanted = "`basic-export '/my models/lite' --engine tensorrt --compute-capability 90`"
+    assert rebuild_command(Path("/my models/lite"), "tensorrt", 90) == wanted
 
 
 @pytest.mark.parametrize(
