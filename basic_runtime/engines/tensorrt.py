@@ -317,7 +317,7 @@ class TensorRtBackend(Backend):
 
 
 class TensorRtRtxBackend(TensorRtBackend):
-    """TensorRT-RTX, whose engines are built without a GPU and compiled for it when they are loaded."""
+    """TensorRT-RTX, whose engines are built without a GPU and compiled for it when a thread first runs them."""
 
     name: ClassVar[str] = "tensorrt-rtx"
     library: ClassVar[Library] = TENSORRT_RTX
