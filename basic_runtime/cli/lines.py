@@ -16,8 +16,9 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped, so that it is one line and does nothing else to a terminal."""
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    """The text with control characters as their numbers, as the C commands show them, so that it is one line and does
+    nothing else to a terminal."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def tell_error(line: str, program: str = "basic-run") -> None:

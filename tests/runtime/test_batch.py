@@ -70,14 +70,14 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     name.write_bytes(b"no file")
     result = CliRunner().invoke(main, ["decode", str(name), "--json"])
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"basic-run: error: {tmp_path}/a\\nb\\x1b[31m.basic: ")
+    assert line.startswith(f"basic-run: error: {tmp_path}/a\\x0ab\\x1b[31m.basic: ")
     assert json.loads(result.stdout)[0]["input"] == str(name)
 
 
 def test_names_in_errors_are_as_they_are_and_there_once(folder: Path) -> None:
     for name in ("a\nb.png", "end\n", " c.png"):
         (line,) = run("encode", name, "-o", "x.basic").stderr.splitlines()
-        shown = name.replace("\n", "\\n")
+        shown = name.replace("\n", "\\x0a")
         assert line.startswith(f"basic-run: error: {shown}: cannot be read (no such file")
 
 
