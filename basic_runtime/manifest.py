@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from basic_runtime.container import LEVELS, QUALITY_STEPS
 from basic_runtime.errors import BundleError
@@ -149,6 +149,9 @@ class Manifest:
     lambdas: tuple[float, float] | None
 
 
+_Parsed = TypeVar("_Parsed")
+
+
 class _Fields:
     """A JSON object that is taken apart field by field; errors name the file and the path of the field."""
 
@@ -196,6 +199,10 @@ class _Fields:
 
     def child(self, name: str) -> _Fields:
         return _Fields(self.file, self.path(name), self.raw(name))
+
+    def optional(self, name: str, parse: Callable[[_Fields], _Parsed]) -> _Parsed | None:
+        """What is made of an object that need not be there."""
+        return parse(self.child(name)) if name in self.value else None
 
     def array(self, name: str, *, empty: bool = False) -> list[Any]:
         value = self.raw(name)
@@ -255,7 +262,7 @@ def parse_manifest(file: Path, value: Any) -> Manifest:
         graphs=graphs,
         entropy_variants=entropy_variants,
         levels=levels,
-        lambdas=_parse_lambdas(top.child("lambda")) if "lambda" in top.value else None,
+        lambdas=top.optional("lambda", _parse_lambdas),
     )
 
 
@@ -316,12 +323,10 @@ def _parse_graphs(fields: _Fields) -> dict[str, GraphSpec]:
             path=item.text("path", "pixel|entropy"),
             macs_per_pixel=item.number("macs_per_pixel"),
             reach=item.integer("reach", 0, 1 << 16) if "reach" in item.value else None,
-            parts=_parse_parts(item.child("parts")) if "parts" in item.value else None,
-            formats=_parse_formats(item.child("formats")) if "formats" in item.value else None,
-            gradient_formats=(
-                _parse_formats(item.child("gradient_formats")) if "gradient_formats" in item.value else None
-            ),
-            post_filter=_parse_filter(item.child("filter")) if "filter" in item.value else None,
+            parts=item.optional("parts", _parse_parts),
+            formats=item.optional("formats", _parse_formats),
+            gradient_formats=item.optional("gradient_formats", _parse_formats),
+            post_filter=item.optional("filter", _parse_filter),
         )
     return graphs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from basic_runtime.cli.batch import exit_after, failure_line, run_all, share_cores
-from basic_runtime.cli.lines import printable, tell_error
+from basic_runtime.cli.lines import printable, tell_error, tell_note
 from basic_runtime.cli.options import (
     AUTO,
     bundle_option,
@@ -123,7 +123,7 @@ def _verify_engines(bundle: str | None, engines: tuple[str, ...], threads: int |
         except EngineMismatchError as error:
             if engines:
                 raise
-            click.echo(f"basic-run: note: engine {name} is left out: {error}", err=True)
+            tell_note(f"engine {name} is left out: {error}")
             continue
         for check in codec.verify():
             results.append(

@@ -275,8 +275,8 @@ class _Lowering:
 
     def _joined(self, names: tuple[str, ...]) -> _Value:
         """A sum of two tensors, of which at least one is not read by anything else yet and takes up the other."""
-        news = [name for name in names if isinstance(self._values[name], _Sums) and self._new(self._values[name])]
-        open_ones = [name for name in news if self._values[name].shuffle == 1 and not self._values[name].relu]
+        sums = {name: self._values[name] for name in names if isinstance(self._values[name], _Sums)}
+        open_ones = [name for name, s in sums.items() if s.tensor is None and s.shuffle == 1 and not s.relu]
         if not open_ones:
             raise NotPixelGraphError("Add of tensors that both are there already")
         # Where either could take up the other, take the later: in a part of a graph, the earlier may be an input.
@@ -284,10 +284,6 @@ class _Lowering:
         (other,) = [name for name in names if name != taker]
         value: _Sums = self._values[taker]
         return replace(value, skips=(*value.skips, self._tensor(other)))
-
-    @staticmethod
-    def _new(value: _Sums) -> bool:
-        return value.tensor is None
 
     # --- tensors ---
 

@@ -45,8 +45,8 @@ class PixelEngine(StreamEngine):
     """A graph of the pixel path, or a part of one, at one quality. It reads x as float32 in [0, 1] or uint8, of which
     255 is white, and gives xhat as uint8."""
 
-    def __init__(self, network: FixedPoint, threads: int, kernel: str | None = None) -> None:
-        self._net = NativeEngine(network.integers, threads, kernel, dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
+    def __init__(self, network: FixedPoint, threads: int) -> None:
+        self._net = NativeEngine(network.integers, threads, values=dict.fromkeys(LATENTS, 2.0**-LATENT_BITS))
         self._patch, self._shuffle, self._threads = network.patch, network.shuffle, threads
         self.weight_bytes = self._net.weight_bytes
         self.inputs, self.outputs = tuple(dict.fromkeys(self._net.inputs)), self._net.outputs
