@@ -20,7 +20,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines.fixed_point import LATENTS, LIMIT, PICTURE, PIXELS, WIDE, Format, fixed_point
 from basic_runtime.engines.onnxruntime import onnxruntime
 from basic_runtime.engines.pixel_graph import Input, Layer, NotPixelGraphError, PixelGraph
-from basic_runtime.engines.pixel_path import GAIN, PixelPath, input_strides
+from basic_runtime.engines.pixel_path import GAIN, PixelPath
 from basic_runtime.manifest import LevelSpec
 
 STEPS = (0, 9, 18, 27, 36, 45, 54, 63)
@@ -69,10 +69,8 @@ def _formats(
 ) -> dict[str, Any]:
     bits: dict[str, list[int]] = {}
     wide: list[str] = []
-    strides = input_strides(bundle, bundle.graph(graph))
     for step in STEPS:
-        gain = {"g_a": bundle.encode_gain, "g_s": bundle.decode_gain}.get(bundle.graph(graph).transform)
-        lowered = path.lowered(graph, strides, None if gain is None else gain(step))
+        lowered = path.lowered(graph, step)
         largest = _largest(bundle, graph, lowered, inputs_of(bundle, graph, level, step, pictures))
         read = {lowered.tensors[c.source].key for layer in _layers(lowered) for c in layer.convolutions}
         wide = sorted(key for key in largest if key not in read)

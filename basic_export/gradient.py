@@ -18,7 +18,7 @@ from basic_runtime.bundle import Bundle
 from basic_runtime.engines.fixed_point import LIMIT, PIXELS, WIDE, Format
 from basic_runtime.engines.pixel_gradient import ERROR, GRADIENT, GradientEngine, adjoint
 from basic_runtime.engines.pixel_graph import Input, Layer, NotPixelGraphError, PixelGraph
-from basic_runtime.engines.pixel_path import PixelPath, formats_at, input_strides
+from basic_runtime.engines.pixel_path import PixelPath, formats_at
 from basic_runtime.manifest import LevelSpec
 
 HEADROOM = 2.0
@@ -51,7 +51,7 @@ def _formats(
     assert spec.formats is not None
     bits: dict[str, list[int]] = {}
     for step in STEPS:
-        there = path.lowered(level.g_s, input_strides(bundle, spec), bundle.decode_gain(step))
+        there = path.lowered(level.g_s, step)
         back = adjoint(there)
         largest: dict[str, float] = {}
         for x, given in zip(pictures, inputs_of(bundle, level.g_s, level, step, pictures), strict=True):

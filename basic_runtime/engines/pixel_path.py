@@ -29,7 +29,7 @@ from basic_runtime.engines.native import NativeEngine, opening_errors
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import PixelGraph, pixel_graph
 from basic_runtime.errors import EngineError
-from basic_runtime.manifest import FormatsSpec, GraphSpec
+from basic_runtime.manifest import FormatsSpec
 from basic_runtime.threads import ProcessLock
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ class PixelPath:
     ) -> FixedPoint:
         """The integers of a graph at a quality step, or of a part of it that reads tensors in the formats `given`.
         Raises EngineError as `engines` does."""
-        spec, name = self._bundle.graph(graph), part or graph
-        assert spec.formats is not None
-        with self._errors_of(name):
-            lowered = self.lowered(name, input_strides(self._bundle, spec), self._gain(graph, quality_step))
-            return fixed_point(lowered, formats_at(spec.formats, quality_step), given or {})
+        formats = self._bundle.graph(graph).formats
+        assert formats is not None
+        with self._errors_of(part or graph):
+            lowered = self.lowered(graph, quality_step, part)
+            return fixed_point(lowered, formats_at(formats, quality_step), given or {})
 
     def _load_gradient(self, graph: str, quality_step: int, threads: int) -> GradientEngine:
         from basic_runtime.engines.pixel_gradient import GradientEngine  # not at the top: most commands do without
@@ -163,7 +163,7 @@ class PixelPath:
         spec = self._bundle.graph(graph)
         assert spec.formats is not None and spec.gradient_formats is not None
         with self._errors_of(graph):
-            lowered = self.lowered(graph, input_strides(self._bundle, spec), self._gain(graph, quality_step))
+            lowered = self.lowered(graph, quality_step)
             formats, back = (formats_at(given, quality_step) for given in (spec.formats, spec.gradient_formats))
             return GradientEngine(lowered, formats, back, threads)
 
@@ -176,16 +176,16 @@ class PixelPath:
         except ValueError as error:
             raise EngineError(f"{path}: not in fixed point: {error}") from error
 
-    def lowered(self, name: str, strides: Mapping[str, int], gain: NDArray[np.float32] | None) -> PixelGraph:
-        """A graph, or a part of one, taken apart. Raises ValueError or OSError."""
-        graph = read_graph(self._bundle.graph_path(name), self._bundle.weights_folder)
-        return pixel_graph(graph, strides, {} if gain is None else {GAIN: gain})
+    def lowered(self, graph: str, quality_step: int, part: str | None = None) -> PixelGraph:
+        """A graph at a quality step, or a part of it, taken apart. Raises ValueError or OSError."""
+        file = read_graph(self._bundle.graph_path(part or graph), self._bundle.weights_folder)
+        gain = self._gain(graph, quality_step)
+        return pixel_graph(file, self._input_strides(graph), {} if gain is None else {GAIN: gain})
 
-
-def input_strides(bundle: Bundle, spec: GraphSpec) -> dict[str, int]:
-    """Rows of the picture for each row of what the graph, or a part of it, may read."""
-    given = {"x": 1, "y": bundle.manifest.y_stride}
-    return given | (spec.parts.strides if spec.parts is not None else {})
+    def _input_strides(self, graph: str) -> dict[str, int]:
+        """Rows of the picture for each row of what the graph, or a part of it, may read."""
+        given, parts = {"x": 1, "y": self._bundle.manifest.y_stride}, self._bundle.graph(graph).parts
+        return given | (parts.strides if parts is not None else {})
 
 
 def formats_at(spec: FormatsSpec, quality_step: int) -> dict[str, Format]:

@@ -25,7 +25,7 @@ from basic_runtime.engines.integer_net import IntegerGraph, Reading, View
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.onnx_file import read_graph
 from basic_runtime.engines.pixel_graph import NotPixelGraphError, pixel_graph
-from basic_runtime.engines.pixel_path import GAIN, PixelEngine, PixelPath, formats_at, input_strides
+from basic_runtime.engines.pixel_path import GAIN, PixelEngine, PixelPath, formats_at
 from basic_runtime.errors import BundleError
 from basic_runtime.manifest import FormatsSpec
 
@@ -38,9 +38,7 @@ def networks(bundle: Bundle, step: int) -> dict[str, FixedPoint]:
     for name, spec in bundle.manifest.graphs.items():
         if spec.path == "pixel":
             assert spec.formats is not None
-            gain = {"g_a": bundle.encode_gain, "g_s": bundle.decode_gain}.get(spec.transform)
-            lowered = path.lowered(name, input_strides(bundle, spec), None if gain is None else gain(step))
-            found[name] = fixed_point(lowered, formats_at(spec.formats, step), {})
+            found[name] = fixed_point(path.lowered(name, step), formats_at(spec.formats, step), {})
     return found
 
 

@@ -24,7 +24,7 @@ from basic_runtime.engines.integer_net import IntegerGraph, Reading, View
 from basic_runtime.engines.native import NativeEngine
 from basic_runtime.engines.pixel_gradient import ERROR, GRADIENT, GradientEngine, adjoint
 from basic_runtime.engines.pixel_graph import Convolution, Input, Layer, NotPixelGraphError, PixelGraph
-from basic_runtime.engines.pixel_path import PixelPath, formats_at, input_strides
+from basic_runtime.engines.pixel_path import PixelPath, formats_at
 from basic_runtime.errors import BundleError
 from basic_runtime.manifest import GraphSpec
 from basic_train.model.supernet import Supernet
@@ -49,7 +49,7 @@ def latents(bundle: Bundle, picture: np.ndarray, step: int) -> np.ndarray:
 
 def engine(bundle: Bundle, spec: GraphSpec, step: int, threads: int, kernel: str | None) -> GradientEngine:
     assert spec.formats is not None and spec.gradient_formats is not None
-    lowered = PixelPath(bundle).lowered(spec.id, input_strides(bundle, spec), bundle.decode_gain(step))
+    lowered = PixelPath(bundle).lowered(spec.id, step)
     formats, back = (formats_at(given, step) for given in (spec.formats, spec.gradient_formats))
     return GradientEngine(lowered, formats, back, threads, kernel)
 
@@ -84,7 +84,7 @@ def test_it_is_that_of_float32_on_the_model_that_ships(picture: np.ndarray) -> N
     for level in (0, 7):
         spec = bundle.graph(bundle.level(level).g_s)
         found, _ = PixelPath(bundle).gradient(spec.id, STEP, 1).run(y, picture, (0, 128, 0, 192))
-        there = PixelPath(bundle).lowered(spec.id, input_strides(bundle, spec), bundle.decode_gain(STEP))
+        there = PixelPath(bundle).lowered(spec.id, STEP)
         wanted = 510 * derivative(there, y, picture)
         assert np.linalg.norm(found - wanted) < 0.12 * np.linalg.norm(wanted)
         assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
@@ -142,7 +142,7 @@ def test_no_sum_can_pass_an_int32(exported: Exported, step: int) -> None:
         for spec in synthesis(bundle):
             if spec.gradient_formats is None:
                 continue
-            lowered = PixelPath(bundle).lowered(spec.id, input_strides(bundle, spec), bundle.decode_gain(step))
+            lowered = PixelPath(bundle).lowered(spec.id, step)
             graph = adjoint(lowered)
             given = {tensor.name: Format(0) for tensor in graph.tensors if isinstance(tensor, Input)}
             errors = {ERROR: Format(ERROR_BITS, 255 << ERROR_BITS)}
