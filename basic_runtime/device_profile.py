@@ -6,9 +6,10 @@ these runs come after those in which `basic_runtime.profile` times the whole fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 KINDS = ("compute", "transfer")
 TOTAL = "total"
-PERCENTILES = (50, 90, 99)
+DIRECTIONS = ("encode", "decode")
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,38 @@ def device_profile(
     timings: list[DeviceTiming] = []
     layers: list[LayerTime] = []
     for level in levels:
-        data = codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=0)
-        codec.decode(data, level=level)
-        for direction in ("encode", "decode"):
+        works = works_of(codec, picture, level, effort=0)
+        works["decode"]()
+        for direction in DIRECTIONS:
             runs = []
             for _ in range(repetitions):
                 watch.seconds = {}
-                if direction == "encode":
-                    codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=0)
-                else:
-                    codec.decode(data, level=level)
+                works[direction]()
                 runs.append(watch.seconds)
             timings += _timings(level, direction, runs)
-        layers += _layers(bundle, codec, level)
+        for part, graph in graphs_of(bundle, level).items():
+            layers += [LayerTime(level, part, layer, ms) for layer, ms in codec.layer_times(graph).items()]
     return tuple(timings), tuple(layers)
+
+
+def works_of(codec: Codec, picture: NDArray[np.uint8], level: int, effort: int) -> dict[str, Callable[[], object]]:
+    """Encoding a picture at a level with an effort, and decoding the file that this gives, by their direction."""
+    encode = partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort)
+    return {"encode": encode, "decode": partial(codec.decode, encode(), level=level)}
+
+
+def graphs_of(bundle: Bundle, level: int) -> dict[str, str]:
+    """The graphs of a level by the parts of the codec that they are, as traces name them."""
+    spec = bundle.level(level)
+    entropy = bundle.entropy(spec.entropy_variant)
+    stages = {f"stage {number}": stage.graph for number, stage in enumerate(entropy.stages)}
+    return {"g_a": spec.g_a, "h_a": spec.h_a, "h_s": entropy.h_s} | stages | {"g_s": spec.g_s}
+
+
+def percentiles(seconds: Sequence[float]) -> tuple[float, float, float]:
+    """50th, 90th and 99th, in milliseconds."""
+    p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, (50, 90, 99)))
+    return p50, p90, p99
 
 
 def device_table(timings: Sequence[DeviceTiming]) -> Table:
@@ -123,18 +142,4 @@ def _timings(level: int, direction: str, runs: list[dict[str, dict[str, float]]]
         run[TOTAL]["all"] = sum(run[TOTAL].values())
     for part in runs[0]:
         for kind in runs[0][part]:
-            milliseconds = [1000 * run[part][kind] for run in runs]
-            p50, p90, p99 = (float(value) for value in np.percentile(milliseconds, PERCENTILES))
-            yield DeviceTiming(level, direction, part, kind, p50, p90, p99)
-
-
-def _layers(bundle: Bundle, codec: Codec, level: int) -> list[LayerTime]:
-    spec = bundle.level(level)
-    entropy = bundle.entropy(spec.entropy_variant)
-    graphs = {"g_a": spec.g_a, "h_a": spec.h_a, "h_s": entropy.h_s}
-    graphs |= {f"stage {number}": stage.graph for number, stage in enumerate(entropy.stages)} | {"g_s": spec.g_s}
-    return [
-        LayerTime(level, part, layer, ms)
-        for part, graph in graphs.items()
-        for layer, ms in codec.layer_times(graph).items()
-    ]
+            yield DeviceTiming(level, direction, part, kind, *percentiles([run[part][kind] for run in runs]))

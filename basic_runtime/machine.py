@@ -16,10 +16,11 @@ import numpy as np
 from basic_runtime.arguments import whole
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import check_storable, place_of, processor, store
+from basic_runtime.device_profile import DIRECTIONS, TOTAL
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
 from basic_runtime.errors import MachineProfileError
-from basic_runtime.profile import DIRECTIONS, TOTAL, Profile, in_integers, profile
+from basic_runtime.profile import Profile, in_integers, profile
 from basic_runtime.threads import default_threads
 
 #: Pictures of these sides are timed, the last two of which are not computed whole. Time per pixel is not constant:

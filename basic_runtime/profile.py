@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from basic_runtime.bundle import Bundle
-from basic_runtime.codec import DEFAULT_QUALITY, Codec
-from basic_runtime.device_profile import PERCENTILES, DeviceTiming, LayerTime, device_profile
-from basic_runtime.device_profile import TOTAL as TOTAL
+from basic_runtime.codec import Codec
+from basic_runtime.device_profile import (
+    DIRECTIONS,
+    TOTAL,
+    DeviceTiming,
+    LayerTime,
+    device_profile,
+    graphs_of,
+    percentiles,
+    works_of,
+)
 from basic_runtime.engines import AUTO, INT16, Backend
 from basic_runtime.engines.native import native_version
 from basic_runtime.errors import MissingExtraError
@@ -25,8 +32,6 @@ from basic_runtime.files import check_target, write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-DIRECTIONS = ("encode", "decode")
 
 _MOVING = "moving data"
 _PLOT_GROUPS = ("g_a", "h_a", "h_s", "stages", "ans", "g_s", _MOVING)
@@ -103,11 +108,7 @@ def profile(
     levels = levels if levels is not None else range(len(bundle.manifest.levels))
     for level in levels:
         codec.load(level)
-        data = codec.encode(picture, quality=DEFAULT_QUALITY, level=level, effort=effort)
-        works: dict[str, Callable[[], Any]] = {
-            "encode": partial(codec.encode, picture, quality=DEFAULT_QUALITY, level=level, effort=effort),
-            "decode": partial(codec.decode, data, level=level),
-        }
+        works = works_of(codec, picture, level, effort)
         for direction in directions:
             runs = _repeat(works[direction], watch, repetitions)
             macs = _macs_of_parts(bundle, level, direction, width * height, effort)
@@ -178,7 +179,7 @@ def write_plot(result: Profile, path: str | Path, *, overwrite: bool = False) ->
 
     figure = Figure(figsize=(11, 5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, direction in zip(figure.subplots(1, 2, sharey=True), ("encode", "decode"), strict=True):
+    for axes, direction in zip(figure.subplots(1, 2, sharey=True), DIRECTIONS, strict=True):
         _plot_direction(axes, [timing for timing in result.timings if timing.direction == direction])
         _mark_device_time(axes, [timing for timing in result.device if timing.direction == direction])
         axes.set_title(direction)
@@ -186,7 +187,7 @@ def write_plot(result: Profile, path: str | Path, *, overwrite: bool = False) ->
     write_file(path, lambda file: figure.savefig(file, format="png", dpi=110), overwrite=overwrite)
 
 
-def _repeat(work: Callable[[], Any], watch: _Stopwatch, repetitions: int) -> dict[str, list[float]]:
+def _repeat(work: Callable[[], object], watch: _Stopwatch, repetitions: int) -> dict[str, list[float]]:
     """Seconds of each part in each repetition, the whole call under TOTAL, last."""
     work()
     runs: list[dict[str, float]] = []
@@ -199,18 +200,17 @@ def _repeat(work: Callable[[], Any], watch: _Stopwatch, repetitions: int) -> dic
 
 
 def _timing(level: int, direction: str, part: str, seconds: list[float], macs: dict[str, float]) -> Timing:
-    p50, p90, p99 = (float(value) * 1000 for value in np.percentile(seconds, PERCENTILES))
-    return Timing(level, direction, part, p50, p90, p99, macs.get(part))
+    return Timing(level, direction, part, *percentiles(seconds), macs.get(part))
 
 
 def _macs_of_parts(bundle: Bundle, level: int, direction: str, pixels: int, effort: int) -> dict[str, float]:
     """Giga-MACs of the parts that are one graph each; those of a search (from effort 2 on) are not counted."""
-    spec = bundle.level(level)
-    entropy = bundle.entropy(spec.entropy_variant)
-    graphs = {"h_s": entropy.h_s, **{f"stage {k}": stage.graph for k, stage in enumerate(entropy.stages)}}
-    graphs |= {"g_a": spec.g_a, "h_a": spec.h_a} if direction == "encode" else {}
-    graphs |= {"g_s": spec.g_s} if direction == "decode" or effort else {}
-    macs = {part: bundle.graph(graph).macs_per_pixel * pixels / 1e9 for part, graph in graphs.items()}
+    idle = {"g_a", "h_a"} if direction == "decode" else set() if effort else {"g_s"}
+    macs = {
+        part: bundle.graph(graph).macs_per_pixel * pixels / 1e9
+        for part, graph in graphs_of(bundle, level).items()
+        if part not in idle
+    }
     return macs | {TOTAL: sum(macs.values())}
 
 

@@ -23,13 +23,13 @@ from rich.console import Console
 from basic_runtime import machine
 from basic_runtime.bundle import Bundle
 from basic_runtime.cli import main
-from basic_runtime.device_profile import device_profile, device_table
+from basic_runtime.device_profile import TOTAL, device_profile, device_table
 from basic_runtime.engines import Engine, create_backend
 from basic_runtime.engines.base import DeviceTimes
 from basic_runtime.engines.native import native_version
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.errors import FileError
-from basic_runtime.profile import TOTAL, _Stopwatch, profile, synthetic_picture, write_plot
+from basic_runtime.profile import _Stopwatch, profile, synthetic_picture, write_plot
 
 from .commands import fails
 
