@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from basic_runtime.deflate import Buffer
 from basic_runtime.encoding import Encoding
 from basic_runtime.engines import AUTO, Backend, create_backend
 from basic_runtime.errors import BundleError, DesyncError
-from basic_runtime.flow import Source, Trace, no_trace, run
+from basic_runtime.flow import Sink, Source, Trace, no_trace, run
 from basic_runtime.limits import DEFAULT_LIMITS, Limits
 from basic_runtime.metrics import psnr
 from basic_runtime.networks import Networks, VariantCheck
@@ -224,9 +224,10 @@ class Codec:
         from basic_runtime.post_filter_fit import strips_of  # not at the top: most commands do without
 
         height, width = subject.pixels.shape[:2]
-        canvas = self._networks.canvas(width, height)
-        strips = PictureStrips(strips_of(height, width), width, subject.pixels.ndim == 2, *self._drawing(canvas))
-        header, stream = self._coded(subject, step, level, effort, strips)
+        canvas, rows = self._networks.canvas(width, height), strips_of(height, width)
+        strips = PictureStrips(rows, width, subject.pixels.ndim == 2, *self._drawing(canvas))
+        some = rows if len(rows) > 1 else None  # a single strip is the picture
+        header, stream = self._coded(subject, step, level, effort, strips, some)
         return self._written(subject, header, stream, self._fitted_filter(subject.pixels, strips.values, header))
 
     def _encode_and_decode(self, subject: _Subject, step: int, level: int, effort: int) -> tuple[bytes, Pixels]:
@@ -245,9 +246,16 @@ class Codec:
         return self._written(subject, header, stream, weights), decoded
 
     def _coded(
-        self, subject: _Subject, step: int, level: int, effort: int, decoded: PictureSink | PictureStrips | None = None
+        self,
+        subject: _Subject,
+        step: int,
+        level: int,
+        effort: int,
+        decoded: Sink | None = None,
+        rows: Iterable[Rows] | None = None,
     ) -> tuple[container.Header, bytes]:
-        """The header and the coded latents of a picture; `decoded` gets what g_s makes of them."""
+        """The header and the coded latents of a picture; `decoded` gets what g_s makes of them, all or just some
+        `rows`."""
         pixels, spec = subject.pixels, self.bundle.level(level)
         height, width = pixels.shape[:2]
 
@@ -274,23 +282,25 @@ class Codec:
             ]
         steps = [*analysis, *coding.steps]
         if decoded is not None:
-            rows = None if decoded.rows == [(0, height)] else decoded.rows
             steps += self._networks.synthesis(spec.g_s, step, coding.latent, decoded, canvas, rows)
         run(steps)
         stream, checksum = coding.finish()
-        header = container.Header(
+        return self._header(pixels, step, level, checksum), stream
+
+    def _header(self, pixels: Pixels, step: int, level: int, checksum: int) -> container.Header:
+        height, width = pixels.shape[:2]
+        return container.Header(
             model_name=self.bundle.name,
             model_id=self.bundle.model_id,
             width=width,
             height=height,
             level=level,
-            entropy_variant=spec.entropy_variant,
+            entropy_variant=self.bundle.level(level).entropy_variant,
             quality_step=step,
             decode_level=level,
             yhat_crc=checksum,
             gray=pixels.ndim == 2,
         )
-        return header, stream
 
     def _written(
         self, subject: _Subject, header: container.Header, stream: bytes, weights: Weights | None = None

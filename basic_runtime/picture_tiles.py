@@ -58,7 +58,6 @@ class PictureSink:
     stride = 1
 
     def __init__(self, height: int, width: int, gray: bool, threads: int, trace: Trace) -> None:
-        self.rows: list[Rows] = [(0, height)]
         self.values: Pixels = np.empty((height, width) if gray else (height, width, 3), np.uint8)
         self._threads, self._trace = threads, trace
 
@@ -86,7 +85,6 @@ class PictureStrips:
     stride = 1
 
     def __init__(self, rows: list[Rows], width: int, gray: bool, threads: int, trace: Trace) -> None:
-        self.rows = rows
         self._sinks = {(first, last): PictureSink(last - first, width, gray, threads, trace) for first, last in rows}
 
     @property
