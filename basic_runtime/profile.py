@@ -174,11 +174,9 @@ def write_plot(result: Profile, path: str | Path, *, overwrite: bool = False) ->
     Raises what `check_plot` does.
     """
     check_plot(path, overwrite)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, direction in zip(figure.subplots(1, 2, sharey=True), DIRECTIONS, strict=True):
         _plot_direction(axes, [timing for timing in result.timings if timing.direction == direction])
         _mark_device_time(axes, [timing for timing in result.device if timing.direction == direction])

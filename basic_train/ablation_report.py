@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from basic_runtime.errors import FileError
-from basic_runtime.files import write_bytes
+from basic_runtime.files import write_bytes, write_file
 from basic_train.ablation import Outcome
 
 RESULTS = "groupings.json"
@@ -82,6 +82,4 @@ def plot(path: Path, rows: list[Outcome]) -> None:
     axes.set_xlim(0, MOST_STAGES + 3)
     axes.grid(alpha=0.3)
     axes.set_title("What the order of decoding is worth, all else equal", fontsize=10)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130)
-    write_bytes(path, out.getvalue(), overwrite=True)
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=130), overwrite=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from basic_runtime.files import write_bytes
+from basic_runtime.files import write_file
 from basic_train.levels import Candidates, Level
 from basic_train.model.supernet import Supernet, Widths
 
@@ -55,12 +54,10 @@ def table(net: Supernet, levels: list[Level], unit: str) -> Table:
 
 def plot(found: Candidates, levels: list[Level], unit: str, path: Path) -> None:
     """Loss over cost of all configurations, and the chain of levels among them."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure = Figure(figsize=(7, 4.5))
+    axes = figure.subplots()
     shown = found.loss < PLOT_LOSS_PERCENT
     axes.scatter(found.costs[shown], found.loss[shown], s=6, color="0.75", label="configurations of widths")
     axes.plot([level.cost for level in levels], [level.loss_percent for level in levels], "o-", label="levels")
@@ -69,7 +66,4 @@ def plot(found: Candidates, levels: list[Level], unit: str, path: Path) -> None:
     axes.set(xscale="log", xlabel=unit, ylabel="rate at equal quality, % above the full model")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=120, bbox_inches="tight")
-    plt.close(figure)
-    write_bytes(path, data.getvalue(), overwrite=True)
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=120, bbox_inches="tight"), overwrite=True)

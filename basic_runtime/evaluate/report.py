@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import platform
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from basic_runtime.bundle import Bundle
 from basic_runtime.evaluate.curves import METRICS, SHORT_OVERLAP, Curve, bd_rate, per_picture
 from basic_runtime.evaluate.measure import RIVALS, Row
-from basic_runtime.files import write_bytes
+from basic_runtime.files import write_file
 
 ANCHORS = ("JPEG", "WebP", "AVIF")
 
@@ -116,14 +115,13 @@ def _delta_text(delta: dict[str, Any] | None) -> str:
 
 def plot(values: dict[str, Any], path: Path) -> None:
     """Rate and distortion of all curves, and what each level costs: PNG. Needs matplotlib."""
-    import matplotlib
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (rate, cost) = plt.subplots(1, 2, figsize=(11, 4.6), width_ratios=(3, 2))
+    figure = Figure(figsize=(11, 4.6))
+    rate, cost = figure.subplots(1, 2, width_ratios=(3, 2))
     levels = [c["name"] for c in values["curves"] if c["name"].startswith("level ")]
-    colours = plt.get_cmap("viridis")
+    colours = colormaps["viridis"]
     for curve in values["curves"]:
         name = curve["name"]
         if name in levels:
@@ -142,10 +140,7 @@ def plot(values: dict[str, Any], path: Path) -> None:
     rate.grid(alpha=0.3)
     rate.legend(fontsize=7, ncols=2, loc="lower right")
     _plot_cost(cost, values, levels)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=120, bbox_inches="tight")
-    plt.close(figure)
-    write_bytes(path, data.getvalue(), overwrite=True)
+    write_file(path, lambda file: figure.savefig(file, format="png", dpi=120, bbox_inches="tight"), overwrite=True)
 
 
 def _plot_cost(axes: Any, values: dict[str, Any], levels: list[str]) -> None:
