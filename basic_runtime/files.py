@@ -43,6 +43,15 @@ def size_of(path: Path) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def is_special(path: Path) -> bool:
+    """Whether a path is a folder, a pipe or a device, whose end may never come. A link to nothing is none of these:
+    reading it is an error."""
+    try:
+        return size_of(path) is None
+    except OSError:
+        return False
+
+
 def is_hidden(path: Path) -> bool:
     """Whether a path, below some folder, has a part with a dot in front."""
     return any(part.startswith(".") for part in path.parts)

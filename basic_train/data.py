@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from basic_runtime.errors import BasicError, ImageError
-from basic_runtime.files import is_hidden
+from basic_runtime.files import is_hidden, is_special
 from basic_runtime.imageio import EXTENSIONS, read_picture
 from basic_runtime.threads import available_cores
 
@@ -51,15 +51,10 @@ def list_photos(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder; name a folder with PNG, JPEG or WebP photos")
     found = (p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    photos = sorted(p for p in found if not is_hidden(p.relative_to(folder)) and not _is_special(p))
+    photos = sorted(p for p in found if not is_hidden(p.relative_to(folder)) and not is_special(p))
     if not photos:
         raise ImageError(f"{folder}: no pictures found below this folder; name a folder with PNG, JPEG or WebP photos")
     return photos
-
-
-def _is_special(path: Path) -> bool:
-    """Whether this is a folder, a pipe or a device, which may never end; a link that leads nowhere is damaged."""
-    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def split(photos: list[Path]) -> tuple[list[Path], list[Path]]:

@@ -11,7 +11,7 @@ import click
 
 from basic_runtime.cli.options import check_named
 from basic_runtime.errors import FileError
-from basic_runtime.files import STREAM, reason, size_of
+from basic_runtime.files import STREAM, is_special, reason
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
         real = os.path.realpath(folder)
         for name in sorted(names):
             path, extension = Path(folder, name), Path(name).suffix.lower()
-            if name.startswith(".") or _is_special(path):
+            if name.startswith(".") or is_special(path):
                 continue
             if extension in extensions:
                 found[os.path.join(real, name)] = Input(str(path), path.parent.relative_to(top))
@@ -81,12 +81,3 @@ def _add_folder(top: Path, extensions: Collection[str], inputs: Inputs) -> None:
         found[os.path.realpath(top)] = Input(str(top), error=none)
     for place, each in found.items():
         inputs.found.setdefault(place, each)
-
-
-def _is_special(path: Path) -> bool:
-    """Whether a path is a pipe or a device, whose end may never come. A link to nothing is neither: reading it is an
-    error."""
-    try:
-        return size_of(path) is None
-    except OSError:
-        return False
