@@ -35,7 +35,7 @@ from basic_train.device_crops import DeviceCropStream
 from basic_train.devices import Devices, tune_allocator
 from basic_train.model import growth, linear_start, units
 from basic_train.model.config import ModelConfig
-from basic_train.model.presets import PRESETS
+from basic_train.model.presets import PRESETS, changed
 from basic_train.model.supernet import Supernet, Widths
 from basic_train.objective import OBJECTIVES, Objective, TrainingStep
 from basic_train.optimise import Averager, optimizers
@@ -65,7 +65,7 @@ class ModelError(TrainingError):
 
 
 @dataclass
-class Progress:
+class StepReport:
     """What the loop reports after each step; loss, bpp and psnr are of the step's batch."""
 
     step: int
@@ -199,21 +199,23 @@ class Trainer:
                 f"with them, or {other}"
             )
         if resumed:
-            if resumed[1].model != self.recipe.model:
-                raise CheckpointError(f"{self.folder}: the model of a run cannot be changed; start in another folder")
-            if set(resumed[1].frozen) != set(self.recipe.frozen):
-                raise CheckpointError(
-                    f"{self.folder}: what a run freezes cannot be changed; start another with --start-from"
-                )
-            if resumed[1].optimizer != self.recipe.optimizer:
-                raise CheckpointError(
-                    f"{self.folder}: the optimizer of a run cannot be changed; start in another folder"
-                )
+            self._require_same(resumed[1])
             return resumed[0]
         try:
-            return (stored or PRESETS[preset]).changed(self.recipe.model)
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"preset {preset!r} cannot be changed so: {error}") from error
+            return changed(stored or PRESETS[preset], self.recipe.model)
+        except ValueError as error:
+            raise ModelError(str(error)) from error
+
+    def _require_same(self, before: Recipe) -> None:
+        """Raises CheckpointError where the folder's run began with other values of what cannot be changed."""
+        another = "start in another folder"
+        for same, what, way_out in (
+            (before.model == self.recipe.model, "the model of a run", another),
+            (set(before.frozen) == set(self.recipe.frozen), "what a run freezes", "start another with --start-from"),
+            (before.optimizer == self.recipe.optimizer, "the optimizer of a run", another),
+        ):
+            if not same:
+                raise CheckpointError(f"{self.folder}: {what} cannot be changed; {way_out}")
 
     def _parts(self, start: Supernet | None) -> tuple[Supernet, Objective]:
         """Net, with random weights or those to start from, and objective. Every process draws the same weights."""
@@ -341,22 +343,18 @@ class Trainer:
 
     def save(self) -> None:
         """Write the averaged weights and the state to resume from."""
-        history: dict[str, Any] = {
-            "recipe": asdict(self.recipe),
+        trained = {
             "step": self.step,
             "patches": self.patches,
             "minutes": self.minutes,
             "previous": self.previous,
         }
+        history: dict[str, Any] = {"recipe": asdict(self.recipe)} | trained
         state = {
             "weights": self.module.state_dict(),
             "average": self.average.weights,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "patches": self.patches,
-            "minutes": self.minutes,
-            "previous": self.previous,
-        }
+        } | trained
         weights, config = self.module.stored(self.average.weights, self.config)
         if config != self.config:
             history["training_config"] = self.config.to_json()
@@ -373,7 +371,7 @@ class Trainer:
 
     def run(
         self,
-        on_step: Callable[[Progress], None] | None = None,
+        on_step: Callable[[StepReport], None] | None = None,
         on_save: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         """Train until the recipe's schedule is used up, or until `stop`; saves, validates and logs every
@@ -387,9 +385,9 @@ class Trainer:
         saved, self._begun = self.minutes, time.monotonic() - 60 * self.minutes
         with self._lock, self._writer() as writer, closing(self.crops.batches(self.step)) as batches:
             for x in batches:
-                progress = self._train_step(x.chunk(self.recipe.accumulate))
+                report = self._train_step(x.chunk(self.recipe.accumulate))
                 if on_step:
-                    on_step(progress)
+                    on_step(report)
                 due = self.finished or self.minutes - saved >= self.recipe.save_minutes
                 saved = self.minutes if due else saved
                 stopped = self._mean(torch.tensor(float(self._stopped))) > 0
@@ -399,13 +397,13 @@ class Trainer:
                 if self.fabric.is_global_zero:
                     self.save()
                 if writer is not None and due:
-                    record = self._log(progress, held_out, writer)
+                    record = self._log(report, held_out, writer)
                     if on_save:
                         on_save(record)
                 if self.finished or stopped:
                     return
 
-    def _train_step(self, parts: Sequence[Tensor]) -> Progress:
+    def _train_step(self, parts: Sequence[Tensor]) -> StepReport:
         """One step on this process's parts of the batch, and its means over all processes."""
         recipe, before = self.recipe, self.minutes
         self._set_rates()
@@ -429,7 +427,7 @@ class Trainer:
         self.patches += recipe.batch
         self.minutes = self.fabric.broadcast((time.monotonic() - self._begun) / 60)
         speed = recipe.batch / max(60 * (self.minutes - before), 1e-9)
-        return Progress(self.step, self.patches, self.minutes, loss, bpp, -10 * log_mse, speed)
+        return StepReport(self.step, self.patches, self.minutes, loss, bpp, -10 * log_mse, speed)
 
     def _set_rates(self) -> None:
         factor = self.recipe.rate_factor(self.step, self.minutes)
@@ -477,8 +475,8 @@ class Trainer:
         rates = "--learning-rate or --muon-rate" if self.recipe.optimizer == "muon" else "--learning-rate"
         raise TrainingError(f"{self.folder}: the {what} is {value} at step {self.step}; {way_out} with a lower {rates}")
 
-    def _log(self, progress: Progress, held_out: list[dict[str, float]], writer: SummaryWriter) -> dict[str, Any]:
-        record: dict[str, Any] = asdict(progress) | {"held_out": held_out}
+    def _log(self, report: StepReport, held_out: list[dict[str, float]], writer: SummaryWriter) -> dict[str, Any]:
+        record: dict[str, Any] = asdict(report) | {"held_out": held_out}
         try:
             with open(self.folder / LOG_FILE, "a") as file:
                 file.write(json.dumps(_json(record)) + "\n")

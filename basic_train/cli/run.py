@@ -21,7 +21,7 @@ from basic_train.signals import heard_by
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from basic_train.train import Progress, Trainer
+    from basic_train.train import StepReport, Trainer
 
 DEFAULT = Recipe()
 
@@ -184,8 +184,7 @@ def _train(trainer: Trainer, console: Console, report: Any) -> None:
     if not (console.is_terminal and trainer.fabric.is_global_zero):
         trainer.run(on_save=lambda record: report(_save_line(record)))
         return
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         BarColumn(16),
@@ -193,21 +192,18 @@ def _train(trainer: Trainer, console: Console, report: Any) -> None:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Bar(*columns, console=console) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("starting", total=1.0)
 
-        def on_step(progress: Progress) -> None:
-            share = trainer.recipe.progress(progress.step, progress.minutes)
-            bar.update(task, completed=share, description=_step_text(progress))
+        def on_step(done: StepReport) -> None:
+            share = trainer.recipe.progress(done.step, done.minutes)
+            bar.update(task, completed=share, description=_step_text(done))
 
         trainer.run(on_step, lambda record: report(_save_line(record)))
 
 
-def _step_text(progress: Progress) -> str:
-    return (
-        f"step {progress.step} {progress.bpp:.3f} bpp {progress.psnr:.2f} dB "
-        f"{progress.patches_per_second:.0f} patches/s"
-    )
+def _step_text(done: StepReport) -> str:
+    return f"step {done.step} {done.bpp:.3f} bpp {done.psnr:.2f} dB {done.patches_per_second:.0f} patches/s"
 
 
 def _save_line(record: dict[str, Any]) -> str:

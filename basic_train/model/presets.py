@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from basic_train.grouping import LEARNED, tiled
 from basic_train.model.config import ModelConfig
@@ -155,3 +156,12 @@ PRESETS = {
         ELIC,
     )
 }
+
+
+def changed(base: ModelConfig, changes: dict[str, Any]) -> ModelConfig:
+    """A preset, or a model of it, with other values of fields. Raises ValueError, which names the preset, for values
+    that do not go together."""
+    try:
+        return base.changed(changes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"preset {base.preset!r} cannot be changed so: {error}") from error

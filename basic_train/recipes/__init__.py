@@ -77,15 +77,15 @@ def _read(file: Traversable, name: str) -> RecipeFile:
 
 def require_model(file: RecipeFile) -> None:
     """Raises RecipeError where no preset can be changed as a file says; asks PyTorch's part of this package."""
-    from basic_train.model.presets import PRESETS
+    from basic_train.model.presets import PRESETS, changed
 
     recipe = file.recipe
     if recipe.preset not in PRESETS:
         raise RecipeError(f"{file.name}: unknown preset {recipe.preset!r}{_hint(recipe.preset, list(PRESETS))}")
     try:
-        PRESETS[recipe.preset].changed(recipe.model)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{file.name}: preset {recipe.preset!r} cannot be changed so: {error}") from error
+        changed(PRESETS[recipe.preset], recipe.model)
+    except ValueError as error:
+        raise RecipeError(f"{file.name}: {error}") from error
 
 
 def to_toml(file: RecipeFile) -> str:
