@@ -27,7 +27,7 @@ from basic_train.model.priors import uniform_noise
 from basic_train.model.supernet import Y_STRIDE, Supernet
 from basic_train.model.topology import DirectTopology, TopologyPredictor, draw, likeliest, mean_rate, vimco
 from basic_train.optimise import optimizers
-from basic_train.progress import Progress, silent
+from basic_train.progress import Progress
 from basic_train.recipe import Recipe
 
 #: Samples of VIMCO.
@@ -155,9 +155,9 @@ class Ablation:
         held_out: Latents,
         shape: ContextShape,
         steps: int,
-        batch: int = 8,
-        learner: str = "search",
-        report: Progress = silent,
+        batch: int,
+        learner: str,
+        report: Progress,
     ) -> None:
         self.net, self.training, self.held_out = net, training, held_out
         self.steps, self.batch, self.learner, self.report = steps, batch, learner, report

@@ -231,7 +231,7 @@ class Grouping:
 
     def slots(self, stage: int) -> list[tuple[int, int, int]]:
         """The (channel group, phase row, phase column) decoded in a stage, in lexicographic order."""
-        return [tuple(int(v) for v in slot) for slot in np.argwhere(self.tile == stage)]  # type: ignore[misc]
+        return [(group, row, column) for group, row, column in np.argwhere(self.tile == stage).tolist()]
 
     def labels(self, height: int, width: int) -> Labels:
         """The tile repeated over a map: int64 (G, height, width)."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from basic_train.ablation import Ablation, Method, Outcome
     from basic_train.model.supernet import Supernet
+    from basic_train.progress import Progress
 
 _PATH = click.Path(path_type=Path)
 
@@ -141,8 +142,7 @@ def _outcomes(
         return
     with progress_bar() as show:
         show("latents", 0, None)
-        run = _ablation(net, *photos, learner, sizes)
-        run.report = show
+        run = _ablation(net, *photos, learner, sizes, show)
         _base(run, output / "base.safetensors", most_groups)
         for method in todo:
             outcome, context = run.run(method)
@@ -178,7 +178,9 @@ def _training_photos(data: Path) -> list[Path]:
     return train
 
 
-def _ablation(net: Supernet, train: list[Path], measured: Tensor, learner: str, sizes: dict[str, int]) -> Ablation:
+def _ablation(
+    net: Supernet, train: list[Path], measured: Tensor, learner: str, sizes: dict[str, int], show: Progress
+) -> Ablation:
     """Frozen latents of random crops of training photos and of the crops to measure."""
     import torch
 
@@ -195,4 +197,4 @@ def _ablation(net: Supernet, train: list[Path], measured: Tensor, learner: str, 
     held_out = freeze(net, measured.repeat_interleave(len(QUALITIES), 0), quality)
     size = sizes["context"]
     shape = ContextShape(size, size, size)
-    return Ablation(net, training, held_out, shape, sizes["steps"], sizes["batch"], learner)
+    return Ablation(net, training, held_out, shape, sizes["steps"], sizes["batch"], learner, show)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from basic_train.model.blocks import bottleneck, halved, shuffled_up
+from basic_train.model.blocks import bottleneck, constant, halved, shuffled_up
 from basic_train.model.config import ModelConfig
 from basic_train.model.linear import LinearAnalysis, LinearSynthesis
 from basic_train.model.slimmable import Channels, SlimConv2d, SlimSequential, Transforms
@@ -47,11 +47,10 @@ def analysis(widths: Channels, y_channels: int, blocks: Blocks, components: bool
     All widths write the same latents, so the blocks there are slim inside only; their sum stays float32.
     components: the first convolution gives principal components, the weak ones of which bf16 would drown.
     """
-    same = [3] * len(widths)
     half = halved(widths)
-    latent = [y_channels] * len(widths)
+    latent = constant(y_channels, widths)
     return SlimSequential(
-        SlimConv2d(same, half, 4, stride=4, precise=components),
+        SlimConv2d(constant(3, widths), half, 4, stride=4, precise=components),
         *(bottleneck(half, halved(half)) for _ in range(blocks.quarter)),
         SlimConv2d(half, widths, 2, stride=2),
         *(bottleneck(widths, half) for _ in range(blocks.eighth)),
@@ -63,34 +62,34 @@ def analysis(widths: Channels, y_channels: int, blocks: Blocks, components: bool
 def synthesis(widths: Channels, y_channels: int, blocks: Blocks) -> SlimSequential:
     """g_s: latent (B, y_channels, h, w) to picture (B, 3, 16h, 16w), the mirror of `analysis`."""
     half = halved(widths)
-    latent = [y_channels] * len(widths)
+    latent = constant(y_channels, widths)
     return SlimSequential(
         *(bottleneck(latent, half) for _ in range(blocks.latent)),
         *shuffled_up(latent, widths, 2, precise=True),
         *(bottleneck(widths, half) for _ in range(blocks.eighth)),
         *shuffled_up(widths, half, 2),
         *(bottleneck(half, halved(half)) for _ in range(blocks.quarter)),
-        *shuffled_up(half, [3] * len(widths), 4, precise=True),
+        *shuffled_up(half, constant(3, widths), 4, precise=True),
     )
 
 
 def hyper_analysis(widths: Channels, y_channels: int, z_channels: int) -> SlimSequential:
     """h_a: y (B, y_channels, h, w) to z (B, z_channels, h/4, w/4)."""
     return SlimSequential(
-        SlimConv2d([y_channels] * len(widths), widths, 3),
+        SlimConv2d(constant(y_channels, widths), widths, 3),
         nn.ReLU(),
         SlimConv2d(widths, widths, 2, stride=2),
         nn.ReLU(),
         SlimConv2d(widths, widths, 3),
         nn.ReLU(),
-        SlimConv2d(widths, [z_channels] * len(widths), 2, stride=2),
+        SlimConv2d(widths, constant(z_channels, widths), 2, stride=2),
     )
 
 
 def hyper_synthesis(widths: Channels, z_channels: int, priors: Channels) -> SlimSequential:
     """h_s: z (B, z_channels, h/4, w/4) to the prior of y (B, priors[width], h, w)."""
     return SlimSequential(
-        *shuffled_up([z_channels] * len(widths), widths, 2, kernel=3),
+        *shuffled_up(constant(z_channels, widths), widths, 2, kernel=3),
         nn.ReLU(),
         *shuffled_up(widths, widths, 2, kernel=3),
         nn.ReLU(),
