@@ -15,11 +15,10 @@ from PIL import Image
 from basic_runtime.errors import BasicError, ImageError
 from basic_runtime.files import read_bytes
 from basic_runtime.imageio import EXTENSIONS, FORMATS, read_picture, write_picture
-from basic_runtime.limits import DEFAULT_LIMITS
 from basic_runtime.picture import Picture
 from basic_train.prepare.procedure import Procedure, Size
 
-#: What the runtime reads, and BMP.
+#: Of formats that the runtime writes, and BMP.
 SUFFIXES = frozenset(EXTENSIONS) | {".bmp"}
 
 JPEG_START = b"\xff\xd8"
@@ -168,10 +167,6 @@ def convert(root: Path, source: Source, target: Path, size: Size, procedure: Pro
 
 def _decode(path: Path, data: bytes) -> Picture:
     try:
-        if path.suffix.lower() == ".bmp":
-            with Image.open(io.BytesIO(data), formats=("BMP",)) as image:
-                DEFAULT_LIMITS.check_size(*image.size)
-                return Picture(np.array(image.convert("RGB")))
         return read_picture(data)
     except BasicError as error:
         raise ImageError(f"{path}: {error}") from error
