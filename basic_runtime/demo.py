@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from basic_runtime.cli.lines import tell_error
 from basic_runtime.codec import DEFAULT_QUALITY, Codec
 from basic_runtime.errors import BasicError, MissingExtraError
 from basic_runtime.exif import orientation, upright
@@ -26,6 +27,9 @@ from basic_runtime.files import make_folder, write_file
 from basic_runtime.imageio import read_picture
 from basic_runtime.metrics import bpp, psnr
 from basic_runtime.picture import Pixels
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 BUNDLED_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 """Photos that lie in the package scikit-image itself; its others are downloaded on first use."""
@@ -151,7 +155,7 @@ def main(photos: tuple[str, ...], out_dir: str, quality: int, bundle: str | None
     try:
         run(photos, Path(out_dir), quality, bundle)
     except BasicError as error:
-        click.echo(f"demo: error: {error}", err=True)
+        tell_error(str(error), "demo")
         raise SystemExit(1) from error
 
 
@@ -160,7 +164,7 @@ def _with_rivals(codec: Codec, pixels: Pixels, quality: int, level: int) -> tupl
     return ours, code_with_pillow("JPEG", pixels, ours.size), code_with_pillow("WEBP", pixels, ours.size)
 
 
-def _table(name: str, pixels: Pixels, levels: Sequence[int], rows: Sequence[tuple[Coded, Coded, Coded]]) -> Any:
+def _table(name: str, pixels: Pixels, levels: Sequence[int], rows: Sequence[tuple[Coded, Coded, Coded]]) -> Table:
     from rich.box import SIMPLE
     from rich.table import Table
 

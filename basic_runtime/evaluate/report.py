@@ -7,12 +7,15 @@ import platform
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.evaluate.curves import METRICS, SHORT_OVERLAP, Curve, bd_rate, per_picture
 from basic_runtime.evaluate.measure import RIVALS, Row
 from basic_runtime.files import write_file
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 ANCHORS = ("JPEG", "WebP", "AVIF")
 
@@ -76,8 +79,8 @@ def _bd_values(rows: Sequence[Row], anchor: Curve, curve: Curve, metric: str) ->
     }
 
 
-def table(values: dict[str, Any]) -> Any:
-    """A rich table: BD-rates in PSNR against every anchor and in MS-SSIM against one, times, and ranges."""
+def table(values: dict[str, Any]) -> Table:
+    """BD-rates in PSNR against every anchor and in MS-SSIM against one, times, and ranges."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
