@@ -223,7 +223,7 @@ def _replace(
     _warn(options)
     tune_allocator()
     try:
-        with progress_bar(as_json) as advance:
+        with progress_bar(as_json, lines=True) as advance:
             return replace(bundle, number, net, output, options, advance)
     except NetError as error:
         raise NetError(f"{checkpoint}: {error}") from error
@@ -246,7 +246,7 @@ def _export_checkpoint(
     options = named(name or f"{net.config.preset[: LONGEST_NAME - 2]}-1")
     _warn(options)
     tune_allocator()
-    with progress_bar(as_json) as advance:
+    with progress_bar(as_json, lines=True) as advance:
         return export_bundle(net, output, options, advance)
 
 

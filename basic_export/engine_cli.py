@@ -143,13 +143,13 @@ def require_builder(request: EngineRequest) -> list[str]:
 
 
 def build(request: EngineRequest, path: Path, targets: list[str], quiet: bool) -> EngineReport:
-    """Build what a request asks for in the bundle `path`, with a progress bar unless `quiet` or no terminal."""
+    """Build what a request asks for in the bundle `path`, and show how far that is unless `quiet`."""
     from basic_export.engines import build_engines
     from basic_runtime.bundle import Bundle
     from basic_runtime.cli.progress import progress_bar
 
     bundle = Bundle(path)
-    with progress_bar(quiet) as advance:
+    with progress_bar(quiet, lines=True) as advance:
         return build_engines(
             bundle, request.library, targets, advance, precision=request.precision, sizes=request.sizes
         )

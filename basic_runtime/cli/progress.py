@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
 
+import click
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
@@ -18,13 +20,17 @@ PATIENCE = 1.0
 
 
 @contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
+def progress_bar(quiet: bool = False, *, lines: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
     """A function to call with what is being done, how much of it is done, and how much there is (None: not known yet);
-    shows a bar, one part of the work after the other, unless `quiet` or standard error is no terminal."""
+    shows a bar, one part of the work after the other, unless `quiet` or standard error is no terminal; `lines` has each
+    part told there as it begins."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
+    if lines and not (quiet or console.is_terminal):
+        yield _line_for_each_part()
+        return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=None)
@@ -33,6 +39,18 @@ def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int | None
             bar.update(task, description=what, completed=done, total=total)
 
         yield show
+
+
+def _line_for_each_part() -> Callable[[str, int, int | None], None]:
+    told = ""
+
+    def tell(what: str, done: int, total: int | None) -> None:
+        nonlocal told
+        if what != told:
+            click.echo(what, err=True)
+        told = what
+
+    return tell
 
 
 def tracked(items: Iterable[_Item], description: str, total: int) -> Iterator[_Item]:
