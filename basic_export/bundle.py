@@ -19,10 +19,10 @@ from safetensors.numpy import save
 import basic_runtime
 from basic_export.folders import whole_folder
 from basic_export.graphs import OPSET, canonical, serialise
-from basic_export.layout import GOLDEN, GRAPHS, MANIFEST, TABLES
 from basic_export.parts import split
 from basic_export.reach import reach
-from basic_export.weights import FILE_NAME, WeightStore
+from basic_export.weights import WeightStore
+from basic_runtime.definitions import GOLDEN, GRAPHS, MANIFEST, TABLES, WEIGHTS
 from basic_runtime.errors import FileError
 from basic_runtime.manifest import FORMAT, FORMAT_VERSION
 from basic_train.model.supernet import Y_STRIDE
@@ -86,9 +86,9 @@ class BundleWriter:
 
     def write_tables(self, tables: Mapping[str, np.ndarray]) -> None:
         """Write weights.bin, which is complete once all graphs are in, and tables.safetensors."""
-        (self.folder / FILE_NAME).write_bytes(self.weights.data)
+        (self.folder / WEIGHTS).write_bytes(self.weights.data)
         self._save(TABLES, tables)
-        self.files[FILE_NAME] = self._sha256(FILE_NAME)
+        self.files[WEIGHTS] = self._sha256(WEIGHTS)
 
     def write_golden(self, golden: Mapping[str, np.ndarray]) -> None:
         self._save(GOLDEN, golden)
@@ -136,7 +136,7 @@ class BundleWriter:
         decoding = {key: fields[key] for key in ("latent", "mean_bits", "z_amax", "quality_steps", "levels")}
         variants = [{k: v for k, v in item.items() if k != "golden"} for item in fields["entropy"]]
         graphs = sorted(name for name, spec in self.graphs.items() if spec["transform"] in ("h_s", "stage", "g_s"))
-        parts = [decoding, variants, graphs, self.files[TABLES], self.files[FILE_NAME]]
+        parts = [decoding, variants, graphs, self.files[TABLES], self.files[WEIGHTS]]
         filters = {name: spec["filter"] for name, spec in self.graphs.items() if "filter" in spec}
         return id_with_filters(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8], filters)
 

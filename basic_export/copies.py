@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 
 from basic_export.bundle import BundleWriter
 from basic_export.graphs import load_inline
-from basic_export.layout import GRAPHS
+from basic_runtime.definitions import GRAPHS
 
 
 def copy_graphs(path: Path, entries: Mapping[str, Any], names: Iterable[str], writer: BundleWriter) -> dict[str, str]:

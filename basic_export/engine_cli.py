@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from basic_export.layout import GOLDEN_SIDE, MANIFEST
-from basic_export.options import PICTURE_SIZES
+from basic_export.options import GOLDEN_SIDE, PICTURE_SIZES
 from basic_runtime.cli.options import PictureSize
+from basic_runtime.definitions import MANIFEST
 from basic_runtime.errors import FileError, MissingExtraError
 
 if TYPE_CHECKING:

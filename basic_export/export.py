@@ -15,13 +15,13 @@ from basic_export import golden, photos, verify
 from basic_export.bundle import new_bundle
 from basic_export.fixed_point import formats_of
 from basic_export.gradient import gradient_formats_of
-from basic_export.layout import GRAPHS, MANIFEST
 from basic_export.levels import choose_levels
 from basic_export.net_export import Latents, NetExport, Pruned, cropped, require_grouped
 from basic_export.options import Options, Steps
 from basic_export.post_filters import filters_of
 from basic_runtime.bundle import Bundle
 from basic_runtime.container import QUALITY_STEPS
+from basic_runtime.definitions import GRAPHS, MANIFEST
 from basic_runtime.tables import TableArrays
 from basic_train.model.coded import RateCost, coder_tables, symbol_counts
 from basic_train.model.supernet import Y_STRIDE, Z_STRIDE, Supernet

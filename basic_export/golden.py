@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from basic_export.layout import GOLDEN_SIDE
+from basic_export.options import GOLDEN_SIDE
 from basic_export.pixel import PixelExport
 from basic_runtime.bundle import Bundle
 from basic_runtime.container import QUALITY_STEPS

@@ -12,6 +12,9 @@ LONGEST_NAME = 15
 NAME_PATTERN = rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}"
 NAME_KIND = f"1 to {LONGEST_NAME} letters, digits, dots, dashes or underscores"
 
+#: Latents of golden vectors are those of a picture of so many pixels a side, a multiple of 64.
+GOLDEN_SIDE = 128
+
 #: Pictures that engines take: the smallest padded one, a photo as it is measured elsewhere, for which they are tuned,
 #: and the largest.
 PICTURE_SIZES = ((64, 64), (768, 512), (1536, 1536))

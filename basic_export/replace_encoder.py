@@ -19,7 +19,6 @@ from basic_export import golden, photos, verify
 from basic_export.bundle import CARRIED_FIELDS, new_bundle
 from basic_export.copies import copy_graphs, renamed
 from basic_export.export import Report, complete, report_of
-from basic_export.layout import GOLDEN, MANIFEST, TABLES
 from basic_export.lean import HALF_BITS, round_weights, silence_least
 from basic_export.net_export import NetExport, require_grouped
 from basic_export.options import Options, Steps
@@ -27,6 +26,7 @@ from basic_export.pixel import export_pixel
 from basic_export.replace_level import NetError, require_rising, require_same_latents
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
+from basic_runtime.definitions import GOLDEN, MANIFEST, TABLES
 from basic_runtime.engines import create_backend
 from basic_runtime.quality import quality_of_step
 from basic_train.data import evenly

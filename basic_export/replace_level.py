@@ -20,10 +20,10 @@ from basic_export.bundle import CARRIED_FIELDS, earlier_models, new_bundle
 from basic_export.copies import copy_graphs, renamed
 from basic_export.errors import ExportError
 from basic_export.export import Report, complete, gain_arrays, report_of
-from basic_export.layout import GOLDEN, MANIFEST, TABLES
 from basic_export.net_export import NetExport, require_grouped
 from basic_export.options import Options, Steps
 from basic_runtime.bundle import Bundle
+from basic_runtime.definitions import GOLDEN, MANIFEST, TABLES
 from basic_runtime.tables import SCALES, TableArrays
 from basic_train.model.coded import coder_tables
 from basic_train.model.integer import IntegerEntropy

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-FILE_NAME = "weights.bin"
+from basic_runtime.definitions import WEIGHTS
 
 #: Alignment of tensors in the file: a cache line, and what engines that map the file ask for.
 ALIGNMENT = 64
@@ -63,7 +63,7 @@ class WeightStore:
         reference = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         reference.doc_string = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         reference.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", FILE_NAME), ("offset", self.add(raw)), ("length", len(raw))):
+        for key, value in (("location", WEIGHTS), ("offset", self.add(raw)), ("length", len(raw))):
             entry = reference.external_data.add()
             entry.key, entry.value = key, str(value)
         return reference

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from basic_runtime.arguments import whole
 from basic_runtime.container import Header
-from basic_runtime.definitions import DEFAULT_MODEL, SCALE_ROWS
+from basic_runtime.definitions import DEFAULT_MODEL, GOLDEN, GRAPHS, MANIFEST, SCALE_ROWS, TABLES
 from basic_runtime.errors import BundleError, FormatError, WrongBundleError
 from basic_runtime.files import size_of
 from basic_runtime.manifest import EntropySpec, GraphSpec, LevelSpec, Manifest, parse_manifest
@@ -49,7 +49,7 @@ def default_bundle_path() -> Path:
     if named:
         return find_bundle(named)
     path = MODELS_FOLDER / DEFAULT_MODEL
-    if not (path / "manifest.json").is_file():
+    if not (path / MANIFEST).is_file():
         raise BundleError(f"{path}: the default model is not installed; {_NAME_ONE}")
     return path
 
@@ -63,7 +63,7 @@ def find_bundle(given: str | os.PathLike[str]) -> Path:
     shipped = MODELS_FOLDER / path
     bare = path.name == os.fspath(given)
     try:
-        return shipped if bare and not path.exists() and (shipped / "manifest.json").is_file() else path
+        return shipped if bare and not path.exists() and (shipped / MANIFEST).is_file() else path
     except (OSError, ValueError) as error:  # a name that is too long, or has a null byte
         raise BundleError(f"{given!r}: no bundle can have this name") from error
 
@@ -99,7 +99,7 @@ class Bundle:
         Raises BundleError, naming the file and the field, for a bundle that is missing or damaged.
         """
         self.path = find_bundle(path) if path is not None else default_bundle_path()
-        self.manifest: Manifest = parse_manifest(self.path / "manifest.json", self._read_json())
+        self.manifest: Manifest = parse_manifest(self.path / MANIFEST, self._read_json())
         if verify_hashes:
             self._verify_hashes()
 
@@ -143,7 +143,7 @@ class Bundle:
         return self.manifest.graphs[graph_id]
 
     def graph_path(self, graph_id: str) -> Path:
-        return self.path / "graphs" / f"{graph_id}.onnx"
+        return self.path / GRAPHS / f"{graph_id}.onnx"
 
     @property
     def weights_folder(self) -> Path:
@@ -158,7 +158,7 @@ class Bundle:
         try:
             return Tables(*self.coder_rows)
         except ValueError as error:
-            raise BundleError(f"{self.path / 'tables.safetensors'}: coder tables: {error}") from error
+            raise BundleError(f"{self.path / TABLES}: coder tables: {error}") from error
 
     @property
     def coder_rows(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -199,13 +199,13 @@ class Bundle:
         Raises BundleError for a bundle that does not state it.
         """
         if self.manifest.lambdas is None:
-            raise BundleError(f"{self.path / 'manifest.json'}: field lambda is missing")
+            raise BundleError(f"{self.path / MANIFEST}: field lambda is missing")
         lowest, highest = self.manifest.lambdas
         return lowest * math.pow(highest / lowest, quality_step / (self.manifest.quality_steps - 1))
 
     def golden(self) -> dict[str, NDArray[Any]]:
         """The tensors of golden.safetensors. Raises BundleError if it cannot be read."""
-        return self._read_tensors("golden.safetensors")
+        return self._read_tensors(GOLDEN)
 
     def _gain(self, name: str, quality_step: int) -> NDArray[np.float32]:
         row: NDArray[np.float32] = self._tables[name][quality_step]
@@ -213,7 +213,7 @@ class Bundle:
 
     @cached_property
     def _tables(self) -> dict[str, NDArray[Any]]:
-        stored = self._read_tensors("tables.safetensors")
+        stored = self._read_tensors(TABLES)
         gain_shape = (self.manifest.quality_steps, self.manifest.y_channels)
         rows = SCALE_ROWS + self.manifest.z_channels
         for wanted in (
@@ -227,11 +227,11 @@ class Bundle:
         ):
             self._require(stored, wanted)
         if stored["index_lut"].size == 0 or int(stored["index_lut"].max()) >= SCALE_ROWS:
-            raise BundleError(f"{self.path / 'tables.safetensors'}: index_lut must hold rows 0 to {SCALE_ROWS - 1}")
+            raise BundleError(f"{self.path / TABLES}: index_lut must hold rows 0 to {SCALE_ROWS - 1}")
         return stored
 
     def _require(self, stored: dict[str, NDArray[Any]], wanted: _Tensor) -> None:
-        where = f"{self.path / 'tables.safetensors'}: tensor {wanted.name!r}"
+        where = f"{self.path / TABLES}: tensor {wanted.name!r}"
         if wanted.name not in stored:
             raise BundleError(f"{where} is missing")
         found = stored[wanted.name]
@@ -255,7 +255,7 @@ class Bundle:
             raise BundleError(f"{self.path / name}: {error}") from error
 
     def _read_json(self) -> Any:
-        file = self.path / "manifest.json"
+        file = self.path / MANIFEST
         if not self.path.is_dir():
             raise BundleError(f"{self.path}: no such bundle folder: {_NAME_ONE}")
         try:
@@ -263,7 +263,7 @@ class Bundle:
                 raise BundleError(f"{file}: is larger than {_MAX_MANIFEST >> 20} MiB, and no manifest")
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise BundleError(f"{self.path}: not a bundle, manifest.json is missing: {_NAME_ONE}") from error
+            raise BundleError(f"{self.path}: not a bundle, {MANIFEST} is missing: {_NAME_ONE}") from error
         except (OSError, ValueError, RecursionError) as error:
             raise BundleError(f"{file}: {error}") from error
 

@@ -8,6 +8,12 @@ EXTENSION = ".basic"
 DEFAULT_MODEL = "lite-11"
 """Name of the bundle inside this package that is used when none is named."""
 
+MANIFEST, TABLES, WEIGHTS, GOLDEN = "manifest.json", "tables.safetensors", "weights.bin", "golden.safetensors"
+"""Files of a bundle."""
+
+GRAPHS = "graphs"
+"""Folder of a bundle."""
+
 PASSES = (0, 0, 2, 3, 4, 6, 8, 12, 16, 24)
 """Passes over the latents (`refine`) of each effort; from 1 on the picture gets a filter of its own, too
 (`post_filter_fit`)."""

@@ -1,4 +1,4 @@
-"""The grouped entropy path: latents to a stream and back, stage by stage.
+"""The grouped entropy path, as far as encoders (`encoding`) and decoders (`decoding`) share it.
 
 A stage's graph reads the prior and what earlier stages decoded, and returns fixed-point means and integer
 scales for its slots of y. Both ends run the same graphs on the same integers, and see the same probabilities.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from basic_runtime._native import convert
 from basic_runtime.bundle import Bundle
 from basic_runtime.coder import quantise
-from basic_runtime.definitions import SCALE_ROWS
+from basic_runtime.definitions import MANIFEST, SCALE_ROWS
 from basic_runtime.engines import Engine
 from basic_runtime.engines.base import INDEX, FloatArray, TensorLike
 from basic_runtime.engines.native import NativeEngine
@@ -282,7 +282,7 @@ class GroupedEntropy:
     def _check_names(self, bundle: Bundle) -> None:
         known = set(self._h_s.outputs)
         for stage, (spec, engine) in enumerate(self._stages):
-            where = f"{bundle.path / 'manifest.json'}: stage {stage} of the variant with h_s {self.spec.h_s}"
+            where = f"{bundle.path / MANIFEST}: stage {stage} of the variant with h_s {self.spec.h_s}"
             missing = [name for name in spec.inputs if name not in known]
             if missing:
                 raise BundleError(f"{where} reads {missing[0]!r}, which nothing before it gives")

@@ -12,6 +12,7 @@ import numpy as np
 
 from basic_runtime.bundle import Bundle
 from basic_runtime.cache import processor, remember, remembered
+from basic_runtime.definitions import GOLDEN, WEIGHTS
 from basic_runtime.engines import Backend
 from basic_runtime.engines.native import native_key
 from basic_runtime.entropy import GroupedEntropy
@@ -32,7 +33,7 @@ def check_golden(bundle: Bundle, variant: int, backend: Backend, entropy: Groupe
     try:
         computed = entropy.golden_sha256(golden.pop("z"), golden)
     except KeyError as error:
-        raise BundleError(f"{bundle.path / 'golden.safetensors'}: tensor {prefix}{error.args[0]} is missing") from error
+        raise BundleError(f"{bundle.path / GOLDEN}: tensor {prefix}{error.args[0]} is missing") from error
     if computed != bundle.entropy(variant).golden_sha256:
         raise EngineError(
             f"engine {backend.name!r} {backend.version} does not reproduce the golden vector of model "
@@ -54,7 +55,7 @@ def _question(bundle: Bundle, variant: int, backend: Backend, entropy: GroupedEn
     library = None if entropy.native else [backend.version, backend.settings(), backend.engines_key(bundle.path)]
     return [
         bundle.manifest.model_id,
-        bundle.manifest.files["weights.bin"],
+        bundle.manifest.files[WEIGHTS],
         spec.golden_sha256,
         *spec.graphs,
         backend.name,

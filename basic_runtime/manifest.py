@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from basic_runtime.container import LEVELS, QUALITY_STEPS
+from basic_runtime.definitions import GOLDEN, TABLES, WEIGHTS
 from basic_runtime.errors import BundleError
 from basic_runtime.post_filter import shape_of
 
@@ -17,7 +18,7 @@ FORMAT = "basic-bundle"
 FORMAT_VERSION = 1
 TRANSFORMS = ("g_a", "h_a", "h_s", "stage", "g_s")
 FILTER_WEIGHTS = math.prod(shape_of(gray=False))
-REQUIRED_FILES = ("tables.safetensors", "weights.bin", "golden.safetensors")
+REQUIRED_FILES = (TABLES, WEIGHTS, GOLDEN)
 
 
 @dataclass(frozen=True)

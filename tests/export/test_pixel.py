@@ -12,7 +12,8 @@ import torch
 from basic_export.graphs import serialise
 from basic_export.pixel import TRANSFORMS, PixelExport, export_pixel
 from basic_export.shaping import shaped
-from basic_export.weights import FILE_NAME, WeightStore
+from basic_export.weights import WeightStore
+from basic_runtime.definitions import WEIGHTS
 from basic_runtime.engines.base import Backend
 from basic_runtime.engines.onnxruntime import OnnxRuntimeBackend
 from basic_runtime.engines.openvino import OpenVinoBackend
@@ -44,7 +45,7 @@ def assert_equals_torch(graph: PixelExport, backend: Backend, channels: int, fol
     store = WeightStore()
     path = folder / f"{graph.transform}.onnx"
     path.write_bytes(serialise(store.externalise(graph.model)))
-    (folder / FILE_NAME).write_bytes(store.data)
+    (folder / WEIGHTS).write_bytes(store.data)
     engine = backend.load(path, external_data=folder, strict=False)
     for height, width in SIZES:
         values = arrays(graph, channels, height, width)
