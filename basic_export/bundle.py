@@ -93,22 +93,15 @@ class BundleWriter:
     def write_golden(self, golden: Mapping[str, np.ndarray]) -> None:
         self._save(GOLDEN, golden)
 
-    def write_manifest(
-        self,
-        name: str,
-        fields: Mapping[str, Any],
-        earlier: Mapping[str, Any] | None = None,
-        model: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    def write_manifest(self, model: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
         """Write manifest.json from `fields` (latent, mean_bits, z_amax, quality_steps, lambda, entropy, levels)
-        and from what was written before; returns it. earlier: other models whose files it decodes
-        (`earlier_models`); model: of a bundle that decodes as this one does, whose name and id it keeps."""
-        if model is None:
-            model = {"name": name, "id": self._model_id(fields)} | ({"earlier": earlier} if earlier else {})
+        and from what was written before; returns it. model: its name, the other models whose files it decodes as
+        "earlier" (`earlier_models`), and the id of a bundle that decodes as this one does; without one it gets its
+        own."""
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": dict(model),
+            "model": {"name": model["name"], "id": self._model_id(fields), **model},
             "producer": {
                 "basic": basic_runtime.__version__,
                 "torch": torch.__version__.partition("+")[0],

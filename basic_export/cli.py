@@ -167,9 +167,7 @@ def _engines_of(
     """Build engines for a bundle that is there already."""
     if request is None:
         raise click.UsageError(f"{bundle} is a bundle already: add --engine to build engines for it")
-    given = engine_cli.given_options(context, EXPORT_ONLY)
-    if given:
-        raise click.UsageError(f"{given[0]} is about exporting a checkpoint, and {bundle} is a bundle already")
+    _refuse_of_checkpoints(context, EXPORT_ONLY, bundle)
     targets = engine_cli.require_builder(request)
     built = engine_cli.build(request, engine_cli.copy_of(bundle, output), targets, quiet=as_json)
     if as_json:
@@ -189,14 +187,19 @@ def _require_replaceable(context: click.Context, source: Path, bundle: Path | No
     if bundle is None:
         part = "a level" if replaced == ["--level"] else "an encoder"
         raise click.UsageError(f"{replaced[0]} replaces {part} of a bundle, which {source} is not: export it first")
-    given = engine_cli.given_options(context, ("levels", "grouping"))
-    if given:
-        raise click.UsageError(f"{given[0]} is about exporting a checkpoint, and {bundle} is a bundle already")
+    _refuse_of_checkpoints(context, ("levels", "grouping"), bundle)
     named = bool(engine_cli.given_options(context, ("name",)))
     if replaced == ["--level"] and not named:
         raise click.UsageError("a bundle with another level is another model: give it a name with --name")
     if replaced == ["--encoder"] and named:
         raise click.UsageError("with another encoder a bundle is the same model, which has its name: leave out --name")
+
+
+def _refuse_of_checkpoints(context: click.Context, names: tuple[str, ...], bundle: Path) -> None:
+    """Raises UsageError for one of these options."""
+    given = engine_cli.given_options(context, names)
+    if given:
+        raise click.UsageError(f"{given[0]} is about exporting a checkpoint, and {bundle} is a bundle already")
 
 
 def _replace(

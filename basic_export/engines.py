@@ -103,15 +103,14 @@ def build_engines(
     *,
     precision: str = "fp16",
     sizes: Sizes = SIZES,
-    graphs: Sequence[str] | None = None,
 ) -> EngineReport:
-    """Build engines for `graphs` (default: all of the bundle) and write them into the bundle, a set per target.
+    """Build engines for all graphs of a bundle and write them into it, a set per target.
 
     precision: of the pixel path, "fp16" or "fp32"; the entropy path is float32 always. Raises ExportError (a graph or
     target that the library refuses), FileError (a bundle that cannot be written), EngineError, MissingExtraError.
     """
     started = time.perf_counter()
-    specs = [bundle.graph(name) for name in graphs or bundle.manifest.graphs]
+    specs = list(bundle.manifest.graphs.values())
     built: list[Built] = []
     for target in targets:
         timings = _cache() / f"{library.name}-{library.version}-{target}.timings"

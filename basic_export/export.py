@@ -84,8 +84,8 @@ def export_bundle(net: Supernet, target: Path, options: Options, progress: Progr
         parts.add_pixels()
         step("tables and golden vectors")
         _write_files(parts, tables)
-        manifest = complete(parts, _fields(parts))
-        checks = parts.check(Bundle(writer.folder)) if options.verify else []
+        manifest = complete(parts, {"name": options.name}, _fields(parts))
+        checks = parts.check()
         report = report_of(parts, manifest, writer.graphs, checks)
         step("done")
     report.seconds = time.perf_counter() - started
@@ -107,19 +107,14 @@ def _write_files(parts: NetExport, tables: TableArrays) -> None:
     parts.writer.write_golden(parts.golden_tensors() | golden.pixel_tensors(parts.net, full, parts.photo))
 
 
-def complete(
-    parts: NetExport,
-    fields: Mapping[str, Any],
-    earlier: Mapping[str, Any] | None = None,
-    model: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write the manifest, with what is found out of the net's graphs in the bundle itself, opened as a user will open
-    it; returns it. earlier, model: see `BundleWriter.write_manifest`."""
+def complete(parts: NetExport, model: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest (`BundleWriter.write_manifest`), with what is found out of the net's graphs in the bundle
+    itself, opened as a user will open it; returns it."""
     writer, options = parts.writer, parts.options
     graphs = {graph_id for graph_id, _ in parts.pixels.values()}
 
     def write() -> Bundle:
-        writer.write_manifest(options.name, fields, earlier, model)
+        writer.write_manifest(model, fields)
         return Bundle(writer.folder)
 
     parts.hash_golden(write())
@@ -132,7 +127,7 @@ def complete(
     pictures = photos.filter_photos(options.photos)
     for name, weights in filters_of(write(), pictures, parts.step, graphs).items():
         writer.graphs[name]["filter"] = weights
-    return writer.write_manifest(options.name, fields, earlier, model)
+    return writer.write_manifest(model, fields)
 
 
 def _fields(parts: NetExport) -> dict[str, Any]:

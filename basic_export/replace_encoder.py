@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,20 +87,18 @@ def replace_encoder(
         parts.prune()
         parts.add_pixels()
         new = {old["levels"][number][name]: parts.pixels[name, getattr(level, name)][0] for name in transforms}
+        dearer = {
+            after: writer.graphs[after]["macs_per_pixel"] - old["graphs"][before]["macs_per_pixel"]
+            for before, after in new.items()
+        }
+        levels = [_with_costs(entry, dearer) for entry in renamed(old["levels"], names | new)]
+        require_rising(levels)
         fields = {name: old[name] for name in CARRIED_FIELDS if name in old}
-        fields |= {"entropy": renamed(old["entropy"], names), "levels": renamed(old["levels"], names | new)}
-        for entry in fields["levels"]:
-            entry["encode_macs_per_pixel"] += sum(
-                writer.graphs[after]["macs_per_pixel"] - old["graphs"][before]["macs_per_pixel"]
-                for before, after in new.items()
-                if after in (entry["g_a"], entry["h_a"])
-            )
-            entry["encode_macs_per_pixel"] = round(entry["encode_macs_per_pixel"], 3)
-        require_rising(fields["levels"])
+        fields |= {"entropy": renamed(old["entropy"], names), "levels": levels}
         writer.write_tables(load_file(source / TABLES))
         writer.write_golden(load_file(source / GOLDEN) | _golden_pixels(parts, bundle, number, level))
-        manifest = complete(parts, fields, model=renamed(old["model"], names))
-        checks = parts.check(Bundle(writer.folder)) if options.verify else []
+        manifest = complete(parts, renamed(old["model"], names), fields)
+        checks = parts.check()
         report = report_of(parts, manifest, {name: writer.graphs[name] for name in new.values()}, checks)
         for k in changed if bundle.manifest.lambdas is not None else ():  # or else nothing says what a bit is worth
             step(f"level {k} with the old encoder and the new one")
@@ -109,6 +108,12 @@ def replace_encoder(
         step("done")
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _with_costs(entry: dict[str, Any], dearer: Mapping[str, float]) -> dict[str, Any]:
+    """The manifest's entry of a level, some graphs of which are dearer than those that it had, by so many MACs."""
+    more = sum(by for graph, by in dearer.items() if graph in (entry["g_a"], entry["h_a"]))
+    return entry | {"encode_macs_per_pixel": round(entry["encode_macs_per_pixel"] + more, 3)}
 
 
 def _silence(net: Supernet, level: Widths, options: Options, prune: float, step: Steps) -> int:

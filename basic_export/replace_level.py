@@ -72,9 +72,9 @@ def replace_level(
         require_rising(fields["levels"])
         writer.write_tables(load_file(source / TABLES))
         writer.write_golden(load_file(source / GOLDEN) | parts.golden_tensors())
-        earlier = renamed(earlier_models(old), names)
-        manifest = complete(parts, fields, earlier)
-        checks = parts.check(Bundle(writer.folder)) if options.verify else []
+        model = {"name": options.name, "earlier": renamed(earlier_models(old), names)}
+        manifest = complete(parts, model, fields)
+        checks = parts.check()
         graphs = {name: entry for name, entry in manifest["graphs"].items() if name not in names.values()}
         report = report_of(parts, manifest, graphs, checks)
         step("done")

@@ -32,7 +32,7 @@ def load_folded(path: Path, external_data: Path) -> ModelProto:
     Stored float16 and int8 weights become the float32 values that they stand for.
     """
     model = load_inline(path, external_data)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants = _constants(model.graph)
     kept: list[NodeProto] = []
     for node in model.graph.node:
         if node.op_type != "Constant" and all(name in constants for name in node.input if name):
