@@ -14,6 +14,8 @@ from basic_runtime.engines.cuda import compute_capability
 from basic_runtime.engines.engine_set import unserved
 from basic_runtime.engines.tensorrt_library import LIBRARIES, TENSORRT_RTX
 
+from .device import ENGINE_SIZES, SIMULATED
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -34,6 +36,8 @@ def engine(request: pytest.FixtureRequest) -> str:
         pytest.skip(f"{name} is not installed")
     if name == TENSORRT_RTX.name and unserved(compute_capability()):
         pytest.skip(f"{name} does not run on this GPU")
+    if name in PROVIDERS and SIMULATED:
+        pytest.skip(f"{name} is not simulated")
     if name in PROVIDERS and not (PROVIDERS[name] and name in available_backends()):
         pytest.skip(f"{name} is not installed (docs/gpu.md)")
     return name
@@ -47,7 +51,7 @@ def bundle(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path: Path = tmp_path_factory.mktemp("gpu") / "lite"
     copy_bundle(Bundle().path, path)
     targets, _ = choose_targets(LIBRARIES[engine], (compute_capability(),))
-    build_engines(Bundle(path), LIBRARIES[engine], targets, lambda step, number, total: None)
+    build_engines(Bundle(path), LIBRARIES[engine], targets, lambda step, number, total: None, sizes=ENGINE_SIZES)
     return Bundle(path)
 
 

@@ -1,0 +1,68 @@
+"""What only a simulated GPU can tell: how often graphs run, and what is held."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from simulated_device import device
+from skimage import data
+
+from basic_export.engines import profile_of, typed_graph
+from basic_export.options import PICTURE_SIZES
+from basic_export.tensorrt import EngineBuilder
+from basic_runtime.bundle import Bundle
+from basic_runtime.codec import Codec
+from basic_runtime.engines import create_backend
+from basic_runtime.engines.engine_set import Sizes
+from basic_runtime.engines.tensorrt_library import TENSORRT
+from basic_runtime.profile import profile
+
+pytestmark = pytest.mark.gpu
+
+PHOTO = data.astronaut()[:128, :192]
+
+
+def held() -> tuple[int, ...]:
+    gc.collect()
+    return device.used_memory, device.pinned.held, len(device.streams), device.graphs, device.events
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    """Memory, streams, graphs and events that a test makes go with what it made them for."""
+    before = held()
+    yield
+    assert held() == before
+
+
+def test_graphs_run_where_shapes_repeat(bundle: Bundle, engine: str) -> None:
+    """Addresses do, too: after some pictures all runs are launches, where the library leaves graphs to us."""
+    codec = Codec(bundle, create_backend(engine))
+    for _ in range(6):
+        codec.decode(codec.encode(PHOTO, level=0))
+    device.counts.clear()
+    codec.decode(codec.encode(PHOTO, level=0))
+    assert set(device.counts) == {"launched" if engine == TENSORRT.name else "enqueued"}
+
+
+def test_a_profile_leaves_no_events(bundle: Bundle, engine: str) -> None:
+    """Nor does what comes after it make some."""
+    backend = create_backend(engine)
+    assert profile(bundle, backend, width=64, height=64, levels=(0,), repetitions=1).device
+    Codec(bundle, backend).encode(PHOTO, level=0)
+    assert device.events == 0
+
+
+def test_timings_of_another_gpu_are_taken_anew(tmp_path: Path) -> None:
+    bundle = Bundle()
+    spec = bundle.graph(bundle.level(0).h_a)
+    model = typed_graph(bundle, spec, "fp16")
+    timings = tmp_path / "tensorrt.timings"
+    timings.write_bytes(b"another GPU")
+    assert EngineBuilder(TENSORRT, "sm86", timings).build(
+        model, spec.id, profile_of(bundle, spec, model, Sizes(*PICTURE_SIZES))
+    )
+    assert timings.read_bytes() == b"simulated GPU"
