@@ -99,9 +99,15 @@ class Pool:
     """Blocks of memory by size, each used again as soon as it is free, the lowest address first: a loop that repeats
     gets the same addresses each time, in whatever order it gives them back."""
 
-    def __init__(self, allocate: Callable[[int], int], release: Callable[[int], None]) -> None:
-        """allocate: bytes to an address, raises EngineError when memory is full."""
-        self._allocate, self._release = allocate, release
+    def __init__(
+        self,
+        allocate: Callable[[int], int],
+        release: Callable[[int], None],
+        finish: Callable[[], None] = lambda: None,
+    ) -> None:
+        """allocate: bytes to an address, raises EngineError when memory is full; finish: ends work that may still need
+        blocks which are not in use."""
+        self._allocate, self._release, self._finish = allocate, release, finish
         self._idle: dict[int, list[int]] = {}
         self._closed = False
 
@@ -133,6 +139,7 @@ class Pool:
         try:
             return self._allocate(size)
         except EngineError:
+            self._finish()
             self.drop_idle()
             return self._allocate(size)
 
@@ -166,8 +173,12 @@ class Stream:
         self._kinds = runtime.cudaMemcpyKind
         # Graphs that a library records in other threads must not forbid this one to allocate.
         call("cudaThreadExchangeStreamCaptureMode", runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
-        self.handle = call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
-        self.device = Pool(lambda size: int(call("cudaMalloc", size)), lambda address: call("cudaFree", address))
+        self.handle = handle = call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
+        self.device = Pool(
+            lambda size: int(call("cudaMalloc", size)),
+            lambda address: call("cudaFree", address),
+            lambda: call("cudaStreamSynchronize", handle),
+        )
         self.pinned = Pool(
             lambda size: int(call("cudaMallocHost", size)), lambda address: call("cudaFreeHost", address)
         )

@@ -1,4 +1,4 @@
-"""What only a simulated GPU can tell: how often graphs run, and what is held."""
+"""What only a simulated GPU can tell: how often graphs run, what is held, what happens when memory is full."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from simulated_device import device
 from skimage import data
@@ -18,11 +19,14 @@ from basic_runtime.codec import Codec
 from basic_runtime.engines import create_backend
 from basic_runtime.engines.engine_set import Sizes
 from basic_runtime.engines.tensorrt_library import TENSORRT
+from basic_runtime.errors import EngineError
 from basic_runtime.profile import profile
 
 pytestmark = pytest.mark.gpu
 
 PHOTO = data.astronaut()[:128, :192]
+STEP = 1 << 17
+"""Bytes."""
 
 
 def held() -> tuple[int, ...]:
@@ -54,6 +58,22 @@ def test_a_profile_leaves_no_events(bundle: Bundle, engine: str) -> None:
     assert profile(bundle, backend, width=64, height=64, levels=(0,), repetitions=1).device
     Codec(bundle, backend).encode(PHOTO, level=0)
     assert device.events == 0
+
+
+def test_memory_that_is_full_is_used_again(bundle: Bundle, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of other sizes go first, when no work needs them any more. If that is not enough, an error says so."""
+    large = np.tile(PHOTO, (2, 1, 1))
+    file = Codec(bundle, create_backend(engine)).encode(large, level=0)
+    codec = Codec(bundle, create_backend(engine))
+    codec.encode(PHOTO, level=0)
+    outcomes: list[bytes | str] = []
+    while file not in outcomes:
+        monkeypatch.setattr(device, "total_memory", device.used_memory + STEP * len(outcomes))
+        try:
+            outcomes.append(codec.encode(large, level=0))
+        except EngineError as error:
+            outcomes.append(str(error))
+    assert {*outcomes[:-1]} == {"CUDA: cudaMalloc failed: cudaErrorMemoryAllocation"}
 
 
 def test_timings_of_another_gpu_are_taken_anew(tmp_path: Path) -> None:
