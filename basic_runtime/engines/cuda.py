@@ -11,6 +11,7 @@ import heapq
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -171,17 +172,14 @@ class Stream:
         from cuda.bindings import runtime
 
         self._kinds = runtime.cudaMemcpyKind
-        # Graphs that a library records in other threads must not forbid this one to allocate.
-        call("cudaThreadExchangeStreamCaptureMode", runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+        _ignore_captures()
         self.handle = handle = call("cudaStreamCreateWithFlags", runtime.cudaStreamNonBlocking)
         self.device = Pool(
             lambda size: int(call("cudaMalloc", size)),
-            lambda address: call("cudaFree", address),
+            partial(_free, "cudaFree"),
             lambda: call("cudaStreamSynchronize", handle),
         )
-        self.pinned = Pool(
-            lambda size: int(call("cudaMallocHost", size)), lambda address: call("cudaFreeHost", address)
-        )
+        self.pinned = Pool(lambda size: int(call("cudaMallocHost", size)), partial(_free, "cudaFreeHost"))
         self._in_flight: list[Block] = []
         self.clock: Callable[[], Clock | None] = lambda: None
         weakref.finalize(self, _close, self.handle, self.device, self.pinned).atexit = False
@@ -232,6 +230,20 @@ class Stream:
 
     def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
         call("cudaMemcpyAsync", target, source, size, kind, self.handle)
+
+
+def _ignore_captures() -> None:
+    """Graphs that are recorded, by a library in another thread or in this one, must not forbid this thread to allocate
+    and to free. Memory is no part of them, and goes whenever garbage is collected."""
+    from cuda.bindings import runtime
+
+    call("cudaThreadExchangeStreamCaptureMode", runtime.cudaStreamCaptureMode.cudaStreamCaptureModeRelaxed)
+
+
+def _free(name: str, address: int) -> None:
+    """Free a block with the function `name`, in whatever thread it died."""
+    _ignore_captures()
+    call(name, address)
 
 
 def _close(stream: Any, *pools: Pool) -> None:

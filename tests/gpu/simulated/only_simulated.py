@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from basic_export.options import PICTURE_SIZES
 from basic_export.tensorrt import EngineBuilder
 from basic_runtime.bundle import Bundle
 from basic_runtime.codec import Codec
-from basic_runtime.engines import create_backend
+from basic_runtime.engines import create_backend, cuda
 from basic_runtime.engines.engine_set import Sizes
 from basic_runtime.engines.tensorrt_library import TENSORRT
 from basic_runtime.errors import EngineError
@@ -74,6 +75,25 @@ def test_memory_that_is_full_is_used_again(bundle: Bundle, engine: str, monkeypa
         except EngineError as error:
             outcomes.append(str(error))
     assert {*outcomes[:-1]} == {"CUDA: cudaMalloc failed: cudaErrorMemoryAllocation"}
+
+
+def test_memory_of_a_thread_may_be_freed_in_another(bundle: Bundle, engine: str) -> None:
+    """In one that has done nothing on the GPU, while graphs may be recorded elsewhere."""
+    with ThreadPoolExecutor(1) as stays, ThreadPoolExecutor(1) as goes:
+        kept, codec = (Codec(bundle, create_backend(engine)) for _ in range(2))
+        stays.submit(kept.encode, PHOTO, level=0).result()
+        goes.submit(codec.encode, PHOTO, level=0).result()
+        del codec
+        gc.collect()
+        assert len(device.streams) == 1
+
+
+def test_memory_may_be_freed_while_a_graph_is_recorded() -> None:
+    """Garbage is collected at any time, also that of threads which have ended."""
+    gone, stays = [cuda.Stream()], cuda.Stream()
+    gone[0].upload(PHOTO)
+    stays.capture(gone.clear).launch(stays)
+    assert len(device.streams) == 1
 
 
 def test_timings_of_another_gpu_are_taken_anew(tmp_path: Path) -> None:
