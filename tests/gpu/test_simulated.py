@@ -16,8 +16,9 @@ STRICT = [f"-Werror::pytest.Pytest{kind}ExceptionWarning" for kind in ("Unraisab
 
 def test_engines_on_a_simulated_gpu() -> None:
     options = ["-m", "gpu", "-p", "no:cacheprovider", "-p", "no:xdist", *STRICT]
+    files = [FOLDER / "test_gpu.py", SIMULATED / "only_simulated.py", SIMULATED / "broken_rules.py"]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", *options, FOLDER / "test_gpu.py", SIMULATED / "only_simulated.py"],
+        [sys.executable, "-P", "-m", "pytest", *options, *files],
         env=os.environ | {"PYTHONPATH": str(SIMULATED), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

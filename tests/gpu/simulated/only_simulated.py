@@ -53,6 +53,29 @@ def test_graphs_run_where_shapes_repeat(bundle: Bundle, engine: str) -> None:
     assert set(device.counts) == {"launched" if engine == TENSORRT.name else "enqueued"}
 
 
+def test_graphs_that_make_room_have_run(bundle: Bundle, engine: str) -> None:
+    """Of more shapes than are kept, without a result that is waited for in between."""
+    spec = bundle.graph(bundle.level(0).h_a)
+    net = create_backend(engine).load(bundle.graph_path(spec.id), external_data=bundle.path, strict=False)
+    shapes = [(1, bundle.manifest.y_channels, h, w) for h in (4, 8, 12) for w in (4, 8, 12, 16)]
+    values = [np.full(shape, number, np.float32) for number, shape in enumerate(shapes, 1)]
+    together = []
+    for y in values:
+        for _ in range(2):
+            net.run({"y": y})
+        together.append(net.run({"y": y})["z"])
+    alone = [np.asarray(net.run({"y": y})["z"]) for y in values]
+    assert all(np.array_equal(z, np.asarray(found)) for z, found in zip(alone, together, strict=True))
+
+
+def test_uploads_that_wait_keep_their_values() -> None:
+    stream = cuda.Stream()
+    arrays = [np.full((3, 70), number, np.float32) for number in range(4)]
+    blocks = [stream.upload(values) for values in arrays]
+    for values, block in zip(arrays, blocks, strict=True):
+        np.testing.assert_array_equal(stream.download(block, values.shape, np.float32), values)
+
+
 def test_a_profile_leaves_no_events(bundle: Bundle, engine: str) -> None:
     """Nor does what comes after it make some."""
     backend = create_backend(engine)

@@ -51,6 +51,10 @@ class Memory:
         """CUDART, cudaFree: an address that was not returned by cudaMalloc, or was freed before, is an error."""
         assert self._blocks.pop(address, None) is not None, f"{self.kind} memory is freed that is not held"
 
+    def view(self, address: int) -> np.ndarray:
+        """The bytes of the block at this address."""
+        return self._blocks[address]
+
     def check(self, address: int, size: int) -> None:
         """CUDART: copies, and what kernels read and write, stay within one allocation."""
         blocks = {address: self._blocks[address]} if address in self._blocks else self._blocks.copy()
