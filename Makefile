@@ -20,6 +20,8 @@ ENCODER_MINUTES ?= 97
 ANALYSIS_MINUTES ?= 40
 RUN ?= runs/lite
 PYTEST_ARGS ?=
+# Neighbours, which share fixtures, stay in one process as long as the other has work.
+SIDE_BY_SIDE = -n 2 --dist worksteal
 FUZZ_SECONDS ?= 60
 # a clang with its libFuzzer runtime
 CLANGXX ?= clang++-16
@@ -69,7 +71,7 @@ demo: .venv-demo/.installed
 	.venv-demo/bin/python -P -m basic_runtime.demo $(PHOTO)
 
 test: codec
-	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 # With the classic TensorRT, too: pip install it into .venv-test first, from NVIDIA's index.
 test-gpu: .venv-test/.installed
@@ -178,7 +180,7 @@ test-web: build-web/basic-codec.wasm
 	emcc --version | head -1
 	cmp $< basic_runtime/web/basic-codec.wasm || \
 	    { echo "basic_runtime/web holds another program than its sources give: make wasm, with emscripten 3.1.6"; exit 1; }
-	OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 -m web tests/c_codec
+	OMP_NUM_THREADS=1 .venv-test/bin/pytest $(SIDE_BY_SIDE) -m web tests/c_codec
 
 # What the C functions are tested on: files of several models.
 build-%/test.basicmodel: .venv-test/.installed
@@ -265,7 +267,7 @@ test-windows: .venv-test/.installed build-windows/test.basicmodel
 	wine build-windows/cpp/basic-encode.exe build-windows/test.basicmodel docs/demo.jpg - 2>&1 | grep "JPEG is not read, as this program was built without libjpeg"
 	wine build-windows/cpp/basic-decode.exe --info 'tests/golden/earlier/*-level7.basic' >build-windows/told
 	test $$(grep -c "level 7" build-windows/told) = $$(ls tests/golden/earlier/*-level7.basic | wc -l)
-	BASIC_CODEC_RUN=wine BASIC_CODEC_BUILD=build-windows/cpp OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 \
+	BASIC_CODEC_RUN=wine BASIC_CODEC_BUILD=build-windows/cpp OMP_NUM_THREADS=1 .venv-test/bin/pytest $(SIDE_BY_SIDE) \
 	    $(addprefix tests/c_codec/test_,decode_command.py encode_command.py several_files.py)
 	wineserver -k
 
@@ -273,21 +275,17 @@ sanitize: .venv-test/.installed build-sanitize/test.basicmodel
 	.venv-test/bin/cmake -S . -B build-sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Debug -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON -DBASIC_SANITIZE=ON
 	.venv-test/bin/cmake --build build-sanitize --parallel 2
-	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure
+	.venv-test/bin/ctest --test-dir build-sanitize --output-on-failure --parallel 2
 	build-sanitize/codec_test build-sanitize/test.basicmodel tests/golden/earlier/*.basic
-	BASIC_CODEC_BUILD=build-sanitize OMP_NUM_THREADS=1 .venv-test/bin/pytest -n 2 tests/c_codec
+	BASIC_CODEC_BUILD=build-sanitize OMP_NUM_THREADS=1 .venv-test/bin/pytest $(SIDE_BY_SIDE) tests/c_codec
 	.venv-test/bin/cmake -S . -B build-tsan -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
 	    -DCMAKE_BUILD_TYPE=Release -DBASIC_PYTHON=OFF -DBASIC_TESTS=ON -DBASIC_CODEC=ON -DBASIC_TSAN=ON
 	.venv-test/bin/cmake --build build-tsan --parallel 2 --target \
 	    coder_test integer_net_test integer_stream_test winograd_test convert_test png_pixels_test post_filter_test codec_test
 	build-tsan/codec_test build-sanitize/test.basicmodel tests/golden/earlier/*-level0.basic
 	build-tsan/coder_test threads
-	build-tsan/integer_net_test
-	build-tsan/integer_stream_test
-	build-tsan/winograd_test
-	build-tsan/convert_test
-	build-tsan/png_pixels_test
-	build-tsan/post_filter_test
+	.venv-test/bin/ctest --test-dir build-tsan --output-on-failure --parallel 2 \
+	    --tests-regex '^(integer_net|integer_stream|winograd|convert|png_pixels|post_filter)$$'
 
 fuzz: .venv-test/.installed
 	.venv-test/bin/cmake -S . -B build-fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv-test/bin/ninja \
