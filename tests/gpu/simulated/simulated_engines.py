@@ -20,6 +20,17 @@ import onnxruntime
 from cuda.bindings.runtime import CAPABILITY
 from simulated_device import ALIGNMENT, device, read, write
 
+#: What both libraries have as it is.
+__all__ = [
+    "BuilderFlag",
+    "ExecutionContextAllocationStrategy",
+    "ILogger",
+    "IProfiler",
+    "OnnxParser",
+    "TensorIOMode",
+    "nptype",
+]
+
 CONTEXT_MEMORY = 1 << 20
 """What an execution context takes besides the memory that it is given."""
 HERE = "simulated GPU"

@@ -5,27 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 
 import simulated_engines
-from simulated_engines import (
-    BuilderFlag,
-    Engine,
-    ExecutionContextAllocationStrategy,
-    ILogger,
-    IProfiler,
-    OnnxParser,
-    TensorIOMode,
-    nptype,
-)
+from simulated_engines import *  # noqa: F403 (what both libraries have)
+from simulated_engines import Engine
 
 __version__ = "10.9.0.34"
-__all__ = [
-    "BuilderFlag",
-    "ExecutionContextAllocationStrategy",
-    "ILogger",
-    "IProfiler",
-    "OnnxParser",
-    "TensorIOMode",
-    "nptype",
-]
 
 
 class TacticSource(IntEnum):

@@ -11,28 +11,10 @@ from typing import Any
 import numpy as np
 import simulated_engines
 from simulated_device import device
-from simulated_engines import (
-    BuilderFlag,
-    Context,
-    ExecutionContextAllocationStrategy,
-    ILogger,
-    IProfiler,
-    OnnxParser,
-    Shape,
-    TensorIOMode,
-    nptype,
-)
+from simulated_engines import *  # noqa: F403 (what both libraries have)
+from simulated_engines import Context, ExecutionContextAllocationStrategy, Shape
 
 __version__ = "1.7.1.116"
-__all__ = [
-    "BuilderFlag",
-    "ExecutionContextAllocationStrategy",
-    "ILogger",
-    "IProfiler",
-    "OnnxParser",
-    "TensorIOMode",
-    "nptype",
-]
 
 
 class TacticSource(IntEnum):
